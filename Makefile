@@ -1,0 +1,67 @@
+# One sentence a target; `make help` prints them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+REPLAYED := prefect-default,static,edf,wspt,atc,covert
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export SODA_CORE_TELEMETRY_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help install train replay-example demo demo-up demo-down test check format clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "==> Making $(VENV) and installing prefect_intelligent with everything it uses; the twin is compiled meanwhile (a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) numba numpy
+	@$(BIN)/python -m prefect_intelligent.twin.warm & warming=$$!; $(PIP) -e '.[all]' && wait $$warming
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv and install everything.
+
+demo: install ## Play one morning of flights twice on a Prefect server of its own, unsteered and steered.
+	$(BIN)/python -m flows.demo
+
+demo-up: install ## Start the demo's server, worker, controller and MLflow and leave them running.
+	$(BIN)/python -m flows.demo --up
+
+demo-down: install ## Stop what demo-up has left running.
+	$(BIN)/python -m flows.demo --down
+
+replay-example: install ## Replay the morning that the demo recorded under six policies; write page and figures.
+	@mkdir -p demo-output
+	$(BIN)/prefect-intelligent replay --recording docs/examples/demo-morning.json --policies $(REPLAYED) --html demo-output/replay.html --json > demo-output/replay.json
+	@echo "Page: demo-output/replay.html  Figures: demo-output/replay.json"
+
+train: install ## Make the shipped policy from nothing: tune, teach, regress, PPO, export (hours).
+	@mkdir -p runs
+	$(BIN)/python -m rl.tune --worlds 130000 --out runs/tuned.json
+	$(BIN)/python -m rl.teach --base runs/tuned.json --worlds 17000 --out runs/lessons-1
+	$(BIN)/python -m rl.regress --base runs/tuned.json --lessons runs/lessons-1 --out runs/pupil-1
+	$(BIN)/python -m rl.train --start runs/pupil-1 --out runs/ppo-1
+	$(BIN)/python -m rl.teach --base runs/tuned.json --guide runs/ppo-1/best --first 20000 --worlds 7000 --out runs/lessons-2
+	$(BIN)/python -m rl.regress --base runs/tuned.json --lessons runs/lessons-1 runs/lessons-2 --margin 0.05 --out runs/regressed
+	$(BIN)/python -m rl.train --start runs/regressed --out runs/ppo
+	$(BIN)/python -m rl.export --from runs/ppo/best --to prefect_intelligent/policy/shipped
+
+test: install ## Run every test, real Prefect server and worker included.
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+
+check: install ## Format check, lint, types, import contracts, fast tests.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit tests/properties tests/architecture -q
+
+format: install ## Format and sort imports.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what the targets above have made.
+	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache

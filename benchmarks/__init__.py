@@ -1,0 +1,1 @@
+"""Benchmarks: each module prints one object with `--json`."""

@@ -1,0 +1,184 @@
+"""How long the pipeline graph takes at 10,000 deployments, and a swap on a real server.
+
+`python -m benchmarks.graph --json` prints one object with the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from prefect_intelligent.domain import Estimate, Prices, RelativeDeadline, Terms
+from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.graph import Edge, Evidence, build
+from prefect_intelligent.pipelines.picture import Overrides, Survey, draw
+from prefect_intelligent.pipelines.project import Project
+from prefect_intelligent.pipelines.steps import Inventory, PoolFacts, Schedule, Step
+from prefect_intelligent.pipelines.timing import critical_path
+from prefect_intelligent.pipelines.versions import Code, Version, choose, pull_inputs
+from prefect_intelligent.services.ordering import Arrangement, apply, arrange
+from prefect_intelligent.services.rollout import Rollout
+from prefect_intelligent.services.transactions import Transactions
+from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.testing.clock import ManualClock
+from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.pipelines import FakePipelineServer
+
+POOLS = 20
+
+
+def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, Step]]:
+    """A layered random project: every deployment writes one dataset and reads some of lower-numbered ones."""
+    names = [f"flow_{i:05d}/prod" for i in range(deployments)]
+    declared = (Evidence("declared", "flow.py:1"),)
+    found = [Edge(name, f"data_{i:05d}", "writes", declared) for i, name in enumerate(names)]
+    seen: set[tuple[int, int]] = set()
+    while len(found) < edges:
+        reader = int(rng.integers(1, deployments))
+        source = int(rng.integers(max(0, reader - 500), reader))
+        if (source, reader) not in seen:
+            seen.add((source, reader))
+            found.append(Edge(f"data_{source:05d}", names[reader], "reads", declared))
+    crons = [f"{minute} {hour} * * *" for minute in range(0, 60, 5) for hour in range(24)]
+    steps = {}
+    for index, name in enumerate(names):
+        p50_s = float(rng.lognormal(4.0, 1.0))
+        steps[name] = Step(
+            name=name,
+            pool=f"pool-{index % POOLS}",
+            queue="default",
+            schedules=(Schedule(cron=crons[int(rng.integers(len(crons)))]),) if index % 3 == 0 else (),
+            estimate=Estimate(p50_s=p50_s, p90_s=2 * p50_s),
+            terms=Terms(deadline=RelativeDeadline(within_s=3600), late_usd_per_hour=float(rng.integers(1, 500))),
+            limit=4 if index % 7 == 0 else None,
+            schema={"properties": {"batch": {"type": "string"}}, "required": []},
+            parameters={"batch": "x"},
+        )
+    return found, steps
+
+
+def time_build_check(deployments: int = 10_000, edges: int = 50_000, repeats: int = 3) -> tuple[float, int]:
+    """Best of `repeats`: seconds to build the graph, apply all rules and find the critical path; and findings."""
+    found, steps = make_steps(deployments, edges, np.random.default_rng(7))
+    pools = {f"pool-{i}": PoolFacts(name=f"pool-{i}", limit=100, priorities={"default": 1}) for i in range(POOLS)}
+    best, findings = float("inf"), 0
+    for repeat in range(repeats):
+        inventory = Inventory(steps=steps, pools=pools, at_s=1_700_000_000.0 + repeat)
+        started = time.perf_counter()
+        graph = build(found, steps)
+        findings = len(check(graph, inventory))
+        critical_path(graph, steps)
+        best = min(best, time.perf_counter() - started)
+    return best, findings
+
+
+def time_noop_apply(deployments: int = 500, repeats: int = 3) -> float:
+    """Best of `repeats`: seconds to find that nothing has to be written, with a server that answers at once."""
+    found, steps = make_steps(deployments, 3 * deployments, np.random.default_rng(8))
+    terms: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in steps}
+    for edge in found:
+        side = 1 if edge.kind == "writes" else 0
+        terms[edge.deployment][side].append(edge.target if side else edge.source)
+    steps = {
+        name: replace(step, terms=Terms(inputs=tuple(terms[name][0]), outputs=tuple(terms[name][1])))
+        for name, step in steps.items()
+    }
+    server = FakePipelineServer()
+    transactions = Transactions(server, InMemoryHistory(), ManualClock())
+
+    def look() -> Arrangement:
+        picture = draw(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
+        return arrange(server, picture, 1_700_000_000.0)
+
+    apply(transactions, look())
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        changes = look().changes
+        best = min(best, time.perf_counter() - started)
+        assert changes == ()
+    return best
+
+
+def time_swap(repeats: int = 10) -> tuple[float, float]:
+    """Medians on a real Prefect server: seconds from the call until a new run would execute the other version.
+
+    The clock stops when a run created after the change reads a deployment that chooses the right version for it.
+
+    Returns:
+        For a swap and for a rollback.
+    """
+    from prefect_intelligent.adapters.clock import SystemClock
+    from prefect_intelligent.adapters.history import open_history
+    from prefect_intelligent.adapters.prefect_api import PrefectApi
+    from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
+    from prefect_intelligent.adapters.version_store import FsspecBlobs
+    from tests.real_prefect import RealServer
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-graph-") as folder:
+        home = Path(folder) / "server"
+        home.mkdir()
+        prefect = RealServer(home).start()
+        try:
+            api = prefect.api()
+            api.deployment(api.pool(), flow="swap", name="p", entrypoint="flows.py:f")
+            server = PrefectPipelines(PrefectApi(prefect.api_url, timeout_s=20))
+            history = open_history(f"sqlite:///{folder}/history.db")
+            versions = Versions(history, FsspecBlobs(f"{folder}/versions"), SystemClock())
+            rollout = Rollout(Transactions(server, history, SystemClock()), versions, f"{folder}/versions")
+            baseline = rollout.baseline("swap/p", "benchmark")
+            assert baseline is not None
+            spec = {**baseline.spec, "pull_steps": None, "version": None}
+            swaps, rollbacks = [], []
+            for index in range(repeats):
+                code = Code(blob=versions.blobs.put(str(index).encode()))
+                version = versions.keep(Version(deployment="swap/p", spec=spec, code=code))
+                for times in (swaps, rollbacks):
+                    started = time.perf_counter()
+                    if times is swaps:
+                        rollout.swap(version)
+                        wanted = version.id
+                    else:
+                        wanted = rollout.roll_back("swap/p").id
+                    server.start_run("swap/p", {}, key=f"{index} {len(times)} {wanted}")
+                    held = server.read("deployment:swap/p") or {}
+                    inputs = pull_inputs(held)
+                    seen = None if inputs is None else choose(inputs, label=None, pinned=None)
+                    times.append(time.perf_counter() - started)
+                    assert seen == wanted or (inputs is None and wanted == baseline.id)
+            return float(np.median(swaps)), float(np.median(rollbacks))
+        finally:
+            prefect.stop()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    seconds, findings = time_build_check()
+    noop_s = time_noop_apply()
+    swap_s, rollback_s = time_swap()
+    figures = {
+        "build_check_10k_s": round(seconds, 3),
+        "noop_apply_500_s": round(noop_s, 3),
+        "swap_visible_s": round(swap_s, 3),
+        "rollback_visible_s": round(rollback_s, 3),
+    }
+    context = {"deployments": 10_000, "edges": 50_000, "findings": findings, "python": platform.python_version()}
+    if args.json:
+        print(json.dumps({"figures": figures, "context": context}))
+    else:
+        for name, value in figures.items():
+            print(f"{name:24} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Deployable flows: the demo pipelines and the housekeeping of policies."""

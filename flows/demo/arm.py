@@ -1,0 +1,183 @@
+"""One arm: the same morning, submitted to the same pool, with the same controller beside it.
+
+In the first arm the controller runs in shadow mode: it watches and writes nothing, so what happens is what Prefect does
+by itself. So both arms carry the same load, and the writes are all that differs. (Without a controller the hooks of
+`@intelligent` would steer.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.demo.environment import ROOT, Folders, child_environment
+from flows.demo.processes import Child, DemoError
+from flows.demo.scoring import RunRecord
+from flows.demo.seed_lake import copy_lake
+from flows.demo.stage import FINAL, POOL, SLOTS, Stage, Submitted
+from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
+from prefect_intelligent.adapters.history import open_history
+from prefect_intelligent.services.decision import KIND
+
+SUBMIT_S_PER_RUN = 0.12
+"""Time set aside to create one run before the first is due, so that both arms begin with everything submitted. Where it
+is not enough it is doubled."""
+LONGEST_LEAD_S = 300.0
+TIMEOUT_S = 900.0
+CONTROL_INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What one arm has left behind.
+
+    Attributes:
+        name: "default" or "steered".
+        begin_s: Instant of offset 0, Unix seconds.
+        runs: All runs in the order of submission.
+        limits: The pool's limit over time, as (Unix seconds, slots).
+        priorities: The queues' priorities over time, as (Unix seconds, queue to number).
+        restored: Whether every setting of the pool was back to its original when the controller had ended.
+    """
+
+    name: str
+    begin_s: float
+    runs: tuple[RunRecord, ...]
+    limits: tuple[tuple[float, int], ...]
+    priorities: tuple[tuple[float, dict[str, int]], ...]
+    restored: bool = False
+
+
+def start_worker(stack: ExitStack, stage: Stage, folders: Folders, *, outlives_us: bool = False) -> Child:
+    """Start a process worker, wait until it is there, and leave its stopping to `stack`."""
+    name = "worker"
+    command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+    worker = Child("worker", command, child_environment(), folders.logs / "worker.log", ROOT, outlives_us=outlives_us)
+    stack.callback(worker.stop)
+    worker.wait_until(lambda: stage.worker_is_online(name), 60.0)
+    return worker
+
+
+def start_controller(
+    stack: ExitStack, folders: Folders, *, policy: str, mode: str, ship: str | None = None, outlives_us: bool = False
+) -> Child:
+    """Start `prefect-intelligent control run` on the pool, wait for its first decision, leave its stopping to `stack`.
+
+    A whole morning is squeezed into a minute, so it decides, and may change a value again, every two seconds. When it
+    is stopped it puts the settings back.
+
+    Args:
+        stack: Stops it.
+        folders: Where its log goes.
+        policy: What decides.
+        mode: "shadow" only watches, "auto" writes.
+        ship: MLflow server to which it sends the records of hooks and decisions; None sends nothing.
+        outlives_us: Whether it stays when this process ends.
+    """
+    command = ["-m", "prefect_intelligent", "control", "run", "--pool", POOL, "--mode", mode, "--policy", policy]
+    command += ["--interval", f"{CONTROL_INTERVAL_S:g}"] + (["--restore-on-exit"] if mode == "auto" else [])
+    command += [] if ship is None else ["--ship", ship]
+    env = child_environment(PREFECT_INTELLIGENT_GUARD__INTERVAL_S=f"{CONTROL_INTERVAL_S:g}")
+    log = folders.logs / f"controller-{mode}.log"
+    history, asked_s = open_history(f"sqlite:///{folders.intelligent / 'history.db'}"), time.time()
+
+    def has_decided() -> bool:
+        last = history.latest(KIND, POOL)
+        return last is not None and last["at_s"] > asked_s
+
+    controller = Child("controller", command, env, log, ROOT, outlives_us=outlives_us)
+    stack.callback(controller.stop)
+    controller.wait_until(has_decided, 120.0)
+    return controller
+
+
+def warm_up(stage: Stage, folders: Folders, children: Sequence[Child]) -> float:
+    """Run a few stretches of the backfill, so that caches are warm before the first arm.
+
+    Returns:
+        Seconds from one start to the next in a slot.
+    """
+    launches = plan_backfill(MIN_BACKFILL)[:WARM_UP]
+    submitted = stage.submit(launches, time.time(), "warm-up", folders.lake("seed")) or []
+    _watch(stage, "warm-up", len(launches), children, lambda what, ended: None)
+    return measure_cycle_s([stage.record(run).started_s for run in submitted], SLOTS)
+
+
+def cycle_of(arm: Arm) -> float:
+    """Seconds from one start to the next in a slot while the backfill ran in an arm that was not steered."""
+    return measure_cycle_s([run.started_s for run in arm.runs if run.queue == BACKFILL], SLOTS)
+
+
+def play_arm(
+    stage: Stage,
+    folders: Folders,
+    children: Sequence[Child],
+    name: str,
+    launches: Sequence[Launch],
+    tell: Callable[[str, int], None],
+) -> Arm:
+    """Play the morning once.
+
+    Args:
+        stage: The pool.
+        folders: Where the datasets go.
+        children: Processes that have to stay alive: worker and controller.
+        name: Name of the arm.
+        launches: What to submit.
+        tell: Called with what is going on and how many runs have ended.
+
+    Raises:
+        DemoError: A process ended early, the runs could not be submitted, or they did not end in time.
+    """
+    lake = folders.lake(name)
+    copy_lake(folders.lake("seed"), lake)
+    tell("submitting the runs", 0)
+    tag = f"{name}-{time.time():.0f}"
+    begin_s, submitted = _submit_before_it_begins(stage, launches, tag, lake)
+    limits, priorities = _watch(stage, tag, len(launches), children, tell)
+    runs = tuple(stage.record(run) for run in submitted)
+    return Arm(name=name, begin_s=begin_s, runs=runs, limits=tuple(limits), priorities=tuple(priorities))
+
+
+def _submit_before_it_begins(
+    stage: Stage, launches: Sequence[Launch], tag: str, lake: Path
+) -> tuple[float, list[Submitted]]:
+    """Submit everything before the first run is due; returns the instant of offset 0 as well."""
+    lead_s = 2.0 + SUBMIT_S_PER_RUN * len(launches)
+    while lead_s <= LONGEST_LEAD_S:
+        begin_s = time.time() + lead_s
+        if (submitted := stage.submit(launches, begin_s, tag, lake, until_s=begin_s - 0.5)) is not None:
+            return begin_s, submitted
+        lead_s *= 2.0
+    raise DemoError(f"{len(launches)} runs could not be submitted within {LONGEST_LEAD_S:.0f} s; is this machine busy?")
+
+
+def _watch(
+    stage: Stage, tag: str, count: int, children: Sequence[Child], tell: Callable[[str, int], None]
+) -> tuple[list[tuple[float, int]], list[tuple[float, dict[str, int]]]]:
+    """Wait until all runs have ended; returns how the pool's limit and the priorities moved meanwhile."""
+    limits: list[tuple[float, int]] = []
+    priorities: list[tuple[float, dict[str, int]]] = []
+    give_up_s = time.monotonic() + TIMEOUT_S
+    while True:
+        for child in children:
+            child.check()
+        now_s, limit, numbers = time.time(), stage.limit(), stage.priorities()
+        if not limits or limits[-1][1] != limit:
+            limits.append((now_s, limit))
+        if not priorities or priorities[-1][1] != numbers:
+            priorities.append((now_s, numbers))
+        states = stage.states(tag)
+        ended = sum(state in FINAL for state in states.values())
+        tell("running", ended)
+        if ended == count:
+            return limits, priorities
+        if time.monotonic() > give_up_s:
+            raise DemoError(
+                f"only {ended} of {count} runs ({tag}) ended within {TIMEOUT_S:.0f} s; "
+                "is this machine very busy? the logs are beside the result"
+            )
+        time.sleep(0.5)

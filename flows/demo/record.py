@@ -1,0 +1,86 @@
+"""The default arm of a demo as a recording that `prefect-intelligent replay` can play.
+
+python -m flows.demo.record demo-output/result.json docs/examples/demo-morning.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prefect_intelligent.adapters.recordings import Recording, write_recording
+from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
+from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.insight.history import as_runs
+
+POLL_S = 1.0
+"""The demo's worker polls every second."""
+
+
+def record(result: Mapping[str, Any]) -> Recording:
+    """What ran under Prefect's defaults, with the settings it ran under.
+
+    Raises:
+        InvalidInputError: It is not the result of a demo.
+    """
+    try:
+        arm, prices = result["default"], result["context"]["prices"]
+        runs = as_runs(pd.DataFrame([_row(run) for run in arm["runs"]]))
+        queues = {name: number for name, number in arm["priorities"][0].items() if name != "at_s"}
+        limit = arm["pool_limit"][0]["slots"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise InvalidInputError("result", str(error), "is not the result.json of a demo") from error
+    startup = [_unix_s(run["running"]) - _unix_s(run["started"]) for run in arm["runs"]]
+    return Recording(
+        pool=PoolSetting(name="flights", limit=limit),
+        queues=tuple(QueueSetting(name=name, priority=number) for name, number in queues.items()),
+        prices=Prices(**prices),
+        poll_s=POLL_S,
+        startup_s=float(pd.Series(startup).median()),
+        runs=runs,
+    )
+
+
+def _row(run: Mapping[str, Any]) -> dict[str, Any]:
+    scheduled = _unix_s(run["scheduled"])
+    return {
+        "deployment": run["deployment"],
+        "queue": run["queue"],
+        "state": "FAILED" if run["failed"] else "COMPLETED",
+        "scheduled_s": scheduled,
+        "submitted_s": scheduled,
+        "started_s": _unix_s(run["running"]),
+        "ended_s": _unix_s(run["finished"]),
+        "due_s": None if run["due"] is None else _unix_s(run["due"]),
+        "late_usd_per_hour": run["late_usd_per_hour"],
+        "failure_usd": 0.0,
+    }
+
+
+def _unix_s(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows.demo.record", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("result", type=Path, help="result.json of a demo")
+    parser.add_argument("recording", type=Path, help="file to write")
+    args = parser.parse_args(argv)
+    try:
+        write_recording(args.recording, record(json.loads(args.result.read_text(encoding="utf-8"))))
+    except (PrefectIntelligentError, OSError, json.JSONDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

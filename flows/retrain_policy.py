@@ -1,0 +1,217 @@
+"""Retrain the policy of a pool, as a flow to deploy and schedule: from the pool's history to a champion in shadow.
+
+    prefect deploy flows/retrain_policy.py:retrain_policy -n weekly --pool POOL --cron "0 3 * * 0"
+
+Sync the history, calibrate a scenario of the pool, fine-tune with several seeds, evaluate the best of them against the
+tuned rule and the single rules on days of the scenario that nothing was chosen on, register it as challenger, and ask
+the gate. Only past the gate, and only with `promote`, the champion's alias moves; controllers let a new champion watch
+before it decides. Training seeds and evaluation episodes are task runs: in threads (each starts processes of its own),
+in processes, or on a Dask cluster (`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from prefect_intelligent.adapters.clock import SystemClock
+from prefect_intelligent.adapters.policy_registry import PolicyRegistry
+from prefect_intelligent.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from prefect_intelligent.services.promotion import CHALLENGER, Evidence, judge, promote
+from prefect_intelligent.services.sync import sync
+from prefect_intelligent.settings import Settings, load_settings
+from prefect_intelligent.spool import Spool
+from prefect_intelligent.wiring import open_runs, open_source
+from prefect_intelligent.wiring.policies import open_policy_store
+from rl.comparisons import Played
+from rl.evaluate import Contest, join_parts, make_report, play_part
+from rl.register import register
+from rl.report import page, write_report
+
+RUNNER: Final = "PREFECT_INTELLIGENT_TASK_RUNNER"
+_MOST_AT_ONCE: Final = 2
+_CHECKOUT: Final = Path(__file__).parents[1]
+
+
+def choose_runner(name: str | None = None) -> TaskRunner[Any]:
+    """Where the tasks of a retraining run.
+
+    Args:
+        name: "threads", "processes" or "dask"; None reads the environment.
+
+    Raises:
+        UnknownNameError: It is none of them.
+        MissingExtraError: Dask is asked for and not installed.
+    """
+    wanted = name or os.environ.get(RUNNER) or "threads"
+    if wanted == "threads":
+        return ThreadPoolTaskRunner(max_workers=_MOST_AT_ONCE)
+    if wanted == "processes":
+        return ProcessPoolTaskRunner(max_workers=_MOST_AT_ONCE)
+    if wanted != "dask":
+        raise UnknownNameError(RUNNER, wanted, ("threads", "processes", "dask"))
+    try:
+        from prefect_dask import DaskTaskRunner  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("retraining on Dask (pip install prefect-dask)", "train") from error
+    runner: TaskRunner[Any] = DaskTaskRunner(address=os.environ.get("DASK_SCHEDULER_ADDRESS"))
+    return runner
+
+
+@task
+def sync_history() -> int:
+    """Copy what is new on the Prefect server into the history; returns the ended runs copied."""
+    settings = load_settings().settings
+    return sync(open_source(), open_runs(settings), SystemClock(), events=False).runs
+
+
+@task
+def calibrate_pool(pool: str, days: float, hours: float, folder: str) -> str:
+    """Fit a scenario to the pool's history; returns its file."""
+    path = Path(folder) / f"{pool}.toml"
+    _run("simulations.calibrate", "--history", "--pool", pool, "--days", days, "--hours", hours, "-o", path)
+    return str(path)
+
+
+@task
+def train_seed(scenario: str, seed: int, steps: int, folder: str, retrain_id: str, options: Sequence[str]) -> str:
+    """Fine-tune the shipped policy on days of the scenario; returns the folder of the run."""
+    out = Path(folder) / f"seed-{seed}"
+    tags = ("--tag", f"pi.retrain_id={retrain_id}")
+    _run("rl.train", "--pool", scenario, "--seed", seed, "--steps", steps, "--out", out, *tags, *options)
+    return str(out)
+
+
+@task
+def choose_candidate(runs: Sequence[str]) -> str:
+    """The bundle of the training run whose checkpoint did best on its validation days."""
+    return str(Path(min(runs, key=_best_ratio)) / "best")
+
+
+@task
+def evaluate_part(contest: Contest, case: str, part: int, parts: int) -> Played:
+    """Play one share of a case's episodes."""
+    return play_part(contest, case, part, parts)
+
+
+@task
+def register_candidate(bundle: str, report: str) -> str:
+    """Keep the candidate as challenger, with its figures; returns its version."""
+    store = open_policy_store(load_settings().settings)
+    if isinstance(store, PolicyRegistry):
+        return register(store, Path(bundle), Path(report), CHALLENGER)
+    version = store.add(Path(bundle))
+    found = json.loads(Path(report).read_text(encoding="utf-8"))
+    store.set_alias(CHALLENGER, version, why=str(found["context"]["verdict"]), at_s=time.time())
+    return version
+
+
+@task
+def ask_gate(version: str, report: str, move: bool) -> dict[str, Any]:
+    """What the gate says, and whether the champion's alias was moved."""
+    store = open_policy_store(load_settings().settings)
+    evidence = Evidence.from_report(json.loads(Path(report).read_text(encoding="utf-8")))
+    judgement = judge(evidence, store.weights_sha256(version))
+    done = promote(store, version, evidence, at_s=time.time(), dry_run=not move).done
+    return {"version": version, "passed": judgement.passed, "promoted": done, "reasons": list(judgement.reasons)}
+
+
+@flow(task_runner=choose_runner())
+def retrain_policy(
+    pool: str,
+    days: float = 30.0,
+    hours: float = 24.0,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 1_000_000,
+    episodes: int = 40,
+    parts: int = 4,
+    policies: str = "tuned,rules",
+    move: bool = False,
+    folder: str | None = None,
+    train_options: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Retrain the policy of a pool and hold it against the gate.
+
+    Args:
+        pool: Work pool whose history is learned from.
+        days: How much history.
+        hours: Length of a simulated day.
+        seeds: Training seeds; one training each.
+        steps: Decisions per training.
+        episodes: Evaluation episodes.
+        parts: Task runs among which they are divided.
+        policies: What the candidate is compared with, see `rl.evaluate`.
+        move: Whether the champion's alias may be moved if the gate lets the candidate pass.
+        folder: Where files are kept; a folder of this retraining in the data folder if None.
+        train_options: More options of `rl.train`.
+
+    Returns:
+        What the gate says, with the verdict, the figures and where the files are.
+    """
+    retrain_id = uuid.uuid4().hex[:12]
+    settings = load_settings().settings
+    place = Path(folder) if folder else settings.folder / "retrainings" / f"{time.strftime('%Y%m%d')}-{retrain_id}"
+    place.mkdir(parents=True, exist_ok=True)
+    get_run_logger().info("retraining %s of pool %s in %s", retrain_id, pool, place)
+
+    sync_history()
+    scenario = calibrate_pool(pool, days, hours, str(place))
+    trained = [train_seed.submit(scenario, seed, steps, str(place), retrain_id, train_options) for seed in seeds]
+    candidate = choose_candidate([each.result() for each in trained])
+
+    contest = Contest(suite=(scenario,), policies=f"candidate={candidate},{policies}", episodes=episodes, front=False)
+    began = time.perf_counter()
+    cases = [case.name for case in contest.chosen()[0]]
+    played = {case: [evaluate_part.submit(contest, case, part, parts) for part in range(parts)] for case in cases}
+    results = {case: join_parts([each.result() for each in found]) for case, found in played.items()}
+    report = make_report(contest, results, seconds=time.perf_counter() - began)
+    written = write_report(report, place / "evaluation") / "report.json"
+
+    version = register_candidate(candidate, str(written))
+    outcome = ask_gate(version, str(written), move)
+    outcome |= {"retrain_id": retrain_id, "pool": pool, "folder": str(place), "verdict": report["context"]["verdict"]}
+    _tell(settings, outcome, report)
+    return outcome | {"figures": report["figures"]}
+
+
+def _tell(settings: Settings, outcome: dict[str, Any], report: dict[str, Any]) -> None:
+    """Leave the result for MLflow and as an artifact in Prefect."""
+    record = {"pool": outcome["pool"], "promoted": outcome["promoted"], **report["figures"]}
+    Spool(settings.spool_dir).append("retraining", record, event_id=f"retraining:{outcome['retrain_id']}")
+    gate = "\n".join(f"- {reason}" for reason in outcome["reasons"])
+    create_markdown_artifact(
+        key="retraining",
+        markdown=f"Version {outcome['version']}, gate:\n\n{gate}\n\n{page(report, [])}",
+        description=f"Retraining {outcome['retrain_id']} of work pool {outcome['pool']}",
+    )
+
+
+def _run(module: str, *words: object) -> None:
+    """Run a module of the checkout in a process of its own.
+
+    Raises:
+        InvalidInputError: It failed; the message holds the end of what it said.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)], env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise InvalidInputError(f"python -m {module}", f"exit code {done.returncode}", done.stderr.strip()[-800:])
+
+
+def _best_ratio(run: str) -> float:
+    """The best validation ratio of a training run."""
+    entries = map(json.loads, (Path(run) / "progress.jsonl").read_text(encoding="utf-8").splitlines())
+    return float(min(entry["validation_ratio"] for entry in entries if "validation_ratio" in entry))

@@ -1,0 +1,31 @@
+"""A deployable flow that sends what was spooled on its worker's machine to MLflow; schedule it instead of `ship`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from prefect_intelligent.services.shipping import only_shipper
+from prefect_intelligent.settings import load_settings
+from prefect_intelligent.wiring.tracking import open_shipper
+
+
+@flow
+def ship_records(tracking_uri: str | None = None) -> dict[str, Any]:
+    """One pass of the shipper; fails if something is left, so that Prefect's retries and alerts see it.
+
+    Args:
+        tracking_uri: MLflow server or database; `MLFLOW_TRACKING_URI` or the data folder's own if None.
+
+    Raises:
+        RuntimeError: MLflow did not take everything.
+    """
+    shipper = open_shipper(load_settings().settings, uri=tracking_uri)
+    with only_shipper(shipper.spool) as mine:
+        if not mine:
+            return {}
+        done = shipper.once().to_record()
+    if done["problem"]:
+        raise RuntimeError(f"{done['waiting']} records wait: {done['problem']}")
+    return done

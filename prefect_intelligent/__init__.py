@@ -1,0 +1,29 @@
+"""Steers Prefect work queues and pools by what lateness, failure and capacity cost."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_intelligent.decorator import attach as attach
+    from prefect_intelligent.decorator import intelligent as intelligent
+    from prefect_intelligent.decorator import publish as publish
+    from prefect_intelligent.gate import quality_gate as quality_gate
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "attach": "prefect_intelligent.decorator",
+    "intelligent": "prefect_intelligent.decorator",
+    "publish": "prefect_intelligent.decorator",
+    "quality_gate": "prefect_intelligent.gate",
+}
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that importing the package imports neither Prefect nor anything heavy."""
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

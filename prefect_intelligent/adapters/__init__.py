@@ -1,0 +1,1 @@
+"""The only importers of Prefect's client, MLflow, Soda and SQLAlchemy."""

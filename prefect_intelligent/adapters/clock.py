@@ -1,0 +1,17 @@
+"""The time of this machine."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """Implements `Clock`."""
+
+    def now_s(self) -> float:
+        """The present instant, Unix seconds."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(max(0.0, seconds))

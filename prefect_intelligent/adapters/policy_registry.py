@@ -1,0 +1,346 @@
+"""The policy store in MLflow's model registry: one model version per bundle, and MLflow's own aliases.
+
+A version is a logged model whose artifacts are the bundle's two files; nothing of it is ever executed. Its metrics are
+logged per workload, so that MLflow's page of models puts versions side by side. Who bore an alias when and why is kept
+in tags of the registered model. An alias that somebody moves in MLflow's page counts as moved.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from prefect_intelligent.errors import InvalidInputError, MissingExtraError, StoreError, UnknownNameError
+from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS, read_bundle
+
+EXPERIMENT: Final = "prefect-intelligent-policies"
+SHA256: Final = "pi.weights_sha256"
+MODEL_TYPE: Final = "prefect-intelligent-policy"
+_LOG: Final = "pi.alias"
+_TIMEOUT_S: Final = "5"
+_SQLITE: Final = "sqlite:///"
+_LONGEST_TAG: Final = 4000
+_LONGEST_PARAMETER: Final = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How a version did, for MLflow's page of models.
+
+    Attributes:
+        data: Fingerprint of the data, the same for everything that was compared on it.
+        by_workload: Workload to figures by name.
+        overall: Figures over all of them.
+        text: What was found, in words.
+        files: Reports and pictures to keep with the version.
+    """
+
+    data: str
+    by_workload: Mapping[str, Mapping[str, float]]
+    overall: Mapping[str, float]
+    text: str = ""
+    files: Sequence[Path] = field(default_factory=tuple)
+
+
+class PolicyRegistry:
+    """A `PolicyStore` in MLflow.
+
+    Args:
+        uri: Tracking URI of MLflow.
+        model: Name of the registered model.
+        cache: Folder for bundles that have been fetched; what is there is used without asking MLflow again.
+    """
+
+    def __init__(self, uri: str, model: str, cache: Path) -> None:
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _TIMEOUT_S)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self.uri, self.model, self.cache = uri, model, cache / model
+        self._made: Any = None
+
+    def add(self, folder: Path) -> str:
+        """Register a bundle, checked before; the same weights are the same version."""
+        bundle = read_bundle(folder)
+        sha256 = _sha256(folder)
+        known = self._versions(f"tags.`{SHA256}` = '{sha256}'")
+        if known:
+            return str(known[0].version)
+        described = {"name": bundle.name, "base": bundle.base.name, "margin": bundle.margin, **bundle.provenance}
+        texts = {name: json.dumps(value)[:_LONGEST_PARAMETER] for name, value in described.items() if name != "curve"}
+
+        def register() -> str:
+            run = self._client.create_run(self._experiment(), run_name=f"policy {sha256[:12]}", tags={SHA256: sha256})
+            made = self._client.create_logged_model(
+                run.info.experiment_id,
+                name=f"{self.model}-{sha256[:12]}",
+                source_run_id=run.info.run_id,
+                tags={SHA256: sha256},
+                params=texts,
+                model_type=MODEL_TYPE,
+            )
+            for name in (MANIFEST, WEIGHTS):
+                self._client.log_model_artifact(made.model_id, str(folder / name))
+            self._client.finalize_logged_model(made.model_id, "READY")
+            self._ensure_model()
+            with _default_uri(self.uri):  # MLflow looks the logged model up where its process points to
+                version = self._client.create_model_version(
+                    self.model,
+                    source=f"models:/{made.model_id}",
+                    run_id=run.info.run_id,
+                    model_id=made.model_id,
+                    tags={SHA256: sha256},
+                )
+            self._client.set_terminated(run.info.run_id)
+            return str(version.version)
+
+        return self._asked(register)
+
+    def record(self, version: str, scores: Scores) -> None:
+        """Log how a version did, each workload as a dataset."""
+        from mlflow.entities import Dataset, DatasetInput, Metric
+
+        found = self._version(version)
+        run, model, at_ms = found.run_id, _model_id(found), round(time.time() * 1000)
+        workloads = {"all workloads": scores.overall, **scores.by_workload}
+        datasets = [
+            Dataset(name=name, digest=scores.data, source_type="local", source=json.dumps({"workload": name}))
+            for name in workloads
+        ]
+
+        def send() -> None:
+            self._client.log_inputs(run, datasets=[DatasetInput(dataset=each, tags=[]) for each in datasets])
+            metrics = [
+                Metric(
+                    name, float(value), at_ms + number, 0, model_id=model, run_id=run, dataset_name=each.name,
+                    dataset_digest=each.digest,
+                )  # the instant tells datasets apart: MLflow keeps one value of a name for each
+                for number, each in enumerate(datasets)
+                for name, value in workloads[each.name].items()
+            ]  # fmt: skip
+            for first in range(0, len(metrics), 1000):
+                self._client.log_batch(run, metrics=metrics[first : first + 1000])
+            for path in scores.files:
+                self._client.log_artifact(run, str(path), "evaluation")
+            if scores.text:
+                self._client.set_model_version_tag(self.model, version, "pi.evaluation", scores.text[:_LONGEST_TAG])
+
+        self._asked(send)
+
+    def folder(self, version: str) -> Path:
+        """Where the bundle of a version lies: fetched into the cache once, and checked against the sha256."""
+        sha256 = self.weights_sha256(version)
+        place = self.cache / sha256[:12]
+        if not place.exists():
+            self._fetch(version, sha256, place)
+        return place
+
+    def weights_sha256(self, version: str) -> str:
+        """The fingerprint of a version's weights."""
+        return str(self._version(version).tags.get(SHA256))
+
+    def alias(self, name: str) -> str | None:
+        """The version that bears the alias."""
+        found = self._registered()
+        return None if found is None or name not in found.aliases else str(found.aliases[name])
+
+    def past(self, name: str) -> Sequence[str]:
+        """Versions that have borne the alias, oldest first."""
+        found = self._registered()
+        if found is None:
+            return []
+        moves = sorted((key, value) for key, value in found.tags.items() if key.startswith(f"{_LOG}.{name}."))
+        borne = [str(json.loads(value)["version"]) for _, value in moves]
+        now = str(found.aliases[name]) if name in found.aliases else None
+        return borne if now is None or borne[-1:] == [now] else [*borne, now]
+
+    def set_alias(self, name: str, version: str, *, why: str, at_s: float) -> None:
+        """Move the alias in MLflow; its reason is kept with the model and with the version."""
+        self._version(version)
+
+        def move() -> None:
+            entry = json.dumps({"version": version, "why": why[: _LONGEST_TAG // 2], "at_s": at_s})
+            self._client.set_registered_model_alias(self.model, name, version)
+            self._client.set_registered_model_tag(self.model, f"{_LOG}.{name}.{round(at_s * 1000):015d}", entry)
+            self._client.set_model_version_tag(self.model, version, f"pi.{name}", why[:_LONGEST_TAG])
+
+        self._asked(move)
+
+    def _fetch(self, version: str, sha256: str, place: Path) -> None:
+        """Copy a bundle from MLflow; it shows only when it is complete and has the right weights."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        model = _model_id(self._version(version))
+
+        def copy(into: Path) -> None:
+            import mlflow
+
+            place = self._client.get_logged_model(model).artifact_location
+            for name in (MANIFEST, WEIGHTS):
+                with tempfile.TemporaryDirectory() as scratch:
+                    found = mlflow.artifacts.download_artifacts(
+                        f"{place}/{name}", dst_path=scratch, tracking_uri=self.uri
+                    )
+                    shutil.copyfile(found, into / name)
+
+        unfinished = Path(tempfile.mkdtemp(dir=self.cache, prefix=".fetching-"))
+        try:
+            self._asked(lambda: copy(unfinished))
+            read_bundle(unfinished)
+            if _sha256(unfinished) != sha256:
+                raise InvalidInputError(f"policy version {version}", "other weights", "damaged; register it again")
+            os.replace(unfinished, place)
+        except OSError as error:
+            if not place.exists():  # else another process was faster
+                raise StoreError(f"policy cache {self.cache}: {error}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _version(self, version: str) -> Any:
+        """A version as MLflow knows it.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        known = {str(found.version): found for found in self._versions("")}
+        if version not in known:
+            raise UnknownNameError("policy version", version, known)
+        return known[version]
+
+    def _versions(self, which: str) -> list[Any]:
+        query = f"name = '{self.model}'" + (f" and {which}" if which else "")
+        return list(self._asked(lambda: self._client.search_model_versions(query)))
+
+    def _registered(self) -> Any:
+        found = self._asked(lambda: self._client.search_registered_models(f"name = '{self.model}'"))
+        return found[0] if found else None
+
+    def _ensure_model(self) -> None:
+        if not self._client.search_registered_models(f"name = '{self.model}'"):
+            self._client.create_registered_model(self.model, description="Policies that steer Prefect work pools.")
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        beside = None  # a bare database keeps no files: they lie beside it, not where this process happens to be
+        if self.uri.startswith(_SQLITE):
+            beside = str(Path(self.uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts")
+        tags = {"mlflow.experimentKind": "custom_model"}
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=beside, tags=tags))
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            try:
+                from mlflow import MlflowClient
+            except ImportError as error:
+                raise MissingExtraError("policies in MLflow", "tracking") from error
+            self._made = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return self._made
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """MLflow's errors in our words."""
+        _ = self._client
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return call()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            text = str(error).splitlines()[0][:300]
+            raise StoreError(f"policy registry {self.model} in MLflow at {self.uri}: {text}") from error
+
+
+class RememberedRegistry(PolicyRegistry):
+    """The registry as a controller reads it: never waited for, and not needed once it has answered.
+
+    The alias is asked for in the background and answered from memory; it is kept on disk, so that a controller that is
+    started while MLflow is down goes on with the last champion.
+
+    Args:
+        uri: Tracking URI of MLflow.
+        model: Name of the registered model.
+        cache: Folder for what is remembered.
+        refresh_s: How often MLflow is asked.
+    """
+
+    def __init__(self, uri: str, model: str, cache: Path, refresh_s: float = 15.0) -> None:
+        super().__init__(uri, model, cache)
+        self.refresh_s = refresh_s
+        self._known: dict[str, tuple[str, str]] = _read_known(self.cache / "known.json")
+        self._asked_at_s: dict[str, float] = {}
+        self._asking: threading.Thread | None = None
+
+    def alias(self, name: str) -> str | None:
+        """The version that bore the alias when MLflow last answered; None before it ever did."""
+        now_s = time.monotonic()
+        idle = self._asking is None or not self._asking.is_alive()
+        if idle and now_s - self._asked_at_s.get(name, -self.refresh_s) >= self.refresh_s:
+            self._asked_at_s[name] = now_s
+            self._asking = threading.Thread(target=self._refresh, args=(name,), daemon=True)
+            self._asking.start()
+        known = self._known.get(name)
+        return None if known is None else known[0]
+
+    def folder(self, version: str) -> Path:
+        """Where the bundle of a version lies; it was fetched before the alias was told."""
+        for known, sha256 in self._known.values():
+            place = self.cache / sha256[:12]
+            if known == version and place.exists():
+                return place
+        return super().folder(version)
+
+    def _refresh(self, name: str) -> None:
+        """Ask MLflow, fetch the bundle, and only then tell."""
+        try:
+            version = super().alias(name)
+            if version is None or version == self._known.get(name, ("", ""))[0]:
+                return
+            super().folder(version)
+            self._known[name] = (version, self.weights_sha256(version))
+            path = self.cache / "known.json"
+            path.with_suffix(".tmp").write_text(json.dumps(self._known), encoding="utf-8")
+            os.replace(path.with_suffix(".tmp"), path)
+        except (StoreError, InvalidInputError, OSError) as error:  # what is remembered stays
+            logging.getLogger(__name__).warning("the alias %s could not be followed: %s", name, error)
+
+
+@contextmanager
+def _default_uri(uri: str) -> Iterator[None]:
+    """MLflow's process-wide tracking URI for the length of a block."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def _model_id(version: Any) -> str:
+    """The logged model of a version; a search does not fill in `model_id`."""
+    return str(version.source).removeprefix("models:/")
+
+
+def _read_known(path: Path) -> dict[str, tuple[str, str]]:
+    try:
+        return {name: (str(pair[0]), str(pair[1])) for name, pair in json.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, IndexError, AttributeError):
+        return {}
+
+
+def _sha256(folder: Path) -> str:
+    return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"])

@@ -1,0 +1,265 @@
+"""Plain JSON calls to Prefect's REST API, with bounded waiting and our errors."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import certifi
+import httpx
+from prefect.client.base import PrefectHttpxSyncClient
+from prefect.client.constants import SERVER_API_VERSION
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+)
+
+from prefect_intelligent.errors import ConflictError, InvalidInputError, OrchestratorUnavailableError
+
+PAGE: Final = 200
+"""Most records that Prefect returns for one call."""
+
+_TRANSIENT: Final = frozenset({401, 403, 408, 423, 425, 429, 500, 502, 503, 504})
+_RETRY_WAIT_S: Final = 0.1
+_CSRF_S: Final = 600.0  # a token is good for an hour
+
+
+class PrefectApi:
+    """A client of one Prefect server that never waits for long.
+
+    Address, key, TLS and custom headers come from the user's Prefect profile. Answers stay plain JSON: validating a
+    thousand flow runs with pydantic takes longer than reading them. Prefect's own retries are passed by, because even
+    with PREFECT_CLIENT_MAX_RETRIES=0 they sleep for as long as a "Retry-After" says; ours are few and short.
+
+    Args:
+        url: The API; by default PREFECT_API_URL of the profile in force.
+        timeout_s: For one attempt.
+        attempts: How often a call is tried when the server is unavailable.
+        patience: How much more often while it answers that it is busy.
+
+    Raises:
+        InvalidInputError: There is no API to talk to.
+    """
+
+    def __init__(self, url: str | None = None, *, timeout_s: float = 5.0, attempts: int = 3, patience: int = 0) -> None:
+        found = url or PREFECT_API_URL.value()
+        if not found:
+            raise InvalidInputError(
+                "PREFECT_API_URL", None, "set it to the API of your Prefect server, e.g. http://127.0.0.1:4200/api"
+            )
+        self.url: str = str(found)
+        if not self.url.startswith(("http://", "https://")):
+            raise InvalidInputError("PREFECT_API_URL", self.url, "must begin with http:// or https://")
+        self.calls = 0
+        """Requests sent so far, failed ones too."""
+        self.waited_s = 0.0
+        """Time spent waiting for the server so far."""
+        self._timeout_s, self._attempts, self._patience = timeout_s, attempts, patience
+        self._deadline: float | None = None
+        try:
+            self._http: httpx.Client = PrefectHttpxSyncClient(
+                base_url=self.url,
+                headers=_headers(),
+                verify=_tls(),
+                timeout=timeout_s,
+                follow_redirects=True,
+                enable_csrf_support=False,
+            )
+        except (httpx.InvalidURL, OSError, ValueError) as error:
+            raise InvalidInputError("PREFECT_API_URL", self.url, f"cannot be used: {error}") from error
+        self._csrf_client = str(uuid.uuid4())
+        self._csrf_until = -float("inf") if PREFECT_CLIENT_CSRF_SUPPORT_ENABLED.value() else float("inf")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give all calls made inside so many seconds together; past that they are refused at once."""
+        outer = self._deadline
+        self._deadline = min(time.monotonic() + seconds, outer or float("inf"))
+        try:
+            yield
+        finally:
+            self._deadline = outer
+
+    def call(
+        self,
+        method: str,
+        route: str,
+        body: Any = None,
+        *,
+        absent_ok: bool = False,
+        attempts: int | None = None,
+    ) -> Any:
+        """One request.
+
+        Args:
+            method: HTTP method.
+            route: Below the API's address, e.g. "/flow_runs/filter".
+            body: Sent as JSON.
+            absent_ok: Return None for "not found" instead of raising.
+            attempts: Instead of the client's own.
+
+        Returns:
+            The decoded answer, None if it is empty.
+
+        Raises:
+            OrchestratorUnavailableError: No answer, or one that says to come back later.
+            ConflictError: Prefect has refused, for good.
+        """
+        tries = attempts or self._attempts
+        for attempt in range(1, tries + self._patience + 1):
+            try:
+                return self._once(method, route, body, absent_ok)
+            except OrchestratorUnavailableError as error:
+                pause_s = _RETRY_WAIT_S * 2 ** (attempt - 1)
+                most = tries if error.__cause__ is not None else tries + self._patience  # it has answered
+                if attempt >= most or self._left_s() < pause_s:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+
+    def pages(self, route: str, body: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        """All results of a filter route, page by page; at least one page, which may be empty."""
+        offset = 0
+        while True:
+            page = self.call("POST", route, {**body, "limit": PAGE, "offset": offset})
+            yield page
+            if len(page) < PAGE:
+                return
+            offset += PAGE
+
+    def _left_s(self) -> float:
+        return float("inf") if self._deadline is None else self._deadline - time.monotonic()
+
+    def _once(self, method: str, route: str, body: Any, absent_ok: bool) -> Any:
+        left_s = self._left_s()
+        if left_s <= 0:
+            raise OrchestratorUnavailableError(f"{method} {route}: no time left for this call")
+        started = time.monotonic()
+        self.calls += 1
+        try:
+            answer = self._send(method, route, body, min(self._timeout_s, left_s))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
+            reason = str(error) or type(error).__name__
+            if isinstance(error, httpx.ConnectError):
+                reason += "; is a Prefect server running there? PREFECT_API_URL names it"
+            raise OrchestratorUnavailableError(f"{method} {self.url}{route}: {reason}") from error
+        finally:
+            self.waited_s += time.monotonic() - started
+        if not answer.is_success:
+            return self._refused(method, route, answer, absent_ok)
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise OrchestratorUnavailableError(f"{method} {self.url}{route}: the answer is not JSON") from error
+
+    def _send(self, method: str, route: str, body: Any, timeout_s: float) -> httpx.Response:
+        """Send past Prefect's retrying `send`, straight to the one of httpx."""
+        if method != "GET" and time.monotonic() > self._csrf_until:
+            self._get_csrf_token(timeout_s)
+        request = self._http.build_request(method, route, json=body, timeout=timeout_s)
+        answer = httpx.Client.send(self._http, request)
+        if answer.status_code == 403 and "CSRF" in answer.text:
+            self._csrf_until = -float("inf")
+            self._get_csrf_token(timeout_s)
+            request.headers.update(self._http.headers)
+            answer = httpx.Client.send(self._http, request)
+        return answer
+
+    def _get_csrf_token(self, timeout_s: float) -> None:
+        """Ask for the token that a server may want with every write; one that does not says 422 or 404."""
+        query = {"client": self._csrf_client}
+        request = self._http.build_request("GET", "/csrf-token", params=query, timeout=timeout_s)
+        answer = httpx.Client.send(self._http, request)
+        if answer.is_success:
+            self._http.headers["Prefect-Csrf-Token"] = answer.json()["token"]
+            self._http.headers["Prefect-Csrf-Client"] = self._csrf_client
+            self._csrf_until = time.monotonic() + _CSRF_S
+        elif answer.status_code in (404, 422):
+            self._csrf_until = float("inf")
+
+    def _refused(self, method: str, route: str, answer: httpx.Response, absent_ok: bool) -> None:
+        status = answer.status_code
+        if status == 404 and absent_ok:
+            return
+        text = f"{method} {self.url}{route}: Prefect answered {status} {_detail(answer)}"
+        if status in (401, 403):
+            text += "; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        if status in _TRANSIENT or status >= 500:
+            raise OrchestratorUnavailableError(text)
+        raise ConflictError(text)
+
+
+def _headers() -> dict[str, str]:
+    """Version and authorisation as Prefect's client sends them."""
+    headers = {"X-PREFECT-API-VERSION": SERVER_API_VERSION}
+    # `value()` gives secrets as plain text.
+    auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(str(auth).encode()).decode()}"
+    elif key:
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _tls() -> ssl.SSLContext:
+    """How to check the server's certificate, from Prefect's settings."""
+    context = _LateContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate for the right host
+    if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.authorities = PREFECT_API_SSL_CERT_FILE.value() or certifi.where()
+        if not os.access(context.authorities, os.R_OK):
+            raise InvalidInputError(
+                "PREFECT_API_SSL_CERT_FILE", context.authorities, "cannot be read; name a file of certificates"
+            )
+    return context
+
+
+class _LateContext(ssl.SSLContext):
+    """Reads the authorities when a connection is to be secured and not before: they take as long as ten calls do.
+
+    Attributes:
+        authorities: File that holds them; None once it has been read, or if nothing is to be verified.
+    """
+
+    authorities: str | None = None
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        self._read()
+        return super().wrap_socket(*args, **options)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        self._read()
+        return super().wrap_bio(*args, **options)
+
+    def _read(self) -> None:
+        if self.authorities is not None:
+            self.load_verify_locations(cafile=self.authorities)
+            self.authorities = None
+
+
+def _detail(answer: httpx.Response) -> str:
+    """What Prefect says about a refusal, on one line."""
+    try:
+        decoded = answer.json()
+    except ValueError:
+        decoded = answer.text
+    found = decoded.get("detail") or decoded.get("exception_detail") if isinstance(decoded, dict) else decoded
+    return " ".join(str(found or answer.reason_phrase).split())[:300]

@@ -1,0 +1,36 @@
+"""What differs between two packed source trees and two lists of packages, as people read it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Final
+
+MOST_LINES: Final = 400
+
+
+def file_diff(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> list[str]:
+    """A unified diff of the files by path; of files that are no text only that they differ; cut at 400 lines."""
+    lines: list[str] = []
+    for path in sorted(old.keys() | new.keys()):
+        before, after = old.get(path), new.get(path)
+        if before == after:
+            continue
+        try:
+            mine, theirs = (b"" if before is None else before).decode(), (b"" if after is None else after).decode()
+        except UnicodeDecodeError:
+            lines.append(f"{path}: differs (no text)")
+            continue
+        old_name, new_name = "/dev/null" if before is None else path, "/dev/null" if after is None else path
+        found = difflib.unified_diff(mine.splitlines(), theirs.splitlines(), old_name, new_name, n=2, lineterm="")
+        lines += list(found) or [f"{old_name} -> {new_name}"]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"... {len(lines) - MOST_LINES} more lines"]
+    return lines
+
+
+def package_diff(old: str, new: str) -> list[str]:
+    """Packages whose versions differ between two lock texts, one line each: "numpy: 2.1.0 -> 2.2.0"."""
+    before, after = (dict(line.split("==", 1) for line in text.splitlines() if "==" in line) for text in (old, new))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return [f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}" for name in changed]

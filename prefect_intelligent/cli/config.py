@@ -1,0 +1,59 @@
+"""`prefect-intelligent config`: every setting, its value, and what set it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
+from prefect_intelligent.settings import Loaded
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_config(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the settings."""
+    loaded = read_settings(args)
+    rows = list(_rows(loaded))
+    if args.json:
+        print_json(
+            {
+                "file": None if loaded.file is None else str(loaded.file),
+                "settings": {name: {"value": value, "origin": origin} for name, value, origin in rows},
+                "paths": {"history": loaded.settings.history, "spool_dir": str(loaded.settings.spool_dir)},
+            }
+        )
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Settings ({loaded.file or 'no settings file found'})", title_justify="left")
+    for heading in ("setting", "value", "set by"):
+        table.add_column(heading, overflow="fold")
+    for name, value, origin in rows:
+        # the title has the whole path
+        place = origin if loaded.file is None else origin.replace(f"{loaded.file.parent}/", "")
+        table.add_row(name, "-" if value is None else str(value), place, style=None if origin != "default" else "dim")
+    console = Console()
+    console.print(table)
+    console.print(f"history: {loaded.settings.history}\nspool:   {loaded.settings.spool_dir}", soft_wrap=True)
+    return 0
+
+
+def _rows(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
+    """Dotted name, value and origin of every setting; of pools and resources those that are set."""
+    for name, value in _flat(loaded.settings.model_dump(mode="json")):
+        yield name, value, loaded.origin(name)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,112 @@
+"""`prefect-intelligent control`: run the controller, look at it, stop it, go back."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import time
+from typing import Any
+
+from prefect_intelligent.cli import control_adopt, control_restore, control_run
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.services.decision import KIND
+from prefect_intelligent.services.memory import recall, release
+from prefect_intelligent.services.originals import read_originals
+from prefect_intelligent.services.standing import say
+from prefect_intelligent.services.switch import read_switch, turn
+from prefect_intelligent.wiring import open_cockpit
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands."""
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def add(name: str, summary: str, run: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        add_pool(sub)
+        add_config(sub)
+        sub.set_defaults(act=run)
+        return sub
+
+    control_run.configure(add("run", "Steer a work pool until stopped.", control_run.run))
+    status = add("status", "Show who leads, the last decision, and what people have pinned.", _status)
+    add_json(status)
+    control_restore.configure(add("restore", "Put back every value that steering has changed.", control_restore.run))
+    control_adopt.configure(add("adopt", "Give deployments work queues of their own.", control_adopt.run))
+    give_back = add("release", "Let the controller take over again what a person has set.", _release)
+    give_back.add_argument(
+        "--queue", action="append", default=[], metavar="NAME", help="only of this queue; repeatable"
+    )
+    give_back.add_argument("--pool-limit", action="store_true", help="only of the pool limit")
+    add("off", "Stop every write to the pool, by controllers and hooks, until `on`.", _turn_off)
+    add("on", "Allow writes to the pool again.", _turn_on)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the sub-command says."""
+    code: int = args.act(args)
+    return code
+
+
+def _status(args: argparse.Namespace) -> int:
+    loaded = read_settings(args, ("pool",))
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    pool, now_s = cockpit.orchestrator.pool, cockpit.clock.now_s()
+    last = cockpit.history.latest(KIND, pool)
+    holds = recall(cockpit.history, pool).standing.holds
+    status = {
+        "pool": pool,
+        "led": cockpit.lease.taken(),
+        "switch": read_switch(cockpit.history, pool),
+        "last_decision": None if last is None else {k: v for k, v in last.items() if k not in ("memory", "queues")},
+        "age_s": None if last is None else now_s - last["at_s"],
+        "held_by_people": [
+            {"queue": queue, "setting": which, "value": hold.value, "until_s": hold.until_s}
+            for (queue, which), hold in holds.items()
+        ],
+        "values_to_put_back": len(read_originals(cockpit.history, pool)),
+    }
+    if args.json:
+        print_json(status)
+        return 0
+    from prefect_intelligent.cli import show
+
+    show.console.print(f"Work pool {pool}: {'a controller leads' if status['led'] else 'no controller leads'}")
+    if status["switch"] != "on":
+        show.console.print(f"Steering is switched off ({status['switch']}); `control on` allows it again.")
+    if last is None:
+        show.console.print("There is no decision yet.")
+    else:
+        show.console.print(f"Last decision, {show.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:")
+        show.console.print("  " + show.headline(last), soft_wrap=True)
+    for key, hold in holds.items():
+        show.console.print(
+            f"A person set the {say(key)} to {show.limit(hold.value)}; left alone until {show.instant(hold.until_s)}"
+        )
+    return 0
+
+
+def _release(args: argparse.Namespace) -> int:
+    loaded = read_settings(args, ("pool",))
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    queues = [*args.queue, *([""] if args.pool_limit else [])]
+    release(cockpit.history, cockpit.orchestrator.pool, queues, time.time())
+    print("The next decision may change it again.")
+    return 0
+
+
+def _turn_off(args: argparse.Namespace) -> int:
+    return _turn(args, on=False)
+
+
+def _turn_on(args: argparse.Namespace) -> int:
+    return _turn(args, on=True)
+
+
+def _turn(args: argparse.Namespace, *, on: bool) -> int:
+    loaded = read_settings(args, ("pool",))
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    pool = cockpit.orchestrator.pool
+    turn(cockpit.history, pool, "on" if on else "off", time.time(), f"{getpass.getuser()} on the command line")
+    print(f"Steering of work pool {pool} is {'on' if on else 'off; settings stay as they are'}.")
+    return 0

@@ -1,0 +1,78 @@
+"""`control restore`: back to what people had set."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from collections.abc import Sequence
+
+from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
+from prefect_intelligent.errors import ConflictError
+from prefect_intelligent.services.adopt import plan_undo
+from prefect_intelligent.services.prevention import prefix, undo_prevention
+from prefect_intelligent.services.restore import plan_restoration, restore
+from prefect_intelligent.wiring import open_cockpit
+from prefect_intelligent.wiring.prevention import open_levers
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be written")
+    parser.add_argument("--force", action="store_true", help="also while a controller leads the pool")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Put everything back and say what that was."""
+    loaded = read_settings(args, ("pool",))
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    pool = cockpit.orchestrator.pool
+    leads = args.dry_run or args.force or cockpit.lease.acquire()
+    if not leads:
+        raise ConflictError(
+            f"a controller leads work pool {pool!r}: stop it first, wait {loaded.settings.interval_s * 3:.0f} s after "
+            "it was killed, or use --force"
+        )
+    try:
+        undo = plan_undo(cockpit.orchestrator, cockpit.history)
+        if args.dry_run:
+            found = plan_restoration(cockpit.orchestrator, cockpit.history)
+            measures = [key for key in open_levers(loaded.settings).in_force() if key.startswith(prefix(pool))]
+        else:
+            by = f"{getpass.getuser()} on the command line"
+            found = restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by=by)
+            now_s = cockpit.clock.now_s()
+            measures = list(undo_prevention(cockpit.history, open_levers(loaded.settings), pool, now_s))
+    finally:
+        cockpit.lease.release()
+    rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]
+    if args.json:
+        print_json(
+            {
+                "pool": pool,
+                "written": not args.dry_run,
+                "changes": [dict(zip(("queue", "setting", "before", "after"), row, strict=True)) for row in rows],
+                "deployments": [list(move) for move in undo],
+                "gone": list(found.gone),
+                "measures": measures,
+            }
+        )
+        return 0
+    from prefect_intelligent.cli import show
+
+    verb = "would be put back" if args.dry_run else "put back"
+    for row in rows:
+        show.console.print("  " + show.change(row))
+    for deployment, lane, before in undo:
+        show.console.print(f"  deployment {deployment}: {lane} -> {before}")
+    for key in measures:
+        show.console.print(f"  {key}", highlight=False)
+    counts = f"{_count(rows, 'value')}, {_count(undo, 'deployment')} and {_count(measures, 'measure')} {verb}."
+    show.console.print(counts if rows or undo or measures else "Nothing to put back.")
+    if found.gone:
+        show.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
+    return 0
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

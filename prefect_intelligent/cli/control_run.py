@@ -1,0 +1,205 @@
+"""`control run`: the controller as a process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prefect_intelligent import beacon
+from prefect_intelligent.adapters.announcer import Announcer
+from prefect_intelligent.cli.options import add_json, chosen_pool, read_settings
+from prefect_intelligent.errors import PrefectIntelligentError
+from prefect_intelligent.letterbox import steering
+from prefect_intelligent.ports import Signals
+from prefect_intelligent.services.decision import KIND
+from prefect_intelligent.services.leadership import Leadership
+from prefect_intelligent.services.loop import Moment, run_loop
+from prefect_intelligent.services.memory import INTENT
+from prefect_intelligent.services.restore import restore
+from prefect_intelligent.services.switch import read_switch, turn
+from prefect_intelligent.settings import Settings
+from prefect_intelligent.spool import Spool
+from prefect_intelligent.wiring import Cockpit, open_cockpit
+
+_TIDY_EVERY_S = 3600.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--policy", metavar="NAME|BUNDLE", help="a rule such as atc+lookahead+share, or a bundle's folder"
+    )
+    parser.add_argument("--mode", choices=("shadow", "advise", "auto"), help="record; also tell; or do (default: auto)")
+    parser.add_argument("--interval", dest="interval_s", type=float, metavar="S", help="longest time between decisions")
+    parser.add_argument(
+        "--ship", nargs="?", const="", metavar="URI", help="also run `ship` beside, to MLflow at URI or its default"
+    )
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="answer GET /metrics for Prometheus there")
+    parser.add_argument("--once", action="store_true", help="make one decision and end")
+    parser.add_argument("--restore-on-exit", action="store_true", help="put the original settings back at the end")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Steer until SIGTERM or SIGINT; the last good settings stay in force and the lease is given up."""
+    loaded = read_settings(args, ("pool", "policy", "mode", "interval_s"))
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    pool = cockpit.orchestrator.pool
+    if read_switch(cockpit.history, pool) == "restored":
+        turn(cockpit.history, pool, "on", cockpit.clock.now_s(), cockpit.charter.by)
+    tidy = _Tidy(cockpit, loaded.settings)
+    failed = False
+    records, led = Spool(loaded.settings.spool_dir), steering(cockpit.api.url, pool)
+    metrics = _metrics(args.metrics_port)
+
+    def tell(moment: Moment) -> None:
+        nonlocal failed
+        failed = moment.what == "failed"
+        if not failed and not args.once:  # one of us leads: hooks on this machine need not decide
+            beacon.light(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
+        if moment.decision is not None:
+            _record(records, moment.decision.to_dict())
+        if metrics is not None:
+            metrics(pool, moment)
+        _print(moment, as_json=args.json, again=not args.once)
+        tidy(moment)
+
+    signals: Signals = _Silence(cockpit) if args.once or not loaded.settings.react else cockpit.signals()
+    if not args.json and not args.once:
+        charter = cockpit.charter
+        print(f"Steering work pool {pool} with {charter.policy.name}, mode {charter.mode}; Ctrl-C ends it.", flush=True)
+    announcer = contextlib.nullcontext() if args.once else Announcer(cockpit.api.url, loaded.settings.folder)
+    with _shipper(args.ship, args.config), announcer, _Stop() as stop, contextlib.closing(signals):
+        run_loop(
+            cockpit.steer,
+            Leadership(cockpit.lease),
+            signals,
+            cockpit.clock,
+            interval_s=loaded.settings.interval_s,
+            stopped=stop.asked,
+            tell=tell,
+            once=args.once,
+        )
+    if not args.once:
+        beacon.put_out(led, loaded.settings.folder)
+    if args.restore_on_exit:
+        restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by=cockpit.charter.by)
+    return 1 if args.once and failed else 0
+
+
+def _record(records: Spool, decision: dict[str, Any]) -> None:
+    """Leave a decision for the shipper; a full disk does not stop the controller."""
+    with contextlib.suppress(PrefectIntelligentError):
+        records.append("decision", decision, event_id=f"decision:{decision['pool']}:{decision['at_s']}")
+
+
+@contextlib.contextmanager
+def _shipper(uri: str | None, config: str | None) -> Iterator[None]:
+    """A shipper as a process of its own, so that a slow MLflow never slows a decision; ended with the controller."""
+    if uri is None:
+        yield
+        return
+    options = [*(["--tracking-uri", uri] if uri else []), *(["--config", config] if config else [])]
+    # A session of its own: Ctrl-C is for the controller, which ends the shipper when it is done itself.
+    process = subprocess.Popen([sys.executable, "-m", "prefect_intelligent", "ship", *options], start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def _metrics(port: int | None) -> Callable[[str, Moment], None] | None:
+    """Serve metrics on the port; returns what has to be told each moment."""
+    if port is None:
+        return None
+    from prefect_intelligent.adapters.prometheus_metrics import ControllerMetrics
+
+    metrics = ControllerMetrics()
+    metrics.serve(port)
+
+    def tell(pool: str, moment: Moment) -> None:
+        if moment.decision is not None:
+            metrics.decided(moment.decision.to_dict())
+        elif moment.what == "failed":
+            metrics.failed(pool)
+        else:
+            metrics.stands_by(pool)
+
+    return tell
+
+
+class _Stop:
+    """Set by SIGTERM and SIGINT while entered; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
+class _Silence:
+    """Signals that never fire: only the interval counts."""
+
+    def __init__(self, cockpit: Cockpit) -> None:
+        self._clock = cockpit.clock
+
+    def wait(self, timeout_s: float) -> bool:
+        self._clock.sleep(timeout_s)
+        return False
+
+    def close(self) -> None:
+        return
+
+
+class _Tidy:
+    """Forgets old decisions now and then."""
+
+    def __init__(self, cockpit: Cockpit, settings: Settings) -> None:
+        self._cockpit, self._keep_s, self._next_s = cockpit, settings.keep_s, 0.0
+
+    def __call__(self, moment: Moment) -> None:
+        now_s = self._cockpit.clock.now_s()
+        if moment.what == "decided" and now_s >= self._next_s:
+            self._next_s = now_s + _TIDY_EVERY_S
+            for kind in (KIND, INTENT):
+                self._cockpit.history.forget(kind, now_s - self._keep_s)
+
+
+def _print(moment: Moment, *, as_json: bool, again: bool) -> None:
+    decision = None if moment.decision is None else moment.decision.to_dict()
+    if as_json:
+        print(json.dumps({"what": moment.what, "problem": moment.problem, "decision": decision}), flush=True)
+        return
+    from prefect_intelligent.cli import show
+
+    if decision is not None:
+        show.console.print(show.headline(decision), soft_wrap=True)
+    elif moment.what == "failed":
+        show.console.print(f"{moment.problem}{'; trying again' if again else ''}", soft_wrap=True, style="yellow")
+    else:
+        show.console.print("standing by: another controller leads", soft_wrap=True)

@@ -1,0 +1,132 @@
+"""`prefect-intelligent dashboard`: a web page on the live pool."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from prefect_intelligent.dashboard.build import Builder
+    from prefect_intelligent.settings import Settings
+    from prefect_intelligent.wiring import Cockpit
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_config(parser)
+    add_json(parser)
+    add_pool(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=4280, help="port (default 4280)")
+    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between looks (default 2)")
+    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token to ask for")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the page as it is now to a file, and end")
+    parser.add_argument(
+        "--allow-actions", action="store_true", help="let the page switch steering and acknowledge alerts; recorded"
+    )
+    parser.add_argument("--audit", action="store_true", help="print who did what on the page, and end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    if not 0 < args.port < 65536:
+        raise InvalidInputError("--port", args.port, "must be 1 to 65535")
+    if not 0.5 <= args.every <= 3600:
+        raise InvalidInputError("--every", args.every, "must be 0.5 to 3600 seconds")
+    settings = read_settings(args, ("pool",))
+    pool = chosen_pool(settings)
+    if args.audit:
+        return print_audit(settings.settings, pool, as_json=args.json)
+    if args.html is not None:
+        from prefect_intelligent.dashboard.pages import write_page
+
+        _, builder = open_builder(settings.settings, pool)
+        builder()
+        builder.wait()
+        write_page(args.html, builder())
+        return 0
+    token = read_token(args.token_file)
+    if token is None and args.host not in _LOOPBACK:
+        token = secrets.token_urlsafe(24)
+        print(f"Beyond this machine a token is needed; this one is for today: {token}", file=sys.stderr)
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("the dashboard", "dashboard") from error
+    from prefect_intelligent.dashboard.app import Desk, create_app
+
+    cockpit, builder = open_builder(settings.settings, pool)
+    desk = Desk(
+        pool=pool,
+        build=builder,
+        interval_s=args.every,
+        token=token,
+        actions=cockpit.history if args.allow_actions else None,
+    )
+    print(f"http://{args.host}:{args.port}/", file=sys.stderr)
+    uvicorn.run(create_app(desk), host=args.host, port=args.port, log_level="warning", access_log=False)
+    return 0
+
+
+def open_builder(settings: Settings, pool: str) -> tuple[Cockpit, Builder]:
+    """The pool, and what makes the state of its page."""
+    from prefect_intelligent.dashboard.build import Builder
+    from prefect_intelligent.wiring import open_cockpit, open_runs
+    from prefect_intelligent.wiring.lineage import open_graph
+
+    cockpit = open_cockpit(settings, pool, by="dashboard")
+    runs = open_runs(settings)
+    builder = Builder(
+        observe=cockpit.orchestrator.observe,
+        read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
+        history=cockpit.history,
+        pool=pool,
+        prices=settings.prices_of(pool),
+        interval_s=settings.interval_s,
+        graph=open_graph(settings, runs),
+        budgets=settings.budgets_usd_per_day,
+    )
+    return cockpit, builder
+
+
+def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
+    """Every action taken on the page of a pool, oldest first."""
+    from prefect_intelligent.adapters.history import open_history
+
+    rows = open_history(settings.history).records("audit", pool)
+    if as_json:
+        print_json(rows)
+        return 0
+    for row in rows:
+        at = datetime.fromtimestamp(row["at_s"], UTC)
+        print(f"{at:%Y-%m-%d %H:%M:%S}  {row['by']}  {row['action']}  {row.get('alert', '')}".rstrip())
+    if not rows:
+        print("No action was taken on the dashboard.")
+    return 0
+
+
+def read_token(file: str | None) -> str | None:
+    """The token in the file; None without a file.
+
+    Raises:
+        InvalidInputError: The file cannot be read or the token is too short to be one.
+    """
+    if file is None:
+        return None
+    try:
+        with open(file, encoding="utf-8") as text:
+            found = text.read().strip()
+    except OSError as error:
+        raise InvalidInputError("--token-file", file, f"cannot be read: {error.strerror}") from error
+    if len(found) < 16:
+        raise InvalidInputError("token", f"{len(found)} characters", "must have at least 16")
+    return found

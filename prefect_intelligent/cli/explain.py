@@ -1,0 +1,68 @@
+"""`prefect-intelligent explain`: the last decision, queue by queue, and what the rule would have done instead."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
+from prefect_intelligent.services.decision import KIND
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_pool(parser)
+    parser.add_argument("--queue", metavar="NAME", help="only this queue")
+    add_config(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the decision; exit code 1 if there is none yet."""
+    from prefect_intelligent.adapters.history import has_history, open_history
+
+    loaded = read_settings(args, ("pool",))
+    pool = chosen_pool(loaded)
+    url = loaded.settings.history
+    found = open_history(url).latest(KIND, pool) if has_history(url) else None
+    if found is None:
+        _must_exist(pool)
+        print(f"There is no decision about work pool {pool} in {url}.")
+        return 1
+    decision = {key: value for key, value in found.items() if key != "memory"}
+    if args.queue is not None:
+        decision["queues"] = [_named(decision["queues"], args.queue)]
+    if args.json:
+        print_json(decision)
+        return 0
+    from prefect_intelligent.cli import show
+
+    show.console.print(show.queue_table(decision))
+    show.console.print(
+        f"{decision['outcome']} in mode {decision['mode']} by {decision['by']}; policy {decision['policy']}, "
+        f"rule {decision['rule']}; own computing {decision['own_ms']:.1f} ms of {decision['wall_ms']:.0f} ms",
+        soft_wrap=True,
+    )
+    for row in decision["planned"]:
+        done = "written" if row in decision["applied"] else "not written"
+        show.console.print(f"  {show.change(row)} ({done})")
+    for reason in show.reasons(decision):
+        show.console.print(f"  {reason}", soft_wrap=True)
+    return 0
+
+
+def _must_exist(pool: str) -> None:
+    """Refuse a pool that the server does not know; a server that cannot be asked is no matter here."""
+    from prefect_intelligent.adapters.prefect_api import PrefectApi
+    from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
+
+    with suppress(OrchestratorUnavailableError):
+        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1), pool).settings()
+
+
+def _named(queues: list[dict[str, object]], name: str) -> dict[str, object]:
+    for queue in queues:
+        if queue["name"] == name:
+            return queue
+    raise UnknownNameError("work queue", name, (str(queue["name"]) for queue in queues))

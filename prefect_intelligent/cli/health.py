@@ -1,0 +1,76 @@
+"""`prefect-intelligent health`: status, score and error budget, worst first."""
+
+from __future__ import annotations
+
+import argparse
+
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, print_json, read_settings
+from prefect_intelligent.domain import parse_span
+from prefect_intelligent.errors import InvalidInputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_config(parser)
+    add_json(parser)
+    add_pool(parser)
+    parser.add_argument("--last", default="30d", metavar="SPAN", help="how far back (default 30d)")
+    parser.add_argument("--of", choices=("deployments", "queues", "pools"), default="deployments")
+    parser.add_argument("--target", type=float, default=0.99, help="share of time that must be good (default 0.99)")
+    parser.add_argument("--name", metavar="NAME", help="only this one, with every term")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print; the exit code is 1 if something is degraded."""
+    import time
+
+    from prefect_intelligent.adapters.history import open_history
+    from prefect_intelligent.services.overview import quality_shares
+    from prefect_intelligent.services.reporting import all_health, health_dict
+    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.lineage import history_graph
+
+    settings = read_settings(args, ("pool",)).settings
+    if not 0.5 <= args.target < 1:
+        raise InvalidInputError("--target", args.target, "must be at least 0.5 and below 1")
+    now_s = time.time()
+    since_s = now_s - parse_span(args.last, what="--last")
+    store = open_runs(settings)
+    frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
+    quality = quality_shares(open_history(settings.history).records("quality"), history_graph(store).writers)
+    prices = settings.prices_of(settings.pool or "")
+    of_all = all_health(
+        frame, now_s, target=args.target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day
+    )
+    found = of_all[args.of]
+    if args.name is not None:
+        found = [health for health in found if health.name == args.name]
+        if not found:
+            raise InvalidInputError("--name", args.name, f"no run of it in the last {args.last}")
+    degraded = any(health.status == "degraded" for health in found)
+    if args.json:
+        print_json([health_dict(health) for health in found])
+        return int(degraded)
+    if not found:
+        print(f"not enough data: no run in the last {args.last}; has `prefect-intelligent sync` been run?")
+        return 1
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Health of {args.of}", title_justify="left")
+    numbers = ("score", "good time", "budget left")
+    for heading in ("name", "status", *numbers, "why"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in numbers else "left")
+    for health in found[:50]:
+        score = "-" if health.score is None else f"{health.score:.0f}"
+        good = "-" if health.budget is None else f"{health.budget.attained:.2%}"
+        left = "-" if health.budget is None else f"{health.budget.left:.0%}"
+        table.add_row(health.name, str(health.status), score, good, left, "; ".join(health.gates) or "-")
+    console = Console()
+    console.print(table)
+    if args.name is not None:
+        for term in found[0].terms:
+            value = "unknown" if term.value is None else f"{term.value:.2f}"
+            takes = found[0].contribution(term)
+            console.print(f"{term.name:12} {value:8} n={term.n:<6} takes {takes:4.1f} points  {term.detail}")
+    return int(degraded)

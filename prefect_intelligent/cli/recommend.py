@@ -1,0 +1,184 @@
+"""`prefect-intelligent recommend`: what would save money, shown by a replay of the pool's own history."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.domain import Change, parse_span
+from prefect_intelligent.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from prefect_intelligent.settings import Settings
+    from prefect_intelligent.wiring import Cockpit
+
+_MEMORY_PRICE = "aws-us-east-1/fargate"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_config(parser)
+    add_json(parser)
+    add_pool(parser)
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "apply", "undo", "score"),
+        default="show",
+        help="show (default), apply N, undo, or score what was applied last: promised and real saving",
+    )
+    parser.add_argument("number", nargs="?", type=int, metavar="N", help="number of the recommendation to apply")
+    parser.add_argument("--last", default="14d", metavar="SPAN", help="history that is replayed (default 14d)")
+    parser.add_argument("--usage", type=Path, metavar="FILE", help="OTLP JSON of a collector: memory used by runs")
+    parser.add_argument("--write", action="store_true", help="apply for real; without it only what would be written")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show, apply, undo or score."""
+    from prefect_intelligent.wiring import open_cockpit
+
+    loaded = read_settings(args, ("pool",))
+    span_s = parse_span(args.last, what="--last")
+    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded), by="recommend")
+    try:
+        if args.action == "show":
+            return _show(args, loaded.settings, cockpit, span_s)
+        if args.action == "score":
+            return _score(args, loaded.settings, cockpit)
+        return _apply(args, cockpit) if args.action == "apply" else _undo(args, cockpit)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("replaying history", "twin") from error
+
+
+def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
+    """What is replayed."""
+    from prefect_intelligent.services.advice import Past
+    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.lineage import history_graph, unread
+
+    name = cockpit.orchestrator.pool
+    pool, queues = cockpit.orchestrator.settings()
+    store = open_runs(settings)
+    runs = store.run_frame(since_s=since_s, pool=name)
+    return Past(
+        runs=runs,
+        pool=pool,
+        queues=queues,
+        prices=settings.prices_of(name),
+        unread=unread(history_graph(store), runs),
+    )
+
+
+def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s: float) -> int:
+    import numpy as np
+
+    from prefect_intelligent.services.recommending import KIND, recommend
+
+    now_s, rng = time.time(), np.random.default_rng(0)
+    past = _past(settings, cockpit, now_s - span_s)
+    found = recommend(past, rng)
+    if args.usage is not None:
+        from prefect_intelligent.services.rightsizing import rightsize
+        from prefect_intelligent.twin.price_sheets import slot_prices
+        from prefect_intelligent.wiring import open_runs
+        from prefect_intelligent.wiring.lineage import memory_of
+
+        gb = [slot_prices(_MEMORY_PRICE, gb=size).slot_usd_per_hour for size in (1.0, 2.0)]
+        peaks, asked = memory_of(args.usage, open_runs(settings))
+        found += rightsize(past.runs, peaks, asked, gb[1] - gb[0], rng)
+        found.sort(key=lambda one: -one.saving_usd_per_day)
+    rows = [one.row() for one in found]
+    cockpit.history.append(KIND, cockpit.orchestrator.pool, now_s, {"rows": rows, "last": args.last})
+    if args.json:
+        print_json(rows)
+        return 0
+    for number, row in enumerate(rows, 1):
+        low, high = row["interval"]
+        print(f"{number}. {row['title']}: saves ${row['saving_usd_per_day']:.2f} a day (${low:.2f} to ${high:.2f})")
+        print(f"   {row['evidence']}")
+    if not rows:
+        print("Nothing that was tried would have saved money.")
+    return 0
+
+
+def _apply(args: argparse.Namespace, cockpit: Cockpit) -> int:
+    from prefect_intelligent.services.applying import apply_row, changes_of, lanes_of, moves_of
+    from prefect_intelligent.services.recommending import KIND
+
+    kept = cockpit.history.latest(KIND, cockpit.orchestrator.pool)
+    rows = [] if kept is None else kept["rows"]
+    if args.number is None or not 1 <= args.number <= len(rows):
+        raise InvalidInputError("number", args.number, f"must be 1 to {len(rows)}; run `recommend` first")
+    row = rows[args.number - 1]
+    wanted = changes_of(row, cockpit.orchestrator)
+    lanes, moves = lanes_of(row, cockpit.orchestrator), moves_of(row, cockpit.orchestrator)
+    if args.write:
+        wanted = apply_row(row, cockpit.orchestrator, cockpit.history, cockpit.clock)
+    if args.json:
+        done = "written" if args.write else "would_write"
+        print_json({done: [_row(change) for change in wanted], "queues": lanes, "moves": moves})
+        return 0
+    done = "written:" if args.write else "would write"
+    for name in lanes:
+        print(f"{done} new queue {name}")
+    for change in wanted:
+        print(f"{done} {_text(change)}")
+    for name, before, after in moves:
+        print(f"{done} queue of {name} {before} -> {after}")
+    if not (wanted or lanes or moves):
+        print("nothing to write: it already holds")
+    elif not args.write:
+        print("add --write to do it")
+    return 0
+
+
+def _undo(args: argparse.Namespace, cockpit: Cockpit) -> int:
+    from prefect_intelligent.services.applying import undo_last
+
+    done = undo_last(cockpit.orchestrator, cockpit.history, cockpit.clock)
+    if args.json:
+        print_json({"written": [_row(change) for change in done]})
+        return 0
+    for change in done:
+        print(f"written: {_text(change)}")
+    if not done:
+        print("no setting had to be written")
+    return 0
+
+
+def _score(args: argparse.Namespace, settings: Settings, cockpit: Cockpit) -> int:
+    """Promised against real saving of what was applied last."""
+    import numpy as np
+
+    from prefect_intelligent.services.applying import SCORED, last_applied, rescore
+
+    record = last_applied(cockpit.orchestrator.pool, cockpit.history)
+    found = rescore(_past(settings, cockpit, float(record["at_s"])), record, np.random.default_rng(0))
+    row = {
+        "title": record["title"],
+        "promised_usd_per_day": record["saving_usd_per_day"],
+        "real_usd_per_day": round(found.saving_usd_per_day, 4),
+        "interval": [round(bound, 4) for bound in found.interval],
+        "days": found.days,
+    }
+    cockpit.history.append(SCORED, cockpit.orchestrator.pool, time.time(), row)
+    if args.json:
+        print_json(row)
+        return 0
+    low, high = row["interval"]
+    print(f"{row['title']}: promised ${row['promised_usd_per_day']:.2f} a day,")
+    print(f"saved ${row['real_usd_per_day']:.2f} a day (${low:.2f} to ${high:.2f}) over {row['days']} days")
+    return 0
+
+
+def _text(change: Change) -> str:
+    subject = "pool" if change.queue is None else f"queue {change.queue}"
+    before, after = ("none" if value is None else value for value in (change.before, change.after))
+    return f"{subject} {change.field} {before} -> {after}"
+
+
+def _row(change: Change) -> dict[str, object]:
+    return {"queue": change.queue, "field": change.field, "before": change.before, "after": change.after}

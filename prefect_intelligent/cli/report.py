@@ -1,0 +1,165 @@
+"""`prefect-intelligent report`: what happened in a span, as a table, JSON or a page of HTML."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect_intelligent.cli.options import add_config, add_json, add_pool, print_json, read_settings
+from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.insight.analytics import DIMENSIONS
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_config(parser)
+    add_json(parser)
+    add_pool(parser)
+    parser.add_argument("--last", default="7d", metavar="SPAN", help="how far back, e.g. 24h or 30d (default 7d)")
+    parser.add_argument("--by", choices=DIMENSIONS, default="deployment", help="what the table shows")
+    parser.add_argument("--money", action="store_true", help="split the cost: useful, wasted, overhead, idle, late ...")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows of the table (default 20)")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write the dashboard's page with this data inside"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Analyse and print."""
+    import time
+
+    from prefect_intelligent.services.reporting import make_report
+    from prefect_intelligent.wiring import open_runs
+
+    settings = read_settings(args, ("pool",)).settings
+    span_s = parse_span(args.last, what="--last")
+    if args.rows < 1:
+        raise InvalidInputError("--rows", args.rows, "must be 1 or more")
+    until_s = time.time()
+    store = open_runs(settings)
+    frame = store.run_frame(since_s=until_s - span_s, pool=settings.pool, extra=False)
+    prices = settings.prices_of(settings.pool) if settings.pool else settings.prices_of("")
+    limit = pool_limit(store.queue_frame(), settings.pool)
+    report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=limit)
+    if args.html is not None:
+        from prefect_intelligent.adapters.history import open_history
+        from prefect_intelligent.dashboard.build import Builder
+        from prefect_intelligent.dashboard.pages import write_page
+        from prefect_intelligent.wiring.lineage import history_graph
+
+        builder = Builder(
+            observe=None,
+            read_runs=lambda since_s: store.run_frame(since_s=since_s, pool=settings.pool),
+            history=open_history(settings.history),
+            pool=settings.pool or "",
+            prices=prices,
+            span_s=span_s,
+            graph=lambda: history_graph(store),
+            slots=limit,
+            budgets=settings.budgets_usd_per_day,
+        )
+        builder()
+        builder.wait()
+        write_page(args.html, builder() | {"title": settings.pool or "all pools"})
+    if args.json:
+        print_json(report)
+        return 0
+    if report["total"]["runs"] == 0:
+        print(f"not enough data: no run in the last {format_span(span_s)}; has `prefect-intelligent sync` been run?")
+        return 1
+    _print(report, args.by, args.rows, money=args.money)
+    return 0
+
+
+def pool_limit(queues: Any, pool: str | None) -> float | None:
+    """The pool's limit as kept last; None if it has none or is not known."""
+    own = queues[(queues["pool"] == pool) & (queues["queue"] == "")] if pool else queues[:0]
+    if own.empty or own["limit"].isna().iloc[-1]:
+        return None
+    return float(own["limit"].iloc[-1])
+
+
+def seconds(value: float | None) -> str:
+    """A span for people."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}s" if value < 60 else format_span(round(value))
+
+
+def share(value: float | None) -> str:
+    """A share for people."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def usd(value: float | None) -> str:
+    """Money for people."""
+    return "-" if value is None else f"${value:.2f}"
+
+
+def _times(row: Mapping[str, Any]) -> dict[str, str]:
+    """Heading to cell: how long things took."""
+    return {
+        "runs": str(row["runs"]),
+        "failed": share(row["failure_share"]),
+        "on time": share(row["on_time_share"]),
+        "wait p50": seconds(row["wait_p50_s"]),
+        "wait p90": seconds(row["wait_p90_s"]),
+        "takes p50": seconds(row["service_p50_s"]),
+        "takes p90": seconds(row["service_p90_s"]),
+        "cost": usd(row["cost_usd"]),
+    }
+
+
+def _money(row: Mapping[str, Any]) -> dict[str, str]:
+    """Heading to cell: what the cost is made of."""
+    parts = ("useful", "wasted", "overhead", "idle", "lateness", "failure")
+    cost = usd(row["cost_usd"] + (row["idle_usd"] or 0.0))
+    return {"runs": str(row["runs"]), **{name: usd(row[f"{name}_usd"]) for name in parts}, "cost": cost}
+
+
+def _print(report: Mapping[str, Any], by: str, rows: int, *, money: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    total = report["total"]
+    console.print(
+        f"{total['runs']} runs, {total['ended']} ended, {share(total['failure_share'])} failed, "
+        f"{share(total['on_time_share'])} on time, {report['throughput_per_hour']:.1f}/h, "
+        f"utilisation {share(report['utilisation'])}"
+    )
+    parts = [
+        f"{name.removesuffix('_usd')} ${value:.2f}" for name, value in report["money"].items() if value is not None
+    ]
+    console.print("money: " + ", ".join(parts))
+    table = Table(title=f"By {by}, dearest first" if by != "hour" else "By hour (UTC)", title_justify="left")
+    cells = _money if money else _times
+    shown = [(name, cells(row)) for name, row in list(report["by"].get(by, {}).items())[:rows]]
+    table.add_column(by, overflow="fold")
+    for heading in shown[0][1] if shown else ():
+        table.add_column(heading, justify="right", overflow="fold")
+    for name, row in shown:
+        table.add_row(name, *row.values())
+    console.print(table)
+    for cause in report["causes"][:5]:
+        came = f", came with version {cause['introduced_by']}" if cause["introduced_by"] else ""
+        where = f", only on host {cause['host']}" if cause["host"] else ""
+        console.print(
+            f"{cause['failures']} failures: {cause['signature']} in {', '.join(cause['deployments'][:3])}{came}{where}",
+            markup=False,
+            highlight=False,
+        )
+    for change in report["changes"]:
+        day = datetime.fromtimestamp(change["at_s"], UTC)
+        console.print(f"{change['series']} went from {change['before']:.4g} to {change['after']:.4g} on {day:%Y-%m-%d}")
+    for trend in report["trends"]:
+        way = "rises" if trend["per_day"] > 0 else "falls"
+        part = f" ({abs(trend['relative_per_day']):.1%} of its level)" if trend["relative_per_day"] else ""
+        console.print(f"{trend['series']} {way} by {abs(trend['per_day']):.3g} a day{part}, over {trend['days']} days")
+    if report["mended"]:
+        console.print(f"{report['mended']} runs ended before they started by their clocks; taken as instantaneous")

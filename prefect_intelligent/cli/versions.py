@@ -1,0 +1,154 @@
+"""`prefect-intelligent versions`: list, pipelines, show, diff, tag, gc."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from prefect_intelligent.adapters.snapshot import files_of
+from prefect_intelligent.adapters.tree_diff import file_diff, package_diff
+from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.changes import DEPLOYMENT
+from prefect_intelligent.pipelines.versions import SHORT, Version, difference, pull_inputs
+from prefect_intelligent.services.ordering import pipeline_versions
+from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands and their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parsers = {
+        name: actions.add_parser(name, help=summary, description=summary)
+        for name, summary in (
+            ("list", "versions, oldest first; a star marks those in force"),
+            (
+                "pipelines",
+                "versions of whole pipelines, oldest first: what made them and when; a star marks those in force",
+            ),
+            ("show", "everything recorded of a version"),
+            ("diff", "what differs between two versions: settings, packages and source"),
+            ("tag", "give a version a name"),
+            ("gc", "forget old versions and delete what none needs; a dry run without --yes"),
+        )
+    }
+    for sub in parsers.values():
+        add_config(sub)
+        add_json(sub)
+    parsers["list"].add_argument("deployment", nargs="?", metavar="FLOW/DEPLOYMENT")
+    parsers["show"].add_argument("version")
+    parsers["diff"].add_argument("old")
+    parsers["diff"].add_argument("new")
+    parsers["tag"].add_argument("version")
+    parsers["tag"].add_argument("name")
+    parsers["gc"].add_argument("--keep", type=int, default=10, help="newest of each deployment to keep (default 10)")
+    parsers["gc"].add_argument("--yes", action="store_true", help="delete")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command."""
+    workshop = open_workshop(read_settings(args).settings)
+    if args.action != "gc":
+        tell_finished(workshop.settle())
+    actions = {"list": _list, "pipelines": _pipelines, "show": _show, "diff": _diff, "tag": _tag, "gc": _gc}
+    return actions[args.action](workshop, args)
+
+
+def _in_force(workshop: Workshop) -> set[str]:
+    """Ids of all versions that a deployment may run, batches in flight included."""
+    found: set[str] = set()
+    for resource, content in workshop.server.read_all(DEPLOYMENT).items():
+        inputs = pull_inputs(content) or {}
+        found.update(str(version) for version in (inputs.get("under") or {}).values())
+        current = workshop.versions.current(resource.removeprefix(DEPLOYMENT), content)
+        found.update(() if current is None else (current.id,))
+    return found
+
+
+def _list(workshop: Workshop, args: argparse.Namespace) -> int:
+    if args.deployment is not None:
+        workshop.server.deployment_id(args.deployment)
+    in_force = _in_force(workshop)
+    names: dict[str, list[str]] = {}
+    for tag, version_id in workshop.versions.tags().items():
+        names.setdefault(version_id, []).append(tag)
+    versions = workshop.versions.all(args.deployment)
+    if args.json:
+        rows = [{**v.to_dict(), "in_force": v.id in in_force, "tags": names.get(v.id, [])} for v in versions]
+        print_json({"versions": rows})
+        return 0
+    for version in versions:
+        at = datetime.fromtimestamp(version.at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        commit = "found" if version.code is None else (version.code.commit or "no commit")[:SHORT]
+        dirty = "+changes" if version.code is not None and version.code.changes else ""
+        mark = "*" if version.id in in_force else " "
+        tags = " ".join(names.get(version.id, []))
+        print(f"{mark} {version.id[:SHORT]}  {at}  {version.deployment:32} {commit}{dirty}  {version.author}  {tags}")
+    if not versions:
+        print("no versions")
+    return 0
+
+
+def _pipelines(workshop: Workshop, args: argparse.Namespace) -> int:
+    found = pipeline_versions(workshop.transactions)
+    if args.json:
+        print_json({"pipelines": [asdict(version) for version in found]})
+        return 0
+    for version in found:
+        at = datetime.fromtimestamp(version.since_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        mark = "*" if version.in_force else " "
+        what = version.title if version.replaced is None else f"{version.title} ({version.replaced} replaced)"
+        print(f"{mark} {version.label:14} {at}  {what}: {', '.join(version.deployments)}")
+    if not found:
+        print("no pipelines: `graph apply --yes` makes the first version of each")
+    return 0
+
+
+def _show(workshop: Workshop, args: argparse.Namespace) -> int:
+    print_json(workshop.versions.get(args.version).to_dict())
+    return 0
+
+
+def _diff(workshop: Workshop, args: argparse.Namespace) -> int:
+    old, new = workshop.versions.get(args.old), workshop.versions.get(args.new)
+    lines = difference(old, new)
+    packages, files = _content_diff(workshop, old, new)
+    if args.json:
+        print_json({"differences": lines, "packages": packages, "files": files})
+    else:
+        print("\n".join([*lines, *packages, *files]) or "no difference")
+    return 1 if lines else 0
+
+
+def _content_diff(workshop: Workshop, old: Version, new: Version) -> tuple[list[str], list[str]]:
+    """What differs in packages and source files; nothing where one side has no record of them."""
+    blobs = workshop.blobs
+    packages: list[str] = []
+    files: list[str] = []
+    if old.lock and new.lock and old.lock != new.lock:
+        packages = package_diff(blobs.get(old.lock).decode(), blobs.get(new.lock).decode())
+    if old.code is not None and new.code is not None and old.code.blob != new.code.blob:
+        files = file_diff(files_of(blobs.get(old.code.blob)), files_of(blobs.get(new.code.blob)))
+    return packages, files
+
+
+def _tag(workshop: Workshop, args: argparse.Namespace) -> int:
+    version = workshop.versions.get(args.version)
+    workshop.versions.tag(version, args.name)
+    print(f"{version.id[:SHORT]} is {args.name}")
+    return 0
+
+
+def _gc(workshop: Workshop, args: argparse.Namespace) -> int:
+    if args.keep < 0:
+        raise InvalidInputError("--keep", args.keep, "must be 0 or more")
+    with workshop.alone():
+        in_force = _in_force(workshop)
+        forgotten, blobs = workshop.versions.collect(in_force, args.keep, write=args.yes)
+    done = "removed" if args.yes else "to remove; nothing was removed (add --yes)"
+    if args.json:
+        print_json({"versions": [version.id for version in forgotten], "blobs": blobs, "removed": args.yes})
+    else:
+        print(f"{len(forgotten)} versions and {blobs} blobs {done}")
+    return 0

@@ -1,0 +1,191 @@
+"""The web application: one page, its state, its stream, and (only if allowed) a few actions.
+
+Loopback without a token, or anywhere with one. Read-only unless actions are allowed; then each needs the token of this
+process in a header that no other site can send, and leaves a record.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+
+from prefect_intelligent.dashboard import assets
+from prefect_intelligent.dashboard.build import ACKNOWLEDGED
+from prefect_intelligent.dashboard.hub import Hub, Refresher, State
+from prefect_intelligent.ports import HistoryStore
+from prefect_intelligent.services.switch import turn
+
+_FILES: Final[Mapping[str, tuple[Callable[[], str], str]]] = {
+    "/": (assets.html, "text/html; charset=utf-8"),
+    "/app.css": (assets.style, "text/css; charset=utf-8"),
+    "/app.js": (assets.script, "text/javascript; charset=utf-8"),
+}
+_COOKIE: Final = "prefect_intelligent_dashboard"
+_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "testserver")
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_MOST_BODY: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the application serves.
+
+    Attributes:
+        pool: Name of the work pool.
+        build: Makes the state.
+        interval_s: Between two builds.
+        token: Asked for with every request; None on loopback only.
+        actions: Where actions are recorded and take effect; None is read-only.
+    """
+
+    pool: str
+    build: Callable[[], State]
+    interval_s: float = 2.0
+    token: str | None = None
+    actions: HistoryStore | None = None
+
+
+def create_app(desk: Desk, hub: Hub | None = None) -> FastAPI:
+    """The application; it builds the state in a thread of its own while it runs."""
+    found = hub or Hub()
+    csrf = secrets.token_urlsafe(32)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        refresher = Refresher(found, desk.build, desk.interval_s)
+        refresher.start()
+        yield
+        refresher.end()
+
+    app = FastAPI(title="prefect-intelligent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        refusal = _refuse(request, desk, csrf)
+        response = refusal if refusal is not None else await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        return response
+
+    @app.get("/")
+    @app.get("/app.css")
+    @app.get("/app.js")
+    def page(request: Request) -> Response:
+        if request.url.path == "/" and desk.token is not None and "token" in request.query_params:
+            answer = RedirectResponse("/", status_code=303)
+            answer.set_cookie(
+                _COOKIE, desk.token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+            )
+            return answer
+        content, kind = _FILES[request.url.path]
+        return Response(content(), media_type=kind)
+
+    @app.get("/runbooks/{rule}")
+    def runbook(rule: str) -> Response:
+        text = assets.runbook(rule)
+        if text is None:
+            return JSONResponse({"error": "there is no such alert"}, status_code=404)
+        return Response(text, media_type="text/html; charset=utf-8")
+
+    @app.get("/api/session")
+    def session() -> dict[str, Any]:
+        return {"pool": desk.pool, "actions": desk.actions is not None, "csrf": csrf if desk.actions else None}
+
+    @app.get("/api/state")
+    def state() -> JSONResponse:
+        return JSONResponse(found.state)
+
+    @app.get("/api/runs")
+    def runs(
+        limit: Annotated[int, Query(ge=1, le=500)] = 100, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0
+    ) -> JSONResponse:
+        rows = list(found.state.get("gantt", {}).items())
+        return JSONResponse({"total": len(rows), "rows": rows[offset : offset + limit]})
+
+    @app.get("/api/stream")
+    async def stream() -> Response:
+        if found.listeners >= 64:
+            return JSONResponse({"error": "too many listeners"}, status_code=503)
+        return StreamingResponse(found.stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    @app.post("/api/actions/{name}")
+    async def act(name: str, request: Request) -> JSONResponse:
+        if desk.actions is None:
+            return JSONResponse({"error": "read-only: start the dashboard with --allow-actions"}, status_code=403)
+        who = request.client.host if request.client else "?"
+        about: dict[str, str] = {}
+        if name in ("steer-on", "steer-off"):
+            turn(desk.actions, desk.pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {who}")
+        elif name == "acknowledge":
+            body = await _read(request)
+            if not body or len(body) > _MOST_BODY:
+                return JSONResponse({"error": "name one alert"}, status_code=422)
+            about["alert"] = body.decode("utf-8", "replace")
+            desk.actions.append(ACKNOWLEDGED, desk.pool, time.time(), about)
+        else:
+            return JSONResponse({"error": "there is no such action"}, status_code=404)
+        now_s = time.time()
+        record = {"at_s": now_s, "action": name, "by": who, "through": "dashboard"} | about
+        desk.actions.append("audit", desk.pool, now_s, record)
+        return JSONResponse({"done": name})
+
+    return app
+
+
+async def _read(request: Request) -> bytes:
+    """The body, or as much of it as shows that it is too long: nobody fills our memory."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BODY:
+            break
+    return body
+
+
+def _refuse(request: Request, desk: Desk, csrf: str) -> Response | None:
+    """Why the request is not served; None if it is."""
+    if desk.token is None:
+        host = request.headers.get("host", "")
+        bare = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if bare not in _LOCAL:  # a name that somebody else's DNS points at us
+            return JSONResponse({"error": "only as localhost; elsewhere a token is needed"}, status_code=421)
+    elif not _has_token(request, desk.token):
+        return JSONResponse({"error": "a token is needed: open /?token=..."}, status_code=401)
+    if request.method not in ("GET", "HEAD"):
+        origin = request.headers.get("origin")
+        if origin is not None and origin.split("://", 1)[-1] != request.headers.get("host"):
+            return JSONResponse({"error": "posted from another site"}, status_code=403)
+        if desk.actions is not None and not _same(request.headers.get("x-csrf-token", ""), csrf):
+            return JSONResponse({"error": "the session has changed: load the page again"}, status_code=403)
+    return None
+
+
+def _has_token(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return any(
+        _same(candidate, token)
+        for candidate in (given, request.cookies.get(_COOKIE, ""), request.query_params.get("token", ""))
+    )
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())

@@ -1,0 +1,45 @@
+"""The nouns: queues, runs, terms, snapshots, plans and the one objective.
+
+Frozen values without I/O. All instants are Unix seconds (UTC) as floats and end in `_s`; all money is in US dollars and
+ends in `_usd`. `None` means unknown (or, for a limit, unlimited) and nothing else does.
+"""
+
+from prefect_intelligent.domain.cluster import PoolSetting, QueueState, Resource, Snapshot
+from prefect_intelligent.domain.deadlines import (
+    ClockDeadline,
+    Deadline,
+    RelativeDeadline,
+    parse_deadline,
+    parse_span,
+)
+from prefect_intelligent.domain.deployments import Deployment
+from prefect_intelligent.domain.objective import Cost, Prices, run_cost
+from prefect_intelligent.domain.plans import Change, Plan, assign_priorities, diff
+from prefect_intelligent.domain.queues import QueueSetting
+from prefect_intelligent.domain.runs import Estimate, Run, RunPhase
+from prefect_intelligent.domain.terms import Terms
+
+__all__ = [
+    "Change",
+    "ClockDeadline",
+    "Cost",
+    "Deadline",
+    "Deployment",
+    "Estimate",
+    "Plan",
+    "PoolSetting",
+    "Prices",
+    "QueueSetting",
+    "QueueState",
+    "RelativeDeadline",
+    "Resource",
+    "Run",
+    "RunPhase",
+    "Snapshot",
+    "Terms",
+    "assign_priorities",
+    "diff",
+    "parse_deadline",
+    "parse_span",
+    "run_cost",
+]

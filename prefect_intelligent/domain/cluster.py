@@ -1,0 +1,112 @@
+"""What is known of one work pool at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prefect_intelligent.domain.objective import Prices
+from prefect_intelligent.domain.queues import QueueSetting
+from prefect_intelligent.domain.runs import Run, RunPhase
+from prefect_intelligent.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSetting:
+    """The settings of a work pool.
+
+    Attributes:
+        name: Prefect's name of the pool.
+        limit: Flow runs allowed at once over all queues; None is unlimited, 0 is a soft pause.
+        paused: Whether it has been paused in Prefect.
+    """
+
+    name: str
+    limit: int | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something shared that runs load, and that slows down past its capacity.
+
+    Attributes:
+        name: As in `Terms.resources`.
+        capacity: Runs it serves at once at full speed, above 0.
+    """
+
+    name: str
+    capacity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """One work queue with the runs in it.
+
+    Attributes:
+        setting: What Prefect holds for it.
+        waiting: Runs that are due, in the order Prefect will serve them (scheduled time, then id).
+        active: Runs that hold a slot.
+        upcoming: Runs scheduled for later, soonest first.
+        arrivals_per_hour: Recent arrival rate (exponentially weighted); None if not known.
+        beyond: Waiting runs that follow those in `waiting` and are only counted, because there are so many.
+    """
+
+    setting: QueueSetting
+    waiting: tuple[Run, ...] = ()
+    active: tuple[Run, ...] = ()
+    upcoming: tuple[Run, ...] = ()
+    arrivals_per_hour: float | None = None
+    beyond: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the queue."""
+        return self.setting.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A work pool at one instant: everything a policy may look at.
+
+    Attributes:
+        at_s: The instant.
+        pool: Settings of the pool.
+        queues: Its queues, by name.
+        prices: What capacity costs, and how dear lateness is against it.
+        resources: Shared resources with their capacities, by name.
+    """
+
+    at_s: float
+    pool: PoolSetting
+    queues: tuple[QueueState, ...]
+    prices: Prices = field(default_factory=Prices)
+    resources: tuple[Resource, ...] = ()
+
+    @property
+    def active(self) -> int:
+        """Slots held in the pool."""
+        return sum(len(queue.active) for queue in self.queues)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Queue names as Prefect serves them now: by priority, ties by name."""
+        return tuple(q.name for q in sorted(self.queues, key=lambda q: (q.setting.priority, q.name)))
+
+    def queue(self, name: str) -> QueueState:
+        """The queue of that name.
+
+        Raises:
+            UnknownNameError: The pool has no such queue.
+        """
+        for queue in self.queues:
+            if queue.name == name:
+                return queue
+        raise UnknownNameError("work queue", name, (queue.name for queue in self.queues))
+
+    def runs(self, *phases: RunPhase) -> Iterator[Run]:
+        """All runs, or those in the given phases, queue by queue."""
+        for queue in self.queues:
+            for run in (*queue.active, *queue.waiting, *queue.upcoming):
+                if not phases or run.phase in phases:
+                    yield run

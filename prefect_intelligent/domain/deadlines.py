@@ -1,0 +1,121 @@
+"""When a run has to be finished: so long after its scheduled start, or by a time on the clock."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+_UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*")
+_CLOCK = re.compile(r"(?:by\s+|ready by\s+)?(\d{1,2}):(\d{2})\s+(\S+)")
+_EXPECTED = "expected a span such as '45m' or '1h30m', or a clock time with its zone such as '07:00 Europe/Paris'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelativeDeadline:
+    """Due a fixed span after the scheduled start.
+
+    Attributes:
+        within_s: Seconds from the scheduled start to the due instant; above 0.
+    """
+
+    within_s: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.within_s) and self.within_s > 0):
+            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds")
+
+    def due_s(self, scheduled_s: float) -> float:
+        """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""
+        return scheduled_s + self.within_s
+
+    def __str__(self) -> str:
+        return format_span(self.within_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockDeadline:
+    """Due at the first occurrence of a wall-clock time after the scheduled start.
+
+    Daylight saving follows the zone: a time that a spring change skips is read as the instant that would have been
+    shown without the change (07:30 becomes 08:30 at most), a time that an autumn change repeats is its
+    first occurrence.
+
+    Attributes:
+        at: Wall-clock time, to the minute.
+        zone: IANA name, e.g. "Europe/Paris".
+    """
+
+    at: time
+    zone: str
+
+    def __post_init__(self) -> None:
+        if self.zone not in available_timezones():
+            raise UnknownNameError("time zone", self.zone, available_timezones(), example="Europe/Paris")
+
+    def due_s(self, scheduled_s: float) -> float:
+        """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""
+        zone = ZoneInfo(self.zone)
+        start = datetime.fromtimestamp(scheduled_s, tz=zone)
+        for days in (0, 1, 2):
+            local = datetime.combine(start.date() + timedelta(days=days), self.at, tzinfo=zone)
+            due = local.astimezone(UTC).timestamp()
+            if due > scheduled_s:
+                return due
+        raise AssertionError("a clock time recurs within two days")  # pragma: no cover
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M} {self.zone}"
+
+
+Deadline = RelativeDeadline | ClockDeadline
+
+
+def parse_span(text: str, *, what: str = "span") -> float:
+    """Seconds meant by a span such as "90s", "45m", "1h30m" or "2d".
+
+    Raises:
+        InvalidInputError: The text is not a span or is not above zero.
+    """
+    cleaned = text.strip()
+    end, total = 0, 0.0
+    while (match := _SPAN.match(cleaned, end)) is not None:
+        total += float(match[1]) * _UNIT_S[match[2]]
+        end = match.end()
+    if end != len(cleaned) or total <= 0 or not math.isfinite(total):
+        raise InvalidInputError(what, text, "expected a span such as '90s', '45m', '1h30m' or '2d'")
+    return total
+
+
+def format_span(seconds: float) -> str:
+    """The shortest text that `parse_span` reads back as `seconds` (to the millisecond)."""
+    parts, rest = [], round(seconds, 3)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if rest >= size:
+            parts.append(f"{int(rest // size)}{unit}")
+            rest = round(rest % size, 3)
+    if rest or not parts:
+        parts.append(f"{rest:g}s")
+    return "".join(parts)
+
+
+def parse_deadline(text: str) -> Deadline:
+    """Read a deadline as people write it: "2h", or "07:00 Europe/Paris".
+
+    Raises:
+        InvalidInputError: The text is neither; `UnknownNameError` if the zone does not exist.
+    """
+    if (match := _CLOCK.fullmatch(text.strip())) is not None:
+        hour, minute = int(match[1]), int(match[2])
+        if hour > 23 or minute > 59:
+            raise InvalidInputError("deadline", text, "hours go from 0 to 23 and minutes from 0 to 59")
+        return ClockDeadline(at=time(hour, minute), zone=match[3])
+    try:
+        return RelativeDeadline(within_s=parse_span(text, what="deadline"))
+    except InvalidInputError as error:
+        raise InvalidInputError("deadline", text, _EXPECTED) from error

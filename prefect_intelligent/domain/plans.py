@@ -1,0 +1,179 @@
+"""A plan is an order of queues plus limits; the difference to what Prefect holds is what gets written."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prefect_intelligent.domain.cluster import PoolSetting
+from prefect_intelligent.domain.queues import MAX_PRIORITY, QueueSetting
+
+PRIORITY_GAP = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Settings wanted for a pool.
+
+    Attributes:
+        order: Queue names, served first comes first. Queues that are not named keep their priority.
+        limits: Limit per queue, None for unlimited. Queues that are not named keep their limit.
+        pool_limit: Limit of the pool, None for unlimited.
+        sets_pool_limit: Whether `pool_limit` is part of the plan at all.
+        reasons: Why, one sentence each; shown by `explain`.
+    """
+
+    order: tuple[str, ...]
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    pool_limit: int | None = None
+    sets_pool_limit: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One value to write.
+
+    Attributes:
+        queue: Name of the queue; None means the pool itself.
+        field: Which setting.
+        before: What Prefect held when the plan was made.
+        after: What to write.
+    """
+
+    queue: str | None
+    field: Literal["priority", "limit"]
+    before: int | None
+    after: int | None
+
+
+def _stay(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
+    """Indexes of a largest set of numbers that can stay while distinct ones are found for all others.
+
+    Number `i` and a later number `j` can both stay if at least `j - i - 1` whole numbers lie between them, that is, if
+    `number - index` does not fall from `i` to `j`: a longest non-decreasing subsequence (patience sorting, O(n log n)).
+    Numbers that cannot stay together with those at `fixed` are left out; what is found contains all of `fixed` then,
+    unless those cannot stay together themselves.
+    """
+    tails: list[int] = []
+    tail_at: list[int] = []
+    previous: dict[int, int] = {}
+    for index, number in enumerate(numbers):
+        key = number - index
+        if key < 1 or number > MAX_PRIORITY - (len(numbers) - 1 - index):
+            continue
+        if any((key - numbers[other] + other) * (index - other) < 0 for other in fixed):
+            continue
+        place = bisect_right(tails, key)
+        if place == len(tails):
+            tails.append(key)
+            tail_at.append(index)
+        else:
+            tails[place], tail_at[place] = key, index
+        previous[index] = tail_at[place - 1] if place else -1
+    stay: set[int] = set()
+    at = tail_at[-1] if tail_at else -1
+    while at >= 0:
+        stay.add(at)
+        at = previous[at]
+    return stay
+
+
+def _fit(low: int, high: int, count: int) -> list[int]:
+    """`count` distinct whole numbers strictly between `low` and `high`, evenly spread, or sparse at the open end."""
+    if high > MAX_PRIORITY and low + PRIORITY_GAP * count <= MAX_PRIORITY:
+        return [low + PRIORITY_GAP * (i + 1) for i in range(count)]
+    return [low + (i + 1) * (high - low) // (count + 1) for i in range(count)]
+
+
+def assign_priorities(
+    current: Mapping[str, int], order: Sequence[str], fixed: Set[str] = frozenset()
+) -> dict[str, int]:
+    """Priority numbers that put the queues in `order` while moving as few of them as possible.
+
+    A largest possible set of queues keeps its numbers and the others are fitted between them. Queues of the pool that
+    are not in `order` are left alone; should a number of theirs be in the way, all of `order` is renumbered sparsely.
+
+    Args:
+        current: Priority of every queue of the pool.
+        order: Queues to put in order; each must be in `current`.
+        fixed: Queues whose number must stay. The others are put around them; where the numbers leave no room for that,
+            the others are put in order among themselves.
+
+    Returns:
+        Queue to number, only for queues whose number changes.
+    """
+    numbers = [current[name] for name in order]
+    pinned = {index for index, name in enumerate(order) if name in fixed}
+    stay = _stay(numbers, pinned)
+    if not pinned <= stay:
+        return assign_priorities(current, [name for name in order if name not in fixed])
+    taken = {number for name, number in current.items() if name not in set(order)}
+    assigned: dict[str, int] = {}
+    moving: list[str] = []
+    low = 0
+    for index in range(len(order) + 1):
+        if index < len(order) and index not in stay:
+            moving.append(order[index])
+            continue
+        high = numbers[index] if index < len(order) else MAX_PRIORITY + 1
+        fitted = _fit(low, high, len(moving))
+        if taken.intersection(fitted):
+            if pinned:
+                return assign_priorities(current, [name for name in order if name not in fixed])
+            return _renumber(current, order, taken)
+        assigned.update(zip(moving, fitted, strict=True))
+        moving = []
+        low = high
+    return assigned
+
+
+def _renumber(current: Mapping[str, int], order: Sequence[str], taken: set[int]) -> dict[str, int]:
+    """All of `order` at fresh sparse numbers that avoid `taken`."""
+    assigned: dict[str, int] = {}
+    number = 0
+    for name in order:
+        number += PRIORITY_GAP
+        while number in taken:
+            number += 1
+        if current[name] != number:
+            assigned[name] = number
+    return assigned
+
+
+def diff(
+    pool: PoolSetting, queues: Sequence[QueueSetting], plan: Plan, fixed: Set[str] = frozenset()
+) -> tuple[Change, ...]:
+    """What to write so that Prefect holds `plan`, in the order in which to write it.
+
+    Promotions (smaller numbers) come before demotions so that an urgent queue gains first; limits that shrink come
+    before limits that grow so that the sum never exceeds what either state allows.
+
+    Queues of the plan that no longer exist are skipped. `diff` of a plan that already holds is empty. The priorities of
+    the queues in `fixed` are left as they are.
+    """
+    settings = {queue.name: queue for queue in queues}
+    order = [name for name in plan.order if name in settings]
+    current = {name: queue.priority for name, queue in settings.items()}
+    priorities = [
+        Change(queue=name, field="priority", before=current[name], after=number)
+        for name, number in assign_priorities(current, order, fixed).items()
+    ]
+    priorities.sort(key=lambda c: (_number(c.after) > _number(c.before), _number(c.after)))
+    limits = [
+        Change(queue=name, field="limit", before=settings[name].limit, after=limit)
+        for name, limit in plan.limits.items()
+        if name in settings and settings[name].limit != limit
+    ]
+    if plan.sets_pool_limit and plan.pool_limit != pool.limit:
+        limits.append(Change(queue=None, field="limit", before=pool.limit, after=plan.pool_limit))
+    shrink = [change for change in limits if _number(change.after) < _number(change.before)]
+    grow = [change for change in limits if _number(change.after) >= _number(change.before)]
+    return (*shrink, *priorities, *grow)
+
+
+def _number(value: int | None) -> int:
+    """A limit or priority as a number to compare; unlimited is the largest."""
+    return MAX_PRIORITY if value is None else value

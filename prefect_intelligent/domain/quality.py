@@ -1,0 +1,347 @@
+"""What a contract says about a dataset, and what a verification found: the nouns of data quality.
+
+A *check* fails or passes; a *result* holds all checks of one verification. An error of the checker is not bad data, and
+a result says which of the two it is. What happens after a failure is in `domain/remediation.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+
+class Outcome(StrEnum):
+    """What came out of one check."""
+
+    PASSED = "passed"
+    WARNED = "warned"
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # not evaluated: the checker could not say
+
+
+class Verdict(StrEnum):
+    """What came out of a verification."""
+
+    PASSED = "passed"
+    WARNED = "warned"
+    FAILED = "failed"  # the data is bad
+    ERROR = "error"  # the checker could not do its work: nothing is known about the data
+
+
+class Severity(StrEnum):
+    """How much a failed check matters."""
+
+    CRITICAL = "critical"
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+class Action(StrEnum):
+    """What to do when a check fails, mildest first."""
+
+    OBSERVE = "observe"  # record it, say nothing
+    WARN = "warn"  # record it and warn
+    IMPUTE = "impute"  # write a declared value in place of a missing or invalid one
+    CLIP = "clip"  # move a number into the declared range
+    CAST = "cast"  # make NULL of what is not of the declared type
+    DEDUPE = "dedupe"  # keep one row of each key, move the others to quarantine
+    QUARANTINE = "quarantine"  # move the failing rows to quarantine
+    RETRY = "retry"  # run the producing run again
+    ROLLBACK = "rollback"  # put the last good snapshot back
+    BLOCK = "block"  # stop: nothing downstream may read it
+
+
+REPAIRS = frozenset({Action.IMPUTE, Action.CLIP, Action.CAST})
+"""Actions that change values in place."""
+SPLITS = frozenset({Action.DEDUPE, Action.QUARANTINE})
+"""Actions that move rows into quarantine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """A Soda data contract that has passed the lint.
+
+    Attributes:
+        source: Where it came from, for messages.
+        text: The YAML, as Soda will read it.
+        dataset: Its dataset, "data source/.../table".
+        tree: The parsed YAML.
+    """
+
+    source: str
+    text: str
+    dataset: str
+    tree: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def table(self) -> str:
+        """Last part of the dataset's name."""
+        return self.dataset.rsplit("/", 1)[-1]
+
+    @property
+    def required_columns(self) -> tuple[tuple[str, str | None], ...]:
+        """Name and declared type of the columns that must be there."""
+        return tuple((c["name"], c.get("data_type")) for c in self.tree["columns"] if not c.get("optional"))
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Which rows fail a check, in the SQL of the data source.
+
+    Attributes:
+        predicate: A boolean expression over one row, true for a failing one; "" if the rows follow from `keys`.
+        keys: Columns whose repetition is the failure (a duplicate check).
+        scope: A boolean expression: only rows for which it holds are looked at (the filters of contract and check).
+    """
+
+    predicate: str = ""
+    keys: tuple[str, ...] = ()
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a contract and what came out of it.
+
+    Attributes:
+        id: Stable name of the check within its contract, e.g. "columns.carrier.checks.invalid".
+        name: For people.
+        kind: missing, invalid, duplicate, failed_rows, row_count, freshness, schema, metric or aggregate.
+        column: The column it is about; None for the dataset.
+        outcome: What came out.
+        severity: How much a failure matters.
+        action: What the contract declares for a failure; None leaves it to the defaults.
+        parameters: What the action needs, e.g. {"value": 0} for impute.
+        threshold: The limit in words.
+        value: The number compared with the threshold; None if it was not measured.
+        measured: All numbers measured, by name.
+        rows_tested: Rows looked at; None for a check that does not look at rows.
+        rows_failed: Rows that fail; None likewise.
+        rows: How to find the failing rows; None if the check cannot tell them.
+        detail: What a number cannot say, e.g. the difference of the schemas.
+        at_s: When it was evaluated.
+    """
+
+    id: str
+    name: str
+    kind: str
+    outcome: Outcome
+    at_s: float
+    column: str | None = None
+    severity: Severity = Severity.MAJOR
+    action: Action | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    threshold: str = ""
+    value: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+    rows_tested: int | None = None
+    rows_failed: int | None = None
+    rows: Rows | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaDrift:
+    """How the columns of a dataset differ from its contract.
+
+    Attributes:
+        added: Columns the contract does not know.
+        removed: Columns the contract asks for.
+        retyped: Column, type asked for, type found.
+        renamed: Removed column and the added one that is probably the same under a new name.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    retyped: tuple[tuple[str, str, str], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a reader that relies on the contract would fail: added columns do not break one."""
+        return bool(self.removed or self.retyped)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.removed:
+            parts.append("removed: " + ", ".join(self.removed))
+        if self.retyped:
+            parts.append("retyped: " + ", ".join(f"{c} ({was} -> {now})" for c, was, now in self.retyped))
+        if self.renamed:
+            parts.append("probably renamed: " + ", ".join(f"{old} -> {new}" for old, new in self.renamed))
+        if self.added:
+            parts.append("added: " + ", ".join(self.added))
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The result of verifying one dataset against one contract.
+
+    Attributes:
+        dataset: Name of the dataset in the contract.
+        contract: Short hash of the contract's text: results of different contracts do not compare.
+        checks: All checks, in the order of the contract.
+        started_s: When it began.
+        duration_s: How long it took.
+        errors: What kept the checker from doing its work; empty unless the verdict is ERROR.
+        drift: How the schema differs.
+    """
+
+    dataset: str
+    contract: str
+    checks: tuple[Check, ...]
+    started_s: float
+    duration_s: float
+    errors: tuple[str, ...] = ()
+    drift: SchemaDrift = field(default_factory=SchemaDrift)
+
+    @property
+    def verdict(self) -> Verdict:
+        """From the outcomes of the checks; ERROR if the checker reported one, or if what it evaluated is not enough."""
+        outcomes = {check.outcome for check in self.checks}
+        if self.errors or not outcomes:
+            return Verdict.ERROR
+        if Outcome.FAILED in outcomes:
+            return Verdict.FAILED
+        if Outcome.UNKNOWN in outcomes:
+            return Verdict.ERROR
+        return Verdict.WARNED if Outcome.WARNED in outcomes else Verdict.PASSED
+
+    @property
+    def ok(self) -> bool:
+        """Whether the data may be used: passed, perhaps with warnings."""
+        return self.verdict in (Verdict.PASSED, Verdict.WARNED)
+
+    @property
+    def rows_tested(self) -> int | None:
+        """Rows of the dataset, as far as a check has counted them."""
+        return max((check.rows_tested for check in self.checks if check.rows_tested is not None), default=None)
+
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
+
+    def sentence(self) -> str:
+        """The result in one line."""
+        counts = {o: sum(c.outcome is o for c in self.checks) for o in Outcome}
+        text = ", ".join(f"{n} {o}" for o, n in counts.items() if n) or "no checks"
+        why = f": {self.errors[0]}" if self.errors else ""
+        return f"{self.dataset} {self.verdict} ({text}){why}"
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON, for the spool, the history and `--json`."""
+        return {
+            "dataset": self.dataset,
+            "contract": self.contract,
+            "verdict": str(self.verdict),
+            "started_s": self.started_s,
+            "duration_s": self.duration_s,
+            "errors": list(self.errors),
+            "drift": str(self.drift),
+            "rows_tested": self.rows_tested,
+            "checks": [
+                {
+                    "id": c.id,
+                    "name": c.name,
+                    "kind": c.kind,
+                    "column": c.column,
+                    "outcome": str(c.outcome),
+                    "severity": str(c.severity),
+                    "action": None if c.action is None else str(c.action),
+                    "threshold": c.threshold,
+                    "value": c.value,
+                    "measured": dict(c.measured),
+                    "rows_tested": c.rows_tested,
+                    "rows_failed": c.rows_failed,
+                    "detail": c.detail,
+                    "at_s": c.at_s,
+                }
+                for c in self.checks
+            ],
+        }
+
+
+def suggest_renames(removed: Mapping[str, str | None], added: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
+    """Pairs (old, new) of columns that are probably the same, best first; each column is used once.
+
+    Args:
+        removed: Columns asked for and not there, with their type if known.
+        added: Columns there and not asked for, likewise.
+    """
+
+    def likeness(old: str, new: str) -> float:
+        ratio = difflib.SequenceMatcher(None, old.lower(), new.lower()).ratio()
+        words = set(old.lower().split("_")) & set(new.lower().split("_"))
+        was, now = removed[old], added[new]
+        return ratio + 0.2 * bool(words) - 0.3 * (was is not None and now is not None and was.lower() != now.lower())
+
+    pairs = sorted(((likeness(o, n), o, n) for o in removed for n in added), reverse=True)
+    chosen: list[tuple[str, str]] = []
+    for score, old, new in pairs:
+        if score >= 0.6 and all(old != o and new != n for o, n in chosen):
+            chosen.append((old, new))
+    return tuple(chosen)
+
+
+def parse_severity(word: object, where: str) -> Severity:
+    """The severity of that name; `where` is named in the error."""
+    try:
+        return Severity(str(word))
+    except ValueError:
+        raise UnknownNameError(f"severity of {where}", str(word), [str(s) for s in Severity]) from None
+
+
+def parse_action(word: object, where: str) -> Action:
+    """The action of that name; `where` is named in the error."""
+    try:
+        return Action(str(word))
+    except ValueError:
+        raise UnknownNameError(f"remediation of {where}", str(word), [str(a) for a in Action]) from None
+
+
+STATISTICS = ("median", "mean", "mode")
+"""What `impute` can compute from the good values of a column."""
+_SQL_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, ?\d+)?\))?")
+
+
+def check_parameters(action: Action | None, parameters: Mapping[str, Any], where: str) -> None:
+    """Refuse an action that lacks what it needs, or cannot use what it is given.
+
+    Raises:
+        InvalidInputError: `impute` lacks `value` or `statistic`, `clip` lacks `min` or `max`, `cast` lacks `type`; or
+            one of them is not of the right kind.
+    """
+    needed: dict[Action, tuple[str, ...]] = {
+        Action.IMPUTE: ("value", "statistic"),
+        Action.CLIP: ("min", "max"),
+        Action.CAST: ("type",),
+    }
+    if action not in needed:
+        return
+    if not any(name in parameters for name in needed[action]):
+        wanted = " or ".join(needed[action])
+        raise InvalidInputError(f"attributes of {where}", dict(parameters), f"{action} needs {wanted}")
+    for name in needed[action]:
+        given = parameters.get(name)
+        if isinstance(given, Mapping | list | tuple):
+            raise InvalidInputError(f"{name} of {where}", given, "must be one value")
+    if action is Action.IMPUTE and "statistic" in parameters and parameters["statistic"] not in STATISTICS:
+        raise UnknownNameError(f"statistic of {where}", str(parameters["statistic"]), STATISTICS)
+    if action is Action.CAST and not _SQL_TYPE.fullmatch(str(parameters["type"])):
+        raise InvalidInputError(f"type of {where}", parameters["type"], "must be an SQL type, e.g. INTEGER")
+    low, high = parameters.get("min"), parameters.get("max")
+    if action is Action.CLIP and isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+        raise InvalidInputError(f"min of {where}", low, f"must not be above max, which is {high}")

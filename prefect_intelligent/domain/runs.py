@@ -1,0 +1,88 @@
+"""A flow run as the scheduler sees it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RunPhase(StrEnum):
+    """Where a run stands with respect to the pool's slots."""
+
+    UPCOMING = "upcoming"  # scheduled for later
+    WAITING = "waiting"  # due, not yet claimed by a worker
+    PENDING = "pending"  # claimed: holds a slot, starting up
+    RUNNING = "running"  # holds a slot, working
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """How long a run will take, from submission to the freeing of its slot.
+
+    Attributes:
+        p50_s: Median, seconds, above 0.
+        p90_s: 90 % quantile, seconds, at least the median.
+    """
+
+    p50_s: float
+    p90_s: float
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the log duration, if durations are lognormal; from the two quantiles."""
+        return max(0.0, math.log(self.p90_s / self.p50_s)) / 1.2815515655446004
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One flow run of a work pool.
+
+    Attributes:
+        id: Prefect's flow run id.
+        deployment: Name, "flow/deployment".
+        queue: Name of the work queue it is in.
+        phase: Where it stands.
+        scheduled_s: When it was expected to start (Prefect's `expected_start_time`).
+        started_s: When it took its slot; None while it waits.
+        due_s: When it should be finished; None if it cannot be late.
+        late_usd_per_hour: Cost of an hour past `due_s`.
+        failure_usd: Cost of its failure.
+        failure_probability: Chance that it fails, 0 to 1.
+        estimate: How long it will take.
+        resources: Shared things it loads while it runs.
+    """
+
+    id: str
+    deployment: str
+    queue: str
+    phase: RunPhase
+    scheduled_s: float
+    estimate: Estimate
+    started_s: float | None = None
+    due_s: float | None = None
+    late_usd_per_hour: float = 0.0
+    failure_usd: float = 0.0
+    failure_probability: float = 0.0
+    resources: tuple[str, ...] = ()
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether it occupies a slot of its queue and pool (PENDING and RUNNING do)."""
+        return self.phase in (RunPhase.PENDING, RunPhase.RUNNING)
+
+    def slack_s(self, at_s: float) -> float:
+        """Seconds it could still wait at `at_s` and finish in time by its median; infinite without a deadline."""
+        return math.inf if self.due_s is None else self.due_s - at_s - self.estimate.p50_s
+
+    def remaining_s(self, at_s: float) -> float:
+        """Median seconds of work left at `at_s`.
+
+        A run that has outlived its median is taken to need half of what it has already used past it: the longer it
+        overruns, the longer it will (durations of pipelines have heavy tails).
+        """
+        if self.started_s is None:
+            return self.estimate.p50_s
+        used = max(0.0, at_s - self.started_s)
+        left = self.estimate.p50_s - used
+        return left if left > 0 else max(1.0, 0.5 * -left)

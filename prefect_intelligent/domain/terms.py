@@ -1,0 +1,85 @@
+"""What a deployment is worth: its deadline, what lateness and failure cost, what it shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from prefect_intelligent.domain.deadlines import Deadline, parse_deadline
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What was agreed for the runs of one deployment.
+
+    Attributes:
+        deadline: When a run is due; None means that it cannot be late.
+        late_usd_per_hour: Cost of each hour (continuously) past the deadline, in US dollars; 0 or more.
+        failure_usd: Cost of a run that ends failed or crashed, in US dollars; 0 or more.
+        expected_s: The author's estimate of a run's duration, in seconds; used until history knows better.
+        inputs: Datasets read.
+        outputs: Datasets written.
+        resources: Shared things a run loads while it runs (a warehouse, an API).
+        contract: Path of the Soda data contract of the output.
+        batch: Name of the parameter whose value tells one batch of data from another, e.g. "day"; None means "batch" if
+            the flow has such a parameter, else every run is a batch of its own.
+    """
+
+    deadline: Deadline | None = None
+    late_usd_per_hour: float = 1.0
+    failure_usd: float = 0.0
+    expected_s: float | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    contract: str | None = None
+    batch: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("late_usd_per_hour", "failure_usd"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidInputError(name, value, "must be a number of US dollars, 0 or more")
+        if self.expected_s is not None and not (math.isfinite(self.expected_s) and self.expected_s > 0):
+            raise InvalidInputError("expected_s", self.expected_s, "must be a number of seconds above 0")
+        for name in ("inputs", "outputs", "resources"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
+                raise InvalidInputError(name, value, "must be a list of names, e.g. ['flights_clean']")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form: only what differs from the default; the deadline as its text."""
+        out: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            out[field.name] = (
+                str(value) if field.name == "deadline" else list(value) if isinstance(value, tuple) else value
+            )
+        return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`.
+
+        Raises:
+            InvalidInputError: A value is not usable; `UnknownNameError` for a key that does not exist.
+        """
+        known = {field.name for field in fields(cls)}
+        values = dict(data)
+        for key in values:
+            if key not in known:
+                raise UnknownNameError("term", key, known)
+        if isinstance(values.get("deadline"), str):
+            values["deadline"] = parse_deadline(values["deadline"])
+        for name in ("inputs", "outputs", "resources"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InvalidInputError("terms", dict(data), f"a value has the wrong type ({error})") from error

@@ -1,0 +1,129 @@
+"""Every error that `prefect_intelligent` raises on purpose.
+
+    PrefectIntelligentError
+    ├── InvalidInputError (ValueError)      what a person wrote cannot be used; the CLI exits with 2
+    │   ├── UnknownNameError (LookupError)  a name that does not exist; says the nearest that does
+    │   └── MissingExtraError (ImportError) an optional dependency is not installed; says the pip line
+    ├── OrchestratorError (RuntimeError)    Prefect said no or said nothing
+    │   ├── OrchestratorUnavailableError    transient: try again or skip this decision
+    │   └── ConflictError                   the thing changed or vanished under us
+    ├── StoreError (RuntimeError)           the history store cannot be read or written
+    ├── TrackerError (RuntimeError)         the tracking server will not take a record
+    │   └── TrackerUnavailableError         transient: try again later
+    └── QualityError (RuntimeError)         a gate stops: the data may not be used
+        ├── DataQualityError                the data is bad
+        ├── RetryRunError                   the data is bad and the run that made it is to run again
+        └── CheckerError                    the checker could not do its work: nothing is known about the data
+
+A message says what, which, got, and what to do. The data is kept as attributes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrefectIntelligentError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class InvalidInputError(PrefectIntelligentError, ValueError):
+    """A value given by a person cannot be used.
+
+    Args:
+        what: Name of the field, option or file.
+        got: The value that was given.
+        expected: What would have been accepted, or what to do.
+    """
+
+    def __init__(self, what: str, got: object, expected: str) -> None:
+        self.what, self.got, self.expected = what, got, expected
+        super().__init__(f"{what}: got {got!r}; {expected}")
+
+
+class UnknownNameError(InvalidInputError, LookupError):
+    """A name that is not among the known ones.
+
+    Args:
+        kind: What the name should denote, e.g. "work pool".
+        name: The name that was given.
+        known: All names that exist.
+        example: What to say instead of listing them, where there are very many.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, example: str | None = None) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
+        if near:
+            hint = f"did you mean {near[0]!r}?"
+        elif example is not None:
+            hint = f"expected a name such as {example!r}"
+        elif self.known:
+            shown = ", ".join(self.known[:12]) + (" ..." if len(self.known) > 12 else "")
+            hint = f"known: {shown}"
+        else:
+            hint = "none exist"
+        super().__init__(f"unknown {kind}", name, hint)
+
+
+class MissingExtraError(PrefectIntelligentError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        feature: What was asked for.
+        extra: The extra of `prefect-intelligent` that brings it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature, self.extra = feature, extra
+        super().__init__(f"{feature} needs the extra {extra!r}: pip install 'prefect-intelligent[{extra}]'")
+
+
+class OrchestratorError(PrefectIntelligentError, RuntimeError):
+    """Prefect refused a call or could not be understood."""
+
+
+class OrchestratorUnavailableError(OrchestratorError):
+    """Prefect cannot be reached, timed out or answered 5xx: skip and try again."""
+
+
+class ConflictError(OrchestratorError):
+    """What was to be changed has changed or gone in the meantime."""
+
+
+class StoreError(PrefectIntelligentError, RuntimeError):
+    """The history store cannot be read or written."""
+
+
+class TrackerError(PrefectIntelligentError, RuntimeError):
+    """The tracking server understood and refused: trying again will not help."""
+
+
+class TrackerUnavailableError(TrackerError):
+    """The tracking server cannot be reached, timed out or answered 5xx: try again later."""
+
+
+class QualityError(PrefectIntelligentError, RuntimeError):
+    """A quality gate stops what comes after it.
+
+    Args:
+        message: What was found.
+        result: The gate's result, for whoever handles the error; None if it could not be carried along.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        self.result = result
+        super().__init__(message)
+
+
+class DataQualityError(QualityError):
+    """The data is bad and may not be used."""
+
+
+class RetryRunError(QualityError):
+    """The data is bad and the run that made it is to run again: let Prefect's retries see this error."""
+
+
+class CheckerError(QualityError):
+    """The checker could not do its work, so nothing is known about the data and it may not be used."""

@@ -1,0 +1,119 @@
+"""Trends and lasting changes of level in a daily series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+Daily = Sequence[Mapping[str, float | None]]
+"""One row a day with `day_s` and figures; None where nothing is known."""
+
+_LEAST_DAYS: Final = 7
+_SIGNIFICANT: Final = 1.96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A lasting change of a daily series.
+
+    Attributes:
+        series: Which one.
+        at_s: First day of the new level.
+        before, after: Medians of the two levels.
+    """
+
+    series: str
+    at_s: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A series that keeps rising or falling.
+
+    Attributes:
+        series: Which one.
+        per_day: Median slope, in units of the series a day.
+        relative_per_day: The same as a share of the median level; None if that is 0.
+        days: Days with a value.
+    """
+
+    series: str
+    per_day: float
+    relative_per_day: float | None
+    days: int
+
+
+def find_trend(daily: Daily, series: str) -> Trend | None:
+    """The trend of a series; None if there is none at the 5 % level or fewer than seven days are known.
+
+    Theil and Sen's slope (the median over all pairs of days), tested by Mann and Kendall's statistic with the normal
+    approximation, so that single wild days make no trend.
+    """
+    days, values = _known(daily, series)
+    n = len(values)
+    if n < _LEAST_DAYS:
+        return None
+    first, second = np.triu_indices(n, 1)
+    rises = values[second] - values[first]
+    score = float(np.sign(rises).sum())
+    ties = np.unique(values, return_counts=True)[1].astype(float)
+    variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18.0
+    if variance <= 0 or abs(score) - 1 <= _SIGNIFICANT * variance**0.5:
+        return None
+    slope = float(np.median(rises / (days[second] - days[first]))) * 86400.0
+    level = float(np.median(values))
+    return Trend(series=series, per_day=slope, relative_per_day=slope / level if level else None, days=n)
+
+
+def _known(daily: Daily, series: str) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], ...]:
+    """Days and values where the series is known."""
+    rows = [(row["day_s"], row[series]) for row in daily if row[series] is not None]
+    return np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float)
+
+
+def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float = 6.0) -> tuple[Change, ...]:
+    """Where a daily series changed its level for good.
+
+    Binary segmentation: the split with the largest t (difference of means over the spread of the day-to-day
+    differences) is taken while it exceeds `strength`, with at least `least` days on either side; the medians must
+    differ by two such spreads too, so that single wild days make no change.
+    """
+    days, values = _known(daily, series)
+    if len(values) < 2 * least:
+        return ()
+    steps = np.diff(values)
+    noise = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / np.sqrt(2.0)
+    noise = max(noise, 0.02 * float(np.abs(np.median(values))), 1e-9)
+    found: list[Change] = []
+
+    def split(start: int, end: int) -> None:
+        if end - start < 2 * least:
+            return
+        part = values[start:end]
+        best, at = 0.0, -1
+        for place in range(least, len(part) - least + 1):
+            left, right = part[:place], part[place:]
+            size = np.sqrt(len(left) * len(right) / len(part))
+            t = abs(float(right.mean() - left.mean())) / noise * size
+            if t > best:
+                best, at = t, place
+        level = abs(float(np.median(part[at:]) - np.median(part[:at]))) if at > 0 else 0.0
+        if best > strength and level > 2.0 * noise:
+            found.append(
+                Change(
+                    series=series,
+                    at_s=float(days[start + at]),
+                    before=float(np.median(part[:at])),
+                    after=float(np.median(part[at:])),
+                )
+            )
+            split(start, start + at)
+            split(start + at, end)
+
+    split(0, len(values))
+    return tuple(sorted(found, key=lambda change: change.at_s))

@@ -1,0 +1,107 @@
+"""A forecaster at work: each run is foretold when it is submitted, and what becomes of it is learned from.
+
+The trees stay as they were trained; histories grow in the ledger, and the offset of the 90 % quantile learns here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from prefect_intelligent.insight.calibration import Coverage
+from prefect_intelligent.insight.forecaster import Forecaster
+from prefect_intelligent.insight.history import duration_s, settled
+from prefect_intelligent.insight.ledger import NOTHING, Around, encode, events
+
+Array = npt.NDArray[np.float64]
+
+_LONGEST_LOG: Final = 20.0
+_MOST_RUNS: Final = 3000
+"""So many of the last runs are enough to know the offset."""
+
+
+def forecast_all(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float) -> pd.DataFrame:
+    """Forecasts of every run submitted from `since_s` on, each made with what was known then.
+
+    The offset of the 90 % quantile learns as it would live; the forecaster passed in is not changed.
+
+    Returns:
+        Indexed like the rows of `runs` it covers: `failure_probability`, `mean_log`, `p50_log`, `p90_log`.
+    """
+    high, _ = _follow(forecaster, runs, features, since_s)
+    rows = np.flatnonzero(runs["submitted_s"].to_numpy() >= since_s)
+    middle = forecaster.p50_log.predict(features[rows])
+    return pd.DataFrame(
+        {
+            "failure_probability": forecaster.failure_probability(features[rows]),
+            "mean_log": np.maximum(0.0, forecaster.mean_log.predict(features[rows])),
+            "p50_log": np.maximum(0.0, middle),
+            "p90_log": np.maximum(high[rows], middle),
+        },
+        index=rows,
+    )
+
+
+def up_to_date(forecaster: Forecaster, runs: pd.DataFrame, around: Around = NOTHING) -> Forecaster:
+    """The forecaster with the offset that the runs since its training have left it with.
+
+    Args:
+        forecaster: As it was kept.
+        runs: The history, as from `as_runs` or the store.
+        around: What is known of the world around the runs.
+    """
+    since_s = float(forecaster.trained_on.get("until_s", math.inf))
+    submitted = runs["submitted_s"].to_numpy()
+    later = np.flatnonzero(submitted > since_s)
+    if not len(later):
+        return forecaster
+    since_s = float(submitted[later[max(0, len(later) - _MOST_RUNS)]])
+    features, _ = encode(runs, forecaster.levels, around, since_s)
+    return replace(forecaster, coverage=_follow(forecaster, runs, features, since_s)[1])
+
+
+def _follow(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float) -> tuple[Array, Coverage]:
+    """The 90 % quantile (log) that each run submitted from `since_s` on was promised, and the offset in the end.
+
+    A run that outlives its promise is a miss at that moment, however long it goes on: waiting for its end would hide
+    the misses that matter most. If it is cancelled later on it tells nothing, and what was learned is taken back.
+    """
+    submitted, started, ended = (runs[name].to_numpy() for name in ("submitted_s", "started_s", "ended_s"))
+    counts = settled(runs).to_numpy()
+    told = ~np.isnan(features).all(axis=1)
+    watched = np.flatnonzero(told & ((submitted >= since_s) | (ended >= since_s)))
+    bare, high = np.full(len(runs), np.nan), np.full(len(runs), np.nan)
+    bare[watched] = forecaster.p90_log.predict(features[watched])
+    logs = np.log1p(duration_s(runs).to_numpy(dtype=float))
+    coverage = replace(forecaster.coverage)
+    promises: list[tuple[float, int]] = []
+    missed: set[int] = set()
+
+    def learn_until(at_s: float) -> None:
+        while promises and promises[0][0] < at_s:
+            _, row = heapq.heappop(promises)
+            missed.add(row)
+            coverage.learn(missed=True)
+
+    for kind, row in events(runs):
+        if kind == 0 and submitted[row] >= since_s:
+            learn_until(submitted[row])
+            high[row] = bare[row] + coverage.offset
+        elif kind == 1 and submitted[row] >= since_s:
+            promised_s = started[row] + math.expm1(min(high[row], _LONGEST_LOG))
+            if not ended[row] <= promised_s:
+                heapq.heappush(promises, (promised_s, row))
+        elif kind == 2 and ended[row] >= since_s and not math.isnan(bare[row]):
+            learn_until(ended[row])
+            promised = bare[row] + coverage.offset if math.isnan(high[row]) else high[row]
+            if row in missed and not counts[row]:
+                coverage.unlearn_miss()
+            elif row not in missed and counts[row]:
+                coverage.learn(missed=bool(logs[row] > promised))
+    return high, coverage

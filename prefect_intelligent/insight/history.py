@@ -1,0 +1,143 @@
+"""The table of runs that everything in `insight` reads: one row a run, columns with fixed meanings.
+
+Adapters and trace readers build it; `as_runs` is the gate where it is checked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from prefect_intelligent.errors import InvalidInputError
+
+TEXT: Final = ("run_id", "pool", "queue", "deployment", "version", "host", "state", "cause")
+"""Text columns; missing is None."""
+
+TIMES: Final = ("scheduled_s", "submitted_s", "started_s", "ended_s", "due_s")
+"""Unix seconds; missing is NaN."""
+
+NUMBERS: Final = ("size", "expected_s", "attempts", "late_usd_per_hour", "failure_usd")
+"""Numbers; missing is NaN. `size` is whatever tells a big run from a small one: rows, processors, parameters."""
+
+FAILED_STATES: Final = ("FAILED", "CRASHED")
+FINAL_STATES: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+SWF_STATUS: Final[Mapping[int, str]] = {
+    0: "FAILED", 1: "COMPLETED", 2: "COMPLETED", 3: "COMPLETED", 4: "FAILED", 5: "CANCELLED",
+}  # fmt: skip
+
+REQUIRED: Final = ("deployment", "submitted_s", "state")
+
+
+def as_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """A checked table of runs: every column present and typed, ordered by submission.
+
+    Rows whose clock is impossible (they end before they start, or start before they were submitted by more than the
+    minute that coarse clocks are wrong) are mended, not dropped: the later instant is moved to the earlier one. How
+    many is kept in `frame.attrs["mended"]`.
+
+    Args:
+        frame: Any subset of the columns above; `deployment`, `submitted_s` and `state` are needed. Columns with other
+            names are left out.
+
+    Raises:
+        InvalidInputError: A needed column is missing, or a column of numbers holds something else.
+    """
+    for name in REQUIRED:
+        if name not in frame.columns:
+            raise InvalidInputError(
+                "columns of runs", sorted(map(str, frame.columns)), f"the column {name!r} is needed"
+            )
+    columns: dict[str, object] = {}
+    for name in TEXT:
+        columns[name] = frame[name] if name in frame.columns else pd.Series(None, index=frame.index, dtype=object)
+    for name in (*TIMES, *NUMBERS):
+        try:
+            columns[name] = (
+                pd.to_numeric(frame[name]).astype(float) if name in frame.columns else np.full(len(frame), np.nan)
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"column {name!r} of runs", str(error), "must hold numbers") from error
+    table = pd.DataFrame(columns, index=frame.index)
+    known = table[np.isfinite(table["submitted_s"])]
+    runs: pd.DataFrame = known.sort_values("submitted_s", kind="stable").reset_index(drop=True)
+    early = runs["started_s"] < runs["submitted_s"]
+    runs.loc[early, "started_s"] = runs.loc[early, "submitted_s"]
+    backwards = runs["ended_s"] < runs["started_s"]
+    runs.loc[backwards, "ended_s"] = runs.loc[backwards, "started_s"]
+    runs["failed"] = runs["state"].isin(FAILED_STATES)
+    runs.attrs["mended"] = int((early | backwards).sum())
+    return runs
+
+
+def settled(runs: pd.DataFrame) -> pd.Series:
+    """Which runs tell something about outcome and duration: started, ended, and not cancelled by a person."""
+    ended: pd.Series = runs["ended_s"].notna() & runs["started_s"].notna() & runs["state"].isin(FINAL_STATES)
+    return ended & (runs["state"] != "CANCELLED")
+
+
+def duration_s(runs: pd.DataFrame) -> pd.Series:
+    """Seconds for which each run held its slot; NaN if it has not ended."""
+    seconds: pd.Series = runs["ended_s"] - runs["started_s"]
+    return seconds
+
+
+def from_swf(frame: pd.DataFrame, *, warm_up_s: float = 0.0) -> pd.DataFrame:
+    """Runs from a workload log with the columns of the Standard Workload Format.
+
+    The user stands for the deployment, the group for the queue, processors for the size and the user's time limit for
+    the expected duration. Negative numbers mean "not recorded" in that format. Status 1 is completed, 0 failed, 5
+    cancelled; of a run in parts 2 and 3 are parts that went well and 4 is one that failed. A run of unknown status
+    tells nothing, unless the log knows none at all: then every run counts as completed, and durations can be learned.
+
+    Args:
+        frame: `submit`, `wait`, `run`, `status`, `user`, and `procs`, `reqtime`, `group` where the log has them.
+        warm_up_s: Rows submitted in this many first seconds of the log are dropped (a machine's start-up).
+
+    Raises:
+        InvalidInputError: A needed column is missing or holds no numbers, or no usable row is left.
+    """
+    for name in ("submit", "wait", "run", "status", "user"):
+        if name not in frame.columns:
+            raise InvalidInputError(
+                "columns of the trace", sorted(map(str, frame.columns)), f"the column {name!r} is needed"
+            )
+    frame = frame.copy()
+    for name in {"submit", "wait", "run", "status", "procs", "reqtime", "group"} & set(frame.columns):
+        try:
+            frame[name] = pd.to_numeric(frame[name]).replace([np.inf, -np.inf], np.nan)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"column {name!r} of the trace", str(error), "must hold numbers") from error
+    if frame["submit"].isna().all():
+        raise InvalidInputError("column 'submit' of the trace", "no value", "must hold numbers")
+    kept = frame[(frame["run"] >= 0) & (frame["submit"] >= frame["submit"].min() + warm_up_s)]
+    if kept.empty:
+        raise InvalidInputError("trace", f"{len(frame)} rows", "no row with a run time is left; is it the right file?")
+
+    def number(name: str) -> pd.Series:
+        if name not in kept.columns:
+            return pd.Series(np.nan, index=kept.index)
+        column: pd.Series = kept[name].astype(float)
+        return column.where(column >= 0)
+
+    started = kept["submit"] + number("wait").fillna(0.0)
+    state = kept["status"].map(SWF_STATUS)
+    runs = pd.DataFrame(
+        {
+            "run_id": kept["job"].astype(str) if "job" in kept.columns else kept.index.astype(str),
+            "pool": "trace",
+            "queue": "group " + number("group").fillna(-1).astype(int).astype(str),
+            "deployment": "user " + kept["user"].astype(str),
+            "state": state.fillna("COMPLETED" if state.isna().all() else "CANCELLED"),
+            "submitted_s": kept["submit"],
+            "scheduled_s": kept["submit"],
+            "started_s": started,
+            "ended_s": started + kept["run"],
+            "size": number("procs"),
+            "expected_s": number("reqtime").replace(0.0, np.nan),
+        }
+    )
+    return as_runs(runs)

@@ -1,0 +1,54 @@
+"""Conflicts between deployments: one function per rule, each giving findings with evidence, cost and a fix."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
+
+from prefect_intelligent.errors import UnknownNameError
+from prefect_intelligent.pipelines.conflicts.calendar import duplicate_schedule, overlapping_writers, reads_too_early
+from prefect_intelligent.pipelines.conflicts.capacity import limit_too_low, over_capacity, overloaded, slot_deadlock
+from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
+from prefect_intelligent.pipelines.conflicts.promises import contract_break, parameter_break
+from prefect_intelligent.pipelines.conflicts.starts import Calendar
+from prefect_intelligent.pipelines.conflicts.structure import (
+    cycle,
+    missing_producer,
+    priority_inversion,
+    two_writers,
+)
+from prefect_intelligent.pipelines.graph import Graph
+from prefect_intelligent.pipelines.steps import Inventory
+
+Rule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
+
+RULES: Final[Mapping[str, Rule]] = {
+    "cycle": cycle,
+    "two-writers": two_writers,
+    "missing-producer": missing_producer,
+    "reads-too-early": reads_too_early,
+    "overlapping-writers": overlapping_writers,
+    "duplicate-schedule": duplicate_schedule,
+    "slot-deadlock": slot_deadlock,
+    "over-capacity": over_capacity,
+    "limit-too-low": limit_too_low,
+    "contract-break": contract_break,
+    "parameter-break": parameter_break,
+    "priority-inversion": priority_inversion,
+}
+"""Every rule by its id; the docstring of the function is the definition shown in the reference."""
+
+
+def check(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> list[Finding]:
+    """All findings, dearest first, then by rule and subjects.
+
+    Raises:
+        UnknownNameError: `ignore` names a rule that does not exist.
+    """
+    for name in ignore:
+        if name not in RULES:
+            raise UnknownNameError("rule", name, RULES)
+    calendar = Calendar(graph, inventory)
+    found = [finding for rule in RULES if rule not in ignore for finding in RULES[rule](graph, inventory, calendar)]
+    return sorted(found, key=lambda item: (-(item.cost_usd or 0.0), item.rule, item.subjects))
+
+
+__all__ = ["RULES", "Calendar", "Finding", "Fix", "Rule", "check", "overloaded"]

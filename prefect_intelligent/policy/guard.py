@@ -1,0 +1,177 @@
+"""The guard: turns what a policy wants into what is permitted.
+
+One function for the twin's batched environment and for the live controller; its steps, for one pool, are in
+`guard_pool`. Where its rules conflict the earlier one
+of this list wins:
+
+1. kill switch: nothing changes;
+2. a person's values: pinned fields, soft pauses (limit 0) and paused queues;
+3. never below what is running (a limit that already is below stays, it is not lowered further);
+4. bounds per queue and pool;
+5. starvation: a queue whose head has waited longer than W goes to the front with a limit of at least one more run,
+   and the pool does not shrink below room for it;
+6. work conservation: no slot stays idle while a run waits that people's own limits and the capacity of shared
+   resources would let start, except for a bounded number kept for runs that are scheduled very soon;
+7. one change per value and interval, hysteresis, largest step;
+8. the proposal, or the fallback where the proposal is invalid or too old, or what is in force where both are.
+
+Rules 1 to 6 hold at every call, also inside an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_intelligent.policy.base import Proposal
+from prefect_intelligent.policy.census import Array, Census
+from prefect_intelligent.policy.guard_pool import Draft, Memory, Wish, permit_pool
+from prefect_intelligent.policy.guard_state import Bounds, GuardNumbers, GuardSettings, GuardState
+from prefect_intelligent.policy.loops import Column, Numbers, Values, columns, rows, run
+
+Notes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What may be applied.
+
+    Attributes:
+        proposal: The permitted settings; its score is minus the place in the order.
+        queue_notes: `Note` flags per queue, shape (..., n_queues).
+        pool_notes: `Note` flags per pool, shape (...,).
+        state: To be passed to the next call.
+    """
+
+    proposal: Proposal
+    queue_notes: Notes
+    pool_notes: Notes
+    state: GuardState
+
+
+def permit(
+    proposal: Proposal,
+    census: Census,
+    state: GuardState,
+    settings: GuardSettings,
+    *,
+    now_s: Array | float,
+    age_s: Array | float = 0.0,
+    fallback: Proposal | None = None,
+) -> Permitted:
+    """The permitted form of `proposal`.
+
+    Args:
+        proposal: What the policy wants.
+        census: The pool or batch of pools as it is now.
+        state: From the previous call, or `GuardState.start(census)`.
+        settings: What is permitted.
+        now_s: The instant, per pool.
+        age_s: Age of the proposal, per pool.
+        fallback: The base rule's proposal; None keeps what is in force.
+    """
+    shape = census.queues.shape[:-1]
+    after = state.copy()
+    pool_limit, pool_notes = np.empty(shape[:-1]), np.zeros(shape[:-1], dtype=np.int64)
+    draft = blank_draft(int(np.prod(shape[:-1])), shape[-1])
+    run(
+        permit_pools,
+        rows(census.queues, census.queues.shape, 2),
+        rows(census.pool, census.pool.shape, 1),
+        wishes(proposal, shape),
+        wishes(proposal if fallback is None else fallback, shape),
+        fallback is not None,
+        settings.bounds(shape),
+        settings.numbers(),
+        rows(now_s, shape[:-1], 0),
+        rows(age_s, shape[:-1], 0),
+        into=(*memories(after, shape), *draft, rows(pool_limit, shape[:-1], 0), pool_notes.reshape(-1)),
+    )
+    place, limit, queue_notes = (np.asarray(part).reshape(shape) for part in draft[:3])
+    return Permitted(Proposal(-place, limit, pool_limit), queue_notes, pool_notes, after)
+
+
+def wishes(proposal: Proposal, shape: tuple[int, ...]) -> Wish:
+    """A proposal for a batch of that shape, (..., n_queues), as a `Wish` whose columns have one row per pool."""
+    per_pool = rows(proposal.pool_limit, shape[:-1], 0)
+    return Wish._make([rows(proposal.score, shape, 1), rows(proposal.limit, shape, 1), per_pool])
+
+
+def memories(state: GuardState, shape: tuple[int, ...]) -> Memory:
+    """The same for a guard's state: a `Memory` that writes to it."""
+    per_queue = [rows(column, shape, 1) for column in (state.own_limit, state.limit_changed_s)]
+    return Memory._make([*per_queue, *(rows(c, shape[:-1], 0) for c in (state.order_changed_s, state.pool_changed_s))])
+
+
+def blank_draft(pools: int, queues: int) -> Draft:
+    """Room for the guard's answer to a batch of pools."""
+    whole = ("notes", "sequence", "seat")
+    return Draft._make(np.zeros((pools, queues), dtype=np.int64 if name in whole else float) for name in Draft._fields)
+
+
+def permit_pools(
+    queues: Sequence[Sequence[Column]],
+    figures: Sequence[Column],
+    wanted: Any,
+    fallback: Any,
+    has_fallback: bool,
+    bounds: Any,
+    numbers: GuardNumbers,
+    now_s: Column,
+    age_s: Column,
+    own_limits: Sequence[Column],
+    limits_changed_s: Sequence[Values],
+    orders_changed_s: Values,
+    pools_changed_s: Values,
+    places: Sequence[Values],
+    limits: Sequence[Values],
+    notes: Sequence[Numbers],
+    kept: Sequence[Values],
+    sequences: Sequence[Numbers],
+    seats: Sequence[Numbers],
+    starts: Sequence[Values],
+    unmet: Sequence[Values],
+    pool_limits: Values,
+    pool_notes: Numbers,
+) -> None:
+    """`permit_pool` for every pool of a batch."""
+    for row in range(len(queues)):
+        verdict = permit_pool(
+            columns(queues[row]),
+            figures[row],
+            Wish(wanted.score[row], wanted.limit[row], wanted.pool_limit[row]),
+            Wish(fallback.score[row], fallback.limit[row], fallback.pool_limit[row]),
+            has_fallback,
+            Memory(own_limits[row], limits_changed_s[row], orders_changed_s[row], pools_changed_s[row]),
+            Bounds(
+                bounds.queue_min[row],
+                bounds.queue_max[row],
+                bounds.order_pinned[row],
+                bounds.limit_pinned[row],
+                bounds.pool_min[row],
+                bounds.pool_max[row],
+                bounds.pool_pinned[row],
+            ),
+            numbers,
+            now_s[row],
+            age_s[row],
+            Draft(
+                places[row],
+                limits[row],
+                notes[row],
+                kept[row],
+                sequences[row],
+                seats[row],
+                starts[row],
+                unmet[row],
+            ),
+        )
+        pool_limits[row], pool_notes[row] = verdict.pool_limit, verdict.notes
+        if verdict.reordered:
+            orders_changed_s[row] = now_s[row]
+        if verdict.resized:
+            pools_changed_s[row] = now_s[row]

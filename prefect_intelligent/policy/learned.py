@@ -1,0 +1,60 @@
+"""The learned policy: a base rule corrected by the network, and the rule alone where the network cannot be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_intelligent.policy.base import Proposal
+from prefect_intelligent.policy.census import Census
+from prefect_intelligent.policy.composed import RulePolicy
+from prefect_intelligent.policy.encoding import Observation, encode
+from prefect_intelligent.policy.levers import adjust
+from prefect_intelligent.policy.network import Gains, Network, choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedPolicy:
+    """A policy whose corrections of a rule were learned.
+
+    Attributes:
+        name: Short name for records.
+        base: The rule that is corrected.
+        network: Predicts what each correction saves.
+        margin: Saving below which the rule is left alone, in the network's unit; 0 or more.
+    """
+
+    name: str
+    base: RulePolicy
+    network: Network
+    margin: float = 0.0
+
+    def propose(self, census: Census) -> Proposal:
+        """The corrected rule; the rule itself where an observation or a prediction is not finite."""
+        rule, seen, gains = self.predict(census)
+        wanted = adjust(rule, census, choose(gains, self.margin))
+        sound = is_sound(seen, gains)
+        per_queue = sound[..., None]
+        return Proposal(
+            np.where(per_queue, wanted.score, rule.score),
+            np.where(per_queue, wanted.limit, rule.limit),
+            np.where(sound, wanted.pool_limit, rule.pool_limit),
+        )
+
+    def predict(self, census: Census) -> tuple[Proposal, Observation, Gains]:
+        """The rule's proposal, what the network sees, and what it expects of every correction."""
+        rule = self.base.propose(census)
+        seen = encode(census, rule)
+        with np.errstate(invalid="ignore", over="ignore"):
+            gains = self.network.gains(seen)
+        return rule, seen, gains
+
+
+def is_sound(seen: Observation, gains: Gains) -> npt.NDArray[np.bool_]:
+    """Which pools have an observation and predictions made of numbers only."""
+    per_queue = (np.isfinite(array).all((-1, -2)) for array in (seen.queues, gains.place, gains.share))
+    per_pool = (np.isfinite(array).all(-1) for array in (seen.pool, gains.capacity))
+    sound: npt.NDArray[np.bool_] = np.logical_and.reduce([*per_queue, *per_pool])
+    return sound

@@ -1,0 +1,1 @@
+"""Use cases, one a module; they take ports as arguments."""

@@ -1,0 +1,141 @@
+"""What would keep steering from working: known pitfalls of a Prefect pool, found in its settings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
+
+Level = Literal["fine", "note", "problem"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        level: fine; note: worth knowing; problem: keeps steering from working.
+        what: What was found.
+        advice: What to do; empty if there is nothing to do.
+    """
+
+    level: Level
+    what: str
+    advice: str = ""
+
+
+def examine_versions(prefect: str | None, fastapi: str | None) -> Finding:
+    """Whether Prefect's server starts with the FastAPI beside it (Prefect 3.8 does not with 0.155 or newer)."""
+    if prefect is None:
+        return Finding(level="problem", what="Prefect is not installed", advice="pip install prefect-intelligent")
+    here = f"Prefect {prefect}, FastAPI {fastapi or 'not installed'}"
+    if fastapi is not None and _numbers(prefect) < (3, 9) and _numbers(fastapi) >= (0, 155):
+        return Finding(
+            level="problem",
+            what=f"{here}: a Prefect server of this version does not start with this FastAPI",
+            advice="pip install 'fastapi<0.151'",
+        )
+    return Finding(level="fine", what=here)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def examine_server(client: str, server: str) -> Finding:
+    """Whether client and server are of one minor version."""
+    if _numbers(client) != _numbers(server):
+        return Finding(
+            level="note",
+            what=f"the server runs Prefect {server}, we {client}",
+            advice="bring them to one minor version",
+        )
+    return Finding(level="fine", what=f"the server answers and runs Prefect {server}")
+
+
+def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[Finding]:
+    """Pitfalls in the settings of the pool and its queues."""
+    found: list[Finding] = []
+    if pool.paused or pool.limit == 0:
+        found.append(Finding(level="note", what="the pool is paused or its limit is 0", advice="steering leaves it so"))
+    if pool.limit is None and all(queue.limit is None for queue in queues):
+        found.append(
+            Finding(
+                level="problem",
+                what="neither the pool nor any queue has a limit: order has no effect while everything starts at once",
+                advice=f"prefect work-pool set-concurrency-limit {pool.name} N, with what your workers can carry",
+            )
+        )
+    by_priority: dict[int, list[str]] = defaultdict(list)
+    for queue in queues:
+        by_priority[queue.priority].append(queue.name)
+    for priority, names in sorted(by_priority.items()):
+        if len(names) > 1:
+            found.append(
+                Finding(
+                    level="note",
+                    what=f"queues {', '.join(sorted(names))} share priority {priority}: Prefect serves them as one, "
+                    "first come, first served",
+                    advice="the first decision in mode auto tells them apart",
+                )
+            )
+    paused = sorted(queue.name for queue in queues if queue.paused or queue.limit == 0)
+    if paused:
+        found.append(
+            Finding(level="note", what=f"paused or with limit 0: {', '.join(paused)}", advice="steering leaves them so")
+        )
+    if len(queues) == 1:
+        found.append(
+            Finding(
+                level="problem",
+                what="there is one queue only, and within a queue Prefect serves first come, first served",
+                advice=f"prefect-intelligent control adopt --pool {pool.name}",
+            )
+        )
+    return found or [Finding(level="fine", what="limits and priorities can be steered")]
+
+
+def examine_deployments(deployments: Sequence[Deployment]) -> list[Finding]:
+    """Whether steering knows what runs are worth, and can tell them apart."""
+    if not deployments:
+        return [Finding(level="note", what="the pool has no deployments", advice="deploy to it first")]
+    found: list[Finding] = []
+    silent = [deployment.name for deployment in deployments if not deployment.declared]
+    if silent:
+        more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
+        found.append(
+            Finding(
+                level="note",
+                what=f"no deadline or price is known for {', '.join(silent[:3])}{more}",
+                advice="decorate the flow with @intelligent(deadline=..., late_usd_per_hour=...)",
+            )
+        )
+    queues: dict[str, set[float]] = defaultdict(set)
+    for deployment in deployments:
+        queues[deployment.queue].add(deployment.terms.late_usd_per_hour)
+    mixed = sorted(queue for queue, prices in queues.items() if len(prices) > 1)
+    if mixed:
+        found.append(
+            Finding(
+                level="note",
+                what=f"deployments of different worth share the queue {', '.join(mixed)}: they cannot be told apart",
+                advice="prefect-intelligent control adopt",
+            )
+        )
+    return found or [Finding(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
+
+
+def examine_workers(heartbeat_ages_s: Sequence[float]) -> Finding:
+    """Whether a worker polls the pool.
+
+    Args:
+        heartbeat_ages_s: Seconds since the last heartbeat of each worker that was ever seen.
+    """
+    polling = sum(age_s < 90.0 for age_s in heartbeat_ages_s)
+    if polling:
+        return Finding(level="fine", what=f"{polling} worker{'s poll' if polling > 1 else ' polls'} the pool")
+    seen = f"the last one was seen {min(heartbeat_ages_s):.0f} s ago" if heartbeat_ages_s else "none was ever seen"
+    return Finding(level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL")

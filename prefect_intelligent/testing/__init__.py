@@ -1,0 +1,1 @@
+"""Shipped fakes for the ports, conformance checks and Hypothesis strategies."""

@@ -1,0 +1,59 @@
+"""A lease among objects of one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.testing.clock import ManualClock
+
+
+@dataclass(slots=True)
+class LeaseBoard:
+    """What the leases of one pool share: who holds it, and until when."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    holder: str | None = None
+    until_s: float = 0.0
+    down: bool = False
+    """While True nobody can reach it."""
+
+
+class InMemoryLease:
+    """Implements `Lease`.
+
+    Args:
+        board: Shared by all who compete.
+        name: Who we are.
+        ttl_s: Seconds after which it lapses unless renewed.
+    """
+
+    def __init__(self, board: LeaseBoard, name: str, ttl_s: float = 60.0) -> None:
+        self._board, self._name, self._ttl_s = board, name, ttl_s
+
+    def acquire(self) -> bool:
+        """Take it if nobody holds it."""
+        self._reach()
+        board = self._board
+        if board.holder not in (None, self._name) and board.until_s > board.clock.now_s():
+            return False
+        board.holder, board.until_s = self._name, board.clock.now_s() + self._ttl_s
+        return True
+
+    def renew(self) -> bool:
+        """Prolong it if it is still ours and has not lapsed."""
+        self._reach()
+        board = self._board
+        if board.holder != self._name or board.until_s <= board.clock.now_s():
+            return False
+        board.until_s = board.clock.now_s() + self._ttl_s
+        return True
+
+    def release(self) -> None:
+        """Give it up if it is ours."""
+        if not self._board.down and self._board.holder == self._name:
+            self._board.holder = None
+
+    def _reach(self) -> None:
+        if self._board.down:
+            raise OrchestratorUnavailableError("the lease cannot be reached: the fake was told to be down")

@@ -1,0 +1,44 @@
+"""A tracking server in memory that keys what it is sent as MLflow does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect_intelligent.insight.tracked import EVENTS, points_of
+from prefect_intelligent.outbox import Parcel
+from prefect_intelligent.testing.clock import ManualClock
+from prefect_intelligent.testing.faults import Faults
+
+
+class InMemoryTracker:
+    """A `Tracker`.
+
+    Attributes:
+        points: (stream, name, time, step, value), each once.
+        files: Stream and first and last place, to the event ids in the file.
+        faults: Errors to raise, on the calls `log` and `archive`.
+    """
+
+    def __init__(self) -> None:
+        self.points: set[tuple[str, str, float, int, float]] = set()
+        self.files: dict[tuple[str, int, int], tuple[str, ...]] = {}
+        self.faults = Faults(clock=ManualClock())
+
+    def log(self, parcels: Sequence[Parcel]) -> None:
+        """Keep the numbers."""
+        self.faults.strike("log")
+        for point in points_of(parcels):
+            self.points.add((parcels[0].stream, point.name, point.at_s, point.place, point.value))
+
+    def archive(self, parcels: Sequence[Parcel]) -> None:
+        """Keep the whole records."""
+        self.faults.strike("archive")
+        self.files[(parcels[0].stream, parcels[0].place, parcels[-1].place)] = tuple(p.entry.id for p in parcels)
+
+    def events(self) -> int:
+        """How many events have arrived, over all streams."""
+        counts: dict[str, float] = {}
+        for stream, name, _, _, value in self.points:
+            if name == EVENTS:
+                counts[stream] = max(value, counts.get(stream, 0.0))
+        return round(sum(counts.values()))

@@ -1,0 +1,1 @@
+"""The dispatch model: how Prefect would run a pool, deterministic and fast."""

@@ -1,0 +1,93 @@
+"""The same over the worlds of a batch. The interpreter's lock is released, so that threads can share a batch."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from prefect_intelligent.policy.guard_state import GuardNumbers
+from prefect_intelligent.policy.parameters import RuleNumbers
+from prefect_intelligent.twin.census import fill_census
+from prefect_intelligent.twin.compiled import code, compiled
+from prefect_intelligent.twin.decide import follow, guard, observe, pull
+from prefect_intelligent.twin.kernel import begin, run_until
+from prefect_intelligent.twin.plan import set_plan
+from prefect_intelligent.twin.rows import (
+    by_reference,
+    desk_row,
+    open_desk,
+    open_state,
+    open_world,
+    state_row,
+    world_row,
+)
+
+
+@compiled
+def begin_all(world: Any, state: Any, rows: Any) -> None:
+    """Begin the worlds with these numbers."""
+    for row in rows:
+        begin(by_reference(world_row(world, row)), by_reference(state_row(state, row)))
+
+
+PULL: Final = code(1)  # what is wanted is the rule corrected by `actions`
+FOLLOW: Final = code(2)  # what is wanted is the rule
+GUARD: Final = code(4)  # what is wanted becomes what is permitted, with the rule as fallback if `BACKED` is set
+BACKED: Final = code(8)
+PLAN: Final = code(16)  # what is wanted, or permitted, is put in force
+RUN: Final = code(32)  # the world runs to `until_s`, events at it included
+FINISH: Final = code(64)  # the same, but it stops after its last run
+INTERVAL: Final = code(128)  # `until_s` is the interval from now, and now where every run has ended
+CENSUS: Final = code(256)  # the census is taken, with the money spent so far
+OBSERVE: Final = code(512)  # the rule is asked about the census, and its features are written
+"""What `work` is to do, in this order; may be added up."""
+
+
+@compiled
+def work(
+    worlds: Any,
+    states: Any,
+    desks: Any,
+    first: int,
+    behind: int,
+    parts: int,
+    interval_s: float,
+    rule: RuleNumbers,
+    guarded: GuardNumbers,
+) -> None:
+    """A decision interval, or parts of one, of some worlds. One function, since each takes long to compile.
+
+    Args:
+        worlds: Letter of the batch's tables, see `rows.letter`.
+        states: Letter of its state.
+        desks: Letter of its desk, from which everything is read and to which it is written.
+        first: The first world to work on.
+        behind: The one after the last.
+        parts: Sum of the parts above.
+        interval_s: For `INTERVAL`.
+        rule: The base rule, for `OBSERVE`.
+        guarded: What the guard permits, for `GUARD`.
+    """
+    world, state, desk = open_world(worlds), open_state(states), open_desk(desks)
+    for row in range(first, behind):
+        one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
+        table = by_reference(desk_row(desk, row))
+        clock = mine.clock[0]
+        if parts & PULL:
+            pull(table)
+        if parts & FOLLOW:
+            follow(table)
+        if parts & GUARD:
+            guard(table, clock.now_s, (parts & BACKED) != 0, guarded)
+        if parts & PLAN:
+            set_plan(one, mine, table.score, table.limit, table.pool_limit)
+        if parts & INTERVAL:
+            over = clock.ended >= one.settings[0].runs
+            table.until_s[0] = clock.now_s if over else clock.now_s + interval_s
+        if parts & (RUN | FINISH):
+            run_until(one, mine, table.until_s[0], (parts & FINISH) != 0)
+        if parts & CENSUS:
+            fill_census(one, mine, table.queues, table.pools)
+            table.usd[0] = clock.busy_usd + clock.idle_usd
+            table.usd[1], table.usd[2] = clock.lateness_usd, clock.failure_usd
+        if parts & OBSERVE:
+            observe(table, rule)

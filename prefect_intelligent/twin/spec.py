@@ -1,0 +1,389 @@
+"""A pool in words, and runs as columns: what worlds are put together from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_intelligent.domain import Prices, QueueSetting
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.world import (
+    DEPLOYMENT,
+    LOAD,
+    POOL,
+    PRICE,
+    QUEUE,
+    RECLAIM,
+    RESOURCE,
+    RUN,
+    SETTING,
+    Table,
+    World,
+)
+
+MAX_RESOURCES: Final = 62
+"""A set of resources is kept as the bits of one number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSpec:
+    """How the runs of a deployment behave.
+
+    Attributes:
+        name: Its name.
+        queue: Name of its work queue.
+        late_usd_per_hour: Price of lateness.
+        failure_usd: Price of a failed or crashed run.
+        failure_probability: What is predicted, per run; None takes the true chance that all attempts fail.
+        fails: True chance that an attempt fails, 0 to 1.
+        crashes: True chance that an attempt is lost with its infrastructure.
+        retries: Retries after a failure.
+        crash_retries: Times a crashed run is scheduled again.
+        retry_delay_s: Pause before the first retry.
+        retry_backoff: Each further pause is so many times longer.
+        retry_in_process: Whether a retry resumes in its process without asking for a slot, as Prefect's engine does.
+        timeout_s: An attempt running longer fails; None for no timeout.
+        limit: Concurrency limit of the deployment; None is unlimited.
+        cancels_new: Whether a run beyond that limit is cancelled instead of waiting.
+        resources: Names of the shared resources its runs use while they run.
+    """
+
+    name: str
+    queue: str
+    late_usd_per_hour: float = 1.0
+    failure_usd: float = 0.0
+    failure_probability: float | None = None
+    fails: float = 0.0
+    crashes: float = 0.0
+    retries: int = 0
+    crash_retries: int = 0
+    retry_delay_s: float = 0.0
+    retry_backoff: float = 1.0
+    retry_in_process: bool = True
+    timeout_s: float | None = None
+    limit: int | None = None
+    cancels_new: bool = False
+    resources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _not_negative(
+            self, "late_usd_per_hour", "failure_usd", "retries", "crash_retries", "retry_delay_s", "retry_backoff",
+            "timeout_s", "limit",
+        )  # fmt: skip
+        for name in ("fails", "crashes", "failure_probability"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidInputError(f"{name} of deployment {self.name!r}", value, "must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceSpec:
+    """Something that runs share.
+
+    Attributes:
+        name: Its name.
+        capacity: Runs it serves at full speed, above 0.
+        slowdown: Beyond that, speed is (capacity / runs) ** slowdown; 1 keeps the total throughput.
+        failure: Added chance of failure per capacity in excess, e.g. .2 at twice the capacity.
+    """
+
+    name: str
+    capacity: float
+    slowdown: float = 1.0
+    failure: float = 0.0
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "slowdown", "failure")
+        if not (math.isfinite(self.capacity) and self.capacity > 0):
+            raise InvalidInputError(f"capacity of resource {self.name!r}", self.capacity, "must be a number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """A work pool with its workers and what its slots cost.
+
+    Attributes:
+        queues: Its queues as they are set at the beginning.
+        limit: Pool limit at the beginning; None is unlimited.
+        prices: What a slot costs.
+        owned: Whether slots are bought ahead (slots of machines); else every attempt is paid by itself (serverless).
+        node_slots: Slots of one node.
+        max_slots: Most slots that can be bought.
+        min_slots: Slots that are kept whatever the limit.
+        boot_s: From ordering a node to its slots being there.
+        cooldown_s: A surplus node is sent back so long after it became one.
+        node_min_billing_s: A node is billed for at least this long.
+        follows_demand: Whether an autoscaler buys for claimed runs; else the pool limit is what is bought.
+        claims_ahead: Whether runs are claimed up to the limit and wait in PENDING for a node.
+        poll_s: Mean time between two polls, all workers together; 0 hands out runs at once.
+        poll_jitter: Each period is stretched by a factor within 1 +- this.
+        poll_batch: Most runs claimed by one poll.
+        prefetch_s: How early a scheduled run can be claimed.
+        overshoot: Chance that a poll after a change does not yet see the claims of the poll before.
+        startup_s: Median time from having a slot to running.
+        startup_spread: Standard deviation of its logarithm.
+        room: Runs in the pool beyond which new ones are cancelled; None for no bound.
+        spot_prices: Slot price from each instant on, (Unix seconds, US dollars per hour).
+        reclaims: When the spot market takes which share of the slots.
+    """
+
+    queues: tuple[QueueSetting, ...]
+    limit: int | None = None
+    prices: Prices = field(default_factory=Prices)
+    owned: bool = True
+    node_slots: int = 1
+    max_slots: int = 64
+    min_slots: int = 0
+    boot_s: float = 0.0
+    cooldown_s: float = 0.0
+    node_min_billing_s: float = 0.0
+    follows_demand: bool = False
+    claims_ahead: bool = False
+    poll_s: float = 10.0
+    poll_jitter: float = 0.3
+    poll_batch: int = 200
+    prefetch_s: float = 10.0
+    overshoot: float = 0.0
+    startup_s: float = 3.0
+    startup_spread: float = 0.2
+    room: int | None = None
+    spot_prices: tuple[tuple[float, float], ...] = ()
+    reclaims: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _not_negative(
+            self, "min_slots", "boot_s", "cooldown_s", "node_min_billing_s", "poll_s", "poll_jitter", "prefetch_s",
+            "overshoot", "startup_s", "startup_spread", "limit",
+        )  # fmt: skip
+        for name in ("node_slots", "max_slots", "poll_batch"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
+        for name in ("poll_jitter", "overshoot"):
+            if getattr(self, name) > 1:
+                raise InvalidInputError(name, getattr(self, name), "must be between 0 and 1")
+        if not self.queues:
+            raise InvalidInputError("queues", self.queues, "a pool needs at least one queue")
+        for name, most, value in (("spot_prices", math.inf, "a price"), ("reclaims", 1.0, "a share, 0 to 1")):
+            for pair in getattr(self, name):
+                if not (len(pair) == 2 and math.isfinite(pair[0]) and 0 <= pair[1] <= most):
+                    raise InvalidInputError(name, pair, f"each is an instant in Unix seconds and {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """The runs of a world as columns of equal length.
+
+    Attributes:
+        deployment: Number of its deployment.
+        scheduled_s: When it is expected to start; the batch's time for a run with upstreams.
+        known_s: From when it shows in the schedule; -inf for always, `scheduled_s` for an ad-hoc run.
+        work_s: True seconds of work at full speed.
+        p50_s: Predicted median from claim to end.
+        spread: Predicted standard deviation of the log duration.
+        due_s: When it should be finished; inf if it cannot be late.
+        due_within_s: For a run with upstreams, due so long after its release; inf to use `due_s`.
+        fate: `DRAWN`, or the recorded outcome.
+        edges: Shape (n, 2): upstream run, downstream run.
+    """
+
+    deployment: npt.NDArray[np.int64]
+    scheduled_s: Array
+    known_s: Array
+    work_s: Array
+    p50_s: Array
+    spread: Array
+    due_s: Array
+    due_within_s: Array
+    fate: npt.NDArray[np.int8]
+    edges: npt.NDArray[np.int64]
+
+
+def assemble(
+    pools: Sequence[PoolSpec],
+    deployments: Sequence[DeploymentSpec],
+    runs: Runs,
+    *,
+    resources: Sequence[ResourceSpec] = (),
+    seed: int = 0,
+    start_s: float = 0.0,
+) -> World:
+    """One world (a batch of one) from its parts.
+
+    Queues and resources are numbered by name, as in a snapshot. All pools share the dial of the first.
+
+    Raises:
+        InvalidInputError: Names do not fit together, or a column holds a value out of range.
+    """
+    resources = sorted(resources, key=lambda resource: resource.name)
+    width = max(len(pool.queues) for pool in pools)
+    number = {
+        queue.name: place * width + at for place, pool in enumerate(pools) for at, queue in enumerate(_by_name(pool))
+    }
+    for deployment in deployments:
+        if deployment.queue not in number:
+            raise UnknownNameError(f"queue of deployment {deployment.name!r}", deployment.queue, number)
+    _check_columns(runs)
+    bits = _load_bits(deployments, resources)
+    sets = sorted({0, *bits})
+    deployed = _deployments(deployments, [sets.index(each) for each in bits])
+    table = _runs(runs, deployments, number)
+    return World(
+        settings=_settings(runs, seed, start_s, pools[0].prices.lateness_weight),
+        runs=table,
+        arrivals=_arrivals(table, pools, width),
+        edges=runs.edges[np.argsort(runs.edges[:, 0], kind="stable"), 1][None].astype(np.int64),
+        deployments=deployed[None],
+        queues=_queues(pools, width, table)[None],
+        pools=np.stack([_pool(pool) for pool in pools])[None],
+        prices=_prices(pools)[None],
+        reclaims=_reclaims(pools)[None],
+        resources=_resources(resources)[None],
+        loads=_loads(sets, deployed, table)[None],
+    )
+
+
+def _by_name(pool: PoolSpec) -> list[QueueSetting]:
+    """The queues of a pool in the order of a snapshot."""
+    return sorted(pool.queues, key=lambda queue: queue.name)
+
+
+def _not_negative(spec: object, *names: str) -> None:
+    """Refuse negative or endless numbers."""
+    for name in names:
+        value = getattr(spec, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InvalidInputError(
+                f"{name} of {getattr(spec, 'name', 'pool')!r}", value, "must be a number, 0 or more"
+            )
+
+
+def _check_columns(runs: Runs) -> None:
+    for name in ("work_s", "p50_s"):
+        column = getattr(runs, name)
+        wrong = ~(np.isfinite(column) & (column > 0))
+        if np.any(wrong):
+            raise InvalidInputError(name, float(column[wrong][0]), "durations must be seconds above 0")
+    if not np.all(np.isfinite(runs.scheduled_s)):
+        raise InvalidInputError("scheduled_s", "nan or inf", "every run needs the instant it is scheduled for")
+
+
+def _settings(runs: Runs, seed: int, start_s: float, weight: float) -> Table:
+    out = np.zeros(1, SETTING)
+    out["seed"], out["start_s"], out["lateness_weight"] = seed, start_s, weight
+    out["runs"] = len(runs.deployment)
+    out["arrivals"] = len(runs.deployment) - len(np.unique(runs.edges[:, 1]))
+    return out
+
+
+def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str, int]) -> Table:
+    n = len(runs.deployment)
+    table = np.zeros((1, n), RUN)
+    for name in ("scheduled_s", "known_s", "work_s", "p50_s", "spread", "due_s", "due_within_s", "deployment", "fate"):
+        table[name][0] = getattr(runs, name)
+    table["queue"][0] = np.array([number[d.queue] for d in deployments], dtype=np.int64)[runs.deployment]
+    table["upstreams"][0] = np.bincount(runs.edges[:, 1], minlength=n)
+    table["edges"][0] = (count := np.bincount(runs.edges[:, 0], minlength=n))
+    table["first_edge"][0] = np.cumsum(count) - count
+    return table
+
+
+def _arrivals(table: Table, pools: Sequence[PoolSpec], width: int) -> Table:
+    """Runs without upstreams by the instant they come within reach of a poll; the others behind them."""
+    runs = table[0]
+    prefetch = np.array([pool.prefetch_s for pool in pools])[runs["queue"] // width]
+    reach = np.maximum(runs["scheduled_s"] - prefetch, np.minimum(runs["known_s"], runs["scheduled_s"]))
+    order = np.argsort(np.where(runs["upstreams"] > 0, np.inf, reach), kind="stable")
+    return order[None].astype(np.int64)
+
+
+def _load_bits(deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]) -> list[int]:
+    """The set of resources of each deployment, as bits."""
+    if len(resources) > MAX_RESOURCES:
+        raise InvalidInputError("resources", len(resources), f"at most {MAX_RESOURCES} in one world")
+    place = {resource.name: number for number, resource in enumerate(resources)}
+    bits = []
+    for deployment in deployments:
+        for name in deployment.resources:
+            if name not in place:
+                raise UnknownNameError(f"resource of deployment {deployment.name!r}", name, place)
+        bits.append(sum(1 << place[name] for name in set(deployment.resources)))
+    return bits
+
+
+def _deployments(deployments: Sequence[DeploymentSpec], loads: Sequence[int]) -> Table:
+    out = np.zeros(len(deployments), DEPLOYMENT)
+    for row, spec, load in zip(out, deployments, loads, strict=True):
+        lost = 1.0 - (1.0 - spec.fails ** (spec.retries + 1)) * (1.0 - spec.crashes ** (spec.crash_retries + 1))
+        row["failure_probability"] = lost if spec.failure_probability is None else spec.failure_probability
+        row["timeout_s"] = np.inf if spec.timeout_s is None else spec.timeout_s
+        row["limit"] = np.inf if spec.limit is None else spec.limit
+        row["load"] = load
+        for name in ("late_usd_per_hour", "failure_usd", "fails", "crashes", "retries", "crash_retries"):
+            row[name] = getattr(spec, name)
+        for name in ("retry_delay_s", "retry_backoff", "retry_in_process", "cancels_new"):
+            row[name] = getattr(spec, name)
+    return out
+
+
+def _loads(sets: Sequence[int], deployed: Table, table: Table) -> Table:
+    """One row per distinct set of resources, with its share of the array of executing heaps."""
+    out = np.zeros(len(sets), LOAD)
+    out["resources"] = sets
+    count = np.bincount(deployed["load"][table[0]["deployment"]], minlength=len(sets))
+    out["first"] = np.cumsum(count) - count
+    return out
+
+
+def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
+    out = np.zeros(len(pools) * width, QUEUE)
+    out["priority"] = np.inf  # of padding: behind all
+    out["pool"] = np.repeat(np.arange(len(pools)), width)
+    for place, pool in enumerate(pools):
+        for at, queue in enumerate(_by_name(pool)):
+            row = out[place * width + at]
+            row["present"], row["paused"], row["priority"] = 1, queue.paused, queue.priority
+            row["limit"] = np.inf if queue.limit is None else queue.limit
+    count = np.bincount(table[0]["queue"], minlength=len(out))
+    out["first"] = np.cumsum(count) - count
+    return out
+
+
+def _pool(pool: PoolSpec) -> Table:
+    row = np.zeros((), POOL)
+    row["limit"] = np.inf if pool.limit is None else pool.limit
+    row["room"] = np.inf if pool.room is None else pool.room
+    row["idle_fraction"], row["min_billing_s"] = pool.prices.idle_fraction, pool.prices.min_billing_s
+    for name in ("owned", "node_slots", "max_slots", "min_slots", "boot_s", "cooldown_s", "node_min_billing_s"):
+        row[name] = getattr(pool, name)
+    for name in ("follows_demand", "claims_ahead", "poll_s", "poll_jitter", "poll_batch", "prefetch_s", "overshoot"):
+        row[name] = getattr(pool, name)
+    row["startup_s"], row["startup_spread"] = pool.startup_s, pool.startup_spread
+    return row
+
+
+def _prices(pools: Sequence[PoolSpec]) -> Table:
+    most = max(len(pool.spot_prices) for pool in pools)
+    out = np.zeros((len(pools), most + 1), PRICE)
+    out["at_s"] = np.inf
+    for row, pool in zip(out, pools, strict=True):
+        row[0] = (-np.inf, pool.prices.slot_usd_per_hour)
+        row[1 : len(pool.spot_prices) + 1] = sorted(pool.spot_prices)
+    return out
+
+
+def _reclaims(pools: Sequence[PoolSpec]) -> Table:
+    events = sorted((at_s, share, place) for place, pool in enumerate(pools) for at_s, share in pool.reclaims)
+    return np.array(events, dtype=RECLAIM)
+
+
+def _resources(resources: Sequence[ResourceSpec]) -> Table:
+    out = np.zeros(len(resources), RESOURCE)
+    for row, spec in zip(out, resources, strict=True):
+        row["capacity"], row["slowdown"], row["failure"] = spec.capacity, spec.slowdown, spec.failure
+    return out

@@ -1,0 +1,226 @@
+"""The composition root of the pipeline commands: from settings to adapters to services."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefect_intelligent.adapters.clock import SystemClock
+from prefect_intelligent.adapters.history import open_history
+from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.adapters.prefect_inventory import Recorded, survey
+from prefect_intelligent.adapters.prefect_lease import PrefectLease
+from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
+from prefect_intelligent.adapters.snapshot import files_of
+from prefect_intelligent.adapters.version_store import FsspecBlobs
+from prefect_intelligent.domain import Terms
+from prefect_intelligent.errors import (
+    InvalidInputError,
+    OrchestratorError,
+    OrchestratorUnavailableError,
+    StoreError,
+    UnknownNameError,
+)
+from prefect_intelligent.pipelines.picture import Overrides, Picture, Survey, draw
+from prefect_intelligent.pipelines.project import Project, read_project
+from prefect_intelligent.pipelines.versions import pull_inputs
+from prefect_intelligent.ports import Clock, HistoryStore
+from prefect_intelligent.services.ordering import current_overrides
+from prefect_intelligent.services.rollout import Rollout, follow_up
+from prefect_intelligent.services.transactions import Transactions
+from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.settings import Settings
+
+PROJECT_FILE = "pipelines.toml"
+_LEASE_S = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Everything that the pipeline commands need.
+
+    Attributes:
+        settings: All settings.
+        api: The Prefect server.
+        server: Its deployments, automations and runs.
+        history: Where records are kept.
+        blobs: Where code is kept.
+        clock: The time.
+        transactions: Writes several things as one.
+        folder: The project: where `pipelines.toml` and the flows are.
+        project: What the project file says.
+    """
+
+    settings: Settings
+    api: PrefectApi
+    server: PrefectPipelines
+    history: HistoryStore
+    blobs: FsspecBlobs
+    clock: Clock
+    transactions: Transactions
+    folder: Path
+    project: Project
+
+    def picture(self, *, history: bool = True) -> Picture:
+        """The graph as it is now."""
+        found = self._survey(history=history)
+        prices = self.settings.prices_of(self.settings.pool or "")
+        return draw(found, self.project, current_overrides(self.transactions), prices, self.clock.now_s())
+
+    def _survey(self, *, history: bool) -> Survey:
+        known = {version.id: version for version in self.versions.all()}
+
+        def recorded(held: Mapping[str, Any]) -> Recorded | None:
+            version = known.get(str((pull_inputs(held) or {}).get("version")))
+            if version is None or version.code is None:
+                return None
+            blob = version.code.blob
+            return Recorded(
+                terms=Terms.from_dict(version.terms) if version.terms else None,
+                contract=version.contract,
+                read=lambda path: self._read(blob, path),
+            )
+
+        return survey(self.api, self.server, self.folder, history=history, recorded=recorded)
+
+    def _read(self, blob: str, path: str) -> str | None:
+        """Text of a file of a packed source tree; None if it cannot be had."""
+        try:
+            content = files_of(self.blobs.get(blob)).get(path)
+        except (UnknownNameError, StoreError):
+            return None
+        return None if content is None else content.decode()
+
+    def with_project(self, project: Project) -> Workshop:
+        """The same for another project file."""
+        return replace(self, project=project)
+
+    @property
+    def versions(self) -> Versions:
+        """The versions of all deployments."""
+        return Versions(self.history, self.blobs, self.clock)
+
+    @property
+    def rollout(self) -> Rollout:
+        """Changes the version of deployments."""
+        return Rollout(self.transactions, self.versions, self.settings.versions)
+
+    def drawer(self) -> Callable[[Overrides], Picture]:
+        """Draws the graph for any overrides from one look at the server."""
+        found = self._survey(history=False)
+        prices = self.settings.prices_of(self.settings.pool or "")
+        return lambda overrides: draw(found, self.project, overrides, prices, self.clock.now_s())
+
+    def settle(self) -> str | None:
+        """Finish what a command that died has begun, unless another is at work; the title of it."""
+        if self.transactions.pending():
+            with suppress(InvalidInputError), self.alone(patience_s=0.0) as finished:
+                return finished
+        return None
+
+    @contextmanager
+    def alone(self, patience_s: float = 20.0) -> Iterator[str | None]:
+        """Be the only process that changes pipelines; finishes first what one that died has begun.
+
+        On this machine a locked file sees to that, between machines a lease on the Prefect server.
+
+        Args:
+            patience_s: How long to wait for another machine; longer than its lease outlives it if it has died.
+
+        Yields:
+            The title of what was finished, None if there was nothing.
+
+        Raises:
+            InvalidInputError: Another process is at it.
+        """
+        self.settings.folder.mkdir(parents=True, exist_ok=True)
+        path = self.settings.folder / "pipelines.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel when the process dies
+            except BlockingIOError as error:
+                raise InvalidInputError(
+                    str(path), "locked", "another command is changing pipelines; wait for it"
+                ) from error
+            with self._leased(patience_s):
+                yield self.transactions.recover()
+
+    @contextmanager
+    def _leased(self, patience_s: float) -> Iterator[None]:
+        """Hold the lease, prolonged by a thread of its own for as long as it takes."""
+        api = PrefectApi(timeout_s=5.0)
+        lease = PrefectLease(api, "pipelines", _LEASE_S, role="changes")
+        give_up_s = time.monotonic() + patience_s
+        try:
+            while not _acquired(lease, give_up_s):
+                if time.monotonic() >= give_up_s:
+                    raise InvalidInputError(
+                        "pipelines", "leased", "a command on another machine is changing pipelines; wait for it"
+                    )
+                time.sleep(0.5)
+            done = threading.Event()
+            keeper = threading.Thread(target=_prolong, args=(lease, done), daemon=True)
+            keeper.start()
+            try:
+                yield
+            finally:
+                done.set()
+                keeper.join()
+                lease.release()
+        finally:
+            api.close()
+
+
+def _acquired(lease: PrefectLease, give_up_s: float) -> bool:
+    """Whether we have it; a server that is busy for a moment is asked again."""
+    try:
+        return lease.acquire()
+    except OrchestratorUnavailableError:
+        if time.monotonic() >= give_up_s:
+            raise
+        return False
+
+
+def _prolong(lease: PrefectLease, done: threading.Event) -> None:
+    while not done.wait(_LEASE_S / 4):
+        with suppress(OrchestratorError):
+            lease.acquire()  # prolongs it; takes it again if it has lapsed
+
+
+def open_workshop(settings: Settings, folder: Path | None = None, project: Path | None = None) -> Workshop:
+    """Make the adapters.
+
+    Args:
+        settings: All settings.
+        folder: The project's folder; the working directory if None.
+        project: The project file; `pipelines.toml` in the folder, if it is there, if None.
+
+    Raises:
+        InvalidInputError: A setting or the project file cannot be used.
+    """
+    root = (folder or Path.cwd()).resolve()
+    file = project or root / PROJECT_FILE
+    if project is not None and not project.is_file():
+        raise InvalidInputError("--project", str(project), "is not a file")
+    text = file.read_text() if file.is_file() else ""
+    api = PrefectApi(timeout_s=30.0, attempts=5, patience=5)  # SQLite locks its writers out for some seconds
+    server = PrefectPipelines(api)
+    history = open_history(settings.history)
+    clock = SystemClock()
+    return Workshop(
+        settings=settings,
+        api=api,
+        server=server,
+        history=history,
+        blobs=FsspecBlobs(settings.versions),
+        clock=clock,
+        transactions=Transactions(server, history, clock, follow_up),
+        folder=root,
+        project=read_project(text, file.name),
+    )

@@ -1,0 +1,103 @@
+"""Prevention of one pool: what the rules may do, what they look at, and the levers they pull."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from prefect_intelligent.adapters.heartbeats import last_heartbeats
+from prefect_intelligent.adapters.prefect_levers import PrefectLevers
+from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
+from prefect_intelligent.insight.prevention.measures import RuleTerms
+from prefect_intelligent.insight.prevention.rules import RULES
+from prefect_intelligent.insight.prevention.watch import Live, Watch, read_watch
+from prefect_intelligent.ports import HistoryStore
+from prefect_intelligent.services.quality import KIND as QUALITY
+from prefect_intelligent.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefect_intelligent.domain import Deployment
+    from prefect_intelligent.wiring import Cockpit
+
+_QUALITY_S = 3 * 86400.0
+
+
+def rule_terms(settings: Settings, *, write: bool = False) -> dict[str, RuleTerms]:
+    """What each rule may do; `write` turns "shadow" into "auto".
+
+    Raises:
+        UnknownNameError: A setting names a rule that does not exist.
+    """
+    for name in settings.prevention:
+        if name not in RULES:
+            raise UnknownNameError("prevention rule", name, RULES)
+    terms = {}
+    for name in RULES:
+        given = settings.prevention.get(name)
+        found = RuleTerms() if given is None else RuleTerms(**given.model_dump())
+        mode = "auto" if write and found.mode == "shadow" else found.mode
+        terms[name] = RuleTerms(mode=mode, most=found.most, per_day=found.per_day, again=found.again)
+    return terms
+
+
+def open_levers(settings: Settings) -> PrefectLevers:
+    """The levers on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
+
+    def roll_back(deployment: str, version: str | None) -> bool:
+        from prefect_intelligent.wiring.pipelines import open_workshop
+
+        with contextlib.suppress(PrefectIntelligentError):
+            workshop = open_workshop(settings)
+            with workshop.alone():
+                workshop.rollout.roll_back(deployment)
+                return True
+        return False
+
+    return PrefectLevers(roll_back)
+
+
+def look(cockpit: Cockpit, runs: pd.DataFrame) -> Watch:
+    """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
+    snapshot = cockpit.orchestrator.observe()
+    deployments = cockpit.orchestrator.deployments()
+    at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
+    beats = last_heartbeats(cockpit.api, at_work)
+    live = [
+        Live(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
+        for run in snapshot.runs()
+    ]
+    return read_watch(
+        runs,
+        snapshot.at_s,
+        live=live,
+        upstream=_upstream(deployments),
+        unhealthy=_unhealthy(deployments, cockpit.history, snapshot.at_s),
+        resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
+    )
+
+
+def _upstream(deployments: tuple[Deployment, ...]) -> dict[str, tuple[str, ...]]:
+    """Deployment to those that write what it reads, by what they declare."""
+    writers: dict[str, list[str]] = {}
+    for found in deployments:
+        for dataset in found.terms.outputs:
+            writers.setdefault(dataset, []).append(found.name)
+    upstream = {
+        found.name: tuple(
+            sorted({name for data in found.terms.inputs for name in writers.get(data, ())} - {found.name})
+        )
+        for found in deployments
+    }
+    return {name: sources for name, sources in upstream.items() if sources}
+
+
+def _unhealthy(deployments: tuple[Deployment, ...], history: HistoryStore, now_s: float) -> frozenset[str]:
+    """Deployments with an output whose last quality check of three days was bad."""
+    last: dict[str, Mapping[str, object]] = {}
+    for record in history.records(QUALITY, since_s=now_s - _QUALITY_S):
+        last[str(record.get("dataset"))] = record
+    bad = {dataset for dataset, record in last.items() if record.get("good") is False}
+    return frozenset(found.name for found in deployments if bad & set(found.terms.outputs))

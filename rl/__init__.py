@@ -1,0 +1,1 @@
+"""Learning: network, training, tuning of rules, evaluation, export, registration."""

@@ -1,0 +1,261 @@
+"""The policy network in PyTorch: the twin of `prefect_intelligent.policy.network`, trainable, with a critic.
+
+The actor has the layers, the names and the arithmetic of the NumPy network, so that exporting is copying. Its heads
+say what each level saves; divided by a temperature they are the logits of one categorical per lever. So the same
+network can first be regressed on a planner's costs and then be fine-tuned by PPO. Heads start at zero: with the bonus
+on neutral levels the most likely action of an untrained policy is the base rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32
+from prefect_intelligent.policy.levers import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
+from prefect_intelligent.policy.network import CLIP, N_CAPACITY, N_PLACES, N_SHARES
+
+N_QUEUE, N_POOL = len(QUEUE_FEATURES), len(POOL_FEATURES)
+
+Observations = Mapping[str, Tensor]
+"""Tensors "queues" (b, n, N_QUEUE), "pool" (b, N_POOL) and "mask" (b, n)."""
+
+
+class Normaliser(nn.Module):
+    """Centres and scales features by statistics that are part of the network and of the bundle."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features, clipped at `CLIP` standard deviations."""
+        return ((features - self.mean) / self.std).clamp(-CLIP, CLIP)
+
+
+class Encoded(NamedTuple):
+    """What the body makes of b observations in which p queues are there in all.
+
+    Attributes:
+        there: Observation and place of each of those queues.
+        hidden: Their hidden states, shape (p, width).
+        trunk: The pools' hidden states, shape (b, width).
+    """
+
+    there: tuple[Tensor, ...]
+    hidden: Tensor
+    trunk: Tensor
+
+
+class Body(nn.Module):
+    """The encoder shared by all queues and the summary of the pool."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.queues, self.pool = Normaliser(N_QUEUE), Normaliser(N_POOL)
+        self.encoder_1 = nn.Linear(N_QUEUE + N_POOL, width)
+        self.encoder_2 = nn.Linear(width, width)
+        self.trunk = nn.Linear(2 * width + N_POOL, width)
+
+    def forward(self, seen: Observations) -> Encoded:
+        """Hidden states of the queues that are there, and of the pool."""
+        mask = seen["mask"] > 0
+        row, _ = there = mask.nonzero(as_tuple=True)
+        pool = self.pool(seen["pool"])
+        own, shared = torch.split(self.encoder_1.weight, [N_QUEUE, N_POOL], 1)
+        same = linear(pool, shared, self.encoder_1.bias)  # the pool's part is the same for all queues
+        first = linear(self.queues(seen["queues"][there]), own) + same.index_select(0, row)
+        hidden = torch.relu(self.encoder_2(torch.relu(first)))
+        counts = mask.sum(1)
+        total = hidden.new_zeros(len(counts), hidden.shape[-1]).index_add(0, row, hidden)
+        mean = total / counts.clamp(min=1).unsqueeze(1)
+        most = torch.segment_reduce(hidden, "max", lengths=counts, initial=0)
+        trunk = torch.relu(self.trunk(torch.cat([mean, most, pool], -1)))
+        return Encoded(there, hidden, trunk)
+
+
+class Actor(nn.Module):
+    """Savings of every level against the base rule; the names of its arrays are those of the bundle."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = Body(width)
+        self.pool_head = nn.Linear(width, N_CAPACITY)
+        self.queue_1 = nn.Linear(2 * width, width)
+        self.queue_head = nn.Linear(width, N_PLACES + N_SHARES)
+        for head in (self.pool_head, self.queue_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, seen: Observations) -> tuple[Tensor, Tensor, Tensor]:
+        """Savings by capacity (b, N_CAPACITY), place (b, n, N_PLACES) and share (b, n, N_SHARES); neutral is 0."""
+        there, hidden, trunk = self.body(seen)
+        capacity = self.pool_head(trunk)
+        own, shared = torch.split(self.queue_1.weight, hidden.shape[-1], 1)
+        local = torch.relu(linear(hidden, own) + linear(trunk, shared, self.queue_1.bias).index_select(0, there[0]))
+        place, share = torch.split(self.queue_head(local), [N_PLACES, N_SHARES], 1)
+        return (
+            capacity - capacity[:, NEUTRAL_CAPACITY, None],
+            self._spread(seen, there, place - place[:, NEUTRAL_PLACE, None]),
+            self._spread(seen, there, share - share[:, NEUTRAL_SHARE, None]),
+        )
+
+    @staticmethod
+    def _spread(seen: Observations, there: tuple[Tensor, ...], values: Tensor) -> Tensor:
+        """Values of the queues that are there as a table of all, zero elsewhere."""
+        return values.new_zeros(*seen["mask"].shape, values.shape[-1]).index_put(there, values)
+
+    def export(self) -> dict[str, Array32]:
+        """The arrays of the NumPy network."""
+        arrays: dict[str, Array32] = {}
+        for name, tensor in self.state_dict().items():
+            array = tensor.detach().cpu().numpy().astype(np.float32)
+            linear = name.endswith(".weight")
+            arrays[name.removeprefix("body.")] = np.ascontiguousarray(array.T) if linear else array.copy()
+        return arrays
+
+    def load(self, arrays: Mapping[str, Array32]) -> None:
+        """Take over the arrays of a NumPy network."""
+        state = {}
+        for name in self.state_dict():
+            array = torch.from_numpy(np.array(arrays[name.removeprefix("body.")]))
+            state[name] = array.T.contiguous() if name.endswith(".weight") else array
+        self.load_state_dict(state)
+
+
+class Critic(nn.Module):
+    """The value of a state: what will still be saved against the base rule."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = Body(width)
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, seen: Observations) -> Tensor:
+        """Shape (b, 1)."""
+        value: Tensor = self.head(self.body(seen).trunk)
+        return value
+
+
+class Choice(NamedTuple):
+    """Log-probabilities of every level: capacity (b, k), place (b, n, k) and share (b, n, k)."""
+
+    capacity: Tensor
+    place: Tensor
+    share: Tensor
+
+    def sample(self) -> Tensor:
+        """A random action, shape (b, 1 + 2 n), by the Gumbel trick."""
+        return self._take([logp - torch.log(-torch.log(torch.rand_like(logp).clamp(1e-12, 1 - 1e-7))) for logp in self])
+
+    def mode(self) -> Tensor:
+        """The most likely action, shape (b, 1 + 2 n)."""
+        return self._take(list(self))
+
+    def log_prob(self, actions: Tensor, mask: Tensor) -> Tensor:
+        """Log-probability of actions, shape (b,); absent queues contribute nothing."""
+        there, n = mask.float(), mask.shape[1]
+        actions = actions.long()
+        capacity = self.capacity.gather(1, actions[:, :1]).squeeze(1)
+        place = self.place.gather(2, actions[:, 1 : 1 + n].unsqueeze(-1)).squeeze(-1)
+        share = self.share.gather(2, actions[:, 1 + n :].unsqueeze(-1)).squeeze(-1)
+        return capacity + ((place + share) * there).sum(1)
+
+    def entropy(self, mask: Tensor) -> Tensor:
+        """Entropy of the whole action, shape (b,)."""
+        capacity, place, share = (-(logp.exp() * logp).sum(-1) for logp in self)
+        return capacity + ((place + share) * mask.float()).sum(1)
+
+    def _take(self, scores: list[Tensor]) -> Tensor:
+        capacity, place, share = (score.argmax(-1) for score in scores)
+        return torch.cat([capacity.unsqueeze(1), place, share], 1)
+
+
+class LeverPolicy(ActorCriticPolicy):
+    """The actor and the critic as stable-baselines3 wants them.
+
+    Args:
+        observation_space: Dict of "queues", "pool" and "mask".
+        action_space: MultiDiscrete of 1 + 2 n levels, see `policy.levers.flatten`.
+        lr_schedule: Learning rate by remaining progress.
+        width: Units per layer.
+        temperature: Saving that makes a level of the pool e times as likely.
+        queue_temperature: The same for levels of queues; smaller, since there are many queues and noise on all of them
+            at once costs more than is to be learned.
+        neutral_bonus: Saving by which neutral levels are favoured; the margin of the exported policy.
+        **others: Passed to `ActorCriticPolicy`.
+    """
+
+    actor: Actor
+    critic: Critic
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.MultiDiscrete,
+        lr_schedule: Schedule,
+        width: int = 64,
+        temperature: float = 0.25,
+        queue_temperature: float = 0.25,
+        neutral_bonus: float = 0.25,
+        **others: Any,
+    ) -> None:
+        self.width, self.neutral_bonus = width, neutral_bonus
+        self.temperature, self.queue_temperature = temperature, queue_temperature
+        super().__init__(observation_space, action_space, lr_schedule, **others)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.actor, self.critic = Actor(self.width), Critic(self.width)
+        self.optimizer = self.optimizer_class(self.parameters(), **(self.optimizer_kwargs | {"lr": lr_schedule(1)}))
+
+    def choice(self, obs: Observations) -> Choice:
+        """The distribution over actions."""
+        gains = self.actor(obs)
+        logits = []
+        heat = (self.temperature, self.queue_temperature, self.queue_temperature)
+        for gain, neutral, warmth in zip(gains, (NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE), heat, strict=True):
+            bonus = torch.zeros(gain.shape[-1])
+            bonus[neutral] = self.neutral_bonus
+            logits.append(torch.log_softmax((gain + bonus) / warmth, -1))
+        return Choice(*logits)
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values and log-probabilities."""
+        choice = self.choice(obs)
+        actions = choice.mode() if deterministic else choice.sample()
+        return actions, self.critic(obs), choice.log_prob(actions, obs["mask"])
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, log-probabilities and entropies of given actions."""
+        assert not isinstance(obs, Tensor)
+        choice = self.choice(obs)
+        return self.critic(obs), choice.log_prob(actions, obs["mask"]), choice.entropy(obs["mask"])
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Values of observations."""
+        value: Tensor = self.critic(obs)
+        return value
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        assert not isinstance(observation, Tensor)
+        choice = self.choice(observation)
+        return choice.mode() if deterministic else choice.sample()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        names = ("width", "temperature", "queue_temperature", "neutral_bonus")
+        return data | {name: getattr(self, name) for name in names}

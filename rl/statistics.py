@@ -1,0 +1,104 @@
+"""Paired statistics over training seeds, scenarios and episodes.
+
+Ratios of cost are averaged as logarithms, so that halving and doubling cancel. Confidence intervals are percentile
+bootstraps, stratified by scenario, over training seeds and episodes at once (Agarwal et al., NeurIPS 2021): a seed's
+episodes stay together, an episode is the same day for every seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from prefect_intelligent.policy.census import Array
+
+RESAMPLES: Final = 10_000
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def geometric_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Geometric mean over scenarios of the geometric mean over seeds and episodes.
+
+    Args:
+        ratios: Per scenario, shape (training seeds, episodes): cost over the rival's cost of the same day.
+        seed: Of the bootstrap.
+        resamples: Bootstrap samples.
+    """
+    rng = np.random.default_rng(seed)
+    logs = [np.log(np.atleast_2d(scenario)) for scenario in ratios]
+    value = np.mean([scenario.mean() for scenario in logs])
+    drawn = np.zeros(resamples)
+    for scenario in logs:
+        drawn += resampled_means(scenario, rng, resamples) / len(logs)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)))
+
+
+def resampled_means(values: Array, rng: np.random.Generator, resamples: int) -> Array:
+    """Bootstrap means of a table (training seeds, episodes), both drawn with replacement; shape (resamples,)."""
+    seeds, episodes = values.shape
+    means = np.empty(resamples)
+    for first in range(0, resamples, 1000):
+        count = min(1000, resamples - first)
+        weight_s = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
+        weight_e = rng.multinomial(episodes, np.full(episodes, 1 / episodes), count) / episodes
+        means[first : first + count] = np.einsum("rs,se,re->r", weight_s, values, weight_e)
+    return means
+
+
+def interquartile_mean(values: Array) -> float:
+    """Mean of the middle half; robust like the median, but using half of the data."""
+    flat = np.sort(np.ravel(values))
+    n = len(flat)
+    weight = np.clip(np.minimum(np.arange(1, n + 1) - 0.25 * n, 0.75 * n - np.arange(n)), 0.0, 1.0)
+    return float((flat * weight).sum() / weight.sum())
+
+
+def interquartile_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = 1000) -> Interval:
+    """Interquartile mean of all ratios (as logarithms), with the same bootstrap as `geometric_ratio`.
+
+    Args:
+        ratios: Per scenario, shape (training seeds, episodes).
+        seed: Of the bootstrap.
+        resamples: Bootstrap samples.
+    """
+    rng = np.random.default_rng(seed)
+    logs = [np.log(np.atleast_2d(scenario)) for scenario in ratios]
+    value = interquartile_mean(np.concatenate([scenario.ravel() for scenario in logs]))
+    drawn = np.empty(resamples)
+    for number in range(resamples):
+        parts = []
+        for scenario in logs:
+            seeds, episodes = scenario.shape
+            rows, columns = rng.integers(0, seeds, seeds), rng.integers(0, episodes, episodes)
+            parts.append(scenario[rows][:, columns].ravel())
+        drawn[number] = interquartile_mean(np.concatenate(parts))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)))
+
+
+def probability_of_improvement(ratios: Array) -> float:
+    """Share of paired episodes that are better than the rival's; ties count half."""
+    return float((ratios < 1).mean() + 0.5 * (ratios == 1).mean())
+
+
+def conditional_value_at_risk(values: Array, level: float = 0.95) -> float:
+    """Mean of the worst 1 - level share of the values; 0 without values."""
+    if values.size == 0:
+        return 0.0
+    worst = np.sort(values)[int(np.floor(level * values.size)) :]
+    return float(worst.mean())
+
+
+def performance_profile(ratios: Array, at: Sequence[float]) -> list[float]:
+    """Share of episodes whose ratio is at most each of the thresholds."""
+    return [float((ratios <= threshold).mean()) for threshold in at]

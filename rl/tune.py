@@ -1,0 +1,159 @@
+"""Tune the free parameters of a rule family by CMA-ES: the honest rival of the learned policy, and its base.
+
+    python -m rl.tune --priority blend --capacity lookahead --limits share --worlds 60000 --out tuned.json
+
+Every generation all candidates meet the same freshly drawn days (common random numbers), and a candidate's fitness is
+the mean logarithm of its cost over that of the rule at the start, so that no expensive day drowns the others: the
+number that `rl.evaluate` reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import cma
+import numpy as np
+from tqdm import tqdm
+
+from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.policy.base import Policy
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.policy.composed import RulePolicy
+from prefect_intelligent.policy.parameters import RuleParameters
+from prefect_intelligent.twin.world import World
+from rl.arenas import spent_usd
+from rl.worlds import Workload, training
+
+SEARCHED: Final = (
+    "atc_k",
+    "value_exponent",
+    "duration_exponent",
+    "backlog_exponent",
+    "drain_s",
+    "busy_fraction",
+    "slack_horizon_s",
+    "look_ahead",
+    "lead_s",
+    "overdue_slots",
+    "doubt",
+    "resource_share",
+    "dial_exponent",
+)
+"""Parameters that are searched; the number of fixed slots is not used by the family."""
+
+
+def costs(policies: Sequence[Policy], world: World) -> Array:
+    """Objective of every world of a batch under each policy, shape (policies, worlds), US dollars."""
+    total: Array = np.maximum(spent_usd(world, *policies).sum(-1), 1e-9)
+    return total
+
+
+def tune(
+    start: RulePolicy,
+    workload: Workload,
+    *,
+    worlds: int,
+    seed: int = 0,
+    days_per_generation: int = 96,
+    population: int = 12,
+    clusters: range = range(1_000_000),
+) -> tuple[RulePolicy, list[float]]:
+    """The rule with the best parameters found, and the fitness of the search's mean per generation.
+
+    Args:
+        start: Which rules, and where the search begins.
+        workload: Where days are drawn from.
+        worlds: How many days may be simulated in all.
+        seed: Of the search and of the draws.
+        days_per_generation: Days that every candidate of a generation meets.
+        population: Candidates per generation.
+        clusters: Seeds of clusters to draw from.
+    """
+    rng = np.random.default_rng(seed)
+    centre = start.parameters.to_vector(SEARCHED)
+    search = cma.CMAEvolutionStrategy(
+        centre, 0.15, {"seed": seed + 1, "bounds": [0, 1], "popsize": population, "verbose": -9}
+    )
+    used, history = 0, []
+    bar = tqdm(total=worlds, unit="world", desc="tune", disable=None)
+    while used + (population + 1) * days_per_generation <= worlds:
+        days = [(int(c), int(rng.integers(0, 8))) for c in rng.choice(clusters, days_per_generation)]
+        world = workload.batch(days)
+        vectors = search.ask()
+        spent = costs([start, *(_rule(start, vector) for vector in vectors)], world)
+        fitness = [float(ratio) for ratio in np.log(spent[1:] / spent[0]).mean(-1)]
+        search.tell(vectors, fitness)
+        used += (population + 1) * days_per_generation
+        history.append(float(np.mean(fitness)))
+        bar.update((population + 1) * days_per_generation)
+        bar.set_postfix(mean=f"{np.exp(np.mean(fitness)):.4f}", best=f"{np.exp(min(fitness)):.4f}")
+    bar.close()
+    return _rule(start, search.result.xfavorite), history
+
+
+def _rule(start: RulePolicy, vector: Array) -> RulePolicy:
+    """The rule with the parameters of a vector."""
+    parameters = RuleParameters.from_vector(SEARCHED, [float(value) for value in vector])
+    return RulePolicy(
+        priority=start.priority, capacity=start.capacity, limits=start.limits, parameters=parameters, label="tuned"
+    )
+
+
+def read_rule(path: Path) -> RulePolicy:
+    """The rule policy that a search has written.
+
+    Raises:
+        InvalidInputError: The file is missing or is no result of `rl.tune`.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return RulePolicy(
+            priority=found["priority"],
+            capacity=found["capacity"],
+            limits=found["limits"],
+            parameters=RuleParameters.from_dict(found["parameters"]),
+            label="tuned",
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError("tuned rule", str(path), "name a JSON file written by rl.tune") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `python -m rl.tune`."""
+    parser = argparse.ArgumentParser(prog="python -m rl.tune", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--priority", default="blend", help="priority rule (default: blend)")
+    parser.add_argument("--capacity", default="lookahead", help="capacity rule (default: lookahead)")
+    parser.add_argument("--limits", default="share", help="queue-limit rule (default: share)")
+    parser.add_argument("--start", type=Path, help="result of an earlier search to begin at (default: untuned)")
+    parser.add_argument("--worlds", type=int, default=60_000, help="simulated days in all (default: 60000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args(argv)
+    try:
+        start = RulePolicy(priority=args.priority, capacity=args.capacity, limits=args.limits)
+        if args.start is not None:
+            start = read_rule(args.start)
+        rule, history = tune(start, training(), worlds=args.worlds, seed=args.seed)
+    except PrefectIntelligentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    found = {
+        "priority": rule.priority,
+        "capacity": rule.capacity,
+        "limits": rule.limits,
+        "parameters": rule.parameters.to_dict(),
+        "worlds": args.worlds,
+        "seed": args.seed,
+        "history": history,
+    }
+    args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

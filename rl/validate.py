@@ -1,0 +1,43 @@
+"""How a checkpoint does on days that nothing was learned from: the number that chooses it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefect_intelligent.policy.base import Policy
+from prefect_intelligent.policy.census import Array
+from rl.arenas import spent_usd
+from rl.worlds import Workload
+from simulations.family import SPLITS
+
+_BATCH = 48
+
+
+class Validation:
+    """The same validation days for every candidate.
+
+    Args:
+        workload: Where days come from.
+        reference: The policy that candidates are compared with.
+        days: How many.
+        split: Which seeds of clusters.
+    """
+
+    def __init__(self, workload: Workload, reference: Policy, days: int, split: str = "validation") -> None:
+        first = SPLITS[split].start
+        chosen = [(first + number, 0) for number in range(days)]
+        self.worlds = [workload.batch(chosen[start : start + _BATCH]) for start in range(0, days, _BATCH)]
+        self.reference_usd = self.cost_usd(reference)
+
+    def cost_usd(self, policy: Policy) -> Array:
+        """Objective of every day, shape (days,)."""
+        return np.concatenate([spent_usd(world, policy)[0].sum(-1) for world in self.worlds])
+
+    def ratios(self, policy: Policy) -> Array:
+        """Cost of every day over that of the reference."""
+        ratios: Array = self.cost_usd(policy) / np.maximum(self.reference_usd, 1e-9)
+        return ratios
+
+    def ratio(self, policy: Policy) -> float:
+        """Geometric mean of the ratios."""
+        return float(np.exp(np.log(self.ratios(policy)).mean()))

@@ -1,0 +1,117 @@
+"""Which worlds are trained on, tuned on and tested on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.twin.world import World, stack
+from rl.arenas import INTERVAL_S
+from rl.logs import Logs
+from simulations.arrivals import HOUR_S
+from simulations.family import Family
+from simulations.scenario import FOLDER, load_scenario
+from simulations.workload import Scenario, draw_world
+
+FRESH_DAY: Final = 1000
+"""Days from this number on are never trained on."""
+_NOT_TRAINED: Final = ("toy",)
+"""Scenarios too small to learn anything from."""
+_SCENARIO_SEEDS: Final = 10**12
+"""Days of scenarios that are trained on have seeds beyond those that suites take."""
+DRAIN_STEPS: Final = 6
+"""Decisions at the end of a day, after its last run has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Days of a family of clusters, of scenarios, of batch logs, or of a mixture, with the dial turned at random.
+
+    Attributes:
+        family: Which clusters.
+        dial: Range of the lateness weight, drawn log-uniformly per day; None leaves that of the prices.
+        scenarios: Scenarios that are mixed in.
+        share: Share of the days that are of a scenario instead of the family.
+        logs: Days like the logs of batch clusters that are mixed in; None for none.
+        logs_share: Share of the days that are of that kind.
+    """
+
+    family: Family = field(default_factory=lambda: Family(hours=8.0))
+    dial: tuple[float, float] | None = (0.1, 3.0)
+    scenarios: tuple[Scenario, ...] = ()
+    share: float = 0.5
+    logs: Logs | None = None
+    logs_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.dial is not None and not 0 < self.dial[0] <= self.dial[1]:
+            raise InvalidInputError("dial", self.dial, "needs 0 < least <= largest")
+        for name in ("share", "logs_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(name, getattr(self, name), "must be between 0 and 1")
+        for scenario in self.scenarios:
+            if len(scenario.pools) != 1:
+                raise InvalidInputError(
+                    f"scenario {scenario.name!r}",
+                    f"{len(scenario.pools)} pools",
+                    "training takes scenarios of one pool",
+                )
+
+    @classmethod
+    def of(cls, *scenarios: Scenario) -> Workload:
+        """Nothing but days of these scenarios, at their own prices: what a policy is fine-tuned on."""
+        return cls(dial=None, scenarios=scenarios, share=1.0)
+
+    @property
+    def hours(self) -> float:
+        """Length of a day: that of the family, or of the longest scenario if there is nothing else."""
+        if self.scenarios and self.share == 1.0:
+            return max(scenario.hours for scenario in self.scenarios)
+        return self.family.hours
+
+    @property
+    def steps(self) -> int:
+        """Decisions in a day."""
+        return math.ceil(self.hours * HOUR_S / INTERVAL_S) + DRAIN_STEPS
+
+    def world(self, cluster: int, day: int) -> World:
+        """One day of one cluster."""
+        chance = np.random.default_rng([cluster, day, 13])
+        if self.scenarios and chance.uniform() < self.share:
+            scenario = self.scenarios[int(chance.integers(len(self.scenarios)))]
+            seed = _SCENARIO_SEEDS + cluster * 1009 + day
+            world = draw_world(self._window(scenario, float(chance.uniform())), seed)
+        elif self.logs is not None and chance.uniform() < self.logs_share:
+            world = self.logs.world(cluster, day)
+        else:
+            world = self.family.world(cluster, day)
+        if self.dial is not None:
+            low, high = np.log(self.dial)
+            drawn = np.random.default_rng([cluster, day, 11]).uniform(low, high)
+            world.settings["lateness_weight"] = np.exp(drawn)
+        return world
+
+    def batch(self, days: list[tuple[int, int]]) -> World:
+        """Several days as one batch; each is (cluster, day)."""
+        return stack([self.world(cluster, day) for cluster, day in days])
+
+    def _window(self, scenario: Scenario, phase: float) -> Scenario:
+        """As much of a scenario as a day is long, from a random hour on."""
+        spare = max(0.0, scenario.hours - self.hours)
+        begin_s = scenario.start_s + math.floor(phase * spare) * HOUR_S
+        return replace(scenario, start_s=begin_s, hours=min(scenario.hours, self.hours))
+
+
+def training() -> Workload:
+    """What policies are trained and rules are tuned on: a wide family, days of scenarios, days like batch logs."""
+    scenarios = [load_scenario(path.stem) for path in sorted(FOLDER.glob("*.toml")) if path.stem not in _NOT_TRAINED]
+    return Workload(
+        family=Family(hours=8.0, queues=(2, 12), load=(0.15, 1.3)),
+        scenarios=tuple(scenario for scenario in scenarios if len(scenario.pools) == 1),
+        share=0.25,
+        logs=Logs(),
+    )

@@ -1,0 +1,216 @@
+"""The same workload through a real Prefect server with a real process worker, and through the twin.
+
+Three queues share a pool of two slots: `urgent` (priority 1) gets runs now and then, `normal` (2, limit 1) and `bulk`
+(3) have a backlog. Flows sleep for a drawn time. Of the real day the twin is given how long each run held its slot,
+start-up included, and the period of the worker's polls, which is longer than its setting by the time that a poll
+itself takes. What is compared is how slots are handed out: the order of starts, where Prefect's order is determined,
+and the quantiles of the waiting time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from prefect_intelligent.domain import QueueSetting
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.world import COMPLETES, stack
+
+QUEUES: Final = (
+    QueueSetting(name="urgent", priority=1),
+    QueueSetting(name="normal", priority=2, limit=1),
+    QueueSetting(name="bulk", priority=3),
+)
+POOL_LIMIT: Final = 2
+POLL_S: Final = 1.0
+_POLL_JITTER: Final = 0.3
+_CREATING_S: Final = 0.4
+"""Time allowed for making one run; the API takes a tenth of it on a machine that is not busy."""
+_FLOW: Final = """
+import time
+
+from prefect import flow
+
+
+@flow
+def rest(seconds: float) -> None:
+    time.sleep(seconds)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What a real server and worker did; arrays of shape (n_runs,), instants in seconds from the first schedule.
+
+    Attributes:
+        queue: Number of the queue in `QUEUES`.
+        scheduled_s: When each run was expected to start.
+        claimed_s: When it took its slot (PENDING).
+        started_s: When it began to run.
+        ended_s: When it gave the slot back.
+    """
+
+    queue: Array
+    scheduled_s: Array
+    claimed_s: Array
+    started_s: Array
+    ended_s: Array
+
+
+def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
+    """Run the workload for real; takes about 1.5 s per run plus start and stop of server and worker.
+
+    Args:
+        runs: How many runs, at least 6.
+        seed: Of schedules and sleeps.
+        timeout_s: How long it may take.
+    """
+    from tests.real_prefect import RealServer, start_worker
+
+    rng = np.random.default_rng(seed)
+    # Few, so that the median lies among the waits of `bulk` after `normal` is through, one to every freed slot. While
+    # `normal` and `urgent` hold one, the waits of `bulk` are far apart and which of them is the median is chance.
+    urgent, normal = max(2, runs // 12), max(2, runs // 6)
+    queue = np.repeat([0, 1, 2], [urgent, normal, max(2, runs - urgent - normal)])
+    offset = np.where(queue == 0, rng.uniform(5.0, 1.2 * runs, len(queue)), rng.uniform(0.0, 1.0, len(queue)))
+    seconds = rng.lognormal(0.5, 0.5, len(queue))
+    with tempfile.TemporaryDirectory(prefix="prefect-intelligent-") as folder:
+        (Path(folder) / "rest.py").write_text(_FLOW, encoding="utf-8")
+        server = RealServer(Path(folder) / "server").start()
+        try:
+            api = server.api()
+            pool = api.pool(limit=POOL_LIMIT)
+            deployments = []
+            for each in QUEUES:
+                api.queue(pool, each.name, priority=each.priority, limit=each.limit)
+                place: dict[str, Any] = {"entrypoint": "rest.py:rest", "path": Path(folder)}
+                deployments.append(api.deployment(pool, each.name, flow="rest", name=each.name, **place))
+            worker = start_worker(server, pool)
+            try:
+                _wait_for_worker(api, pool)
+                begin = time.time() + 2.0 + _CREATING_S * len(queue)
+                ids = [
+                    api.run(deployments[number], at_s=begin + at, parameters={"seconds": float(sleep)})
+                    for number, at, sleep in zip(queue, offset, seconds, strict=True)
+                ]
+                if time.time() > begin:
+                    raise InvalidInputError(
+                        "server", server.api_url, "is too slow: the day began before it was planned"
+                    )
+                api.wait(ids, timeout_s)
+            finally:
+                worker.stop()
+            states = [api.call("GET", f"/flow_run_states/?flow_run_id={run_id}") for run_id in ids]
+        finally:
+            server.stop()
+    moments = [{state["type"]: _unix_s(state["timestamp"]) - begin for state in each} for each in states]
+    claimed, started, ended = (
+        np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
+    )
+    return Day(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
+
+
+def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
+    """Until the worker has reported to the server: it polls from then on."""
+    deadline = time.monotonic() + timeout_s
+    while not api.call("POST", f"/work_pools/{pool}/workers/filter", {}):
+        if time.monotonic() > deadline:
+            raise InvalidInputError("worker", pool, f"has not reported within {timeout_s:g} s")
+        time.sleep(0.2)
+
+
+def _unix_s(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def poll_period_s(day: Day) -> float:
+    """Mean time between two polls, from how long a freed slot stayed empty while `bulk` had a backlog.
+
+    A slot is freed at any moment between two polls and claimed at the next, so it stays empty for half a period on
+    average. Every claim but the first ones follows the freeing of a slot; ends and claims are matched in order.
+    """
+    backlog_until = day.claimed_s[day.queue == 2].max()
+    ends = np.sort(day.ended_s)
+    claims = np.sort(day.claimed_s)[POOL_LIMIT:]
+    idle = claims - ends[: len(claims)]
+    during = (claims <= backlog_until) & (idle > 0)
+    return max(POLL_S, 2.0 * float(idle[during].mean()))
+
+
+def twin_days(day: Day, worlds: int, seed: int) -> Array:
+    """When each run took its slot in the twin, shape (worlds, n_runs), seconds from the first schedule."""
+    pool = PoolSpec(
+        queues=QUEUES,
+        limit=POOL_LIMIT,
+        max_slots=POOL_LIMIT,
+        poll_s=poll_period_s(day),
+        poll_jitter=_POLL_JITTER,
+        prefetch_s=0.0,
+        startup_s=0.0,
+    )
+    held = day.ended_s - day.claimed_s
+    count = len(held)
+    runs = Runs(
+        deployment=day.queue.astype(np.int64),
+        scheduled_s=day.scheduled_s,
+        known_s=day.scheduled_s,
+        work_s=held,
+        p50_s=held,
+        spread=np.zeros(count),
+        due_s=np.full(count, np.inf),
+        due_within_s=np.full(count, np.inf),
+        fate=np.full(count, COMPLETES, dtype=np.int8),
+        edges=np.zeros((0, 2), dtype=np.int64),
+    )
+    deployments = [DeploymentSpec(name=each.name, queue=each.name) for each in QUEUES]
+    twin = Twin(stack([assemble([pool], deployments, runs, seed=seed + world) for world in range(worlds)]))
+    twin.finish()
+    claimed: Array = twin.state.runs["first_claimed_s"][:, :count]
+    return claimed
+
+
+def agreement(day: Day, claimed_s: Array) -> float:
+    """Share of pairs of runs that start in the same order, where Prefect's order is determined; 0 to 1.
+
+    It is determined for two runs that both waited when the first of them was claimed, that were claimed by different
+    polls, and that lie in one queue or in queues without a limit of their own.
+    """
+    first, second = (
+        side.ravel() for side in np.meshgrid(np.arange(len(day.queue)), np.arange(len(day.queue)), indexing="ij")
+    )
+    free = np.array([queue.limit is None for queue in QUEUES])[day.queue.astype(int)]
+    both_waited = day.scheduled_s[second] < day.claimed_s[first] - 2 * POLL_S
+    apart = day.claimed_s[second] - day.claimed_s[first] > 0.7 * POLL_S
+    comparable = (day.queue[first] == day.queue[second]) | (free[first] & free[second])
+    known = both_waited & apart & comparable
+    same = claimed_s[:, first[known]] <= claimed_s[:, second[known]]
+    return float(same.mean())
+
+
+def compare(day: Day, worlds: int = 200, seed: int = 0) -> dict[str, float]:
+    """Figures of the comparison: agreement of order, and relative errors of the p50 and p90 of the waiting time.
+
+    `*_spread` is the relative standard deviation of a quantile among the twin's own days: what of an error is chance.
+    """
+    claimed = twin_days(day, worlds, seed)
+    real = np.maximum(day.claimed_s - day.scheduled_s, 0.0)
+    twin = np.maximum(claimed - day.scheduled_s, 0.0)
+    figures = {"order_agreement": agreement(day, claimed)}
+    for name, share in (("p50", 0.5), ("p90", 0.9)):
+        truth = float(np.quantile(real, share))
+        days = np.quantile(twin, share, axis=1)
+        modelled = float(days.mean())
+        figures[f"wait_{name}_s"] = truth
+        figures[f"twin_wait_{name}_s"] = modelled
+        figures[f"wait_{name}_error"] = abs(modelled - truth) / truth
+        figures[f"wait_{name}_spread"] = float(days.std() / modelled)
+    return figures

@@ -1,0 +1,1 @@
+"""A pool's history turned into a scenario of it: `python -m simulations.calibrate`."""

@@ -1,0 +1,331 @@
+"""From what was observed to a scenario: every part fitted by itself, with what is doubtful said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from prefect_intelligent.domain import Deadline, RelativeDeadline, Terms
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.insight.history import settled
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.services.replay import past_estimates
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec
+from simulations.arrivals import DAY_S, HOUR_S, Poisson
+from simulations.calibration import arrivals as arrival_fits
+from simulations.calibration import durations as duration_fits
+from simulations.calibration.arrivals import Stream, fit_arrivals
+from simulations.calibration.behaviour import Failures, Polls, fit_failures, fit_polls
+from simulations.calibration.durations import fit_duration, ks_distance
+from simulations.calibration.observed import Known, Observed
+from simulations.calibration.triggers import fit_triggers
+from simulations.workload import Duration, Scenario, Source
+
+_SETTLED_AFTER: Final = 5
+_SHORTEST_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """One deployment as it was and as it was fitted.
+
+    Attributes:
+        name: The deployment.
+        runs: Runs seen.
+        arrivals: How they come, in words.
+        shape: What their durations follow, in words.
+        duration: That distribution.
+        seconds: Durations it was fitted to.
+        ks: Kolmogorov-Smirnov distance between the two.
+        failures: How attempts end.
+        upstreams: Deployments it follows.
+        notes: What is doubtful or too thin.
+    """
+
+    name: str
+    runs: int
+    arrivals: str
+    shape: str
+    duration: Duration
+    seconds: Array
+    ks: float
+    failures: Failures
+    upstreams: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A scenario of a pool, and how it came about.
+
+    Attributes:
+        scenario: The scenario.
+        fits: One per deployment, by name.
+        polls: What was seen of the workers.
+        notes: What is doubtful about the pool as a whole.
+    """
+
+    scenario: Scenario
+    fits: tuple[Fit, ...]
+    polls: Polls
+    notes: tuple[str, ...]
+
+
+def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Calibrated:
+    """Fit a scenario to a pool's past.
+
+    Args:
+        observed: Its past.
+        model: The pool as the settings describe it: prices, bounds, and what to believe where nothing was seen.
+        hours: Length of the scenario.
+
+    Raises:
+        InvalidInputError: No run of any deployment has ended.
+    """
+    runs = observed.runs
+    origin_s = _origin_s(observed)
+    streams = {
+        str(name): fit_arrivals(
+            mine["scheduled_s"].to_numpy(float),
+            observed.deployments.get(str(name), Known()).schedules,
+            start_s=observed.start_s,
+            end_s=observed.end_s,
+            origin_s=origin_s,
+        )
+        for name, mine in runs.groupby("deployment", sort=True)
+    }
+    upstreams = _upstreams(observed, streams)
+    estimates = _estimate_errors(runs)
+    fits, sources = [], []
+    for name, mine in sorted(
+        runs.groupby("deployment"), key=lambda each: (each[0] in upstreams, _usual_wait_s(each[1]))
+    ):
+        known = observed.deployments.get(str(name), Known())
+        fit = _fit(str(name), mine, known, streams[str(name)], upstreams.get(str(name), ()), observed)
+        if fit is None:
+            continue
+        fits.append(fit)
+        sources += _sources(fit, mine, known, streams[str(name)], estimates.get(str(name), (0.0, 0.0)))
+    if not sources:
+        raise InvalidInputError(
+            f"history of work pool {observed.pool.name!r}", f"{len(runs)} runs", "none has ended; nothing can be fitted"
+        )
+    sources = _without_lost(sources)
+    polls = fit_polls(observed, _known_ahead(observed, streams))
+    pool = _pool(observed, model, polls)
+    scenario = Scenario(
+        name=f"{observed.pool.name}",
+        purpose=f"Work pool {observed.pool.name!r} as {len(runs)} runs of {observed.span_s / DAY_S:.1f} days show it.",
+        pools=(pool,),
+        sources=tuple(sources),
+        hours=hours,
+        start_s=origin_s,
+    )
+    return Calibrated(scenario=scenario, fits=tuple(fits), polls=polls, notes=tuple(_pool_notes(observed, polls, pool)))
+
+
+def _usual_wait_s(mine: pd.DataFrame) -> float:
+    """Median wait: of runs that are due at the same instant the twin serves the deployment listed first."""
+    wait = float((mine["started_s"] - mine["scheduled_s"]).median())
+    return wait if math.isfinite(wait) else math.inf
+
+
+def _origin_s(observed: Observed) -> float:
+    """Midnight UTC of the first Monday looked at; of the first day if there is none."""
+    first = observed.start_s - observed.start_s % DAY_S
+    monday = first + (-(first // DAY_S + 3) % 7) * DAY_S
+    return monday if monday + DAY_S <= observed.end_s else first
+
+
+def _upstreams(observed: Observed, streams: dict[str, list[Stream]]) -> dict[str, tuple[str, ...]]:
+    """Triggered deployments; those with a schedule or a rhythm of their own are not."""
+    runs = observed.runs
+    completed = runs[runs["state"] == "COMPLETED"]
+    done = {str(name): np.sort(each["ended_s"].to_numpy(float)) for name, each in completed.groupby("deployment")}
+    came = {
+        str(name): np.sort(each["scheduled_s"].to_numpy(float))
+        for name, each in runs.groupby("deployment")
+        if streams[str(name)][0].label not in ("schedule", "interval")
+    }
+    found = fit_triggers(came, done, observed.span_s)
+    terms = {name: known.terms or Terms() for name, known in observed.deployments.items()}
+    for name, above in found.items():  # an upstream that is never the last one leaves no trace but what was declared
+        wanted = set(terms.get(name, Terms()).inputs)
+        declared = [
+            other
+            for other in sorted(done)
+            if other != name and other not in above and wanted & set(terms.get(other, Terms()).outputs)
+        ]
+        same = [other for other in declared if 0.8 <= len(came[name]) / max(1, len(done[other])) <= 1.1]
+        found[name] = (*above, *(other for other in same if name not in found.get(other, ())))
+    return found
+
+
+def _known_ahead(observed: Observed, streams: dict[str, list[Stream]]) -> npt.NDArray[np.bool_]:
+    """Which runs lie on a schedule of the server."""
+    names = {name for name, found in streams.items() if found[0].label == "schedule"}
+    return observed.runs["deployment"].isin(names).to_numpy(bool)
+
+
+def _estimate_errors(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Per deployment: bias and noise of the log of what would have been predicted, against the median of all runs."""
+    ended = settled(runs)
+    predicted = np.array([each.p50_s for each in past_estimates(runs)])
+    seconds = (runs["ended_s"] - runs["started_s"]).clip(lower=_SHORTEST_S)
+    found = {}
+    for name, mine in runs[ended].groupby("deployment"):
+        rows = mine.index.to_numpy()[_SETTLED_AFTER:]
+        if len(rows) >= _SETTLED_AFTER:
+            off = np.log(predicted[rows] / float(seconds[rows].median()))
+            found[str(name)] = (round(abs(float(off.mean())), 3), round(float(off.std()), 3))
+    return found
+
+
+def _fit(
+    name: str, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], upstreams: tuple[str, ...], seen: Observed
+) -> Fit | None:
+    """One deployment; None if nothing at all is known of its durations."""
+    failures = fit_failures(mine, seen.passages[seen.passages["deployment"] == name])
+    whole = mine[settled(mine) & (mine["state"] == "COMPLETED")]
+    single = whole[whole["attempts"].fillna(1.0) <= 1]  # a retried run's time holds its pauses too
+    used = single if len(single) >= min(len(whole), duration_fits.ENOUGH) else whole
+    seconds = (used["ended_s"] - used["started_s"]).clip(lower=_SHORTEST_S).to_numpy(float)
+    if len(seconds) == 0:
+        guess = float(mine["expected_s"].median())
+        if not math.isfinite(guess):
+            return None
+        seconds = np.array([guess])
+    duration, shape = fit_duration(seconds)
+    return Fit(
+        name=name,
+        runs=len(mine),
+        arrivals="after " + ", ".join(upstreams) if upstreams else " + ".join(each.label for each in streams),
+        shape=shape,
+        duration=duration,
+        seconds=seconds,
+        ks=ks_distance(seconds, duration),
+        failures=failures,
+        upstreams=upstreams,
+        notes=tuple(_notes(mine, streams, upstreams, len(used), failures, known)),
+    )
+
+
+def _notes(
+    mine: pd.DataFrame,
+    streams: Sequence[Stream],
+    upstreams: tuple[str, ...],
+    used: int,
+    failures: Failures,
+    known: Known,
+) -> Iterator[str]:
+    if used < duration_fits.ENOUGH:
+        yield f"durations from {used} runs only" if used else "no run has completed: the author's estimate is used"
+    if not upstreams:
+        yield from (each.note for each in streams if each.note)
+    if len(mine) < arrival_fits.ENOUGH and not any("rate" in each.note for each in streams):
+        yield f"{len(mine)} runs only"
+    if failures.attempts < 50 and failures.fails + failures.crashes < 3.0 / max(1, failures.attempts):
+        yield f"failure rate below {3.0 / max(1, failures.attempts):.0%} cannot be told from 0"
+    if known.terms is not None and known.terms.resources:
+        yield f"uses {', '.join(known.terms.resources)}: recorded durations contain its slowdown, which is not modelled"
+    moved = int((mine["queue"] != mine["queue"].iloc[-1]).sum())
+    if moved:
+        yield f"{moved} runs were in another queue than {mine['queue'].iloc[-1]!r}"
+
+
+def _sources(
+    fit: Fit, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], error: tuple[float, float]
+) -> list[Source]:
+    """The deployment as the twin draws it: one source per way in which its runs come."""
+    terms = known.terms or Terms()
+    price = mine["late_usd_per_hour"].dropna()
+    fee = mine["failure_usd"].dropna()
+    spec = DeploymentSpec(
+        name=fit.name,
+        queue=str(mine["queue"].iloc[-1]),
+        late_usd_per_hour=float(price.iloc[-1]) if len(price) else terms.late_usd_per_hour,
+        failure_usd=float(fee.iloc[-1]) if len(fee) else terms.failure_usd,
+        fails=fit.failures.fails,
+        crashes=fit.failures.crashes,
+        retries=fit.failures.retries,
+        retry_delay_s=fit.failures.retry_delay_s,
+        limit=known.limit,
+    )
+    whole = Source(
+        terms=spec,
+        duration=fit.duration,
+        arrivals=None if fit.upstreams else streams[0].arrivals,
+        after=fit.upstreams,
+        deadline=_deadline(mine, terms),
+        estimate_bias=error[0],
+        estimate_noise=error[1],
+    )
+    others = [] if fit.upstreams else streams[1:]
+    return [
+        whole,
+        *(
+            replace(whole, terms=replace(spec, name=f"{fit.name} ({each.label} {number})"), arrivals=each.arrivals)
+            for number, each in enumerate(others, start=2)
+        ),
+    ]
+
+
+def _deadline(mine: pd.DataFrame, terms: Terms) -> Deadline | None:
+    """What was agreed; else the span that all due instants have in common."""
+    if terms.deadline is not None:
+        return terms.deadline
+    within = (mine["due_s"] - mine["scheduled_s"]).dropna()
+    return RelativeDeadline(within_s=float(within.median())) if len(within) and within.median() > 0 else None
+
+
+def _without_lost(sources: Sequence[Source]) -> list[Source]:
+    """Upstreams that could not be fitted are let go; whoever has none left comes by itself."""
+    names = {source.terms.name for source in sources}
+    kept = []
+    for source in sources:
+        after = tuple(name for name in source.after if name in names)
+        arrivals = Poisson(per_hour=0.0) if not after and source.arrivals is None else source.arrivals
+        kept.append(replace(source, after=after, arrivals=arrivals))
+    return kept
+
+
+def _pool(observed: Observed, model: PoolSpec, polls: Polls) -> PoolSpec:
+    most = _most_at_once(observed.runs)
+    return replace(
+        model,
+        queues=observed.queues,
+        limit=observed.pool.limit,
+        max_slots=model.max_slots if observed.pool.limit is not None else max(most, 1),
+        poll_s=model.poll_s if polls.poll_s is None else polls.poll_s,
+        prefetch_s=model.prefetch_s if polls.prefetch_s is None else polls.prefetch_s,
+        startup_s=model.startup_s if polls.startup_s is None else polls.startup_s,
+        startup_spread=model.startup_spread if polls.startup_spread is None else polls.startup_spread,
+    )
+
+
+def _pool_notes(observed: Observed, polls: Polls, pool: PoolSpec) -> Iterator[str]:
+    if observed.span_s < 6 * DAY_S:
+        yield f"{observed.span_s / HOUR_S:.1f} hours of history cannot show a week"
+    if polls.poll_s is None:
+        yield f"polls: {polls.claims} claims by a free pool seen, the setting poll_s = {pool.poll_s:g} is believed"
+    if polls.startup_s is None:
+        yield f"start-up: {polls.starts} seen, the setting startup_s = {pool.startup_s:g} is believed"
+    if observed.pool.limit is None:
+        yield f"the pool has no limit: at most {pool.max_slots} runs were seen at once, and so many slots are modelled"
+    if observed.changes:
+        yield f"settings changed {observed.changes} times: waits were recorded under others than those modelled"
+
+
+def _most_at_once(runs: pd.DataFrame) -> int:
+    """The largest number of runs that ran at the same time."""
+    ended = runs[runs["started_s"].notna() & runs["ended_s"].notna()]
+    at_s = np.concatenate([ended["started_s"].to_numpy(float), ended["ended_s"].to_numpy(float)])
+    step = np.concatenate([np.ones(len(ended)), -np.ones(len(ended))])
+    order = np.lexsort((step, at_s))
+    return int(np.max(np.cumsum(step[order]), initial=0))

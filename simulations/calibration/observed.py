@@ -1,0 +1,161 @@
+"""What is known of a pool's past: its runs, their changes of state, its queues, its deployments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from prefect_intelligent.adapters.history_runs import SqlRuns
+from prefect_intelligent.domain import PoolSetting, QueueSetting, Terms
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled_s")
+"""Columns of the changes of state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the server says of a deployment.
+
+    Attributes:
+        schedules: Its schedules as Prefect has them: tables with `cron`, `interval` or `rrule`.
+        limit: Its concurrency limit; None is unlimited.
+        terms: What was agreed for its runs; None if nothing was.
+    """
+
+    schedules: tuple[Mapping[str, Any], ...] = ()
+    limit: int | None = None
+    terms: Terms | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A pool and what happened in it.
+
+    Attributes:
+        pool: Its settings now.
+        queues: Its queues now, and those that have gone since, which come last.
+        runs: Table of `insight.history`: ended and unfinished runs, by submission.
+        passages: Changes of state, columns `PASSAGES`; empty if none were kept.
+        deployments: What the server says of each deployment.
+        start_s: When the time looked at begins.
+        end_s: When it ends.
+        changes: How often a setting of the pool or of a queue changed in that time.
+    """
+
+    pool: PoolSetting
+    queues: tuple[QueueSetting, ...]
+    runs: pd.DataFrame
+    passages: pd.DataFrame
+    start_s: float
+    end_s: float
+    deployments: Mapping[str, Known] = field(default_factory=dict)
+    changes: int = 0
+
+    @property
+    def span_s(self) -> float:
+        """Seconds looked at."""
+        return self.end_s - self.start_s
+
+
+def observe_history(store: SqlRuns, pool: str | None, *, since_s: float, until_s: float) -> Observed:
+    """The past of a pool as the history has it.
+
+    Args:
+        store: The history.
+        pool: Name of the work pool; None takes the only one that has runs.
+        since_s: Start of the time looked at.
+        until_s: Its end.
+
+    Raises:
+        InvalidInputError: No run of that time has ended, or there are several pools and none was named.
+        UnknownNameError: The history knows no such pool.
+        StoreError: It cannot be read.
+    """
+    settings = store.queue_frame()
+    name = _chosen(store, settings, pool, since_s, until_s)
+    runs = store.run_frame(since_s=since_s, until_s=until_s, pool=name)
+    ended = runs["ended_s"].notna() & runs["started_s"].notna()
+    if not ended.any():
+        days = (until_s - since_s) / 86400.0
+        raise InvalidInputError(
+            f"history of work pool {name!r}", "0 ended runs", f"in the last {days:g} days; look further back or sync it"
+        )
+    for column in ("deployment", "queue", "state"):
+        runs[column] = runs[column].astype(object).where(runs[column].notna(), None)
+    runs["queue"] = runs["queue"].fillna("default")
+    runs["deployment"] = runs["deployment"].fillna("?")
+    runs["scheduled_s"] = runs["scheduled_s"].fillna(runs["submitted_s"])
+    own = settings[settings["pool"] == name]
+    held = own[own["queue"] == ""].tail(1)
+    limit = None if held.empty else _whole(held["limit"].iloc[0])
+    first_s = float(runs["scheduled_s"].min())
+    copied_s = store.cursor("runs")  # nothing is known of what came after
+    if copied_s is None:
+        copied_s = float(runs[["submitted_s", "ended_s"]].max().max())
+    return Observed(
+        pool=PoolSetting(name=name, limit=limit),
+        queues=_queues(own, runs),
+        runs=runs,
+        passages=store.passage_frame(name, since_s=since_s),
+        deployments=_deployments(store.deployment_frame()),
+        start_s=max(since_s, min(first_s, copied_s)),
+        end_s=min(until_s, copied_s),
+        changes=int((own["at_s"] > since_s).sum()) - int(own[own["at_s"] > since_s]["queue"].nunique()),
+    )
+
+
+def _chosen(store: SqlRuns, settings: pd.DataFrame, pool: str | None, since_s: float, until_s: float) -> str:
+    """The pool that was named, or the only one with runs."""
+    if pool is not None and not store.run_frame(since_s=since_s, until_s=until_s, pool=pool, extra=False).empty:
+        return pool
+    seen = store.run_frame(since_s=since_s, until_s=until_s, extra=False)["pool"].dropna().astype(str).unique()
+    known = sorted({*seen, *settings["pool"].astype(str)})
+    if not known:
+        raise InvalidInputError("history", "0 runs", "there is nothing to calibrate on; run `prefect-intelligent sync`")
+    if pool is not None:
+        if pool not in known:
+            raise UnknownNameError("work pool", pool, known)
+        return pool
+    if len(seen) != 1:
+        raise InvalidInputError("--pool", None, f"name one of {', '.join(known)}")
+    return str(seen[0])
+
+
+def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
+    """The queues as they are set now; those of runs whose queue has gone come behind."""
+    last = own[own["queue"] != ""].groupby("queue").tail(1)
+    found = {
+        str(row.queue): QueueSetting(
+            name=str(row.queue), priority=_whole(row.priority) or 1, limit=_whole(row.limit), paused=bool(row.paused)
+        )
+        for row in last.itertuples()
+    }
+    behind = max((queue.priority for queue in found.values()), default=0) + 1
+    for name in sorted(set(runs["queue"].astype(str)) - found.keys()):
+        found[name] = QueueSetting(name=name, priority=behind)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _deployments(frame: pd.DataFrame) -> dict[str, Known]:
+    found = {}
+    for row in frame.itertuples():
+        details = json.loads(str(row.details))
+        terms = details.get("terms")
+        schedules = tuple(each for each in details.get("schedules") or () if isinstance(each, Mapping))
+        found[str(row.name)] = Known(
+            schedules=() if row.paused else schedules,
+            limit=_whole(details.get("concurrency_limit")),
+            terms=Terms.from_dict(terms) if terms else None,
+        )
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number; None for what is missing."""
+    return None if value is None or not np.isfinite(float(value)) else int(value)

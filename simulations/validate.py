@@ -1,0 +1,94 @@
+"""Hold the twin to queueing theory and to the real thing.
+
+python -m simulations.validate [--json] [--pictures docs/images]
+python -m simulations.validate --against-prefect [--json] [--pictures docs/images]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from simulations.theory import Check, checks
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 1 if an interval does not cover the exact value."""
+    parser = argparse.ArgumentParser(
+        prog="python -m simulations.validate", description="Hold the twin to queueing theory and to the real thing."
+    )
+    parser.add_argument(
+        "--against-prefect", action="store_true", help="a real server and process worker, and the twin; not theory"
+    )
+    parser.add_argument("--customers", type=int, default=400_000, help="of each case of theory (default: 400000)")
+    parser.add_argument("--runs", type=int, default=40, help="flow runs of the real day, 6 or more (default: 40)")
+    parser.add_argument("--worlds", type=int, default=200, help="twin days to average over (default: 200)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: 1)")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw the pictures of docs/explanation")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    try:
+        if args.customers < 10_000:
+            raise InvalidInputError("--customers", args.customers, "needs 10000 or more for batch means")
+        if args.runs < 6 or args.worlds < 1:
+            raise InvalidInputError("--runs, --worlds", (args.runs, args.worlds), "needs at least 6 runs and 1 world")
+        if args.seed < 0:
+            raise InvalidInputError("--seed", args.seed, "must be 0 or more")
+        if args.pictures is not None and not args.pictures.is_dir():
+            raise InvalidInputError("--pictures", str(args.pictures), "is not a folder")
+        if args.against_prefect:
+            return _against_prefect(args)
+    except PrefectIntelligentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return _theory(args)
+
+
+def _theory(args: argparse.Namespace) -> int:
+    found = checks(args.customers, args.seed)
+    if args.pictures is not None:
+        from simulations.study import draw_theory
+
+        draw_theory(args.pictures / "twin-theory.png", found, args.customers, args.seed)
+    held = all(each.holds for each in found)
+    if args.json:
+        figures = {"checks": len(found), "checks_held": sum(each.holds for each in found)}
+        context = {"customers": args.customers, "seed": args.seed}
+        rows = [asdict(each) | {"holds": each.holds} for each in found]
+        print(json.dumps({"figures": figures, "context": context, "checks": rows}, indent=2))
+    else:
+        for each in found:
+            print(_line(each))
+    return 0 if held else 1
+
+
+def _line(each: Check) -> str:
+    mark = "" if each.holds else "  outside"
+    return f"{each.case:52} {each.figure:20} {each.theory:9.4f} {each.twin:9.4f} +- {each.half_width:.4f}{mark}"
+
+
+def _against_prefect(args: argparse.Namespace) -> int:
+    from simulations.against_prefect import compare, live_day
+
+    day = live_day(args.runs, args.seed)
+    figures = compare(day, args.worlds, args.seed)
+    if args.pictures is not None:
+        from simulations.study import draw_prefect
+
+        draw_prefect(args.pictures / "twin-prefect.png", day, args.worlds, args.seed)
+    if args.json:
+        context = {"runs": args.runs, "worlds": args.worlds, "seed": args.seed}
+        print(json.dumps({"figures": figures, "context": context}, indent=2))
+    else:
+        for name, value in figures.items():
+            print(f"{name:<20} {value:10.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""What is installed: one package, without the names that users' projects use."""
+
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    return Path(next(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])))
+
+
+def test_the_wheel_ships_only_our_package(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert tops == {"prefect_intelligent", f"{wheel.name.split('-py3')[0]}.dist-info"}
+
+
+def test_the_wheel_carries_types_and_licence(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "prefect_intelligent/py.typed" in names
+    assert "prefect_intelligent/runbooks/hung-run.md" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.parametrize("name", ["prefect_intelligent", "simulations", "rl", "flows"])
+def test_our_names_mean_our_packages_in_this_checkout(name):
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).is_relative_to(ROOT)

@@ -1,0 +1,42 @@
+"""The twin's native census equals the one taken from the equivalent snapshot."""
+
+import numpy as np
+import pytest
+
+from prefect_intelligent.policy.census import P, Q, take_census
+from prefect_intelligent.policy.composed import parse_policy
+from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.world import stack
+from simulations.family import Family
+from tests.twin_snapshots import snapshot_of
+
+
+@pytest.mark.parametrize("policy", ["prefect-default", "atc+reactive+share"])
+def test_every_column_of_every_queue_is_that_of_the_snapshot(policy: str) -> None:
+    family = Family(queues=(1, 8), slots=(2, 6), load=(0.6, 1.3), hours=4.0)
+    twin = Twin(stack([family.world(seed) for seed in range(6)]))
+    rule, census = parse_policy(policy), twin.census()
+    seen = np.zeros(len(Q), dtype=bool)
+    for step in range(1, 40):
+        census = twin.step(rule.propose(census), twin.world.settings["start_s"] + 410.0 * step)
+        if step % 3:
+            continue
+        for row in range(twin.n_worlds):
+            slow = take_census(snapshot_of(twin, row))
+            there = census.queues[row][census.present[row]]
+            np.testing.assert_allclose(census.pool[row], slow.pool, rtol=1e-9, err_msg=f"pool {row}")
+            for column in Q:
+                np.testing.assert_allclose(
+                    there[:, column], slow.queues[:, column], rtol=1e-9, atol=1e-9, err_msg=f"{column.name} in {row}"
+                )
+            seen |= (there != 0).any(axis=0)
+    never = {column.name for column in Q if not seen[column]}
+    assert never <= {"PAUSED"}, f"no world of the test fills {never}"
+
+
+def test_absent_queues_are_all_zero() -> None:
+    family = Family(queues=(1, 1), hours=1.0)
+    census = Twin(stack([family.world(1), Family(queues=(5, 5), hours=1.0).world(2)])).census()
+    assert census.queues.shape[1:] == (5, len(Q))
+    assert not census.queues[0, 1:].any()
+    assert census.pool.shape == (2, len(P))

@@ -1,0 +1,208 @@
+"""What the client makes of a server that refuses, stalls, talks nonsense or is not there."""
+
+import ssl
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
+    temporary_settings,
+)
+
+from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.errors import ConflictError, InvalidInputError, OrchestratorUnavailableError
+from tests.real_prefect import RealServer, free_port
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers from `script` (status, body, seconds to wait), the last entry for ever."""
+
+    daemon_threads = True
+
+    def __init__(self, *script):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = list(script)
+        self.hits = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/api"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):  # the client asks for a CSRF token before its first write
+        self.send_error(404)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        server = self.server
+        status, body, wait_s = server.script[min(server.hits, len(server.script) - 1)]
+        server.hits += 1
+        time.sleep(wait_s)
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "30")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def ask(server, **options):
+    return PrefectApi(server.url, **options).call("POST", "/x", {})
+
+
+def test_a_passing_503_is_tried_again_and_its_retry_after_is_not_waited_for():
+    server = Scripted((503, b"{}", 0), (503, b"{}", 0), (200, b'{"a": 1}', 0))
+    started = time.monotonic()
+    assert ask(server) == {"a": 1}
+    assert server.hits == 3
+    assert time.monotonic() - started < 10
+
+
+def test_a_storm_of_503_ends_after_the_given_attempts():
+    server = Scripted((503, b'{"detail": "database is locked"}', 0))
+    with pytest.raises(OrchestratorUnavailableError, match="database is locked"):
+        ask(server, attempts=2)
+    assert server.hits == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+def test_a_refusal_is_a_conflict_and_not_repeated(status):
+    server = Scripted((status, b'{"detail": "no  such\\nqueue"}', 0))
+    with pytest.raises(ConflictError, match=f"{status} no such queue"):
+        ask(server)
+    assert server.hits == 1
+
+
+def test_not_found_may_be_an_answer():
+    assert PrefectApi(Scripted((404, b"{}", 0)).url).call("POST", "/x", {}, absent_ok=True) is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_missing_right_says_which_setting_to_look_at(status):
+    with pytest.raises(OrchestratorUnavailableError, match="check PREFECT_API_KEY"):
+        ask(Scripted((status, b"{}", 0)), attempts=1)
+
+
+def test_a_server_that_stalls_costs_the_time_out_and_no_more():
+    server = Scripted((200, b"{}", 5.0))
+    api = PrefectApi(server.url, timeout_s=0.3, attempts=1)
+    with pytest.raises(OrchestratorUnavailableError):
+        api.call("POST", "/x", {})
+    assert api.waited_s < 4.0
+
+
+def test_all_calls_together_keep_to_the_time_given():
+    api = PrefectApi(Scripted((503, b"{}", 0.05)).url, attempts=50)
+    started = time.monotonic()
+    with api.within(0.5), pytest.raises(OrchestratorUnavailableError):
+        api.call("POST", "/x", {})
+    with api.within(0.0), pytest.raises(OrchestratorUnavailableError, match="no time left"):
+        api.call("POST", "/x", {})
+    assert time.monotonic() - started < 4.0
+
+
+def test_nonsense_is_an_unavailable_server():
+    with pytest.raises(OrchestratorUnavailableError, match="not JSON"):
+        ask(Scripted((200, b"<html>", 0)))
+
+
+def test_nobody_there():
+    with pytest.raises(OrchestratorUnavailableError):
+        PrefectApi(f"http://127.0.0.1:{free_port()}/api", attempts=1).call("GET", "/health")
+
+
+def test_no_address_and_a_bad_one_are_the_users_to_correct():
+    with pytest.raises(InvalidInputError, match="PREFECT_API_URL"):
+        PrefectApi()
+    with pytest.raises((InvalidInputError, OrchestratorUnavailableError), match="not-a-url"):
+        PrefectApi("not-a-url", attempts=1).call("GET", "/health")
+
+
+@pytest.mark.server
+def test_a_server_with_a_password_and_csrf_protection_is_talked_to(tmp_path):
+    from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+
+    locks = {
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_API_AUTH_STRING": "admin:secret",
+    }
+    server = RealServer(tmp_path, settings=locks).start()
+    try:
+        with pytest.raises(OrchestratorUnavailableError, match="PREFECT_API_AUTH_STRING"):
+            PrefectApi(server.api_url, attempts=1).call("POST", "/work_pools/filter", {})
+        with temporary_settings({PREFECT_API_AUTH_STRING: "admin:secret"}):
+            api = PrefectApi(server.api_url)
+        api.call("POST", "/work_pools/", {"name": "p", "type": "process"})
+        assert [pool["name"] for pool in api.call("POST", "/work_pools/filter", {})] == ["p"]
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A file with a certificate for 127.0.0.1, which is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+@pytest.fixture
+def secured(certificate):
+    """A server behind TLS that says yes."""
+    server = Scripted((200, b'{"a": 1}', 0))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_not_talked_to(secured):
+    with pytest.raises(OrchestratorUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+        PrefectApi(secured.url.replace("http", "https"), attempts=1).call("POST", "/x", {})
+    assert secured.hits == 0
+
+
+def test_the_authority_and_the_check_itself_follow_prefects_settings(secured, certificate):
+    url = secured.url.replace("http", "https")
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(certificate)}):
+        assert PrefectApi(url, attempts=1).call("POST", "/x", {}) == {"a": 1}
+        # It vouches for 127.0.0.1 and for no other name.
+        with pytest.raises(OrchestratorUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            PrefectApi(url.replace("127.0.0.1", "localhost"), attempts=1).call("POST", "/x", {})
+    with temporary_settings({PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}):
+        assert PrefectApi(url, attempts=1).call("POST", "/x", {}) == {"a": 1}
+
+
+def test_an_authority_that_cannot_be_read_is_named_at_once(tmp_path):
+    with (
+        temporary_settings({PREFECT_API_SSL_CERT_FILE: str(tmp_path / "gone.pem")}),
+        pytest.raises(InvalidInputError, match=r"PREFECT_API_SSL_CERT_FILE.*gone\.pem"),
+    ):
+        PrefectApi("https://127.0.0.1/api")

@@ -1,0 +1,107 @@
+"""A history as `sync` would have filled it, from a world of the twin: the truth behind it is known."""
+
+import json
+import math
+from datetime import UTC, datetime
+
+import numpy as np
+
+from prefect_intelligent.adapters.history_runs import SqlRuns
+from prefect_intelligent.domain import Terms
+from prefect_intelligent.domain.facts import DeploymentFact, QueueFact, RunFact, StateFact
+from prefect_intelligent.twin import log as kinds
+from prefect_intelligent.twin import state as phases
+from prefect_intelligent.twin.model import Twin
+from simulations.arrivals import DAY_S, Cron, Interval, RRule
+from simulations.workload import Scenario, draw_world
+
+POOL = "etl"
+_STATES = {
+    phases.COMPLETED: "COMPLETED",
+    phases.FAILED: "FAILED",
+    phases.CRASHED: "CRASHED",
+    phases.CANCELLED: "CANCELLED",
+}
+
+
+def keep_history(store: SqlRuns, scenario: Scenario, seed: int = 1) -> Twin:
+    """Play the scenario unsteered and keep what a server would remember of its first pool; returns the played twin."""
+    twin = Twin(draw_world(scenario, seed), log=True)
+    twin.finish()
+    runs, states = [], []
+    count = int(twin.world.settings["runs"][0])
+    log = twin.log()
+    started = np.full(count, np.nan)
+    begun = log[log["kind"] == kinds.STARTED][::-1]  # the first start of each run stays
+    started[begun["run"]] = begun["at_s"]
+    for number in range(count):
+        truth, mine = twin.world.runs[0, number], twin.state.runs[0, number]
+        source = scenario.sources[int(truth["deployment"])]
+        due_s = float(mine["due_s"])
+        runs.append(
+            RunFact(
+                run_id=f"run-{number}",
+                name=f"run-{number}",
+                pool=POOL,
+                queue=source.terms.queue,
+                deployment=source.terms.name,
+                version="v1",
+                host="h",
+                state=_STATES[int(mine["phase"])],
+                cause=None,
+                scheduled_s=float(mine["scheduled_s"]),
+                submitted_s=float(mine["scheduled_s"]),
+                started_s=None if math.isnan(started[number]) else float(started[number]),
+                ended_s=float(mine["finished_s"]),
+                due_s=due_s if math.isfinite(due_s) else None,
+                size=None,
+                expected_s=None,
+                attempts=int(mine["failures"] + mine["crashes"]) + 1,
+                late_usd_per_hour=source.terms.late_usd_per_hour,
+                failure_usd=source.terms.failure_usd,
+                message=None,
+            )
+        )
+    for entry in log:
+        run_id, at_s = f"run-{entry['run']}", float(entry["at_s"])
+        if entry["kind"] == kinds.CLAIMED:
+            states.append(StateFact(run_id, at_s, "PENDING", "Pending"))
+        elif entry["kind"] == kinds.STARTED:
+            retried = any(s.run_id == run_id and s.name == "AwaitingRetry" for s in states[-200:])
+            states.append(StateFact(run_id, at_s, "RUNNING", "Retrying" if retried else "Running"))
+        elif entry["kind"] == kinds.RETRY:
+            states.append(StateFact(run_id, at_s, "SCHEDULED", "AwaitingRetry"))
+    store.put(runs=runs, states=states)
+    pool = scenario.pools[0]
+    store.put_queues(
+        [
+            QueueFact(POOL, "", scenario.start_s - DAY_S, None, pool.limit, False),
+            *(QueueFact(POOL, q.name, scenario.start_s - DAY_S, q.priority, q.limit, q.paused) for q in pool.queues),
+        ]
+    )
+    store.put_deployments([_deployment(source, scenario) for source in scenario.sources])
+    return twin
+
+
+def _deployment(source, scenario: Scenario) -> DeploymentFact:
+    terms = Terms(deadline=source.deadline, late_usd_per_hour=source.terms.late_usd_per_hour)
+    details = {
+        "schedules": _schedules(source.arrivals, scenario.start_s),
+        "concurrency_limit": source.terms.limit,
+        "terms": terms.to_dict(),
+    }
+    name = source.terms.name
+    return DeploymentFact(
+        name, name, POOL, source.terms.queue, "v1", False, scenario.start_s, json.dumps(details, default=str)
+    )
+
+
+def _schedules(arrivals, start_s: float) -> list[dict]:
+    if isinstance(arrivals, Cron):
+        return [{"cron": arrivals.cron, "timezone": arrivals.timezone}]
+    if isinstance(arrivals, RRule):
+        return [{"rrule": arrivals.rrule}]
+    if isinstance(arrivals, Interval):
+        anchor = datetime.fromtimestamp(start_s - start_s % DAY_S + arrivals.offset_s, UTC).isoformat()
+        return [{"interval": arrivals.every_s, "anchor_date": anchor, "timezone": "UTC"}]
+    return []

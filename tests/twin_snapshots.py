@@ -1,0 +1,107 @@
+"""A `Snapshot` of a world of the twin, made the slow way: what an adapter would see of it."""
+
+import math
+
+from prefect_intelligent.domain import (
+    Estimate,
+    PoolSetting,
+    Prices,
+    QueueSetting,
+    QueueState,
+    Resource,
+    Run,
+    RunPhase,
+    Snapshot,
+)
+from prefect_intelligent.policy.census import LOOK_AHEAD_S
+from prefect_intelligent.twin import state as S
+from prefect_intelligent.twin.lifecycle import ARRIVAL_MEMORY_S
+from prefect_intelligent.twin.model import Twin
+
+_Z90 = 1.2815515655446004
+_PHASES = {
+    S.WAITING: RunPhase.WAITING,
+    S.PENDING: RunPhase.PENDING,
+    S.RUNNING: RunPhase.RUNNING,
+    S.UNBORN: RunPhase.UPCOMING,
+    S.DELAYED: RunPhase.UPCOMING,
+    S.RESUMING: RunPhase.UPCOMING,
+}
+
+
+def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
+    """What is known of one pool of one world now."""
+    world, state = twin.world, twin.state
+    now_s = float(state.clock["now_s"][row])
+    names = [f"resource-{number:02d}" for number in range(world.resources.shape[1])]
+    width = world.width
+    runs = [_run(twin, row, number, names) for number in range(int(world.settings["runs"][row]))]
+    queues = []
+    for queue in range(pool * width, (pool + 1) * width):
+        if not world.queues["present"][row, queue]:
+            continue
+        lane = state.queues[row, queue]
+        mine = [(number, run) for number, run in enumerate(runs) if run and world.runs["queue"][row, number] == queue]
+        waiting = [(state.keys[row, n], n, run) for n, run in mine if run.phase is RunPhase.WAITING]
+        early = [run for key, _, run in waiting if key > now_s]
+        due = [run for key, _, run in sorted(waiting, key=lambda item: item[:2]) if key <= now_s]
+        upcoming = [run for _, run in mine if run.phase is RunPhase.UPCOMING] + early
+        upcoming = [run for run in upcoming if run.scheduled_s - now_s <= LOOK_AHEAD_S]
+        rate = lane["rate_per_s"] * 3600.0 * math.exp((lane["rate_s"] - now_s) / ARRIVAL_MEMORY_S)
+        queues.append(
+            QueueState(
+                setting=QueueSetting(
+                    name=f"queue-{queue:02d}",
+                    priority=int(lane["priority"]),
+                    limit=None if math.isinf(lane["limit"]) else int(lane["limit"]),
+                    paused=bool(lane["paused"]),
+                ),
+                waiting=tuple(due),
+                active=tuple(run for _, run in mine if run.holds_slot),
+                upcoming=tuple(sorted(upcoming, key=lambda run: (run.scheduled_s, run.slack_s(now_s)))),
+                arrivals_per_hour=float(rate),
+            )
+        )
+    mine = state.pools[row, pool]
+    return Snapshot(
+        at_s=now_s,
+        pool=PoolSetting(
+            name="pool", limit=None if math.isinf(mine["limit"]) else int(mine["limit"]), paused=bool(mine["paused"])
+        ),
+        queues=tuple(queues),
+        prices=Prices(
+            slot_usd_per_hour=float(mine["usd_per_hour"]),
+            idle_fraction=float(world.pools["idle_fraction"][row, pool]),
+            lateness_weight=float(world.settings["lateness_weight"][row]),
+        ),
+        resources=tuple(
+            Resource(name=name, capacity=float(world.resources["capacity"][row, number]))
+            for number, name in enumerate(names)
+            if world.resources["capacity"][row, number] > 0
+        ),
+    )
+
+
+def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
+    """One run, or None if nobody can know of it now."""
+    truth, mine = twin.world.runs[row, number], twin.state.runs[row, number]
+    now_s = float(twin.state.clock["now_s"][row])
+    phase = _PHASES.get(int(mine["phase"]))
+    if phase is None or (mine["phase"] == S.UNBORN and (truth["upstreams"] > 0 or truth["known_s"] > now_s)):
+        return None
+    terms = twin.world.deployments[row, truth["deployment"]]
+    bits = int(twin.world.loads["resources"][row, terms["load"]])
+    due_s = float(mine["due_s"])
+    return Run(
+        id=f"{number:06d}",
+        deployment=str(int(truth["deployment"])),
+        queue=f"queue-{int(truth['queue']):02d}",
+        phase=phase,
+        scheduled_s=float(mine["scheduled_s"]),
+        estimate=Estimate(p50_s=float(truth["p50_s"]), p90_s=float(truth["p50_s"]) * math.exp(_Z90 * truth["spread"])),
+        started_s=float(mine["claimed_s"]) if phase in (RunPhase.PENDING, RunPhase.RUNNING) else None,
+        due_s=None if math.isinf(due_s) else due_s,
+        late_usd_per_hour=float(terms["late_usd_per_hour"]),
+        failure_probability=float(terms["failure_probability"]),
+        resources=tuple(name for place, name in enumerate(names) if bits >> place & 1),
+    )

@@ -1,0 +1,133 @@
+"""What cannot be used is said on one line, with exit code 2, and leaves nothing behind."""
+
+import json
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_intelligent.cli import main
+
+RUN = ("control", "run", "--once", "--pool", "etl")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield tmp_path
+
+
+def refused(capsys, folder, words):
+    before = sorted(folder.rglob("*"))
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("contrl",), "invalid choice: 'contrl'"),
+        (("control", "steer"), "invalid choice: 'steer'"),
+        (("control", "run", "--mode", "fast", "--pool", "etl"), "invalid choice: 'fast'"),
+        (("control", "run", "--interval", "soon"), "invalid float value: 'soon'"),
+        (
+            (*RUN, "--interval", "0"),
+            "setting interval_s (--interval): got 0.0; input should be greater",
+        ),
+        ((*RUN, "--policy", "atcc"), "unknown policy: got 'atcc'; did you mean 'atc'?"),
+        ((*RUN, "--policy", "edf+fixed:0"), "the number of slots must be whole and at least 1"),
+        ((*RUN, "--policy", "./nowhere"), "no readable manifest.json"),
+        (("control", "run", "--once"), "name a work pool with --pool or the setting `pool`"),
+        (("explain", "--pool", "etl", "--config", "none.toml"), "no such file"),
+        (("eta", "--pool", "etl", "--seed", "-1"), "--seed: got -1; must be 0 or more"),
+        (("what-if", "--set", "pool.limit=1", "--pool", "etl", "--seed", "-1"), "--seed: got -1; must be 0 or more"),
+        (("what-if", "--set", "pool.limit=-3", "--pool", "etl"), "pool.limit: got '-3'; must be 0 or more"),
+        (("replay", "--pool", "etl", "--seed", "-1"), "--seed: got -1; must be 0 or more"),
+        (("replay", "--recording", "."), "recording: got '.'; cannot be read (Is a directory)"),
+    ],
+)
+def test_what_is_typed(capsys, folder, words, says):
+    assert says in refused(capsys, folder, words)
+
+
+RECORDING = {
+    "format": "prefect-intelligent-recording", "version": 1, "pool": {"name": "p", "type": "process"}, "queues": [],
+    "prices": {}, "poll_s": 10.0, "startup_s": 1.0, "runs": [{"deployment": "f/d"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("runs", [], "recording: got 'no runs'; there is nothing to replay"),
+        ("poll_s", "soon", "a part is missing or of the wrong type"),
+        ("queues", ["q"], "a part is missing or of the wrong type"),
+    ],
+)
+def test_what_stands_in_a_recording(capsys, folder, part, value, says):
+    (folder / "r.json").write_text(json.dumps(RECORDING | {part: value}))
+    assert says in refused(capsys, folder, ("replay", "--recording", "r.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "[prices]\nslot_usd_per_hour = -0.1\n",
+            "prefect-intelligent.toml:2): got -0.1; input should be",
+        ),
+        (
+            "[pools.etl]\nlateness_weight = -1\n",
+            "prefect-intelligent.toml:2): got -1; input should be",
+        ),
+        ("[prices\n", "prefect-intelligent.toml:1'; is not TOML"),
+        ("intervall_s = 3\n", "did you mean 'interval_s'?"),
+        ('history_url = "mysql://x/y"\n', "expected a sqlite: or postgresql: URL"),
+    ],
+)
+def test_what_a_settings_file_says(capsys, folder, text, says):
+    (folder / "prefect-intelligent.toml").write_text(text)
+    assert says in refused(capsys, folder, RUN)
+
+
+def test_what_the_environment_says(capsys, folder, monkeypatch):
+    monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__SLOT_USD_PER_HOUR", "-3")
+    err = refused(capsys, folder, RUN)
+    assert "prices.slot_usd_per_hour (PREFECT_INTELLIGENT_PRICES__SLOT_USD_PER_HOUR): got '-3'" in err
+
+
+@pytest.mark.parametrize(
+    ("decorators", "says"),
+    [
+        (
+            "@intelligent(late_usd_per_hour=-1)",
+            "late_usd_per_hour: got -1.0; must be a number of US dollars, 0 or more",
+        ),
+        ('@intelligent(deadline="soon")', "deadline: got 'soon'; expected a span such as '45m'"),
+        ('@intelligent(deadline="07:00 Mars/Olympus")', "unknown time zone: got 'Mars/Olympus'; expected a name such"),
+        ('@intelligent(deadline="1h")\n@intelligent(deadline="2h")', "this flow already has its terms"),
+    ],
+)
+def test_what_a_file_of_flows_says(capsys, folder, decorators, says):
+    text = f"from prefect import flow\nfrom prefect_intelligent import intelligent\n{decorators}\n@flow\ndef f(): ...\n"
+    (folder / "pipelines.py").write_text(text)
+    err = refused(capsys, folder, ("terms", "publish", "pipelines.py:f", "--apply"))
+    assert says in err
+    assert "(in pipelines.py:f)" in err
+
+
+def test_an_address_that_is_none(capsys, folder):
+    with temporary_settings({PREFECT_API_URL: "localhost:4200/api"}):
+        assert "PREFECT_API_URL: got 'localhost:4200/api'; must begin with http://" in refused(capsys, folder, RUN)
+
+
+def test_help_and_version_are_no_errors(capsys):
+    assert main(["--version"]) == 0
+    assert main(["control", "run", "--help"]) == 0
+    assert capsys.readouterr().err == ""
