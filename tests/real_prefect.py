@@ -292,9 +292,14 @@ class Api:
         self.http = httpx.Client(base_url=api_url, timeout=60.0)
 
     def call(self, method: str, route: str, body: Any = None, *, ok: bool = True) -> Any:
-        """One request; returns the decoded answer and raises unless it is 2xx (or `ok` is False)."""
-        for attempt in range(5):
+        """One request; returns the decoded answer and raises unless it is 2xx (or `ok` is False).
+
+        None also where Prefect says that the thing is there, having answered 503 when we asked before: it had made it.
+        """
+        for attempt in range(8):
             answer = self.http.request(method, route, json=body)
+            if answer.status_code == 409 and attempt and method == "POST":
+                return None
             if answer.status_code != 503 or not ok:
                 break
             time.sleep(0.2 * 2**attempt)  # SQLite: "database is locked"
@@ -313,7 +318,8 @@ class Api:
     def queue(self, pool: str, name: str, *, priority: int, limit: int | None = None) -> str:
         """Make a work queue; returns its id."""
         body = {"name": name, "priority": priority, "concurrency_limit": limit}
-        return str(self.call("POST", f"/work_pools/{pool}/queues", body)["id"])
+        self.call("POST", f"/work_pools/{pool}/queues", body)
+        return str(self.queues(pool)[name]["id"])
 
     def queues(self, pool: str) -> dict[str, dict[str, Any]]:
         """Name to the queue as the API gives it."""
@@ -357,7 +363,7 @@ class Api:
         """Schedule a run so many seconds from now; returns its id."""
         when = time.time() + in_s if at_s is None else at_s
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": iso(when)}}
-        body = {"state": state, **more}
+        body = {"state": state, "idempotency_key": uuid.uuid4().hex, **more}
         return str(self.call("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
     def set_state(self, run_id: str, type: str, **more: Any) -> dict[str, Any]:

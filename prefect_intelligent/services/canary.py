@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prefect_intelligent.domain import Prices, Terms, run_cost
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError
 from prefect_intelligent.pipelines.changes import DEPLOYMENT, TOKENS, Change
 from prefect_intelligent.pipelines.runs import PipelineRun
 from prefect_intelligent.pipelines.sequential import Measured, Outcome, Trial, Verdict, judge
@@ -16,6 +16,7 @@ from prefect_intelligent.services.rollout import Rollout
 Quality = Callable[[str], float | None]
 """Quality score of a run by its id; None if it was not measured."""
 
+_OUTAGE_S = 120.0  # without an answer; then the trial is given up
 _MATTERS = ("entrypoint", "job_variables", "parameter_openapi_schema", "work_pool_name")
 
 
@@ -70,6 +71,7 @@ def run_canary(
 
     Raises:
         InvalidInputError: The share or the version cannot be used for a trial.
+        OrchestratorUnavailableError: Prefect has been away for two minutes; the next command takes the trial back.
     """
     if not 0 < share <= 0.5:
         raise InvalidInputError("--share", share, "must be above 0 and at most 50 %")
@@ -127,17 +129,18 @@ def _watch(
     tell: Callable[[Canary], None],
     admit: Callable[[int], None],
 ) -> Canary:
-    """Look until it is decided, and admit more runs as more have started."""
+    """Look until it is decided, and admit more runs as more have started; a short outage of Prefect is sat out."""
     clock = rollout.transactions.clock
-    seen: Mapping[str, PipelineRun] = {}
+    seen: dict[str, PipelineRun] = {}
     started: set[str] = set()
-    while True:
+
+    def look() -> Canary:
         recent = rollout.server.runs(version.deployment, since_s=began_s - 3600.0)
-        known = len(started)
-        started |= {run.id for run in recent if run.version and (run.started_s or 0.0) >= began_s}
-        if len(started) > known:
-            admit(len(started))
-        seen = {**seen, **{run.id: run for run in recent if (run.ended_s or 0.0) >= began_s}}
+        begun = {run.id for run in recent if run.version and (run.started_s or 0.0) >= began_s} - started
+        if begun:
+            admit(len(started) + len(begun))
+            started.update(begun)
+        seen.update({run.id: run for run in recent if (run.ended_s or 0.0) >= began_s})
         ended = sorted(seen.values(), key=lambda run: run.ended_s or 0.0)
         new = [_outcome(run, prices, terms, quality) for run in ended if run.version == version.id]
         old = [_outcome(run, prices, terms, quality) for run in ended if run.version == stable.id]
@@ -145,16 +148,26 @@ def _watch(
         waited_s = clock.now_s() - began_s
         if verdict == "continue" and waited_s >= timeout_s:
             verdict = "roll back"
-        state = Canary(
+        return Canary(
             verdict=verdict,
             canary_runs=len(new),
             stable_runs=len(old),
             measured=tuple(measured),
             waited_s=waited_s,
         )
-        tell(state)
-        if verdict != "continue":
-            return state
+
+    answered_s = began_s
+    while True:
+        try:
+            state = look()
+        except OrchestratorUnavailableError:
+            if clock.now_s() - answered_s >= _OUTAGE_S:
+                raise
+        else:
+            answered_s = clock.now_s()
+            tell(state)
+            if state.verdict != "continue":
+                return state
         clock.sleep(poll_s)
 
 

@@ -1,12 +1,13 @@
 """Versions: named by content, found by digits or tag, swapped in and rolled back, collected when old."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
 from prefect_intelligent.domain import Prices
-from prefect_intelligent.errors import InvalidInputError, StoreError, UnknownNameError
+from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError, UnknownNameError
 from prefect_intelligent.pipelines.changes import TOKENS, epoch_at
 from prefect_intelligent.pipelines.picture import Overrides
 from prefect_intelligent.pipelines.sequential import Outcome, Trial, judge
@@ -269,6 +270,31 @@ def test_a_bad_version_is_rolled_back_by_itself_and_a_good_one_promoted(project,
     assert state.verdict == "promote"
     assert other.server.read("deployment:clean/p") == new.render("/versions")
     assert other.rollout.roll_back("clean/p").id == stable.id
+
+
+def test_a_canary_sits_out_a_short_outage_and_gives_up_after_a_long_one(project, tmp_path, monkeypatch):
+    def goes_away(server, away):
+        looks, runs = itertools.count(), server.runs
+
+        def read(*arguments, since_s=None, **more):
+            if since_s is not None and next(looks) in away:
+                raise OrchestratorUnavailableError("Prefect answered 503")
+            return runs(*arguments, since_s=since_s, **more)
+
+        monkeypatch.setattr(server, "runs", read)
+
+    goes_away(project.server, {1, 2, 5})
+    stable, _, state = canary(project, bad=True)
+    assert state.verdict == "roll back"
+    assert held(project) == stable.render("/versions")
+    other = Project(tmp_path / "gone")
+    other.rollout.baseline("clean/p", "me")
+    goes_away(other.server, range(1, 1000))
+    began_s = other.clock.now_s()
+    with pytest.raises(OrchestratorUnavailableError):
+        canary(other, bad=True)
+    assert 120 <= other.clock.now_s() - began_s < 135
+    assert held(other) == stable.render("/versions")
 
 
 REFUSED = [(0.0, {}, "share"), (0.9, {}, "share"), (0.2, {"job_variables": {"a": 1}}, "swap")]
