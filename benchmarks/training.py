@@ -4,7 +4,8 @@
 
 `train_steps_per_s` counts decisions of the default training, roll-out and update together. `decision_p99_ms` is the
 time of one decision from the bundle at 32 queues (rule, encoding, network, levers; no guard, no Prefect), measured in a
-fresh process in which torch must not have been imported.
+fresh process in which torch must not have been imported; `decision_compiled_p99_ms` is the same where the twin has been
+loaded, as a controller does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _DECIDE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
+if sys.argv[2] == "compiled":
+    from prefect_intelligent.twin import policies
 from prefect_intelligent.policy import Census, P, Q
 from prefect_intelligent.policy.bundle import read_bundle
 policy = read_bundle(Path(sys.argv[1])).policy()
@@ -39,11 +42,10 @@ print(json.dumps({"p50": float(np.median(took)), "p99": float(np.quantile(took, 
 """
 
 
-def decision_ms(bundle: Path) -> dict[str, float]:
-    """Median and 99 % quantile of one decision, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", _DECIDE, str(bundle)], check=True, capture_output=True, text=True, cwd=Path.cwd()
-    )
+def decision_ms(bundle: Path, how: str) -> dict[str, float]:
+    """Median and 99 % quantile of one decision, "interpreted" or "compiled", in a process of its own."""
+    command = [sys.executable, "-c", _DECIDE, str(bundle), how]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path.cwd())
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     began = time.perf_counter()
-    decide = decision_ms(SHIPPED)
+    decide, compiled = (decision_ms(SHIPPED, how) for how in ("interpreted", "compiled"))
     with tempfile.TemporaryDirectory() as folder:
         speed = training_speed(args.updates, Path(folder))
     report = {
@@ -88,10 +90,11 @@ def main(argv: list[str] | None = None) -> int:
             "train_steps_per_s": speed["steps_per_s"],
             "decision_p99_ms": decide["p99"],
             "decision_p50_ms": decide["p50"],
+            "decision_compiled_p99_ms": compiled["p99"],
             "five_million_steps_min": 5e6 / speed["steps_per_s"] / 60.0,
         },
         "context": {
-            "torch_in_serving_process": bool(decide["torch"]),
+            "torch_in_serving_process": bool(decide["torch"] or compiled["torch"]),
             "rollout_share": speed["collect_s"] / speed["all_s"],
             "updates": args.updates,
             "seconds": round(time.perf_counter() - began, 1),

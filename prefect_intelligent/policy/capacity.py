@@ -77,6 +77,8 @@ def urgency(table: Table, queue: int, numbers: RuleNumbers) -> float:
 
     What is due soon calls for slots now, what has time does not (a fluid form of real-time demand bound; Baruah 1990).
     """
+    if table[C.WAITING_WORK_S][queue] == 0:
+        return 0.0
     horizon_s = max(numbers.drain_s, numbers.slack_horizon_s)
     return table[C.WAITING_WORK_S][queue] / within(most_urgent(table, queue).slack_s, numbers.drain_s, horizon_s)
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.policy.base import Proposal
-from prefect_intelligent.policy.census import LOOK_AHEAD_S, C, Census, P, plain
+from prefect_intelligent.policy.census import LOOK_AHEAD_S, Array, C, Census, P, plain
 from prefect_intelligent.policy.loops import Column, Table, Values, columns, rows, run, within
 from prefect_intelligent.policy.rules import rank
 
@@ -120,8 +120,14 @@ class Observation(NamedTuple):
     mask: npt.NDArray[np.bool_]
 
 
-def encode(census: Census, base: Proposal) -> Observation:
-    """The features of a census together with what the base rule proposes for it."""
+def encode(census: Census, base: Proposal, place: Array | None = None) -> Observation:
+    """The features of a census together with what the base rule proposes for it.
+
+    Args:
+        census: Of one pool or a batch.
+        base: The base rule's proposal for it.
+        place: `rank(base.score, census)`, if it is known already.
+    """
     shape = census.queues.shape[:-1]
     queues = np.empty((*shape, len(F)), dtype=np.float32)
     pool = np.empty((*shape[:-1], len(G)), dtype=np.float32)
@@ -129,7 +135,7 @@ def encode(census: Census, base: Proposal) -> Observation:
         encode_pools,
         rows(census.queues, census.queues.shape, 2),
         rows(census.pool, census.pool.shape, 1),
-        rows(rank(base.score, census), shape, 1),
+        rows(rank(base.score, census) if place is None else place, shape, 1),
         rows(base.limit, shape, 1),
         rows(base.pool_limit, shape[:-1], 0),
         into=(queues.reshape(-1, *queues.shape[-2:]), pool.reshape(-1, pool.shape[-1])),
@@ -174,7 +180,7 @@ def encode_pool(
 
 
 def _write_logs(table: Table, slot_usd: float, seen: Sequence[Values]) -> None:
-    """Logarithms of counts, work, waiting, money, limits and slack, feature by feature: interpreted, that is fastest."""
+    """Logarithms of counts, work, waiting, money, limits and slack; feature by feature is fastest."""
     _log(table[C.WAITING], 1.0, seen, _F.WAITING)
     _log(table[C.ACTIVE], 1.0, seen, _F.ACTIVE)
     _log(table[C.WAITING_WORK_S], _WORK_UNIT_S, seen, _F.WAITING_WORK)
@@ -218,9 +224,7 @@ def _write_states(table: Table, seen: Sequence[Values]) -> None:
             features[_F.RESOURCE] = features[_F.RESOURCE_LOAD] = 0.0
 
 
-def _write_places(
-    ranks: Column, rule_place: Column, rule_limit: Column, count: float, seen: Sequence[Values]
-) -> None:
+def _write_places(ranks: Column, rule_place: Column, rule_limit: Column, count: float, seen: Sequence[Values]) -> None:
     """Where the queues stand, and what the base rule wants for them."""
     for queue in range(len(seen)):
         seen[queue][_F.PLACE] = ranks[queue] / max(count, 1.0)

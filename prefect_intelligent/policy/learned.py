@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.policy.base import Proposal
-from prefect_intelligent.policy.census import Census
+from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.encoding import Observation, encode
 from prefect_intelligent.policy.levers import adjust
 from prefect_intelligent.policy.network import Gains, Network, choose
+from prefect_intelligent.policy.rules import rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,10 @@ class LearnedPolicy:
 
     def propose(self, census: Census) -> Proposal:
         """The corrected rule; the rule itself where an observation or a prediction is not finite."""
-        rule, seen, gains = self.predict(census)
-        wanted = adjust(rule, census, choose(gains, self.margin))
+        rule = self.base.propose(census)
+        place = rank(rule.score, census)
+        seen, gains = self._look(census, rule, place)
+        wanted = adjust(rule, census, choose(gains, self.margin), place)
         sound = is_sound(seen, gains)
         per_queue = sound[..., None]
         return Proposal(
@@ -46,10 +49,12 @@ class LearnedPolicy:
     def predict(self, census: Census) -> tuple[Proposal, Observation, Gains]:
         """The rule's proposal, what the network sees, and what it expects of every correction."""
         rule = self.base.propose(census)
-        seen = encode(census, rule)
+        return rule, *self._look(census, rule, rank(rule.score, census))
+
+    def _look(self, census: Census, rule: Proposal, place: Array) -> tuple[Observation, Gains]:
+        seen = encode(census, rule, place)
         with np.errstate(invalid="ignore", over="ignore"):
-            gains = self.network.gains(seen)
-        return rule, seen, gains
+            return seen, self.network.gains(seen)
 
 
 def is_sound(seen: Observation, gains: Gains) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.policy.base import Proposal
-from prefect_intelligent.policy.census import Census, P
+from prefect_intelligent.policy.census import Array, Census, P
 from prefect_intelligent.policy.loops import Column, Values, ceiling, rounded, rows, run
 from prefect_intelligent.policy.rules import rank
 
@@ -64,15 +64,22 @@ def unflatten(action: npt.NDArray[np.int64]) -> Levels:
     return Levels(action[..., 0], action[..., 1 : 1 + n], action[..., 1 + n :])
 
 
-def adjust(base: Proposal, census: Census, levels: Levels) -> Proposal:
-    """The rule's proposal with the corrections of `levels`; the rule's own where all are neutral."""
+def adjust(base: Proposal, census: Census, levels: Levels, place: Array | None = None) -> Proposal:
+    """The rule's proposal with the corrections of `levels`; the rule's own where all are neutral.
+
+    Args:
+        base: What is corrected.
+        census: What it was proposed for.
+        levels: The corrections.
+        place: `rank(base.score, census)`, if it is known already.
+    """
     shape = base.score.shape
     score, limit, pool_limit = np.empty(shape), np.empty(shape), np.empty(shape[:-1])
     action = flatten(levels)
     run(
         adjust_pools,
         np.ascontiguousarray(action.reshape(-1, action.shape[-1]), dtype=np.int64),
-        rows(rank(base.score, census), shape, 1),
+        rows(rank(base.score, census) if place is None else place, shape, 1),
         rows(base.limit, shape, 1),
         rows(base.pool_limit, shape[:-1], 0),
         rows(census[P.ACTIVE], shape[:-1], 0),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, MutableSequence, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -41,7 +42,9 @@ def run(loop: Loop, *given: Any, into: tuple[Any, ...]) -> None:
     found = [array.tolist() for array in into]
     loop(*(_listed(argument) for argument in given), *found)
     for array, values in zip(into, found, strict=True):
-        array[...] = values
+        for _ in range(array.ndim - 1):
+            values = chain.from_iterable(values)
+        array[...] = np.fromiter(values, float, array.size).reshape(array.shape)  # twice as fast as from nested lists
 
 
 def _listed(argument: Any) -> Any:

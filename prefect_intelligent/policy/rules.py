@@ -159,12 +159,17 @@ def blend(table: Table, queue: int, mean_s: float, numbers: RuleNumbers) -> floa
     a = b = 1 and c = 0 is ATC; k to infinity with c = 1 is MaxWeight; a = 0 and small b is close to EDF.
     """
     scale_s = numbers.atc_k * mean_s
-    best = -math.inf
-    for front in (head(table, queue), most_urgent(table, queue)):
-        index = numbers.value_exponent * math.log(front.usd_per_hour)
-        index -= numbers.duration_exponent * math.log(front.estimate_s)
-        best = max(best, index - max(0.0, front.slack_s) / scale_s)
+    best = _blend(head(table, queue), scale_s, numbers)
+    if table[C.WAITING][queue] > 0:  # else both are the next run
+        best = max(best, _blend(most_urgent(table, queue), scale_s, numbers))
     return best + numbers.backlog_exponent * math.log(1.0 + table[C.WAITING][queue])
+
+
+def _blend(front: Front, scale_s: float, numbers: RuleNumbers) -> float:
+    """The logarithm of all but the backlog in `blend`."""
+    index = numbers.value_exponent * math.log(front.usd_per_hour)
+    index -= numbers.duration_exponent * math.log(front.estimate_s)
+    return index - max(0.0, front.slack_s) / scale_s
 
 
 class Priority(IntEnum):

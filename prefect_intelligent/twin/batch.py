@@ -18,6 +18,7 @@ from prefect_intelligent.twin.rows import (
     open_state,
     open_world,
     state_row,
+    take,
     world_row,
 )
 
@@ -47,8 +48,8 @@ def work(
     worlds: Any,
     states: Any,
     desks: Any,
-    first: int,
-    behind: int,
+    taken: Any,
+    stride: int,
     parts: int,
     interval_s: float,
     rule: RuleNumbers,
@@ -60,34 +61,38 @@ def work(
         worlds: Letter of the batch's tables, see `rows.letter`.
         states: Letter of its state.
         desks: Letter of its desk, from which everything is read and to which it is written.
-        first: The first world to work on.
-        behind: The one after the last.
+        taken: How many worlds have been taken to work on, shape (1,). Threads that share a batch share it.
+        stride: So many worlds are taken at a time.
         parts: Sum of the parts above.
         interval_s: For `INTERVAL`.
         rule: The base rule, for `OBSERVE`.
         guarded: What the guard permits, for `GUARD`.
     """
     world, state, desk = open_world(worlds), open_state(states), open_desk(desks)
-    for row in range(first, behind):
-        one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
-        table = by_reference(desk_row(desk, row))
-        clock = mine.clock[0]
-        if parts & PULL:
-            pull(table)
-        if parts & FOLLOW:
-            follow(table)
-        if parts & GUARD:
-            guard(table, clock.now_s, (parts & BACKED) != 0, guarded)
-        if parts & PLAN:
-            set_plan(one, mine, table.score, table.limit, table.pool_limit)
-        if parts & INTERVAL:
-            over = clock.ended >= one.settings[0].runs
-            table.until_s[0] = clock.now_s if over else clock.now_s + interval_s
-        if parts & (RUN | FINISH):
-            run_until(one, mine, table.until_s[0], (parts & FINISH) != 0)
-        if parts & CENSUS:
-            fill_census(one, mine, table.queues, table.pools)
-            table.usd[0] = clock.busy_usd + clock.idle_usd
-            table.usd[1], table.usd[2] = clock.lateness_usd, clock.failure_usd
-        if parts & OBSERVE:
-            observe(table, rule)
+    worlds_in_all = world.settings.shape[0]
+    first = take(taken, stride)
+    while first < worlds_in_all:
+        for row in range(first, min(first + stride, worlds_in_all)):
+            one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
+            table = by_reference(desk_row(desk, row))
+            clock = mine.clock[0]
+            if parts & PULL:
+                pull(table)
+            if parts & FOLLOW:
+                follow(table)
+            if parts & GUARD:
+                guard(table, clock.now_s, (parts & BACKED) != 0, guarded)
+            if parts & PLAN:
+                set_plan(one, mine, table.score, table.limit, table.pool_limit)
+            if parts & INTERVAL:
+                over = clock.ended >= one.settings[0].runs
+                table.until_s[0] = clock.now_s if over else clock.now_s + interval_s
+            if parts & (RUN | FINISH):
+                run_until(one, mine, table.until_s[0], (parts & FINISH) != 0)
+            if parts & CENSUS:
+                fill_census(one, mine, table.queues, table.pools)
+                table.usd[0] = clock.busy_usd + clock.idle_usd
+                table.usd[1], table.usd[2] = clock.lateness_usd, clock.failure_usd
+            if parts & OBSERVE:
+                observe(table, rule)
+        first = take(taken, stride)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -162,19 +161,20 @@ class Twin:
             self._share(parts & _AGAIN, interval_s, rule, guard)
 
     def _share(self, parts: int, *more: Any) -> None:
-        """Divide the worlds among the threads."""
-        if self._helpers is None:
-            work(*self._letters, 0, self.n_worlds, parts, *more)
-            return
-        cuts = [round(self.n_worlds * number / self.threads) for number in range(self.threads + 1)]
-        others = [self._helpers.submit(work, *self._letters, *pair, parts, *more) for pair in pairwise(cuts[1:])]
-        work(*self._letters, 0, cuts[1], parts, *more)
+        """Let the threads take worlds until none is left; one that comes too late is not waited for."""
+        self._taken[0] = 0
+        call = (*self._letters, self._taken, self._stride, parts, *more)
+        others = [] if self._helpers is None else [self._helpers.submit(work, *call) for _ in range(self.threads - 1)]
+        work(*call)
         for other in others:
-            other.result()
+            if not other.cancel():
+                other.result()
 
     def _address(self) -> None:
-        """Write the letters by which the compiled functions find the arrays."""
+        """Write the letters by which the compiled functions find the arrays, and how worlds are shared out."""
         self._letters = letter(self.world), letter(self.state), letter(self.desk)
+        self._taken = np.zeros(1, dtype=np.int64)
+        self._stride = self.n_worlds if self._helpers is None else max(1, self.n_worlds // (8 * self.threads))
 
     def _grow_log(self) -> None:
         old = self.state.log
