@@ -218,9 +218,7 @@ def _write_states(table: Table, seen: Sequence[Values]) -> None:
             features[_F.RESOURCE] = features[_F.RESOURCE_LOAD] = 0.0
 
 
-def _write_places(
-    ranks: Column, rule_place: Column, rule_limit: Column, count: float, seen: Sequence[Values]
-) -> None:
+def _write_places(ranks: Column, rule_place: Column, rule_limit: Column, count: float, seen: Sequence[Values]) -> None:
     """Where the queues stand, and what the base rule wants for them."""
     for queue in range(len(seen)):
         seen[queue][_F.PLACE] = ranks[queue] / max(count, 1.0)
