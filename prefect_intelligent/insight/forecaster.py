@@ -106,14 +106,19 @@ class Forecaster:
     def quantiles(self, deployment: str, said: Sequence[float], bare: float) -> tuple[float, float]:
         """Median and 90 % quantile of one run, log seconds.
 
+        A rival whose word is above the 90 % quantile raises that one, by the offset at least, and half of the excess is
+        taken off the median: else one long run would make the next look as long.
+
         Args:
             deployment: Of the run.
             said: Its row of `voices`.
-            bare: The 90 % quantile of the trees; where the median has overtaken it, the offset starts from the median.
+            bare: The 90 % quantile of the trees.
         """
-        middle, offset = self.trust.choose(deployment, said), self.coverage.offset
+        word, offset = self.trust.choose(deployment, said), self.coverage.offset
         high = bare + offset
-        return middle, high if high > middle else middle + max(_LEAST_SPREAD, offset)
+        if word < high:
+            return word, high
+        return word - 0.5 * max(0.0, word - max(high, said[0])), word + max(_LEAST_SPREAD, offset)
 
     def forecast(self, features: Array, deployments: Sequence[str], *, reasons: int = 3) -> list[Forecast]:
         """Forecasts for rows of features as `Ledger.look` gives them, and the deployment of each."""

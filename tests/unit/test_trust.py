@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from prefect_intelligent.insight.calibration import Coverage
 from prefect_intelligent.insight.following import forecast_all, up_to_date
 from prefect_intelligent.insight.forecaster import Forecaster, train
 from prefect_intelligent.insight.history import duration_s
@@ -120,6 +123,15 @@ def test_the_least_recent_deployment_is_forgotten():
     assert len(trust.deployments) == MOST_DEPLOYMENTS
     assert {"d0", "new"} <= trust.deployments.keys()
     assert "d1" not in trust.deployments
+
+
+@given(st.lists(st.floats(0.0, 20.0), min_size=2, max_size=2), st.floats(-1.0, 20.0), st.floats(-2.0, 2.0))
+def test_the_quantile_is_above_the_median_and_the_median_not_above_its_voice(trained, said, bare, offset):
+    rival = Trust(pool=[50.0, 50.0, 0.0])
+    median, high = replace(trained, trust=rival, coverage=Coverage(0.9, offset)).quantiles("a", said, bare)
+    assert median < high
+    assert median <= said[1]
+    assert median >= min(said[1], max(said[0], bare + offset))
 
 
 def test_a_rival_that_knows_nothing_says_what_the_trees_say():
