@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from prefect_intelligent.insight.history import duration_s, settled
 from prefect_intelligent.insight.ledger import GLOBAL, LEVELS_PREFECT, NOTHING, Around, Levels, encode
 from prefect_intelligent.insight.past import PER_LEVEL
 from prefect_intelligent.insight.trees import Growth, Loss, Trees, grow
+from prefect_intelligent.insight.trust import Trust, voices
 
 Array = npt.NDArray[np.float64]
 
@@ -35,6 +36,7 @@ _QUANTILE = Growth(learning_rate=0.05, iterations=250, leaves=15, min_leaf=40, l
 _LONGEST_LOG: Final = 20.0
 _COVERAGE_RATE: Final = 0.05
 """Chosen on made logs with jumps and drift and on two recorded ones, whose coverage is no independent evidence."""
+_LEAST_SPREAD: Final = 0.1
 _SAID_AS: Final = dict.fromkeys(("the same work", "this size", "this time limit"), "the deployment")
 
 
@@ -75,6 +77,7 @@ class Forecaster:
         calibration: From raw to calibrated probability.
         mean_log, p50_log, p90_log: Trees of the mean, median and 90 % quantile of log(1 + seconds).
         coverage: Online offset of the 90 % quantile.
+        trust: Online choice between the trees' median and what the same work took lately.
         trained_on: Facts about the training, for the record.
     """
 
@@ -87,6 +90,7 @@ class Forecaster:
     p50_log: Trees
     p90_log: Trees
     coverage: Coverage
+    trust: Trust = field(default_factory=Trust)
     trained_on: dict[str, float] = field(default_factory=dict)
 
     def failure_probability(self, features: Array) -> Array:
@@ -95,12 +99,34 @@ class Forecaster:
             return np.full(len(features), self.base_rate)
         return self.calibration(sigmoid(self.failure.predict(features)))
 
-    def forecast(self, features: Array, *, reasons: int = 3) -> list[Forecast]:
-        """Forecasts for rows of features as `Ledger.look` gives them."""
+    def voices(self, features: Array) -> Array:
+        """What each forecast says of the median, log seconds: the trees first; shape (runs, voices)."""
+        return voices(self.p50_log.predict(features), features, self.feature_names)
+
+    def quantiles(self, deployment: str, said: Sequence[float], bare: float) -> tuple[float, float]:
+        """Median and 90 % quantile of one run, log seconds.
+
+        A rival whose word is above the 90 % quantile raises that one, by the offset at least, and half of the excess is
+        taken off the median: else one long run would make the next look as long.
+
+        Args:
+            deployment: Of the run.
+            said: Its row of `voices`.
+            bare: The 90 % quantile of the trees.
+        """
+        word, offset = self.trust.choose(deployment, said), self.coverage.offset
+        high = bare + offset
+        if word < high:
+            return word, high
+        return word - 0.5 * max(0.0, word - max(high, said[0])), word + max(_LEAST_SPREAD, offset)
+
+    def forecast(self, features: Array, deployments: Sequence[str], *, reasons: int = 3) -> list[Forecast]:
+        """Forecasts for rows of features as `Ledger.look` gives them, and the deployment of each."""
         probability = self.failure_probability(features)
-        middle = self.p50_log.predict(features)
-        high = np.maximum(self.p90_log.predict(features) + self.coverage.offset, middle)
-        p50, p90 = (np.maximum(0.001, np.expm1(np.clip(x, 0.0, _LONGEST_LOG))) for x in (middle, high))
+        said = self.voices(features).tolist()
+        bare = self.p90_log.predict(features).tolist()
+        logs = np.array([self.quantiles(*each) for each in zip(deployments, said, bare, strict=True)])
+        p50, p90 = (np.maximum(0.001, np.expm1(np.clip(x, 0.0, _LONGEST_LOG))) for x in logs.reshape(-1, 2).T)
         return [
             Forecast(
                 estimate=Estimate(p50_s=float(p50[row]), p90_s=float(p90[row])),
@@ -145,6 +171,7 @@ class Forecaster:
             "base_rate": self.base_rate,
             "calibration": asdict(self.calibration),
             "coverage": asdict(self.coverage),
+            "trust": asdict(self.trust),
             "trained_on": self.trained_on,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,6 +207,7 @@ class Forecaster:
             p50_log=Trees.from_arrays(kept, "p50_log"),
             p90_log=Trees.from_arrays(kept, "p90_log"),
             coverage=Coverage(**manifest["coverage"]),
+            trust=Trust(**manifest.get("trust", {})),
             trained_on=manifest["trained_on"],
         )
 
@@ -202,8 +230,8 @@ def train(
 ) -> Forecaster:
     """Learn from the runs that had ended by `until_s`.
 
-    The newest quarter of them is first held back to calibrate the probability and to start the offset of the 90 %
-    quantile, and then learned from as well.
+    The newest quarter of them is first held back to calibrate the probability and to start the trust in the medians and
+    the offset of the 90 % quantile, and then learned from as well.
 
     Args:
         runs: As from `as_runs`.
@@ -230,13 +258,16 @@ def train(
     split_s = float(runs["submitted_s"].to_numpy()[rows[int(0.75 * len(rows))]])
     early = rows[runs["ended_s"].to_numpy()[rows] <= split_s]
     late = rows[runs["submitted_s"].to_numpy()[rows] >= split_s]
-    calibration, coverage = BetaCalibration(), Coverage(0.9)
+    calibration, coverage, trust = BetaCalibration(), Coverage(0.9), Trust()
     if len(early) >= MIN_RUNS // 2:
         first = _fit(features[early], failed[early], logs[early], names, levels, seed, iterations)
         calibration = BetaCalibration.fit(first.failure_probability(features[late]), failed[late])
         coverage = Coverage.fit(first.p90_log.predict(features[late]), logs[late], share=0.9, rate=_COVERAGE_RATE)
+        late = late[np.argsort(runs["ended_s"].to_numpy()[late], kind="stable")]
+        for row, said in zip(late, first.voices(features[late]).tolist(), strict=True):
+            trust.learn(str(runs["deployment"].iat[row]), said, float(logs[row]))
     final = _fit(features[rows], failed[rows], logs[rows], names, levels, seed, iterations)
-    return replace(final, calibration=calibration, coverage=coverage)
+    return replace(final, calibration=calibration, coverage=coverage, trust=trust)
 
 
 def _fit(

@@ -109,7 +109,7 @@ def _trained(
     ledger = Ledger(forecaster.levels, around.upstream)
     tell(ledger, told, around.verified)
     features = np.array([ledger.look(last[name], now_s) for name in known], dtype=float)
-    found = up_to_date(forecaster, told, around).forecast(features, reasons=0)
+    found = up_to_date(forecaster, told, around).forecast(features, known, reasons=0)
     return {
         name: (forecast.estimate, forecast.failure_probability)
         for name, forecast in zip(known, found, strict=True)

@@ -53,7 +53,8 @@ def foretell(
         features.append(ledger.look(work, max(snapshot.at_s, run.scheduled_s)))
     if not features:
         return []
-    forecasts = up_to_date(forecaster, past, around).forecast(np.array(features, dtype=float))
+    names = [run.deployment for run in live]
+    forecasts = up_to_date(forecaster, past, around).forecast(np.array(features, dtype=float), names)
     rows = [
         {
             "id": run.id,

@@ -16,6 +16,7 @@ from prefect_intelligent.insight.following import forecast_all, up_to_date
 from prefect_intelligent.insight.forecaster import Forecaster, in_words, train
 from prefect_intelligent.insight.history import as_runs, duration_s, from_swf
 from prefect_intelligent.insight.ledger import LEVELS_PREFECT, Around, Ledger, Verified, Work, encode, find_leaks
+from prefect_intelligent.insight.trust import Trust
 
 
 def make_runs(count: int, seed: int = 0) -> pd.DataFrame:
@@ -135,7 +136,7 @@ def test_failures_are_foretold_with_reasons(runs, trained):
     probability = trained.failure_probability(features[late])
     failed = runs["failed"].to_numpy()[late]
     assert probability[failed].mean() > 3 * probability[~failed].mean()
-    worst = trained.forecast(features[late[[int(np.argmax(probability))]]])[0]
+    worst = trained.forecast(features[late[[int(np.argmax(probability))]]], ["sour/x"])[0]
     assert worst.reasons[0].points > 0.1
     assert any("failures" in reason.what for reason in worst.reasons)
 
@@ -163,7 +164,8 @@ def test_a_forecaster_survives_the_disk_and_refuses_damage(tmp_path, runs, train
     trained.save(tmp_path)
     again = Forecaster.load(tmp_path)
     np.testing.assert_array_equal(again.failure_probability(features), trained.failure_probability(features))
-    assert again.forecast(features[:3]) == trained.forecast(features[:3])
+    names = runs["deployment"].tolist()[:3]
+    assert again.forecast(features[:3], names) == trained.forecast(features[:3], names)
     blob = bytearray((tmp_path / "forecaster.npz").read_bytes())
     blob[100] ^= 1
     (tmp_path / "forecaster.npz").write_bytes(bytes(blob))
@@ -266,8 +268,8 @@ def always(trained, seconds, **changes):
     """A forecaster whose trees promise the same of every run, and that knows of nothing after instant 0."""
     low = SimpleNamespace(predict=lambda features: np.zeros(len(features)))
     flat = SimpleNamespace(predict=lambda features: np.full(len(features), math.log1p(seconds)))
-    coverage = Coverage(0.9, rate=0.05)
-    return replace(trained, p50_log=low, p90_log=flat, coverage=coverage, trained_on={"until_s": 0.0}, **changes)
+    known = {"coverage": Coverage(0.9, rate=0.05), "trust": Trust(), "trained_on": {"until_s": 0.0}}
+    return replace(trained, p50_log=low, p90_log=flat, **(known | changes))
 
 
 def one_after_another(durations, *, gap_s, states=None):
@@ -311,7 +313,7 @@ def test_what_came_after_the_training_moves_the_offset_and_what_came_before_does
     runs = one_after_another([600.0] * 40, gap_s=1000.0)
     followed = up_to_date(always(trained, 60.0), runs)
     assert followed.coverage.offset > 0.9
-    assert followed.forecast(honest(runs)[0][:1])[0].estimate.p90_s > 120.0
+    assert followed.forecast(honest(runs)[0][:1], ["etl/d"])[0].estimate.p90_s > 120.0
     known = always(trained, 60.0)
     known.trained_on["until_s"] = 1e9
     assert up_to_date(known, runs) is known
