@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
-from prefect.states import Scheduled
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
@@ -29,6 +28,7 @@ from flows.demo.scoring import RunRecord
 from flows.demo.workload import DEPLOYMENT, PIPELINES, QUEUES, Launch, Pipeline, feeding
 from flows.store_partitions import LAKE_VARIABLE
 from prefect_intelligent import publish
+from prefect_intelligent.adapters.prefect_api import PrefectApi
 
 POOL = "flights"
 SLOTS = 2
@@ -66,6 +66,7 @@ class Stage:
 
     def __init__(self, client: SyncPrefectClient) -> None:
         self._client = client
+        self._api = PrefectApi(timeout_s=30.0, patience=8)  # Prefect's client sleeps for seconds at each 503 of SQLite
         self._deployments: dict[str, UUID] = {}
 
     def build(self) -> None:
@@ -152,14 +153,15 @@ class Stage:
         for launch in launches:
             scheduled_s = begin_s + launch.offset_s
             when = datetime.fromtimestamp(scheduled_s, UTC)
-            run = self._client.create_flow_run_from_deployment(
-                self._deployments[launch.pipeline.name],
-                parameters=dict(launch.parameters),
-                state=Scheduled(scheduled_time=when),
-                tags=[tag],
-                job_variables={"env": {LAKE_VARIABLE: str(lake)}},
-            )
-            ids.append(str(run.id))
+            body = {
+                "parameters": dict(launch.parameters),
+                "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}},
+                "tags": [tag],
+                "job_variables": {"env": {LAKE_VARIABLE: str(lake)}},
+                "idempotency_key": uuid4().hex,
+            }
+            route = f"/deployments/{self._deployments[launch.pipeline.name]}/create_flow_run"
+            ids.append(self._api.call("POST", route, body)["id"])
             done = len(ids) / len(launches)
             if until_s is not None and len(ids) > COLD and _will_end_s(begun_s, done) > until_s:
                 for run_id in ids:
