@@ -8,6 +8,7 @@ from prefect_intelligent.policy.guard_state import GuardNumbers
 from prefect_intelligent.policy.parameters import RuleNumbers
 from prefect_intelligent.twin.census import fill_census
 from prefect_intelligent.twin.compiled import code, compiled
+from prefect_intelligent.twin.crew import DONE, TAKEN
 from prefect_intelligent.twin.decide import follow, guard, observe, pull
 from prefect_intelligent.twin.kernel import begin, run_until
 from prefect_intelligent.twin.plan import set_plan
@@ -48,7 +49,7 @@ def work(
     worlds: Any,
     states: Any,
     desks: Any,
-    taken: Any,
+    counters: Any,
     stride: int,
     parts: int,
     interval_s: float,
@@ -61,7 +62,7 @@ def work(
         worlds: Letter of the batch's tables, see `rows.letter`.
         states: Letter of its state.
         desks: Letter of its desk, from which everything is read and to which it is written.
-        taken: How many worlds have been taken to work on, shape (1,). Threads that share a batch share it.
+        counters: Shape (2,), see `crew`; threads that share a batch share them.
         stride: So many worlds are taken at a time.
         parts: Sum of the parts above.
         interval_s: For `INTERVAL`.
@@ -70,9 +71,10 @@ def work(
     """
     world, state, desk = open_world(worlds), open_state(states), open_desk(desks)
     worlds_in_all = world.settings.shape[0]
-    first = take(taken, stride)
+    first = take(counters, TAKEN, stride)
     while first < worlds_in_all:
-        for row in range(first, min(first + stride, worlds_in_all)):
+        behind = min(first + stride, worlds_in_all)
+        for row in range(first, behind):
             one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
             table = by_reference(desk_row(desk, row))
             clock = mine.clock[0]
@@ -95,4 +97,5 @@ def work(
                 table.usd[1], table.usd[2] = clock.lateness_usd, clock.failure_usd
             if parts & OBSERVE:
                 observe(table, rule)
-        first = take(taken, stride)
+        take(counters, DONE, behind - first)
+        first = take(counters, TAKEN, stride)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardNumbers, GuardSettings
 from prefect_intelligent.policy.parameters import RuleNumbers
 from prefect_intelligent.twin.batch import CENSUS, FINISH, FOLLOW, GUARD, INTERVAL, PLAN, PULL, RUN, begin_all, work
+from prefect_intelligent.twin.crew import Crew
 from prefect_intelligent.twin.desk import Desk, blank_desk
 from prefect_intelligent.twin.rows import letter
 from prefect_intelligent.twin.state import COMPLETED, State, blank_state
@@ -41,7 +41,7 @@ class Twin:
     def __init__(self, world: World, *, log: bool = False, threads: int = 1) -> None:
         self.world = world = World(*(np.ascontiguousarray(table) for table in world))
         self.threads = max(1, min(threads, world.n_worlds))
-        self._helpers = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        self._crew = Crew(work, self.threads)
         self.state = blank_state(world, 4 * world.runs.shape[1] + _FIRST_LOG if log else 0)
         self.desk: Desk = blank_desk(world)
         self._address()
@@ -124,7 +124,7 @@ class Twin:
     def take(self, rows: npt.NDArray[np.int64]) -> Twin:
         """A batch of copies of some worlds as they are now; a row may be asked for more than once."""
         twin = Twin.__new__(Twin)
-        twin.threads, twin._helpers = 1, None
+        twin.threads, twin._crew = 1, Crew(work, 1)
         twin.world = World(*(table[rows] for table in self.world))
         twin.state = self.state.take(rows)
         twin.desk = self.desk.take(rows)
@@ -155,26 +155,15 @@ class Twin:
             rule: The base rule.
             guard: What the guard permits besides the bounds on the desk.
         """
-        self._share(parts, interval_s, rule, guard)
+        more = interval_s, rule, guard
+        self._crew.share(self._letters, self.n_worlds, (parts, *more))
         while self.state.log.shape[1] and np.any(self.state.clock["full"]):
             self._grow_log()
-            self._share(parts & _AGAIN, interval_s, rule, guard)
-
-    def _share(self, parts: int, *more: Any) -> None:
-        """Let the threads take worlds until none is left; one that comes too late is not waited for."""
-        self._taken[0] = 0
-        call = (*self._letters, self._taken, self._stride, parts, *more)
-        others = [] if self._helpers is None else [self._helpers.submit(work, *call) for _ in range(self.threads - 1)]
-        work(*call)
-        for other in others:
-            if not other.cancel():
-                other.result()
+            self._crew.share(self._letters, self.n_worlds, (parts & _AGAIN, *more))
 
     def _address(self) -> None:
-        """Write the letters by which the compiled functions find the arrays, and how worlds are shared out."""
+        """Write the letters by which the compiled functions find the arrays."""
         self._letters = letter(self.world), letter(self.state), letter(self.desk)
-        self._taken = np.zeros(1, dtype=np.int64)
-        self._stride = self.n_worlds if self._helpers is None else max(1, self.n_worlds // (8 * self.threads))
 
     def _grow_log(self) -> None:
         old = self.state.log

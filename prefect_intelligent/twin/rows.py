@@ -118,18 +118,18 @@ def _opener(example: NamedTuple) -> Any:
     return intrinsic(opened)
 
 
-def _take(typing_context: Any, counter: Any, count: Any) -> Any:
+def _take(typing_context: Any, counters: Any, place: Any, count: Any) -> Any:
     """Typing and code of `take`."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
-        return builder.atomic_rmw("add", array.data, arguments[1], "seq_cst")
+        return builder.atomic_rmw("add", builder.gep(array.data, [arguments[1]]), arguments[2], "seq_cst")
 
-    return types.int64(counter, types.int64), build
+    return types.int64(counters, types.int64, types.int64), build
 
 
 take: Any = intrinsic(_take)
-"""Add to the first number of an array, which other threads may be doing too, and return what it was."""
+"""Add to one number of an array, which other threads may be doing too, and return what it was."""
 
 _world = blank_world()
 open_world = _opener(_world)
