@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.pipelines.changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.conflicts.promises import parameter_errors
 from prefect_intelligent.pipelines.runs import ACTIVE, PipelineRun
 from prefect_intelligent.pipelines.versions import SHORT, VERSION_ENV, Version, pull_inputs
 from prefect_intelligent.ports import PipelineServer
@@ -68,12 +69,15 @@ class Rollout:
                 explicit) or "old", which pins them to the version in force.
 
         Raises:
-            InvalidInputError: `scheduled="old"` cannot be kept, or claimed runs did not begin in time.
+            InvalidInputError: `scheduled="old"` cannot be kept, claimed runs did not begin in time, or with "new" a run
+                that waits was given parameters which the version does not take. Nothing has changed.
             UnknownNameError: A blob of the version is missing.
         """
         self.versions.check(version)
         if scheduled == "old":
             self._pin_scheduled(version)
+        else:
+            self._refuse_misfits(version)
         self.transactions.commit("deploy", [self.change(version)], {"version": version.id})
 
     def drain(self, version: Version, timeout_s: float, poll_s: float = 1.0) -> None:
@@ -191,10 +195,25 @@ class Rollout:
             raise InvalidInputError(
                 "--scheduled", "old", "needs a deployment that `deploy` has made, and the same entrypoint; use new"
             )
-        for run in self.server.runs(version.deployment, phase="SCHEDULED"):
-            if not run.auto_scheduled or run.scheduled_s <= self.transactions.clock.now_s():
-                self.server.pin_run(run.id, {VERSION_ENV: str(inputs["version"])})
+        for run in self._waiting(version.deployment):
+            self.server.pin_run(run.id, {VERSION_ENV: str(inputs["version"])})
         self._wait_for_claimed(version.deployment)
+
+    def _refuse_misfits(self, version: Version) -> None:
+        """Raise if a run that waits would fail at its first step."""
+        schema = version.spec.get("parameter_openapi_schema")
+        if not schema or self.held(version.deployment) is None:
+            return
+        for run in self._waiting(version.deployment):
+            if wrong := parameter_errors(schema, run.parameters, complete=True):
+                misfit = f"run {run.id} waits with other parameters ({wrong[0]}); use old, drain, or cancel it before"
+                raise InvalidInputError("--scheduled", "new", misfit)
+
+    def _waiting(self, deployment: str) -> list[PipelineRun]:
+        """Runs that nobody has claimed, without those of the schedule to come, which Prefect makes anew."""
+        now_s = self.transactions.clock.now_s()
+        runs = self.server.runs(deployment, phase="SCHEDULED")
+        return [run for run in runs if not run.auto_scheduled or run.scheduled_s <= now_s]
 
     def _wait_for_claimed(self, deployment: str) -> None:
         """Wait until no run is between its claim and its first step: what it reads there would be chance."""

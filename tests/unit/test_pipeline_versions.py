@@ -225,6 +225,21 @@ def test_a_version_as_good_as_the_old_one_is_seldom_refused_and_a_worse_one_most
     assert refused(0.05, 2.5) >= 0.9
 
 
+def test_a_swap_refuses_runs_that_wait_with_parameters_it_does_not_take(project):
+    project.rollout.swap(project.version("v1"))
+    before = held(project)
+    run = project.server.start_run("clean/p", {"batch": "2026-01-01"}, key="x")
+    new = project.version("v2", parameter_openapi_schema={"properties": {"day": {"type": "string"}}})
+    with pytest.raises(InvalidInputError, match=f"run {run} waits with other parameters .*no parameter batch"):
+        project.rollout.swap(new)
+    assert held(project) == before
+    project.rollout.swap(new, scheduled="old")
+    assert project.rollout.roll_back("clean/p").id != new.id
+    project.server.cancel_run(run)
+    project.rollout.swap(new)
+    assert held(project) == new.render("/versions")
+
+
 def canary(project, bad, runs=60):
     """Play a canary on the fake: every look finds three more ended runs."""
     stable = project.version("v1")
