@@ -209,6 +209,7 @@ def _check(workshop: Workshop, args: argparse.Namespace) -> int:
                     workshop = workshop.with_project(read_project(file.read_text(), file.name))
                 picture = workshop.picture()
                 findings = check(picture.graph, foresee(picture.graph, picture.inventory), args.ignore)
+            workshop.publish(picture)
     if args.json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
     else:
@@ -238,15 +239,19 @@ def _apply(workshop: Workshop, args: argparse.Namespace) -> int:
     with workshop.alone() as finished:
         picture = workshop.picture(history=False)
         arrangement = arrange(workshop.server, picture, workshop.clock.now_s(), prune=args.prune)
+        published: list[str] = []
         if args.yes:
             apply(workshop.transactions, arrangement)
+            published = workshop.publish(picture)
     if (args.wait or args.on_late) and not args.json:
         print(f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}")
     if not args.json:
         tell_finished(finished)
         for note in arrangement.notes:
             print(f"note: {note}")
-    more = {"retired": arrangement.retired, "notes": arrangement.notes, "finished": finished}
+        for name in published:
+            print(f"note: controllers now know the terms that {PROJECT_FILE} gives {name}")
+    more = {"retired": arrangement.retired, "notes": arrangement.notes, "finished": finished, "published": published}
     _report_changes(arrangement.changes, args, more)
     return 0
 

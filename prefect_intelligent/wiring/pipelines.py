@@ -17,6 +17,7 @@ from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_inventory import Recorded, survey
 from prefect_intelligent.adapters.prefect_lease import PrefectLease
 from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
+from prefect_intelligent.adapters.prefect_terms import publish_terms
 from prefect_intelligent.adapters.snapshot import files_of
 from prefect_intelligent.adapters.version_store import FsspecBlobs
 from prefect_intelligent.domain import Terms
@@ -116,6 +117,11 @@ class Workshop:
         found = self._survey(history=False)
         prices = self.settings.prices_of(self.settings.pool or "")
         return lambda overrides: draw(found, self.project, overrides, prices, self.clock.now_s())
+
+    def publish(self, picture: Picture) -> list[str]:
+        """Tell controllers the terms that the project file gives deployments; names of those that they did not know."""
+        known = [name for name in sorted(self.project.terms) if name in picture.steps]
+        return [name for name in known if publish_terms(self.api, name, picture.steps[name].terms)]
 
     def settle(self) -> str | None:
         """Finish what a command that died has begun, unless another is at work; the title of it."""

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_terms import publish_terms
+from prefect_intelligent.adapters.prefect_terms import publish_terms, read_terms
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
@@ -260,6 +260,26 @@ def test_safe_fixes_are_written_and_the_next_check_is_clean(server, here, capfd)
     assert sorted(schedule["active"] for schedule in schedules) == [False, True]
     assert main(["graph", "check"]) == 0
     api.call("DELETE", f"/deployments/{found}")
+
+
+def test_a_price_that_is_inherited_reaches_the_controllers(server, here, capfd):
+    api, prefect = server.api(), PrefectApi(server.api_url)
+    pool = api.pool()
+    api.queue(pool, "dear", priority=1)
+    api.queue(pool, "cheap", priority=2)
+    ids = [api.deployment(pool, queue, flow=f"i_{queue}", name="p", entrypoint="f.py:f") for queue in ("cheap", "dear")]
+    publish_terms(prefect, "i_cheap", Terms(outputs=("i_raw",), late_usd_per_hour=1.0))
+    dear = {"inputs": ["i_raw"], "outputs": ["i_mart"], "late_usd_per_hour": 50.0, "deadline": "1h"}
+    publish_terms(prefect, "i_dear", Terms.from_dict(dear))
+    assert main(["graph", "check"]) == 1
+    assert "priority-inversion" in capfd.readouterr().out
+    main(["graph", "check", "--fix"])
+    assert "i_cheap/p is priced at 50 USD/h in pipelines.toml" in capfd.readouterr().out
+    agreed = read_terms(prefect)
+    assert agreed.of("i_cheap", "p").late_usd_per_hour == 50.0
+    assert agreed.of("i_cheap", "other").late_usd_per_hour == 1.0
+    for found in ids:
+        api.call("DELETE", f"/deployments/{found}")
 
 
 def test_two_machines_do_not_change_pipelines_at_once(server, here, tmp_path, monkeypatch):
