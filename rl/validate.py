@@ -11,6 +11,7 @@ from rl.worlds import Workload
 from simulations.family import SPLITS
 
 _BATCH = 48
+_LEAST_USD = 1e-6
 
 
 class Validation:
@@ -34,8 +35,8 @@ class Validation:
         return np.concatenate([spent_usd(world, policy)[0].sum(-1) for world in self.worlds])
 
     def ratios(self, policy: Policy) -> Array:
-        """Cost of every day over that of the reference."""
-        ratios: Array = self.cost_usd(policy) / np.maximum(self.reference_usd, 1e-9)
+        """Cost of every day over that of the reference; days that cost nobody anything are 1."""
+        ratios: Array = np.maximum(self.cost_usd(policy), _LEAST_USD) / np.maximum(self.reference_usd, _LEAST_USD)
         return ratios
 
     def ratio(self, policy: Policy) -> float:
