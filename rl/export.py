@@ -106,7 +106,8 @@ def export(source: Path, target: Path, *, report: Mapping[str, Any] | None = Non
         context = report.get("context", {})
         summary |= {"verdict": context.get("verdict"), "suite": context.get("suite"), "commit": context.get("commit")}
     provenance = dict(bundle.provenance) | {"exported_at_commit": commit(), "agreed_on": len(seen.pool)}
-    return write_bundle(replace(bundle, provenance=provenance, evaluation=summary or bundle.evaluation), target)
+    exported = replace(bundle, name=target.name, provenance=provenance, evaluation=summary or bundle.evaluation)
+    return write_bundle(exported, target)
 
 
 def main(argv: list[str] | None = None) -> int:
