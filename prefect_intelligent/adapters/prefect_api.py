@@ -31,6 +31,7 @@ PAGE: Final = 200
 
 _TRANSIENT: Final = frozenset({401, 403, 408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 1.0
 _CSRF_S: Final = 600.0  # a token is good for an hour
 
 
@@ -124,7 +125,7 @@ class PrefectApi:
             try:
                 return self._once(method, route, body, absent_ok)
             except OrchestratorUnavailableError as error:
-                pause_s = _RETRY_WAIT_S * 2 ** (attempt - 1)
+                pause_s = min(_RETRY_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
                 most = tries if error.__cause__ is not None else tries + self._patience  # it has answered
                 if attempt >= most or self._left_s() < pause_s:
                     raise

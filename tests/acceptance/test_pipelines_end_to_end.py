@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -156,11 +157,12 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
     rollout.swap(good)
     before = workshop.server.read(DEPLOYMENT + name)
     found = workshop.server.deployment_id(name)
-    executed = {}
+    executed, looks, over = {}, [], threading.Event()
     prefect = PrefectApi(server.api_url, timeout_s=60)
 
     def run(flow_run):
-        """What the pull step does, then a flow that fails if its code is bad."""
+        """What the pull step does, then a flow that fails if its code is bad; at most three between two looks."""
+        wait_for(lambda: over.is_set() or len(executed) < 3 * len(looks))
         inputs = pull_inputs(api.call("GET", f"/deployments/{found}"))
         chosen = choose(inputs, label=None, pinned=None, admit=lambda tokens: take_token(prefect, tokens))
         api.call("PATCH", f"/flow_runs/{flow_run['id']}/labels", {VERSION_LABEL: chosen})
@@ -171,7 +173,12 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
 
     submitted = [api.run(found, parameters={}) for _ in range(60)]
     with QuickWorker(server.api_url, pool, {}, run) as worker:
-        state = run_canary(rollout, bad, share=0.2, trial=Trial(), timeout_s=300, prices=Prices(), poll_s=0.3)
+        try:
+            state = run_canary(
+                rollout, bad, share=0.2, trial=Trial(), timeout_s=300, prices=Prices(), poll_s=0.3, tell=looks.append
+            )
+        finally:
+            over.set()
         wait_for(lambda: len(worker.ran) >= len(submitted))
     assert state.verdict == "roll back"
     assert workshop.server.read(TOKENS + tokens_of(bad)) is None
