@@ -6,6 +6,7 @@
     │   └── MissingExtraError (ImportError) an optional dependency is not installed; says the pip line
     ├── OrchestratorError (RuntimeError)    Prefect said no or said nothing
     │   ├── OrchestratorUnavailableError    transient: try again or skip this decision
+    │   │   └── OrchestratorBusyError       it is there and will answer in a moment
     │   └── ConflictError                   the thing changed or vanished under us
     ├── StoreError (RuntimeError)           the history store cannot be read or written
     ├── TrackerError (RuntimeError)         the tracking server will not take a record
@@ -86,6 +87,10 @@ class OrchestratorError(PrefectIntelligentError, RuntimeError):
 
 class OrchestratorUnavailableError(OrchestratorError):
     """Prefect cannot be reached, timed out or answered 5xx: skip and try again."""
+
+
+class OrchestratorBusyError(OrchestratorUnavailableError):
+    """Prefect answered 503, as it does when its database is locked: soon it will not be."""
 
 
 class ConflictError(OrchestratorError):

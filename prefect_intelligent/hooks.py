@@ -245,7 +245,7 @@ def _steer(pool: str, timeout_s: float) -> None:
     from prefect_intelligent.adapters.prefect_lease import PrefectLease
 
     deadline = time.monotonic() + timeout_s
-    api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1)
+    api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
     try:
         if PrefectLease(api, pool).taken():
             beacon.light(steering(api.url, pool), _LED_S)

@@ -24,7 +24,12 @@ from prefect.settings import (
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
 )
 
-from prefect_intelligent.errors import ConflictError, InvalidInputError, OrchestratorUnavailableError
+from prefect_intelligent.errors import (
+    ConflictError,
+    InvalidInputError,
+    OrchestratorBusyError,
+    OrchestratorUnavailableError,
+)
 
 PAGE: Final = 200
 """Most records that Prefect returns for one call."""
@@ -46,13 +51,13 @@ class PrefectApi:
         url: The API; by default PREFECT_API_URL of the profile in force.
         timeout_s: For one attempt.
         attempts: How often a call is tried when the server is unavailable.
-        patience: How much more often while it answers that it is busy.
+        patience: How much more often while it answers that it is busy; SQLite locks its writers out for seconds.
 
     Raises:
         InvalidInputError: There is no API to talk to.
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = 5.0, attempts: int = 3, patience: int = 0) -> None:
+    def __init__(self, url: str | None = None, *, timeout_s: float = 5.0, attempts: int = 3, patience: int = 5) -> None:
         found = url or PREFECT_API_URL.value()
         if not found:
             raise InvalidInputError(
@@ -126,7 +131,7 @@ class PrefectApi:
                 return self._once(method, route, body, absent_ok)
             except OrchestratorUnavailableError as error:
                 pause_s = min(_RETRY_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
-                most = tries if error.__cause__ is not None else tries + self._patience  # it has answered
+                most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
                 if attempt >= most or self._left_s() < pause_s:
                     raise
                 time.sleep(pause_s)
@@ -199,6 +204,8 @@ class PrefectApi:
         if status == 404 and absent_ok:
             return
         text = f"{method} {self.url}{route}: Prefect answered {status} {_detail(answer)}"
+        if status == 503:
+            raise OrchestratorBusyError(text)
         if status in (401, 403):
             text += "; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
         if status in _TRANSIENT or status >= 500:

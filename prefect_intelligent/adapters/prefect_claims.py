@@ -11,15 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
-import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import get_current_settings
-
-from prefect_intelligent.errors import OrchestratorError, OrchestratorUnavailableError
+from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError
 
 HELD: Final = "prefect-intelligent-hold"
 """Name of the limit without a free slot, and tag of our variables."""
@@ -36,40 +33,26 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(\s*[A-Za-z]*)")
 _AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
 
 
-class opened:
-    """Prefect's own HTTP client (its base URL, authentication and headers), with errors in our words."""
-
-    def __init__(self) -> None:
-        if not get_current_settings().api.url:
-            raise OrchestratorUnavailableError("Prefect API: PREFECT_API_URL is not set")
-        self._client: SyncPrefectClient = get_client(sync_client=True)
-
-    def __enter__(self) -> httpx.Client:
-        try:
-            return self._client.__enter__()._client
-        except (httpx.HTTPError, RuntimeError) as exc:
-            raise OrchestratorUnavailableError(f"Prefect API: {exc}") from exc
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: Any) -> None:
-        self._client.__exit__(kind, exc, trace)
-        if isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code < 500:
-            raise OrchestratorError(f"Prefect API: {exc}") from exc
-        if isinstance(exc, httpx.HTTPError):
-            raise OrchestratorUnavailableError(f"Prefect API: {exc}") from exc
-
-
-def found_at(api: httpx.Client, path: str) -> dict[str, Any] | None:
-    """What is at the path; None if there is nothing. Prefect's client raises for every other error status."""
+@contextmanager
+def opened() -> Iterator[PrefectApi]:
+    """The API that the settings of this process name."""
     try:
-        found: dict[str, Any] = api.get(path).json()
-    except PrefectHTTPStatusError as exc:
-        if exc.response.status_code == 404:
-            return None
-        raise
+        api = PrefectApi(timeout_s=30.0)
+    except InvalidInputError as error:  # none, or a bad one: nobody to be asked
+        raise OrchestratorUnavailableError(str(error)) from error
+    try:
+        yield api
+    finally:
+        api.close()
+
+
+def found_at(api: PrefectApi, route: str) -> dict[str, Any] | None:
+    """What is there; None if there is nothing."""
+    found: dict[str, Any] | None = api.call("GET", route, absent_ok=True)
     return found
 
 
-def claim(api: httpx.Client, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
+def claim(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
     """Claim deployments, and bring that into force; those that do not exist or lack the lever are left out."""
     deployments = [(name, found) for name in names if (found := found_at(api, f"/deployments/name/{name}")) is not None]
     if kind == "resize":
@@ -85,12 +68,12 @@ def claim(api: httpx.Client, key: str, names: Sequence[str], kind: Kind, amount:
         # The way back is written before the way in.
         if there is None:
             body = {"name": _variable(found), "value": json.dumps(kept), "tags": [HELD]}
-            there = api.post("/variables/", json=body).json()
+            there = api.call("POST", "/variables/", body)
         _bring(api, found, kept, there["id"])
     return tuple(name for name, _ in deployments)
 
 
-def unclaim(api: httpx.Client, key: str) -> tuple[tuple[str, Kind, Any], ...]:
+def unclaim(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
     """Take back what is claimed under a key; returns (deployment, kind, amount) where nothing of that kind is left."""
     freed: list[tuple[str, Kind, Any]] = []
     for variable in variables(api):
@@ -102,21 +85,21 @@ def unclaim(api: httpx.Client, key: str) -> tuple[tuple[str, Kind, Any], ...]:
         if found is not None:  # else it has been deleted meanwhile
             _bring(api, found, kept, variable["id"])
         if not kept["claims"]:
-            api.delete(f"/variables/{variable['id']}")
+            api.call("DELETE", f"/variables/{variable['id']}")
         if found is not None and not any(other[0] == kind for other in kept["claims"].values()):
             freed.append((str(kept["name"]), kind, amount))
     share = found_at(api, f"/v2/concurrency_limits/{_share_name(key)}")
     if share is not None:
-        api.delete(f"/v2/concurrency_limits/{share['id']}")
+        api.call("DELETE", f"/v2/concurrency_limits/{share['id']}")
     return tuple(freed)
 
 
-def variables(api: httpx.Client) -> list[dict[str, Any]]:
+def variables(api: PrefectApi) -> list[dict[str, Any]]:
     """The variables that hold claims."""
     found: list[dict[str, Any]] = []
     while True:
         body = {"variables": {"tags": {"all_": [HELD]}}, "limit": 200, "offset": len(found)}
-        page = api.post("/variables/filter", json=body).json()
+        page = api.call("POST", "/variables/filter", body)
         found += page
         if len(page) < 200:
             return found
@@ -148,7 +131,7 @@ def _new(name: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bring(api: httpx.Client, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
+def _bring(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
     """Give the deployment what follows from the claims, and write down what that replaces."""
     change: dict[str, Any] = {}
     claims = kept["claims"]
@@ -167,12 +150,12 @@ def _bring(api: httpx.Client, found: dict[str, Any], kept: dict[str, Any], varia
     jobs = _jobs(api, found, kept)
     if jobs != (found.get("job_variables") or {}):
         change["job_variables"] = jobs
-    api.patch(f"/variables/{variable}", json={"value": json.dumps(kept)})
+    api.call("PATCH", f"/variables/{variable}", {"value": json.dumps(kept)})
     if change:
-        api.patch(f"/deployments/{found['id']}", json=change)
+        api.call("PATCH", f"/deployments/{found['id']}", change)
 
 
-def _jobs(api: httpx.Client, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+def _jobs(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     """The job variables that follow; one that a person has changed since is left as it is."""
     now = dict(found.get("job_variables") or {})
     for name, (before, after) in list(kept["job_variables"].items()):
@@ -206,14 +189,14 @@ def scaled(value: Any, times: float) -> Any:
     return f"{amount:g}{found[2]}"
 
 
-def _memory_of(api: httpx.Client, found: dict[str, Any]) -> dict[str, Any]:
+def _memory_of(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
     """Job variables for memory that have a value, the deployment's own or the pool's default."""
     own, given = found.get("job_variables") or {}, _template(api, found)
     wanted = {name: own.get(name, (given.get(name) or {}).get("default")) for name in _MEMORY}
     return {name: value for name, value in wanted.items() if value is not None and scaled(value, 2.0) != value}
 
 
-def _template(api: httpx.Client, found: dict[str, Any]) -> dict[str, Any]:
+def _template(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
     """The job variables that the deployment's pool knows."""
     pool = found.get("work_pool_name")
     held = None if pool is None else found_at(api, f"/work_pools/{pool}")
@@ -221,13 +204,13 @@ def _template(api: httpx.Client, found: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _ensure_held(api: httpx.Client) -> str:
+def _ensure_held(api: PrefectApi) -> str:
     """Id of the limit without free slots, made if it is missing and filled up if it has run down."""
     body = {"name": HELD, "limit": 1, "active_slots": _FULL}
     found = found_at(api, f"/v2/concurrency_limits/{HELD}")
     if found is None:
-        return str(api.post("/v2/concurrency_limits/", json=body).json()["id"])
-    api.patch(f"/v2/concurrency_limits/{found['id']}", json={**body, "active": True})
+        return str(api.call("POST", "/v2/concurrency_limits/", body)["id"])
+    api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {**body, "active": True})
     return str(found["id"])
 
 
@@ -235,14 +218,14 @@ def _share_name(key: str) -> str:
     return SHARED + hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _ensure_share(api: httpx.Client, key: str, most: int, deployments: Sequence[str]) -> None:
+def _ensure_share(api: PrefectApi, key: str, most: int, deployments: Sequence[str]) -> None:
     """Make the limit of a key, with the runs in flight counted: they will give their slots back."""
     name = _share_name(key)
     found = found_at(api, f"/v2/concurrency_limits/{name}")
     if found is not None:
         if found["limit"] != most:
-            api.patch(f"/v2/concurrency_limits/{found['id']}", json={"limit": most})
+            api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {"limit": most})
         return
     flying = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_AT_WORK)}}}
-    taken = int(api.post("/flow_runs/count", json={"flow_runs": flying}).json())
-    api.post("/v2/concurrency_limits/", json={"name": name, "limit": most, "active_slots": taken})
+    taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": flying}))
+    api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": most, "active_slots": taken})

@@ -53,5 +53,5 @@ class PrefectDownstream:
                 return False
             state = AwaitingRetry().model_dump(mode="json", include={"type", "name", "message", "state_details"})
             body = {"state": state, "force": True}
-            answer = api.post(f"/flow_runs/{run_id}/set_state", json=body)
-            return bool(answer.json()["status"] == "ACCEPT")
+            answer = api.call("POST", f"/flow_runs/{run_id}/set_state", body)
+            return bool(answer["status"] == "ACCEPT")

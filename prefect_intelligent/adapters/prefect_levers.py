@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
+from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_claims import claim, content, found_at, opened, unclaim, variables
 from prefect_intelligent.adapters.prefect_holds import PrefectDownstream
 
@@ -54,7 +53,7 @@ class PrefectLevers(PrefectDownstream):
                 for run in _scheduled(api, name):
                     if (run.get("empirical_policy") or {}).get("retries") is None:
                         policy = {"retries": usual + retries, "retry_delay": RETRY_DELAY_S}
-                        api.patch(f"/flow_runs/{run['id']}", json={"empirical_policy": policy})
+                        api.call("PATCH", f"/flow_runs/{run['id']}", {"empirical_policy": policy})
                         changed.append(str(run["id"]))
             return tuple(changed)
 
@@ -68,7 +67,7 @@ class PrefectLevers(PrefectDownstream):
                     for run in _scheduled(api, name):
                         if (run.get("empirical_policy") or {}).get("retries") == usual + amount:
                             body = {"empirical_policy": {"retries": None, "retry_delay": None}}
-                            api.patch(f"/flow_runs/{run['id']}", json=body)
+                            api.call("PATCH", f"/flow_runs/{run['id']}", body)
             return tuple(name for name, _, _ in freed)
 
     def postpone(self, runs: Sequence[str], until_s: float) -> tuple[str, ...]:
@@ -80,9 +79,9 @@ class PrefectLevers(PrefectDownstream):
                 some = list(runs[first : first + _AT_ONCE])
                 wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
                 state = {"type": "SCHEDULED", "name": "Scheduled", "state_details": {"scheduled_time": at}}
-                api.post("/flow_runs/bulk_set_state", json={"flow_runs": wanted, "state": state})
+                api.call("POST", "/flow_runs/bulk_set_state", {"flow_runs": wanted, "state": state})
                 later = {**wanted, "next_scheduled_start_time": {"after_": at}}
-                found = api.post("/flow_runs/filter", json={"flow_runs": later, "limit": _AT_ONCE}).json()
+                found = api.call("POST", "/flow_runs/filter", {"flow_runs": later, "limit": _AT_ONCE})
                 moved += [str(run["id"]) for run in found]
         return tuple(moved)
 
@@ -94,7 +93,7 @@ class PrefectLevers(PrefectDownstream):
                 return False
             why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
             state = {"type": "CRASHED" if lost else "CANCELLING", "message": why}
-            answer = api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": lost}).json()
+            answer = api.call("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": lost})
             if answer["status"] != "ACCEPT":
                 return False
             if again and found.get("deployment_id") is not None:
@@ -105,7 +104,7 @@ class PrefectLevers(PrefectDownstream):
                     "idempotency_key": f"again {run}",
                     **({"work_queue_name": found["work_queue_name"]} if found.get("work_queue_name") else {}),
                 }
-                api.post(f"/deployments/{found['deployment_id']}/create_flow_run", json=body)
+                api.call("POST", f"/deployments/{found['deployment_id']}/create_flow_run", body)
             return True
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
@@ -118,7 +117,7 @@ class PrefectLevers(PrefectDownstream):
             return tuple(sorted({key for variable in variables(api) for key in content(variable)["claims"]}))
 
 
-def _scheduled(api: httpx.Client, name: str) -> list[dict[str, Any]]:
+def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
     """The next runs of a deployment that no worker has claimed."""
     flow, _, short = name.partition("/")
     body = {
@@ -128,11 +127,11 @@ def _scheduled(api: httpx.Client, name: str) -> list[dict[str, Any]]:
         "sort": "NEXT_SCHEDULED_START_TIME_ASC",
         "limit": 200,
     }
-    found: list[dict[str, Any]] = api.post("/flow_runs/filter", json=body).json()
+    found: list[dict[str, Any]] = api.call("POST", "/flow_runs/filter", body)
     return found
 
 
-def _usual_retries(api: httpx.Client, name: str) -> int:
+def _usual_retries(api: PrefectApi, name: str) -> int:
     """Retries that the flow itself asks for, as its last run that started says; 0 if none has."""
     flow, _, short = name.partition("/")
     body = {
@@ -142,7 +141,7 @@ def _usual_retries(api: httpx.Client, name: str) -> int:
         "sort": "END_TIME_DESC",
         "limit": 20,
     }
-    for run in api.post("/flow_runs/filter", json=body).json():
+    for run in api.call("POST", "/flow_runs/filter", body):
         usual = (run.get("empirical_policy") or {}).get("retries")
         if usual is not None and (run.get("empirical_policy") or {}).get("retry_delay") != RETRY_DELAY_S:
             return int(usual)

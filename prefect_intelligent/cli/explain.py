@@ -58,7 +58,7 @@ def _must_exist(pool: str) -> None:
     from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
 
     with suppress(OrchestratorUnavailableError):
-        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1), pool).settings()
+        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 
 def _named(queues: list[dict[str, object]], name: str) -> dict[str, object]:

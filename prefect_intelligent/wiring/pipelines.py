@@ -215,7 +215,7 @@ def open_workshop(settings: Settings, folder: Path | None = None, project: Path 
     if project is not None and not project.is_file():
         raise InvalidInputError("--project", str(project), "is not a file")
     text = file.read_text() if file.is_file() else ""
-    api = PrefectApi(timeout_s=30.0, attempts=5, patience=5)  # SQLite locks its writers out for some seconds
+    api = PrefectApi(timeout_s=30.0, attempts=5)
     server = PrefectPipelines(api)
     history = open_history(settings.history)
     clock = SystemClock()

@@ -75,8 +75,12 @@ def test_a_passing_503_is_tried_again_and_its_retry_after_is_not_waited_for():
 def test_a_storm_of_503_ends_after_the_given_attempts():
     server = Scripted((503, b'{"detail": "database is locked"}', 0))
     with pytest.raises(OrchestratorUnavailableError, match="database is locked"):
-        ask(server, attempts=2)
-    assert server.hits == 2
+        ask(server, attempts=2, patience=1)
+    assert server.hits == 3
+    down = Scripted((502, b"{}", 0))
+    with pytest.raises(OrchestratorUnavailableError):
+        ask(down, attempts=2, patience=1)
+    assert down.hits == 2
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
