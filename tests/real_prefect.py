@@ -300,7 +300,7 @@ class Api:
             answer = self.http.request(method, route, json=body)
             if answer.status_code == 409 and attempt and method == "POST":
                 return None
-            if answer.status_code != 503 or not ok:
+            if answer.status_code != 503:
                 break
             time.sleep(0.2 * 2**attempt)  # SQLite: "database is locked"
         if ok and not answer.is_success:
