@@ -20,6 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) numba numpy
 	@$(BIN)/python -m prefect_intelligent.twin.warm & warming=$$!; $(PIP) -e '.[all]' && wait $$warming
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true # pip takes one core; templates are no Python
 	@touch $@
 
 install: $(VENV)/.installed ## Make .venv and install everything.

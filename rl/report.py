@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from rl.figures import draw
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> Path:
-    """Write `<folder>/<suite>/` with report.json, README.md and pictures; returns that folder."""
+    """Write `<folder>/<suite>/` with report.json, README.md and pictures; returns that folder.
+
+    Where one of that name is, it is kept and the new one gets a number: `<suite>-2`.
+    """
     named = "-".join(Path(name).stem for name in str(report["context"]["suite"]).split())
-    place = folder / named
-    place.mkdir(parents=True, exist_ok=True)
+    place = next(place for place in _places(folder, named) if not place.exists())
+    place.mkdir(parents=True)
     pictures = draw(report, place)
     (place / "README.md").write_text(page(report, [path.name for path in pictures]), encoding="utf-8")
     (place / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return place
+
+
+def _places(folder: Path, named: str) -> Iterator[Path]:
+    yield folder / named
+    yield from (folder / f"{named}-{number}" for number in itertools.count(2))
 
 
 def page(report: Mapping[str, Any], pictures: list[str]) -> str:

@@ -174,7 +174,9 @@ def test_a_small_contest_is_written_with_pictures(tmp_path: Path) -> None:
     assert {"data_sha256", "model_sha256", "commit", "left_out", "means"} <= set(report["context"])
     assert any("two-pools-budget" in line for line in report["context"]["left_out"])
     assert (tmp_path / "validation" / "profiles.png").stat().st_size > 5000
-    write_report(report, tmp_path / "again")
+    before = (tmp_path / "validation" / "README.md").read_text()
+    assert write_report(report, tmp_path) == tmp_path / "validation-2"
+    assert (tmp_path / "validation" / "README.md").read_text() == before
 
 
 @pytest.mark.parametrize(
