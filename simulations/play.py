@@ -43,7 +43,7 @@ class Steered(Arena):
         super().__init__(twin, guard, decision_s, base)
 
     def restart(self, worlds: Any = slice(None)) -> None:
-        """Take the census anew, with the bounds of the worlds that have been replaced."""
+        """Take the census of the worlds given, with the bounds of those that have replaced others."""
         if self.guard is not None:
             pools = self.twin.world.pools[worlds]
             most = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)

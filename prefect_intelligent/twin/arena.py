@@ -70,8 +70,8 @@ class Arena:
         return going
 
     def restart(self, worlds: Any = slice(None)) -> None:
-        """Take the census anew; in the worlds given, which have been begun anew, the guard forgets."""
-        self.twin.work(CENSUS + self._look, **self._numbers)
+        """Take the census of the worlds given, which have been begun anew; in them the guard forgets."""
+        self.twin.work(CENSUS + self._look, worlds=worlds, **self._numbers)
         self.twin.desk.forget(worlds)
 
     def step(

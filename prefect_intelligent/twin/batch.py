@@ -75,6 +75,8 @@ def work(
     while first < worlds_in_all:
         behind = min(first + stride, worlds_in_all)
         for row in range(first, behind):
+            if desk.passed[row] != 0:
+                continue
             one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
             table = by_reference(desk_row(desk, row))
             clock = mine.clock[0]

@@ -26,6 +26,7 @@ class Desk(NamedTuple):
 
     Attributes:
         until_s: Shape (worlds,): to when a world is to run.
+        passed: Shape (worlds,): 1 for worlds that are passed over.
         usd: Shape (worlds, 3): capacity, lateness and failure cost when the census was taken.
         queues: Shape (worlds, n, len(Q)): the census.
         pools: Shape (worlds, p, len(P)).
@@ -61,6 +62,7 @@ class Desk(NamedTuple):
     """
 
     until_s: Table
+    passed: Table
     usd: Table
     queues: Table
     pools: Table
@@ -164,7 +166,7 @@ class Desk(NamedTuple):
         return Desk(*(table[rows] for table in self))
 
 
-_WHOLE: Final = ("actions", "queue_notes", "pool_notes", "sequence", "seat")
+_WHOLE: Final = ("passed", "actions", "queue_notes", "pool_notes", "sequence", "seat")
 _SEEN: Final = ("seen_queues", "seen_pools")
 _OF_POOLS: Final = ("rule_pool_limit", "pool_limit", "order_changed_s", "pool_changed_s", "pool_min", "pool_max")
 
@@ -174,7 +176,7 @@ def blank_desk(world: World) -> Desk:
     worlds, n = world.queues.shape
     p = world.pools.shape[1]
     shapes: dict[str, tuple[int, ...]] = {
-        "until_s": (worlds,),
+        **dict.fromkeys(("until_s", "passed"), (worlds,)),
         "usd": (worlds, 3),
         "queues": (worlds, n, len(Q)),
         "pools": (worlds, p, len(P)),

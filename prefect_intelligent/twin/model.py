@@ -146,6 +146,7 @@ class Twin:
         interval_s: float = 0.0,
         rule: RuleNumbers = _NO_RULE,
         guard: GuardNumbers = _ANY_GUARD,
+        worlds: slice | npt.NDArray[np.int64] = slice(None),
     ) -> None:
         """A decision interval of every world, or parts of one, from what lies on the desk to what it leaves there.
 
@@ -154,7 +155,10 @@ class Twin:
             interval_s: See `batch.INTERVAL`.
             rule: The base rule.
             guard: What the guard permits besides the bounds on the desk.
+            worlds: Only these.
         """
+        self.desk.passed[:] = 1
+        self.desk.passed[worlds] = 0
         more = interval_s, rule, guard
         self._crew.share(self._letters, self.n_worlds, (parts, *more))
         while self.state.log.shape[1] and np.any(self.state.clock["full"]):

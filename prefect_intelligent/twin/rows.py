@@ -142,6 +142,7 @@ def desk_row(desk: Any, row: int) -> Any:
     """The table of one world; writing to it writes to the batch."""
     return Desk(
         desk.until_s[row : row + 1],
+        desk.passed[row : row + 1],
         desk.usd[row],
         desk.queues[row],
         desk.pools[row],
