@@ -23,6 +23,8 @@ from rl.statistics import (
 
 WORST_PERMITTED: Final = 1.05
 PROFILE_AT: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.2, 1.5, 2.0)
+TRAINED: Final = ("seen", "unseen")
+"""Groups of cases like those of the training: there `gap_closed` is measured."""
 TUNED, DEFAULT, CLAIRVOYANT, PLANNER, REGRESSED = "tuned", "prefect-default", "clairvoyant", "planner", "regressed"
 _LEAST_USD: Final = 1e-9
 
@@ -152,7 +154,7 @@ def _gaps(results: Results, ours: str, names: Sequence[str]) -> dict[str, float]
     """How much of the gap is closed: on clusters like those of the training, and on recorded workloads."""
     if not {CLAIRVOYANT, TUNED} <= set(names):
         return {}
-    trained = {case: played for case, played in results.items() if played.group in ("seen", "unseen")} or results
+    trained = {case: played for case, played in results.items() if played.group in TRAINED} or results
     traces = {case: played for case, played in results.items() if played.group == "trace"}
     wanted = [("gap_closed", ours, trained), ("gap_closed_traces", ours, traces)]
     if PLANNER in names:

@@ -1,13 +1,14 @@
 """Compare policies on the same days.
 
-    python -m rl.evaluate --suite test --policies shipped,tuned,rules,clairvoyant [--episodes 40] [--json]
+    python -m rl.evaluate --suite test --policies shipped,tuned,rules [--episodes 40] [--json]
     python -m rl.evaluate --suite my-pool.toml --policies bundles/mine,tuned,rules
-    python -m rl.evaluate --suite test --bundles runs/seed-*/best --policies tuned,rules,regressed,clairvoyant,planner
+    python -m rl.evaluate --suite test --bundles runs/seed-*/best --policies tuned,rules,planner
 
-Every policy plays the same episodes with the same random numbers under the same guard, and is compared pair by pair.
-The verdict is strict: a gain is claimed only if the upper end of the 95 % interval of the cost ratio is below 1 against
-the best single rule and against the tuned rule, no case is worse than 1.05 of the tuned rule, and no decision broke a
-bound of the guard. What was found is written to `rl/results/<date>-<commit>/`.
+Every policy plays the same episodes with the same random numbers under the same guard, and is compared pair by pair. On
+the suites `validation` and `test` the regression that PPO started from and the clairvoyant planner play as well. The
+verdict is strict: a gain is claimed only if the upper end of the 95 % interval of the cost ratio is below 1 against the
+best single rule and against the tuned rule, no case is worse than 1.05 of the tuned rule, and no decision broke a bound
+of the guard. What was found is written to `rl/results/<date>-<commit>/`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from rl.bounds import lower_bound_usd
 from rl.comparisons import (
     CLAIRVOYANT,
     PLANNER,
+    REGRESSED,
+    TRAINED,
     TUNED,
     Played,
     against_bound,
@@ -45,10 +48,12 @@ from rl.entrants import RESULTS, SINGLE_RULES, Entrant, entrants
 from rl.outcomes import Outcome, join, play
 from rl.provenance import commit
 from rl.report import write_report
-from rl.suites import TRACE_FOLDER, Case, suite
+from rl.suites import SUITES, TRACE_FOLDER, Case, suite
 
 DIALS: Final = (0.1, 0.3, 1.0, 3.0)
 """Prices of lateness, relative to the usual one, at which the front is drawn."""
+REFERENCES: Final = (REGRESSED, CLAIRVOYANT)
+"""Who plays in the named suites, asked or not."""
 _FRONT_CASE: Final = "unseen"
 _FRONT_DAYS: Final = 24
 
@@ -64,7 +69,7 @@ class Contest:
         traces: Folder of recorded workloads.
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
-        planner_episodes: Those of them that planners play, too.
+        planner_episodes: Those of them that planners play, too; they play all in the groups `TRAINED`.
         front: Whether to turn the dial as well.
     """
 
@@ -99,18 +104,22 @@ def run_case(case: Case, entered: Sequence[Entrant], episodes: int, planner_epis
     """Outcomes of every entrant, one per training seed, on the same episodes."""
     parts: dict[str, list[list[Outcome]]] = {entrant.name: [[] for _ in entrant.policies] for entrant in entered}
     bounds = []
-    for count, planning in ((episodes, False), (min(episodes, planner_episodes), True)):
-        chosen = [entrant for entrant in entered if entrant.plans == planning]
-        if not chosen or count < 1:
-            continue
+    shares = {entrant.name: _share(entrant, case, episodes, planner_episodes) for entrant in entered}
+    for count in sorted({count for count in shares.values() if count > 0}, reverse=True):
         for world in case.batches(count):
-            if not planning:
+            if count == episodes:
                 bounds.append(lower_bound_usd(world))
-            for entrant in chosen:
-                for place, policy in enumerate(entrant.policies):
-                    parts[entrant.name][place].append(play(world, policy))
+            for entrant in entered:
+                if shares[entrant.name] == count:
+                    for place, policy in enumerate(entrant.policies):
+                        parts[entrant.name][place].append(play(world, policy))
     outcomes = {name: [join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
+
+
+def _share(entrant: Entrant, case: Case, episodes: int, planner_episodes: int) -> int:
+    """Episodes that an entrant plays: planners take long and play few, but for the gap that is a figure."""
+    return episodes if not entrant.plans or case.group in TRAINED else min(episodes, planner_episodes)
 
 
 def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, list[dict[str, float]]]:
@@ -303,7 +312,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", default="", help="only these cases, comma-separated")
     parser.add_argument("--traces", type=Path, default=TRACE_FOLDER, help="folder of recorded workloads")
     parser.add_argument("--episodes", type=int, default=40, help="paired episodes per case (default: 40)")
-    parser.add_argument("--planner-episodes", type=int, default=8, help="those that planners play, too (default: 8)")
+    parser.add_argument("--planner-episodes", type=int, default=8, help="those that planners play (default: 8)")
+    parser.add_argument("--no-references", action="store_true", help=f"leave out {' and '.join(REFERENCES)}")
     parser.add_argument("--no-front", action="store_true", help="leave out the cost-against-lateness front")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
@@ -312,10 +322,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    references = REFERENCES if set(args.suite) <= set(SUITES) and not args.no_references else ()
     try:
         contest = Contest(
             suite=tuple(args.suite),
-            policies=args.policies,
+            policies=",".join([args.policies, *references]),
             bundles=tuple(args.bundles),
             traces=args.traces,
             cases=tuple(name for name in args.cases.split(",") if name),

@@ -39,7 +39,8 @@ def page(report: Mapping[str, Any], pictures: list[str]) -> str:
         f"# {context['ours']} on suite {context['suite']}: {context['verdict']}",
         "",
         f"{len(context['groups'])} cases of at least {context['episodes_per_case']} paired episodes, {seeds}; planners "
-        f"play the first {context['planner_episodes_per_case']}. Ratios of cost, below 1 is better, geometric means "
+        f"play the first {context['planner_episodes_per_case']}, all on clusters like those of the training. "
+        "Ratios of cost, below 1 is better, geometric means "
         "with 95 % intervals from a bootstrap over training seeds and episodes, stratified by case.",
         "",
         f"Commit {context['commit']}, data {context['data_sha256']}, weights {context['weights_sha256'] or 'several'}, "
