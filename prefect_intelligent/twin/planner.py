@@ -38,7 +38,7 @@ class PlannerConfig:
     every: int = 3
     hold: int = 4
     horizon: int = 50
-    futures: int = 4
+    futures: int = 8
     margin: float = 0.01
 
 
