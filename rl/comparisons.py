@@ -24,8 +24,10 @@ from rl.statistics import (
 WORST_PERMITTED: Final = 1.05
 PROFILE_AT: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.2, 1.5, 2.0)
 TRAINED: Final = ("seen", "unseen")
-"""Groups of cases like those of the training: there `gap_closed` is measured."""
+"""Groups of cases like those of the training."""
 TUNED, DEFAULT, CLAIRVOYANT, PLANNER, REGRESSED = "tuned", "prefect-default", "clairvoyant", "planner", "regressed"
+WHOLE: Final = {CLAIRVOYANT: (*TRAINED, "trace"), PLANNER: TRAINED}
+"""Groups whose episodes a planner plays all, because the gap to it there is a figure."""
 _LEAST_USD: Final = 1e-9
 
 

@@ -34,8 +34,8 @@ from rl.comparisons import (
     CLAIRVOYANT,
     PLANNER,
     REGRESSED,
-    TRAINED,
     TUNED,
+    WHOLE,
     Played,
     against_bound,
     best_rule,
@@ -69,7 +69,7 @@ class Contest:
         traces: Folder of recorded workloads.
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
-        planner_episodes: Those of them that planners play, too; they play all in the groups `TRAINED`.
+        planner_episodes: Those of them that planners play, too; see `WHOLE`.
         front: Whether to turn the dial as well.
     """
 
@@ -119,7 +119,8 @@ def run_case(case: Case, entered: Sequence[Entrant], episodes: int, planner_epis
 
 def _share(entrant: Entrant, case: Case, episodes: int, planner_episodes: int) -> int:
     """Episodes that an entrant plays: planners take long and play few, but for the gap that is a figure."""
-    return episodes if not entrant.plans or case.group in TRAINED else min(episodes, planner_episodes)
+    whole = not entrant.plans or case.group in WHOLE.get(entrant.name, ())
+    return episodes if whole else min(episodes, planner_episodes)
 
 
 def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, list[dict[str, float]]]:

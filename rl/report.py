@@ -39,7 +39,7 @@ def page(report: Mapping[str, Any], pictures: list[str]) -> str:
         f"# {context['ours']} on suite {context['suite']}: {context['verdict']}",
         "",
         f"{len(context['groups'])} cases of at least {context['episodes_per_case']} paired episodes, {seeds}; planners "
-        f"play the first {context['planner_episodes_per_case']}, all on clusters like those of the training. "
+        f"play the first {context['planner_episodes_per_case']}, all where `gap_closed` is measured. "
         "Ratios of cost, below 1 is better, geometric means "
         "with 95 % intervals from a bootstrap over training seeds and episodes, stratified by case.",
         "",
