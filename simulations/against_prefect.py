@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,12 +70,15 @@ class Day:
 def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
     """Run the workload for real; takes about 1.5 s per run plus start and stop of server and worker.
 
+    On PostgreSQL where there is one: SQLite may refuse a claim with 503, and the worker then tries again seconds later,
+    behind runs that Prefect had put after it.
+
     Args:
         runs: How many runs, at least 6.
         seed: Of schedules and sleeps.
         timeout_s: How long it may take.
     """
-    from tests.real_prefect import RealServer, start_worker
+    from tests.real_prefect import PostgresDatabase, RealServer, start_worker, why_no_postgres
 
     rng = np.random.default_rng(seed)
     # Few, so that the median lies among the waits of `bulk` after `normal` is through, one to every freed slot. While
@@ -83,9 +87,13 @@ def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
     queue = np.repeat([0, 1, 2], [urgent, normal, max(2, runs - urgent - normal)])
     offset = np.where(queue == 0, rng.uniform(5.0, 1.2 * runs, len(queue)), rng.uniform(0.0, 1.0, len(queue)))
     seconds = rng.lognormal(0.5, 0.5, len(queue))
-    with tempfile.TemporaryDirectory(prefix="prefect-intelligent-") as folder:
+    with ExitStack() as held_open:
+        folder = held_open.enter_context(tempfile.TemporaryDirectory(prefix="prefect-intelligent-"))
+        database = None if why_no_postgres() else PostgresDatabase()
+        if database is not None:
+            held_open.callback(database.drop)
         (Path(folder) / "rest.py").write_text(_FLOW, encoding="utf-8")
-        server = RealServer(Path(folder) / "server").start()
+        server = RealServer(Path(folder) / "server", None if database is None else database.prefect_url).start()
         try:
             api = server.api()
             pool = api.pool(limit=POOL_LIMIT)
