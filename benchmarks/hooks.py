@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent import beacon
-from prefect_intelligent.letterbox import announcer, steering
+from prefect_intelligent.beacon import announcer, steering
 from tests.real_prefect import RealServer  # first: it scrubs the environment
 
 HEAVY = ("soda_core", "soda_duckdb", "mlflow", "torch", "numba", "duckdb")

@@ -17,6 +17,16 @@ from prefect_intelligent.spool import default_folder
 _LONGEST_S = 3600.0  # a clock that was set back must not keep a beacon lit for ever
 
 
+def announcer(api_url: str) -> str:
+    """The beacon that is lit while a controller on this machine delivers the letters for that server."""
+    return f"announcer:{api_url.rstrip('/')}"
+
+
+def steering(api_url: str, pool: str) -> str:
+    """The beacon that is lit while no hook on this machine needs to decide for that pool."""
+    return f"steering:{api_url.rstrip('/')}:{pool}"
+
+
 def light(name: str, seconds: float, folder: Path | None = None) -> None:
     """Say that `name` is taken care of for so many seconds from now (an hour at most); never raises."""
     path = _path(name, folder)

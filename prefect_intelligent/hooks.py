@@ -31,9 +31,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from prefect_intelligent import beacon, spool
+from prefect_intelligent.beacon import announcer, steering
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.letterbox import KIND, announcer, letterbox, steering, write_letter
+from prefect_intelligent.letterbox import KIND, letterbox, write_letter
 
 BUDGET_S: Final = 2.0
 """Most that all hooks together may cost one run in one process, seconds."""

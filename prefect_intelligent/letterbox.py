@@ -32,16 +32,6 @@ def letterbox(api_url: str, folder: Path | None = None) -> Spool:
     return Spool(base / "announcements" / hashlib.sha256(api_url.rstrip("/").encode()).hexdigest()[:16])
 
 
-def announcer(api_url: str) -> str:
-    """The beacon that is lit while a controller on this machine delivers the letters for that server."""
-    return f"announcer:{api_url.rstrip('/')}"
-
-
-def steering(api_url: str, pool: str) -> str:
-    """The beacon that is lit while no hook on this machine needs to decide for that pool."""
-    return f"steering:{api_url.rstrip('/')}:{pool}"
-
-
 def write_letter(flow_run: Any, outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool) -> dict[str, Any]:
     """What `adapters.freshness.announce` will need, of the flow run that Prefect gives to hooks.
 

@@ -13,13 +13,13 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.model import Twin
@@ -120,7 +120,7 @@ def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
             states = [api.call("GET", f"/flow_run_states/?flow_run_id={run_id}") for run_id in ids]
         finally:
             server.stop()
-    moments = [{state["type"]: _unix_s(state["timestamp"]) - begin for state in each} for each in states]
+    moments = [{state["type"]: unix_s(state["timestamp"]) - begin for state in each} for each in states]
     claimed, started, ended = (
         np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
     )
@@ -134,10 +134,6 @@ def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
         if time.monotonic() > deadline:
             raise InvalidInputError("worker", pool, f"has not reported within {timeout_s:g} s")
         time.sleep(0.2)
-
-
-def _unix_s(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def poll_period_s(day: Day) -> float:

@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 
 from prefect_intelligent.adapters.recordings import Recording, write_recording
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.insight.history import as_runs
 
@@ -37,7 +37,7 @@ def record(result: Mapping[str, Any]) -> Recording:
         limit = arm["pool_limit"][0]["slots"]
     except (KeyError, IndexError, TypeError) as error:
         raise InvalidInputError("result", str(error), "is not the result.json of a demo") from error
-    startup = [_unix_s(run["running"]) - _unix_s(run["started"]) for run in arm["runs"]]
+    startup = [unix_s(run["running"]) - unix_s(run["started"]) for run in arm["runs"]]
     return Recording(
         pool=PoolSetting(name="flights", limit=limit),
         queues=tuple(QueueSetting(name=name, priority=number) for name, number in queues.items()),
@@ -49,23 +49,19 @@ def record(result: Mapping[str, Any]) -> Recording:
 
 
 def _row(run: Mapping[str, Any]) -> dict[str, Any]:
-    scheduled = _unix_s(run["scheduled"])
+    scheduled = unix_s(run["scheduled"])
     return {
         "deployment": run["deployment"],
         "queue": run["queue"],
         "state": "FAILED" if run["failed"] else "COMPLETED",
         "scheduled_s": scheduled,
         "submitted_s": scheduled,
-        "started_s": _unix_s(run["running"]),
-        "ended_s": _unix_s(run["finished"]),
-        "due_s": None if run["due"] is None else _unix_s(run["due"]),
+        "started_s": unix_s(run["running"]),
+        "ended_s": unix_s(run["finished"]),
+        "due_s": None if run["due"] is None else unix_s(run["due"]),
         "late_usd_per_hour": run["late_usd_per_hour"],
         "failure_usd": 0.0,
     }
-
-
-def _unix_s(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,8 +17,9 @@ from typing import Any, Final
 from prefect_intelligent import beacon
 from prefect_intelligent.adapters.freshness import announce
 from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.beacon import announcer
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, PrefectIntelligentError
-from prefect_intelligent.letterbox import KIND, announcer, letterbox
+from prefect_intelligent.letterbox import KIND, letterbox
 from prefect_intelligent.spool import Entry, Spool
 
 _LOOK_EVERY_S: Final = 0.25

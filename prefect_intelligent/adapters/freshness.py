@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.pipelines.changes import epoch_at
 from prefect_intelligent.pipelines.labels import ARRIVED, BATCH, DATASET, FRESH, NO_PIPELINE, PIPELINE, PIPELINE_ENV
 
@@ -109,7 +110,7 @@ def _begun(api: PrefectApi, batch: str, mine: Sequence[str]) -> tuple[str | None
 def _started_s(flow_run: Mapping[str, Any]) -> float:
     """When the run started; now if that is not known."""
     started = flow_run.get("start_time") or flow_run.get("expected_start_time")
-    return datetime.now(UTC).timestamp() if started is None else datetime.fromisoformat(str(started)).timestamp()
+    return datetime.now(UTC).timestamp() if started is None else unix_s(str(started))
 
 
 def _event(name: str, flow_run: Mapping[str, Any], dataset: str, batch: str, label: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_runs import iso, unix_s
+from prefect_intelligent.domain.instants import iso, unix_s
 
 EVENT: Final = "prefect.flow-run.heartbeat"
 _RESOURCE: Final = "prefect.flow-run."

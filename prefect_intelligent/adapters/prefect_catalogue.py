@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.adapters.prefect_api import PAGE, PrefectApi
-from prefect_intelligent.adapters.prefect_runs import iso, unix_s
 from prefect_intelligent.adapters.prefect_terms import Agreed, read_terms
 from prefect_intelligent.domain import Deployment, Estimate, Terms
+from prefect_intelligent.domain.instants import iso, unix_s
 
 UNKNOWN_ESTIMATE: Final = Estimate(p50_s=60.0, p90_s=300.0)
 """For a deployment that has never run and says nothing."""

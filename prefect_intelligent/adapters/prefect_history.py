@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prefect_intelligent.adapters.prefect_api import PAGE, PrefectApi
-from prefect_intelligent.adapters.prefect_runs import iso, unix_s
 from prefect_intelligent.adapters.prefect_terms import Agreed, read_terms
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.domain.facts import (
@@ -22,7 +21,8 @@ from prefect_intelligent.domain.facts import (
     StateFact,
     TaskRunFact,
 )
-from prefect_intelligent.insight.causes import signature
+from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.insight.failure_signature import signature
 from prefect_intelligent.insight.history import FAILED_STATES
 
 _EVENTS_PAGE: Final = 50  # Prefect's own maximum

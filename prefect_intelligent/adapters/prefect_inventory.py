@@ -17,6 +17,7 @@ from prefect_intelligent.adapters.prefect_lineage import automated, observed
 from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines, in_order
 from prefect_intelligent.adapters.prefect_terms import read_terms
 from prefect_intelligent.domain import Estimate, Terms
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.graph import Edge, Evidence
 from prefect_intelligent.pipelines.picture import Survey
@@ -138,7 +139,7 @@ def read_schedule(held: Mapping[str, Any]) -> Schedule:
         return Schedule(cron=plain["cron"], zone=zone, **common)
     if "interval" in plain:
         anchor = plain.get("anchor_date")
-        anchor_s = 0.0 if anchor is None else datetime.fromisoformat(str(anchor)).timestamp()
+        anchor_s = 0.0 if anchor is None else unix_s(str(anchor))
         return Schedule(every_s=float(plain["interval"]), anchor_s=anchor_s, zone=zone, **common)
     return Schedule(rrule=plain["rrule"], zone=zone, **common)
 
@@ -207,7 +208,7 @@ def _durations(api: PrefectApi, server: PrefectPipelines) -> tuple[dict[str, Est
             if run["deployment_id"] is None or not run["start_time"] or not run["end_time"]:
                 continue
             name = server.deployment_name(run["deployment_id"])
-            start, end = (datetime.fromisoformat(run[key]).timestamp() for key in ("start_time", "end_time"))
+            start, end = (unix_s(run[key]) for key in ("start_time", "end_time"))
             spans.setdefault(name, []).append(max(end - start, 0.001))
             if not run["auto_scheduled"]:
                 starts.setdefault(name, []).append(start)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_pipelines import TAG, PrefectPipelines
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.pipelines.graph import Edge, EdgeKind, Evidence
 from prefect_intelligent.pipelines.steps import Call
 
@@ -140,7 +141,7 @@ def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
         if parent and parent["deployment_id"] and parent["deployment_id"] != run["deployment_id"]:
             pair = server.deployment_name(parent["deployment_id"]), server.deployment_name(run["deployment_id"])
             ended, child_ended = parent["end_time"], run["end_time"]
-            waited = ended is None or (child_ended is not None and _instant(ended) >= _instant(child_ended))
+            waited = ended is None or (child_ended is not None and unix_s(ended) >= unix_s(child_ended))
             waits[pair] = waits.get(pair, True) and waited
     known = {pair: waited for pair, waited in sorted(waits.items()) if set(pair) <= set(deployments)}
     evidence = (Evidence("observed", "parent run"),)
@@ -149,10 +150,6 @@ def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
         Call(caller=caller, callee=callee, waits=waited, where="parent run")
         for (caller, callee), waited in known.items()
     ]
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _by_id(api: PrefectApi, route: str, kind: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

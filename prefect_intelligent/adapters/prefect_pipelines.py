@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from prefect_intelligent.adapters.freshness import epochs_variable
 from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.domain.instants import optional_unix_s
 from prefect_intelligent.errors import ConflictError, UnknownNameError
 from prefect_intelligent.pipelines.changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.runs import VERSION_LABEL, PipelineRun, RunState
@@ -328,18 +329,14 @@ def _run(held: Mapping[str, Any], deployment: str) -> PipelineRun:
         id=held["id"],
         deployment=deployment,
         state=held["state_type"],
-        scheduled_s=_instant(held["expected_start_time"]) or 0.0,
-        started_s=_instant(held["start_time"]),
-        ended_s=_instant(held["end_time"]),
+        scheduled_s=optional_unix_s(held["expected_start_time"]) or 0.0,
+        started_s=optional_unix_s(held["start_time"]),
+        ended_s=optional_unix_s(held["end_time"]),
         parameters=held["parameters"] or {},
         env={str(key): str(value) for key, value in env.items()},
         version=(held.get("labels") or {}).get(VERSION_LABEL),
         auto_scheduled=bool(held.get("auto_scheduled")),
     )
-
-
-def _instant(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _now() -> str:

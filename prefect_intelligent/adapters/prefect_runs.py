@@ -15,24 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from prefect_intelligent.adapters.prefect_api import PAGE, PrefectApi
+from prefect_intelligent.domain.instants import iso, unix_s
 
 _HOLDS_SLOT: Final = ("PENDING", "RUNNING")
 _REREAD: Final = 25
 _RECOUNT: Final = 4
-
-
-def unix_s(text: str) -> float:
-    """An instant of the API as Unix seconds."""
-    return datetime.fromisoformat(text).timestamp()
-
-
-def iso(at_s: float) -> str:
-    """An instant as the API wants it."""
-    return datetime.fromtimestamp(at_s, UTC).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

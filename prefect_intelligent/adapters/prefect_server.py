@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect_intelligent.adapters.arrivals import ArrivalMeter
 from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_catalogue import Catalogue
-from prefect_intelligent.adapters.prefect_runs import RunBook, RunRecord, iso
+from prefect_intelligent.adapters.prefect_runs import RunBook, RunRecord
 from prefect_intelligent.domain import (
     Change,
     Deployment,
@@ -24,6 +24,7 @@ from prefect_intelligent.domain import (
     RunPhase,
     Snapshot,
 )
+from prefect_intelligent.domain.instants import iso
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 
 from prefect_intelligent import beacon
 from prefect_intelligent.adapters.announcer import Announcer
+from prefect_intelligent.beacon import steering
 from prefect_intelligent.cli.options import add_json, chosen_pool, read_settings
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.letterbox import steering
 from prefect_intelligent.ports import Signals
 from prefect_intelligent.services.decision import KIND
 from prefect_intelligent.services.leadership import Leadership

@@ -6,11 +6,11 @@ import argparse
 import platform
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from prefect_intelligent import __version__
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
 from prefect_intelligent.services.examination import (
     Finding,
@@ -79,7 +79,7 @@ def _findings(settings: Settings, pool: str) -> Iterator[Finding]:
     for problem in orchestrator.problems:
         yield Finding(level="problem", what=problem, advice="correct it in the decorator and deploy or run again")
     workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
-    seen = [datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp() for worker in workers]
+    seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
     yield examine_workers([time.time() - at_s for at_s in seen])
     try:
         open_history(settings.history)

@@ -1,8 +1,7 @@
-"""Failures grouped into causes: one signature per kind of exception and place, whatever the values in the message."""
+"""Failures grouped into causes by their signature."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,52 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from prefect_intelligent.insight.failure_signature import UNKNOWN
+
 Codes = npt.NDArray[np.int64]
-
-_EXCEPTION = re.compile(
-    r"(?:^|[\s:])((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Warning|Exit|Interrupt|Timeout|Killed|Failure))\b:?\s?(.*)"
-)
-_FRAME = re.compile(r'^\s*File "([^"]+)", line \d+, in (\S+)', re.MULTILINE)
-_LIBRARY: Final = ("site-packages", "dist-packages", "/prefect/", "/lib/python", "<frozen", "importlib")
-_NORMAL: Final = (
-    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE), "<id>"),
-    (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<address>"),
-    (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE), "<url>"),
-    (re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[\w.@-]+[/\\])+[\w.@-]*"), "<path>"),
-    (re.compile(r"'[^']{1,200}'|\"[^\"]{1,200}\""), "<text>"),
-    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"), "<time>"),
-    (re.compile(r"\b[0-9a-f]{12,}\b", re.IGNORECASE), "<hash>"),
-    (re.compile(r"[-+]?\b\d+(?:[.,]\d+)*(?:e[-+]?\d+)?"), "<n>"),
-)
-_SEPARATOR = re.compile(r"[/\\]")
-_MOST: Final = 160
-UNKNOWN: Final = "no message"
-
-
-def signature(text: str | None) -> str:
-    """The cause that a state message, a log or a traceback speaks of, without what differs from run to run.
-
-    "ValueError: no row <n> (load in etl.py)": the last exception, its message with ids, numbers, paths, quotes, times
-    and addresses replaced, and the last frame that is not a library's. Text without an exception is shortened and
-    normalised in the same way.
-    """
-    if not text or not text.strip():
-        return UNKNOWN
-    kind, message = "", ""
-    for line in text.splitlines():
-        if (found := _EXCEPTION.search(line)) is not None:
-            kind, message = found[1].rsplit(".", 1)[-1], found[2]
-    if not kind:
-        message = text.strip().splitlines()[-1]
-    for pattern, instead in _NORMAL:
-        message = pattern.sub(instead, message)
-    message = " ".join(message.split())
-    if len(message) > _MOST:
-        message = message[: _MOST - 1] + "…"
-    own = [(file, name) for file, name in _FRAME.findall(text) if not any(part in file for part in _LIBRARY)]
-    place = f" ({own[-1][1]} in {_SEPARATOR.split(own[-1][0])[-1]})" if own else ""
-    return (f"{kind}: {message}" if kind and message else kind or message) + place
-
 
 _BEFORE: Final = 5
 _ON_HOST: Final = 4

@@ -19,8 +19,8 @@ from prefect_intelligent.adapters.history import has_history, open_engine, open_
 from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_lease import PrefectLease
 from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
+from prefect_intelligent.beacon import steering
 from prefect_intelligent.errors import OrchestratorUnavailableError
-from prefect_intelligent.letterbox import steering
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings

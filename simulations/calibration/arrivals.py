@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
 from simulations.arrivals import DAY_S, HOUR_S, Arrivals, Bursts, Cron, Interval, Poisson, RRule
@@ -94,7 +94,7 @@ def _scheduled(schedule: Mapping[str, Any], origin_s: float) -> Arrivals | None:
 
 def _anchor_s(schedule: Mapping[str, Any]) -> float:
     anchor = schedule.get("anchor_date")
-    return datetime.fromisoformat(str(anchor)).timestamp() if anchor else 0.0
+    return unix_s(str(anchor)) if anchor else 0.0
 
 
 def _offset_s(anchor_s: float, every_s: float, origin_s: float) -> float:

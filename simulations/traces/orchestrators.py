@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefect_intelligent.domain.instants import unix_s
 from simulations.traces.files import numbered_objects, numbered_rows
 from simulations.traces.trace import Trace, TraceBuilder, first_key
 
@@ -88,6 +88,6 @@ def _instant_s(text: object) -> float:
     if not isinstance(text, str) or not text:
         return math.nan
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return unix_s(text)
     except ValueError:
         return math.nan

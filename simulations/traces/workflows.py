@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from simulations.traces.files import load_json, load_yaml, numbered_objects
 from simulations.traces.trace import Trace, TraceBuilder, first_key
@@ -141,7 +141,7 @@ def _kubeflow_task(
     if name not in waits:
         return  # drivers and executors are parts of a task, not tasks
     created, started, ended = (
-        _instant_s(first_key(task, keys))
+        unix_s(first_key(task, keys))
         for keys in (("create_time", "createTime"), ("start_time", "startTime"), ("end_time", "endTime"))
     )
     yield {
@@ -178,8 +178,3 @@ def _kubeflow_tasks(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield shown[key], sorted(shown.get(each, each) for each in waits)
         return
     raise InvalidInputError("trace", str(path), "is not a compiled pipeline: it has no root.dag.tasks")
-
-
-def _instant_s(text: str) -> float:
-    """Unix seconds of an ISO instant."""
-    return datetime.fromisoformat(text).timestamp()

@@ -11,7 +11,8 @@ from prefect import flow
 from prefect_intelligent import attach, beacon, hooks
 from prefect_intelligent.adapters.announcer import Announcer
 from prefect_intelligent.adapters.freshness import epochs_variable
-from prefect_intelligent.letterbox import announcer, letterbox
+from prefect_intelligent.beacon import announcer
+from prefect_intelligent.letterbox import letterbox
 from prefect_intelligent.pipelines.labels import ARRIVED, BATCH, FRESH
 
 pytestmark = pytest.mark.server

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from prefect_intelligent.adapters import prefect_runs
-from prefect_intelligent.adapters.prefect_runs import RunBook, iso, unix_s
+from prefect_intelligent.adapters.prefect_runs import RunBook
+from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import OrchestratorUnavailableError
 
 NOW_S = 1_750_000_000.0

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from prefect_intelligent.insight.causes import UNKNOWN, group_causes, signature
+from prefect_intelligent.insight.causes import group_causes
+from prefect_intelligent.insight.failure_signature import UNKNOWN, signature
 from prefect_intelligent.insight.history import as_runs
 
 TRACE = """Encountered exception during execution: ValueError('no row {row}')
