@@ -40,7 +40,7 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
     from prefect_intelligent.adapters.prefect_terms import publish_terms
     from prefect_intelligent.domain import Terms, parse_deadline
     from prefect_intelligent.settings import GuardSection, Settings
-    from prefect_intelligent.wiring import open_cockpit
+    from prefect_intelligent.wiring.steering import open_cockpit
 
     api = server.api()
     pool = api.pool(limit=16)

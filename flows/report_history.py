@@ -14,7 +14,7 @@ from prefect_intelligent.services.briefing import to_markdown
 from prefect_intelligent.services.reporting import all_health, make_report
 from prefect_intelligent.services.sync import sync
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring import open_runs, open_source
+from prefect_intelligent.wiring.history import open_runs, open_source
 
 
 @flow

@@ -32,7 +32,7 @@ from prefect_intelligent.services.promotion import CHALLENGER, Evidence, judge, 
 from prefect_intelligent.services.sync import sync
 from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.spool import Spool
-from prefect_intelligent.wiring import open_runs, open_source
+from prefect_intelligent.wiring.history import open_runs, open_source
 from prefect_intelligent.wiring.policies import open_policy_store
 from rl.comparisons import Played
 from rl.evaluate import Contest, join_parts, make_report, play_part

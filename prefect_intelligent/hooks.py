@@ -253,7 +253,7 @@ def _steer(pool: str, timeout_s: float) -> None:
             return
     finally:
         api.close()
-    from prefect_intelligent.wiring import steer_once
+    from prefect_intelligent.wiring.steering import steer_once
 
     steer_once(pool, deadline - time.monotonic())
 

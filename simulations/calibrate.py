@@ -22,7 +22,7 @@ from prefect_intelligent.adapters.history_runs import SqlRuns
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.services.sync import sync
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring import open_source
+from prefect_intelligent.wiring.history import open_source
 from prefect_intelligent.wiring.rehearsal import pool_model
 from simulations.arrivals import DAY_S
 from simulations.calibration.fit import Calibrated, calibrate

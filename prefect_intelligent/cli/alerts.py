@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefect_intelligent.adapters.prefect_notices import Notice
     from prefect_intelligent.dashboard.build import Builder
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring import Cockpit
+    from prefect_intelligent.wiring.steering import Cockpit
 
 _DONE = {"create": "created", "change": "changed", "keep": "is there already:", "delete": "deleted"}
 

@@ -14,7 +14,7 @@ from prefect_intelligent.services.memory import recall, release
 from prefect_intelligent.services.originals import read_originals
 from prefect_intelligent.services.standing import say
 from prefect_intelligent.services.switch import read_switch, turn
-from prefect_intelligent.wiring import open_cockpit
+from prefect_intelligent.wiring.steering import open_cockpit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
 from prefect_intelligent.services.adopt import adopt, plan_adoption
-from prefect_intelligent.wiring import open_cockpit
+from prefect_intelligent.wiring.steering import open_cockpit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.services.adopt import plan_undo
 from prefect_intelligent.services.prevention import prefix, undo_prevention
 from prefect_intelligent.services.restore import plan_restoration, restore
-from prefect_intelligent.wiring import open_cockpit
 from prefect_intelligent.wiring.prevention import open_levers
+from prefect_intelligent.wiring.steering import open_cockpit
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

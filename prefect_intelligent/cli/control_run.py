@@ -25,7 +25,7 @@ from prefect_intelligent.services.restore import restore
 from prefect_intelligent.services.switch import read_switch, turn
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.spool import Spool
-from prefect_intelligent.wiring import Cockpit, open_cockpit
+from prefect_intelligent.wiring.steering import Cockpit, open_cockpit
 
 _TIDY_EVERY_S = 3600.0
 

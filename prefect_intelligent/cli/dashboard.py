@@ -15,7 +15,7 @@ from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 if TYPE_CHECKING:
     from prefect_intelligent.dashboard.build import Builder
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring import Cockpit
+    from prefect_intelligent.wiring.steering import Cockpit
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> int:
 def open_builder(settings: Settings, pool: str) -> tuple[Cockpit, Builder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.build import Builder
-    from prefect_intelligent.wiring import open_cockpit, open_runs
+    from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.lineage import open_graph
+    from prefect_intelligent.wiring.steering import open_cockpit
 
     cockpit = open_cockpit(settings, pool, by="dashboard")
     runs = open_runs(settings)

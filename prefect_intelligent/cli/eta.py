@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from prefect_intelligent.services.foresight import foresee_runs
-    from prefect_intelligent.wiring import charter_of
     from prefect_intelligent.wiring.rehearsal import observe_pool, pool_model
+    from prefect_intelligent.wiring.steering import charter_of
 
     seed = chosen_seed(args)
     if args.futures < 1:

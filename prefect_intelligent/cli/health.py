@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from prefect_intelligent.adapters.history import open_history
     from prefect_intelligent.services.overview import quality_shares
     from prefect_intelligent.services.reporting import all_health, health_dict
-    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.lineage import history_graph
 
     settings = read_settings(args, ("pool",)).settings

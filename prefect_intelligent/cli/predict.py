@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain import RunPhase
     from prefect_intelligent.insight.forecaster import Forecaster
     from prefect_intelligent.services.foretelling import foretell
-    from prefect_intelligent.wiring import open_cockpit, open_runs
+    from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.lineage import look_around
+    from prefect_intelligent.wiring.steering import open_cockpit
 
     loaded = read_settings(args, ("pool",))
     settings = loaded.settings

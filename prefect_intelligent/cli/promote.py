@@ -74,8 +74,8 @@ def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> Evidence
     from prefect_intelligent.adapters.recordings import read_recording
     from prefect_intelligent.policy.bundle import read_bundle
     from prefect_intelligent.services.proof import prove
-    from prefect_intelligent.wiring import charter_of
     from prefect_intelligent.wiring.rehearsal import recording_model, recording_of
+    from prefect_intelligent.wiring.steering import charter_of
 
     if args.recording is not None:
         recording, source = read_recording(args.recording), f"replay of {args.recording.name}"

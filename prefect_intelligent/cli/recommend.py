@@ -13,7 +13,7 @@ from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring import Cockpit
+    from prefect_intelligent.wiring.steering import Cockpit
 
 _MEMORY_PRICE = "aws-us-east-1/fargate"
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, apply, undo or score."""
-    from prefect_intelligent.wiring import open_cockpit
+    from prefect_intelligent.wiring.steering import open_cockpit
 
     loaded = read_settings(args, ("pool",))
     span_s = parse_span(args.last, what="--last")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
     """What is replayed."""
     from prefect_intelligent.services.advice import Past
-    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.lineage import history_graph, unread
 
     name = cockpit.orchestrator.pool
@@ -83,7 +83,7 @@ def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s
     if args.usage is not None:
         from prefect_intelligent.services.rightsizing import rightsize
         from prefect_intelligent.twin.price_sheets import slot_prices
-        from prefect_intelligent.wiring import open_runs
+        from prefect_intelligent.wiring.history import open_runs
         from prefect_intelligent.wiring.lineage import memory_of
 
         gb = [slot_prices(_MEMORY_PRICE, gb=size).slot_usd_per_hour for size in (1.0, 2.0)]

@@ -49,8 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line per policy."""
     from prefect_intelligent.services.replay import REFERENCE, replay
-    from prefect_intelligent.wiring import charter_of, choose_policy
     from prefect_intelligent.wiring.rehearsal import recording_model, recording_of
+    from prefect_intelligent.wiring.steering import charter_of, choose_policy
 
     span_s, seed = parse_span(args.last, what="--last"), chosen_seed(args)
     for flag, path in (("--save", args.save), ("--html", args.html)):
@@ -101,8 +101,8 @@ def _keep_front(
 
     from prefect_intelligent.adapters.history import open_history
     from prefect_intelligent.services.front import KIND, make_front
-    from prefect_intelligent.wiring import charter_of
     from prefect_intelligent.wiring.rehearsal import recording_model
+    from prefect_intelligent.wiring.steering import charter_of
 
     pool = recording.pool.name
     charter = charter_of(settings, pool, "replay")

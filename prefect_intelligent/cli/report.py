@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from prefect_intelligent.services.reporting import make_report
-    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.history import open_runs
 
     settings = read_settings(args, ("pool",)).settings
     span_s = parse_span(args.last, what="--last")

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Copy, and say how much there was."""
     from prefect_intelligent.adapters.clock import SystemClock
-    from prefect_intelligent.wiring import open_runs, open_source
+    from prefect_intelligent.wiring.history import open_runs, open_source
 
     settings = read_settings(args).settings
     source = open_source()

@@ -13,7 +13,7 @@ from prefect_intelligent.insight.forecaster import Forecaster
 from prefect_intelligent.insight.history import settled
 from prefect_intelligent.insight.ledger import Around, encode
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.wiring import open_runs
+from prefect_intelligent.wiring.history import open_runs
 from prefect_intelligent.wiring.lineage import look_around
 
 WORSE = 1.02

@@ -37,7 +37,7 @@ def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
 def look_around(settings: Settings) -> Around:
     """Who reads from whom, and how the quality checks of what they write went, as the history knows it."""
     from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.wiring import open_runs
+    from prefect_intelligent.wiring.history import open_runs
 
     graph = history_graph(open_runs(settings))
     verified = [

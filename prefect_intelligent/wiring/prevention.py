@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefect_intelligent.domain import Deployment
-    from prefect_intelligent.wiring import Cockpit
+    from prefect_intelligent.wiring.steering import Cockpit
 
 _QUALITY_S = 3 * 86400.0
 

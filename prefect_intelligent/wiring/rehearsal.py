@@ -11,7 +11,8 @@ from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.twin.spec import PoolSpec
-from prefect_intelligent.wiring import open_outlooks, open_runs
+from prefect_intelligent.wiring.history import open_runs
+from prefect_intelligent.wiring.steering import open_outlooks
 
 
 def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:

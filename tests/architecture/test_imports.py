@@ -17,7 +17,7 @@ def test_importing_the_package_and_its_core_imports_nothing_heavy():
 
 
 def test_a_controller_needs_neither_the_twin_nor_what_flows_check_and_track_with():
-    loaded = modules_after("import prefect_intelligent.wiring, prefect_intelligent.cli.control")
+    loaded = modules_after("import prefect_intelligent.wiring.steering, prefect_intelligent.cli.control")
     assert loaded.isdisjoint({"numba", "torch", "mlflow", "soda_core", "duckdb", "sklearn"})
 
 

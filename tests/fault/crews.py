@@ -9,7 +9,7 @@ import numpy as np
 
 from prefect_intelligent.policy import Census, Proposal, Q
 from prefect_intelligent.settings import GuardSection, Settings
-from prefect_intelligent.wiring import Cockpit, open_cockpit
+from prefect_intelligent.wiring.steering import Cockpit, open_cockpit
 from tests.real_prefect import Api, RealServer
 
 QUEUES = ("a", "b", "c", "d")

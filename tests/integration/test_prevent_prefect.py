@@ -13,8 +13,8 @@ from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain.facts import RunFact
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring import open_cockpit
 from prefect_intelligent.wiring.prevention import look
+from prefect_intelligent.wiring.steering import open_cockpit
 from tests.real_prefect import iso
 
 pytestmark = pytest.mark.server

@@ -20,7 +20,7 @@ from prefect_intelligent.domain.facts import RunFact
 from prefect_intelligent.errors import UnknownNameError
 from prefect_intelligent.services.promotion import CHALLENGER, CHAMPION
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring import open_runs
+from prefect_intelligent.wiring.history import open_runs
 from tests.bundles import random_bundle
 from tests.real_prefect import Api, RealServer
 

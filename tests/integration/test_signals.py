@@ -9,7 +9,7 @@ from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.adapters.prefect_signals import PrefectSignals
 from prefect_intelligent.services.switch import turn
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring import open_cockpit, steer_once
+from prefect_intelligent.wiring.steering import open_cockpit, steer_once
 
 pytestmark = pytest.mark.server
 

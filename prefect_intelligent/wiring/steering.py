@@ -1,0 +1,262 @@
+"""Settings to the adapters and the decision loop that steer one pool."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect_intelligent import beacon
+from prefect_intelligent.adapters.clock import SystemClock
+from prefect_intelligent.adapters.history import has_history, open_history
+from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.adapters.prefect_lease import PrefectLease
+from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
+from prefect_intelligent.beacon import steering
+from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
+from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
+from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.ports import Clock, HistoryStore, Signals
+from prefect_intelligent.services.champion import ChampionPolicy
+from prefect_intelligent.services.consider import Bounds, Charter
+from prefect_intelligent.services.control import steer
+from prefect_intelligent.services.counsel import acting
+from prefect_intelligent.services.decision import KIND, Decision
+from prefect_intelligent.services.lookahead import LookAhead, OnlinePlanner
+from prefect_intelligent.services.promotion import CHAMPION
+from prefect_intelligent.services.switch import read_switch
+from prefect_intelligent.settings import PoolSettings, Settings, load_settings
+from prefect_intelligent.wiring.history import open_runs
+from prefect_intelligent.wiring.policies import open_policy_store
+
+if TYPE_CHECKING:
+    from prefect_intelligent.adapters.outlooks import HistoryOutlooks
+
+_LEASE_S = 30.0
+_HOOK_LEASE_S = 10.0
+_HOOK = "hook"
+PLANNER = "planner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cockpit:
+    """Everything that is needed to steer one pool.
+
+    Attributes:
+        api: The Prefect server.
+        orchestrator: The pool on it.
+        history: Where records are kept.
+        lease: Leadership over the pool.
+        clock: The time.
+        charter: What we are told to do.
+    """
+
+    api: PrefectApi
+    orchestrator: PrefectOrchestrator
+    history: HistoryStore
+    lease: PrefectLease
+    clock: Clock
+    charter: Charter
+
+    def steer(self) -> Decision:
+        """Make one pass."""
+        return steer(self.orchestrator, self.history, self.clock, self.charter)
+
+    def signals(self) -> Signals:
+        """What brings a pass forward; close it at the end."""
+        from prefect_intelligent.adapters.prefect_signals import PrefectSignals
+
+        return PrefectSignals(self.api, self.orchestrator.pool)
+
+
+def open_cockpit(
+    settings: Settings,
+    pool: str,
+    *,
+    by: str | None = None,
+    timeout_s: float = 5.0,
+    lease_s: float | None = None,
+    check_pool: bool = True,
+) -> Cockpit:
+    """Make the adapters for one pool.
+
+    Args:
+        settings: All settings.
+        pool: Name of the work pool.
+        by: Who decides, for the record; a controller of this process if None.
+        timeout_s: For one call to Prefect.
+        lease_s: Time to live of the leadership; three intervals, at least half a minute, if None.
+        check_pool: Whether to ask Prefect for the pool before anything is written to disk. A server that does not
+            answer is no error here: a controller may be started before it.
+
+    Raises:
+        InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
+        StoreError: The history store cannot be opened.
+    """
+    charter = charter_of(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
+    api = PrefectApi(timeout_s=timeout_s)
+    orchestrator = PrefectOrchestrator(
+        api,
+        pool,
+        prices=settings.prices_of(pool),
+        resources=settings.shared_resources,
+        outlooks=open_outlooks(settings, pool) if check_pool else None,  # a hook has no time for it
+    )
+    if check_pool:
+        with suppress(OrchestratorUnavailableError):
+            orchestrator.settings()
+    return Cockpit(
+        api=api,
+        orchestrator=orchestrator,
+        history=open_history(settings.history),
+        lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
+        clock=SystemClock(),
+        charter=charter,
+    )
+
+
+def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
+    """What the history makes one expect of the pool's deployments; None while there is no history."""
+    if not has_history(settings.history):
+        return None
+    from prefect_intelligent.adapters.outlooks import HistoryOutlooks
+    from prefect_intelligent.wiring.lineage import look_around
+
+    return HistoryOutlooks(
+        lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool),
+        settings.folder / "forecaster",
+        start_up_s=settings.pools.get(pool, PoolSettings()).startup_s,
+        around=lambda: look_around(settings),
+    )
+
+
+def charter_of(settings: Settings, pool: str, by: str) -> Charter:
+    """What the settings tell a controller of the pool to do."""
+    own = settings.pools.get(pool, PoolSettings())
+    return Charter(
+        policy=open_policy(settings, settings.policy),
+        rule=choose_policy(settings.rule),
+        mode=settings.mode,
+        guard=GuardSettings(**settings.guard.model_dump()),
+        pool_bounds=Bounds(least=own.least_slots, most=own.most_slots),
+        queue_bounds={name: Bounds(least=queue.least, most=queue.most) for name, queue in own.queues.items()},
+        hold_s=settings.hold_s,
+        by=by,
+        look_ahead=None if by == _HOOK else open_look_ahead(settings),
+    )
+
+
+def open_policy(settings: Settings, text: str) -> Policy:
+    """The policy that the setting of that text means: "champion", "planner:POLICY", or see `choose_policy`."""
+    kind, colon, pupil = text.partition(":")
+    if kind == PLANNER:
+        behind = open_policy(settings, pupil if colon else settings.rule)
+        decides = acting(behind)
+        base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
+        return OnlinePlanner(pupil=behind, base=base)
+    return follow_champion(settings) if text == CHAMPION else choose_policy(text)
+
+
+def open_look_ahead(settings: Settings) -> LookAhead | None:
+    """The look ahead that the settings allow; None where it is off or the twin is not installed."""
+    if settings.look_ahead_ms == 0 or importlib.util.find_spec("numba") is None:
+        return None
+    from prefect_intelligent.wiring.rehearsal import snapshot_model
+
+    ready = Readiness()
+    return LookAhead(
+        model=lambda snapshot: snapshot_model(settings, snapshot), budget_ms=settings.look_ahead_ms, ready=ready
+    )
+
+
+class Readiness:
+    """Whether the twin is compiled; the first question has it compiled in the background."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._begun = False
+
+    def __call__(self) -> bool:
+        """True once the twin answers at once."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._warm, daemon=True).start()
+        return self._done.is_set()
+
+    def _warm(self) -> None:
+        from prefect_intelligent.twin.warm import warm
+
+        warm()
+        self._done.set()
+
+
+def choose_policy(text: str) -> Policy:
+    """The rule of that name, the bundle in that folder, or "shipped", the bundle that comes with the package.
+
+    Raises:
+        InvalidInputError: It is none of them; for a bundle the message says what is wrong with it.
+    """
+    if text == "shipped":
+        return read_bundle(SHIPPED).policy()
+    if os.sep in text or Path(text).is_dir():
+        return read_bundle(Path(text).expanduser()).policy()
+    return parse_policy(text)
+
+
+def follow_champion(settings: Settings) -> Policy:
+    """The policy that follows the champion alias; the base rule while there is none."""
+    return ChampionPolicy(
+        open_policy_store(settings, follow=True),
+        choose_policy(settings.rule),
+        notice=logging.getLogger(__name__).warning,
+    )
+
+
+def steer_once(pool: str, timeout_s: float) -> Decision | None:
+    """Make one pass on behalf of a flow's hook, if nobody else has made one lately.
+
+    Args:
+        pool: Name of the work pool.
+        timeout_s: For all calls to Prefect together.
+
+    Returns:
+        The decision; None if a controller leads the pool, the last decision is younger than the interval, or the pool
+        is switched off.
+
+    Raises:
+        PrefectIntelligentError: It could not be made; the pool is as it was.
+    """
+    settings = load_settings().settings
+    cockpit = open_cockpit(
+        settings, pool, by=_HOOK, timeout_s=min(5.0, timeout_s), lease_s=_HOOK_LEASE_S, check_pool=False
+    )
+    try:
+        with cockpit.api.within(timeout_s):
+            decision, quiet_s = _steer_if_due(cockpit, settings.interval_s)
+        beacon.light(steering(cockpit.api.url, pool), quiet_s)
+        return decision
+    finally:
+        cockpit.api.close()
+
+
+def _steer_if_due(cockpit: Cockpit, interval_s: float) -> tuple[Decision | None, float]:
+    """The decision, if it was for us to make one, and for how many seconds nobody has to ask again."""
+    pool = cockpit.orchestrator.pool
+    last = cockpit.history.latest(KIND, pool)
+    age_s = math.inf if last is None else abs(cockpit.clock.now_s() - float(last["at_s"]))
+    if age_s < interval_s:
+        return None, interval_s - age_s
+    if read_switch(cockpit.history, pool) != "on" or not cockpit.lease.acquire():
+        return None, interval_s
+    try:
+        return cockpit.steer(), interval_s
+    finally:
+        cockpit.lease.release()
