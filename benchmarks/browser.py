@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from prefect_intelligent.dashboard.app import Desk, create_app
-from prefect_intelligent.dashboard.hub import Hub, State
+from prefect_intelligent.dashboard.broadcast import Hub, State
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

@@ -37,8 +37,8 @@ def measure(decisions: int, seed_runs: int = RUNS) -> dict[str, Any]:
 
 
 def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
-    from prefect_intelligent.adapters.prefect_terms import publish_terms
     from prefect_intelligent.domain import Terms, parse_deadline
+    from prefect_intelligent.prefect_client.terms import publish_terms
     from prefect_intelligent.settings import GuardSection, Settings
     from prefect_intelligent.wiring.steering import open_cockpit
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.dashboard.build import Builder
+from prefect_intelligent.dashboard.state import Builder
 from prefect_intelligent.domain import (
     Estimate,
     PoolSetting,
@@ -20,7 +20,7 @@ from prefect_intelligent.domain import (
     RunPhase,
     Snapshot,
 )
-from prefect_intelligent.insight.history import as_runs
+from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
 from prefect_intelligent.testing.history import InMemoryHistory
 

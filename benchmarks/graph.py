@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from prefect_intelligent.domain import Estimate, Prices, RelativeDeadline, Terms
+from prefect_intelligent.pipelines.apply_graph import Arrangement, apply, arrange
 from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.critical_path import critical_path
+from prefect_intelligent.pipelines.deployments import Inventory, PoolFacts, Schedule, Step
 from prefect_intelligent.pipelines.graph import Edge, Evidence, build
-from prefect_intelligent.pipelines.picture import Overrides, Survey, draw
-from prefect_intelligent.pipelines.project import Project
-from prefect_intelligent.pipelines.steps import Inventory, PoolFacts, Schedule, Step
-from prefect_intelligent.pipelines.timing import critical_path
-from prefect_intelligent.pipelines.versions import Code, Version, choose, pull_inputs
-from prefect_intelligent.services.ordering import Arrangement, apply, arrange
-from prefect_intelligent.services.rollout import Rollout
-from prefect_intelligent.services.transactions import Transactions
-from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.pipelines.project_file import Project
+from prefect_intelligent.pipelines.rollout.strategies import Rollout
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.survey import Overrides, Survey, draw
+from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.pipelines import FakePipelineServer
@@ -115,11 +115,11 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
     Returns:
         For a swap and for a rollback.
     """
-    from prefect_intelligent.adapters.clock import SystemClock
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.adapters.prefect_api import PrefectApi
-    from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
-    from prefect_intelligent.adapters.version_store import FsspecBlobs
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+    from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.clock import SystemClock
     from tests.real_prefect import RealServer
 
     with tempfile.TemporaryDirectory(prefix="benchmark-graph-") as folder:

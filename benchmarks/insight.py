@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prefect_intelligent.adapters.history import open_engine
-from prefect_intelligent.adapters.history_runs import SqlRuns
-from prefect_intelligent.domain.facts import RunFact
-from prefect_intelligent.insight.analytics import analyse
-from prefect_intelligent.insight.causes import group_causes
+from prefect_intelligent.analytics.failure_signatures import group_causes
+from prefect_intelligent.analytics.run_metrics import analyse
+from prefect_intelligent.history.adapters.sql_records import open_engine
+from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+from prefect_intelligent.history.rows import RunFact
 
 Figures = dict[str, float]
 NOW_S = 1_750_000_000.0
@@ -165,10 +165,10 @@ def take_pictures(folder: Path, executable: str) -> None:
 
 def measure_sync(folder: Path, runs: int = 20_000) -> Figures:
     """Runs per second from a real server into the history, beside reading them alone; and what memory that takes."""
-    from prefect_intelligent.adapters.clock import SystemClock
-    from prefect_intelligent.adapters.prefect_api import PrefectApi
-    from prefect_intelligent.adapters.prefect_history import PrefectHistory
-    from prefect_intelligent.services.sync import sync
+    from prefect_intelligent.history.adapters.prefect_source import PrefectHistory
+    from prefect_intelligent.history.sync import sync
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.clock import SystemClock
     from tests.real_prefect import RealServer, clone_runs
 
     home = folder / "prefect"

@@ -24,11 +24,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.insight.durations import DurationBook
-from prefect_intelligent.insight.following import forecast_all
-from prefect_intelligent.insight.forecaster import train
-from prefect_intelligent.insight.history import duration_s, from_swf, settled
-from prefect_intelligent.insight.ledger import LEVELS_SWF, encode, events, find_leaks, works
+from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.forecaster import train
+from prefect_intelligent.forecasting.online_update import forecast_all
+from prefect_intelligent.forecasting.point_in_time_features import LEVELS_SWF, encode, events, find_leaks, works
+from prefect_intelligent.history.runs_frame import duration_s, from_swf, settled
 
 Array = npt.NDArray[np.float64]
 DEFAULT_TRACE = "../shared/traces/kth_sp2_1996.csv.gz"

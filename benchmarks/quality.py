@@ -29,13 +29,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.contract_files import load_contract
-from prefect_intelligent.adapters.history import open_history
-from prefect_intelligent.adapters.row_edits import RowEditor
-from prefect_intelligent.adapters.soda_checks import SodaChecker
 from prefect_intelligent.domain.datasets import parse_dataset
-from prefect_intelligent.services.quality import Gate, GateOutcome
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.quality.adapters.contracts.lint import load_contract
+from prefect_intelligent.quality.adapters.editing.editor import RowEditor
+from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
+from prefect_intelligent.quality.gate import Gate, GateOutcome
 
 COUNTRIES = ["DE", "FR", "US", "IT", "ES"]
 CONTRACT = """

@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
-from prefect_intelligent.insight.history import as_runs
-from prefect_intelligent.services.advice import Past
-from prefect_intelligent.services.recommending import as_world, recommend, replay, usable
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.history.runs_frame import as_runs
+from prefect_intelligent.recommendations.evaluate import as_world, recommend, replay, usable
+from prefect_intelligent.recommendations.model import Past
+from prefect_intelligent.twin.simulator import Twin
 
 FAULTS = (
     "oversized pool",

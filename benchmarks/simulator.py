@@ -19,10 +19,10 @@ import ciw
 import numpy as np
 import simpy
 
-from prefect_intelligent.policy.levers import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
+from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.warm import warm
-from prefect_intelligent.twin.world import World, stack
 from simulations.batch import Batch, BatchSettings
 from simulations.family import Family
 from simulations.scenario import load_scenario, scenario_names

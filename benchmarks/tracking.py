@@ -35,7 +35,7 @@ from tests.real_prefect import RealServer  # first: it scrubs the environment
 WRITERS, RECORDS = 8, 10_000
 _WRITER = """
 import random, sys
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.local.spool import Spool
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 spool, rng = Spool(folder), random.Random(name)
 at = 1_767_268_800.0

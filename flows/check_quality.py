@@ -42,8 +42,8 @@ def build_punctuality(warehouse: str) -> int:
 
 def show(folder: Path) -> None:
     """Plant each kind of defect and print what the gate makes of it."""
-    from prefect_intelligent.adapters.contract_files import load_contract
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.contracts.lint import load_contract
     from prefect_intelligent.wiring.quality import quality_parts
 
     contract = load_contract(CONTRACT)

@@ -8,11 +8,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from prefect_intelligent.adapters.clock import SystemClock
+from prefect_intelligent.analytics.markdown_report import to_markdown
+from prefect_intelligent.analytics.report import all_health, make_report
 from prefect_intelligent.domain import parse_span
-from prefect_intelligent.services.briefing import to_markdown
-from prefect_intelligent.services.reporting import all_health, make_report
-from prefect_intelligent.services.sync import sync
+from prefect_intelligent.history.sync import sync
+from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.history import open_runs, open_source
 

@@ -15,7 +15,7 @@ from prefect import flow, get_run_logger
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.forecasts import look_for_drift, retrain_forecaster
+from prefect_intelligent.wiring.forecasting import look_for_drift, retrain_forecaster
 
 
 @flow(name="retrain-forecaster")

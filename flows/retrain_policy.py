@@ -25,15 +25,15 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.policy_registry import PolicyRegistry
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, UnknownNameError
-from prefect_intelligent.services.promotion import CHALLENGER, Evidence, judge, promote
-from prefect_intelligent.services.sync import sync
+from prefect_intelligent.history.sync import sync
+from prefect_intelligent.local.spool import Spool
+from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry
+from prefect_intelligent.model_registry.promotion import CHALLENGER, Evidence, judge, promote
+from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings, load_settings
-from prefect_intelligent.spool import Spool
 from prefect_intelligent.wiring.history import open_runs, open_source
-from prefect_intelligent.wiring.policies import open_policy_store
+from prefect_intelligent.wiring.model_registry import open_policy_store
 from rl.comparisons import Played
 from rl.evaluate import Contest, join_parts, make_report, play_part
 from rl.register import register

@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect import flow
 
-from prefect_intelligent.services.shipping import only_shipper
 from prefect_intelligent.settings import load_settings
+from prefect_intelligent.tracking.shipper import only_shipper
 from prefect_intelligent.wiring.tracking import open_shipper
 
 

@@ -6,18 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_intelligent.decorator import attach as attach
-    from prefect_intelligent.decorator import intelligent as intelligent
-    from prefect_intelligent.decorator import publish as publish
-    from prefect_intelligent.gate import quality_gate as quality_gate
+    from prefect_intelligent.flow.decorator import attach as attach
+    from prefect_intelligent.flow.decorator import intelligent as intelligent
+    from prefect_intelligent.flow.decorator import publish as publish
+    from prefect_intelligent.flow.quality_gate import quality_gate as quality_gate
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "attach": "prefect_intelligent.decorator",
-    "intelligent": "prefect_intelligent.decorator",
-    "publish": "prefect_intelligent.decorator",
-    "quality_gate": "prefect_intelligent.gate",
+    "attach": "prefect_intelligent.flow.decorator",
+    "intelligent": "prefect_intelligent.flow.decorator",
+    "publish": "prefect_intelligent.flow.decorator",
+    "quality_gate": "prefect_intelligent.flow.quality_gate",
 }
 __all__ = ["__version__", *sorted(_EXPORTS)]
 

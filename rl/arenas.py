@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census
-from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.twin.arena import Arena
-from prefect_intelligent.twin.model import Twin
-from prefect_intelligent.twin.world import World
+from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.simulator import Twin
 
 INTERVAL_S: Final = 120.0
 """Seconds between decisions."""

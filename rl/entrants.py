@@ -14,8 +14,8 @@ import numpy as np
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
-from prefect_intelligent.policy.composed import RulePolicy, parse_policy
 from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from rl.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
 from rl.tune import read_rule

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.spec import PoolSpec
-from prefect_intelligent.twin.world import World
 from rl.trace_cases import HOURS, Window, load_factor, past_estimates
 
 _LARGEST_BATCH: Final = 120

@@ -19,8 +19,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32
-from prefect_intelligent.policy.levers import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.network import CLIP, N_CAPACITY, N_PLACES, N_SHARES
 
 N_QUEUE, N_POOL = len(QUEUE_FEATURES), len(POOL_FEATURES)
@@ -190,7 +190,7 @@ class LeverPolicy(ActorCriticPolicy):
 
     Args:
         observation_space: Dict of "queues", "pool" and "mask".
-        action_space: MultiDiscrete of 1 + 2 n levels, see `policy.levers.flatten`.
+        action_space: MultiDiscrete of 1 + 2 n levels, see `policy.actions.flatten`.
         lr_schedule: Learning rate by remaining progress.
         width: Units per layer.
         temperature: Saving that makes a level of the pool e times as likely.

@@ -8,12 +8,12 @@ import numpy as np
 
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.arena import Arena
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.engine.state import COMPLETED
+from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.planner import Planner
-from prefect_intelligent.twin.state import COMPLETED
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.watched import WatchedArena
-from prefect_intelligent.twin.world import World
 from rl.arenas import GUARD, INTERVAL_S
 from rl.statistics import conditional_value_at_risk
 

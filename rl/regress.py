@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.bundle import Bundle, write_bundle
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, PLACES, SHARES
 from rl.network import Actor, Observations
 from rl.provenance import commit
 from rl.teach import PLACE, POOL, Lessons

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, PLACES, SHARES
 
 
 def observation_space(n: int) -> spaces.Dict:

@@ -24,12 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.policy.base import Policy, Proposal
-from prefect_intelligent.policy.bundle import read_bundle
-from prefect_intelligent.policy.census import Array, Census, Q
-from prefect_intelligent.policy.composed import RulePolicy
-from prefect_intelligent.policy.encoding import Array32, encode
-from prefect_intelligent.policy.levers import (
+from prefect_intelligent.policy.actions import (
     CAPACITY_FACTORS,
     NEUTRAL_CAPACITY,
     NEUTRAL_PLACE,
@@ -39,9 +34,14 @@ from prefect_intelligent.policy.levers import (
     Levels,
     adjust,
 )
-from prefect_intelligent.twin.arena import Arena
+from prefect_intelligent.policy.base import Policy, Proposal
+from prefect_intelligent.policy.bundle import read_bundle
+from prefect_intelligent.policy.census import Array, Census, Q
+from prefect_intelligent.policy.encoding import Array32, encode
+from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.engine.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
-from prefect_intelligent.twin.world import World, stack
 from rl.arenas import open_arena, spent_usd
 from rl.tune import read_rule
 from rl.worlds import Workload, training

@@ -24,8 +24,8 @@ import pandas as pd
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
-from prefect_intelligent.twin.world import COMPLETES, FAILS, World
 from simulations.traces import read_trace
 
 RUNS: Final = 250

@@ -26,13 +26,13 @@ from typing import Any, Final
 
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.mlflow_tracker import MlflowTracker
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.outbox import Outbox, Parcel
+from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS
-from prefect_intelligent.services.shipping import Shipment, ship
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
+from prefect_intelligent.tracking.outbox import Outbox, Parcel
+from prefect_intelligent.tracking.shipper import Shipment, ship
 from rl.figures import draw_curves
 from rl.provenance import commit
 

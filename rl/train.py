@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.policy.bundle import SHIPPED, Bundle, read_bundle, write_bundle
-from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.encoding import Array32
+from prefect_intelligent.policy.rule_policy import RulePolicy
 from rl.days import Day, Days
 from rl.network import LeverPolicy
 from rl.provenance import commit

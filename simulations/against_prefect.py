@@ -22,9 +22,9 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.engine.world import COMPLETES, stack
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
-from prefect_intelligent.twin.world import COMPLETES, stack
 
 QUEUES: Final = (
     QueueSetting(name="urgent", priority=1),

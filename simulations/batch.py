@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.policy.composed import RulePolicy, parse_policy
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, PLACES, SHARES
-from prefect_intelligent.twin.model import Twin
-from prefect_intelligent.twin.world import World, as_bytes
+from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
+from prefect_intelligent.twin.engine.world import World, as_bytes
+from prefect_intelligent.twin.simulator import Twin
 from simulations.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family
 from simulations.play import Steered
@@ -118,7 +118,7 @@ class Batch:
         """One decision interval.
 
         Args:
-            action: Shape (rows, 1 + 2 * width): levels, see `policy.levers`.
+            action: Shape (rows, 1 + 2 * width): levels, see `policy.actions`.
 
         Returns:
             Reward, terminated (every run is over) and truncated (the episode's time is), each of shape (n,).

@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.history import has_history, open_engine
-from prefect_intelligent.adapters.history_runs import SqlRuns
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.services.sync import sync
+from prefect_intelligent.history.adapters.sql_records import has_history, open_engine
+from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+from prefect_intelligent.history.sync import sync
+from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.history import open_source
-from prefect_intelligent.wiring.rehearsal import pool_model
+from prefect_intelligent.wiring.replay import pool_model
 from simulations.arrivals import DAY_S
 from simulations.calibration.fit import Calibrated, calibrate
 from simulations.calibration.goodness import Goodness, Pair, measure, pool_waits

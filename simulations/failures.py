@@ -15,17 +15,15 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
-from prefect_intelligent.insight.durations import DurationBook
-from prefect_intelligent.insight.ledger import Work
-from prefect_intelligent.insight.prevention.measures import DAY_S, RuleTerms
-from prefect_intelligent.insight.prevention.rules import RULES
-from prefect_intelligent.insight.prevention.watch import KEPT, Ended, Live, Watch
-from prefect_intelligent.services.prevention import prevent
+from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.prevention.engine import prevent
+from prefect_intelligent.prevention.evidence import KEPT, Ended, Live, Watch
+from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
+from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.levers import InMemoryLevers
-from prefect_intelligent.twin.model import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
-from prefect_intelligent.twin.state import (
+from prefect_intelligent.twin.engine.state import (
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -37,8 +35,10 @@ from prefect_intelligent.twin.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.stop import stop_run
-from prefect_intelligent.twin.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.engine.stop_run import stop_run
+from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.simulator import Twin
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
 
 START_S: Final = 1_767_225_600.0  # 2026-01-01
 DAYS: Final = 30

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.insight.prevention.measures import DAY_S
-from prefect_intelligent.twin.state import COMPLETED
+from prefect_intelligent.prevention.measures import DAY_S
+from prefect_intelligent.twin.engine.state import COMPLETED
 from simulations.failures import (
     HOSTS,
     HOUR_S,

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.domain import Cost
+from prefect_intelligent.policy.actions import adjust, unflatten
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, P
-from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.policy.levers import adjust, unflatten
-from prefect_intelligent.twin.arena import Arena
-from prefect_intelligent.twin.model import Twin
-from prefect_intelligent.twin.state import CANCELLED, COMPLETED
+from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED
+from prefect_intelligent.twin.simulator import Twin
 
 
 class Steered(Arena):

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from prefect_intelligent.domain import Prices, QueueSetting, parse_deadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.twin.price_sheets import slot_prices
+from prefect_intelligent.twin.cloud_prices import slot_prices
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
 from simulations.arrivals import Arrivals, Backfill, Bursts, Cron, Interval, Poisson, RRule
 from simulations.family import Family

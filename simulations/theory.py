@@ -15,10 +15,10 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.engine.state import CANCELLED
+from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
-from prefect_intelligent.twin.state import CANCELLED
-from prefect_intelligent.twin.world import World
 
 _BATCHES: Final = 40
 _T99: Final = 2.708  # 99.5 % quantile of Student's t with 39 degrees of freedom

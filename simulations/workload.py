@@ -12,8 +12,8 @@ import numpy as np
 from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
-from prefect_intelligent.twin.world import World
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prefect_intelligent.adapters.version_store import FsspecBlobs
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.changes import DEPLOYMENT
-from prefect_intelligent.pipelines.picture import Overrides, Picture, Survey, draw
-from prefect_intelligent.pipelines.project import read_project
-from prefect_intelligent.pipelines.steps import Step
-from prefect_intelligent.pipelines.versions import Code, Version
-from prefect_intelligent.services.rollout import Rollout, follow_up
-from prefect_intelligent.services.transactions import Transactions
-from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.deployments import Step
+from prefect_intelligent.pipelines.project_file import read_project
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
+from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.survey import Overrides, Picture, Survey, draw
+from prefect_intelligent.pipelines.version import Code, Version
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.pipelines import FakePipelineServer

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefect_intelligent.adapters.freshness import announce
-from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.pipelines.dataset_events.prefect import announce
+from prefect_intelligent.prefect_client.api import PrefectApi
 from tests.real_prefect import Api
 
 

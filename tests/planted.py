@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_intelligent.domain import Estimate, Terms, parse_deadline
+from prefect_intelligent.pipelines.deployments import Call, Column, Inventory, PoolFacts, Schedule, Step
 from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
-from prefect_intelligent.pipelines.steps import Call, Column, Inventory, PoolFacts, Schedule, Step
 
 AT_S = 1_767_225_600.0  # 2026-01-01 00:00 UTC
 DECLARED = (Evidence("declared", "flows.py"),)

@@ -19,8 +19,8 @@ from flows.demo.scoring import RunRecord
 from flows.demo.seed_lake import copy_lake
 from flows.demo.stage import FINAL, POOL, SLOTS, Stage, Submitted
 from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
-from prefect_intelligent.adapters.history import open_history
-from prefect_intelligent.services.decision import KIND
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.steering.decision_record import KIND
 
 SUBMIT_S_PER_RUN = 0.12
 """Time set aside to create one run before the first is due, so that both arms begin with everything submitted. Where it

@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from prefect_intelligent.adapters.recordings import Recording, write_recording
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.insight.history import as_runs
+from prefect_intelligent.history.runs_frame import as_runs
+from prefect_intelligent.replay.adapters.recording_file import Recording, write_recording
 
 POLL_S = 1.0
 """The demo's worker polls every second."""

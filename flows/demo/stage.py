@@ -28,7 +28,7 @@ from flows.demo.scoring import RunRecord
 from flows.demo.workload import DEPLOYMENT, PIPELINES, QUEUES, Launch, Pipeline, feeding
 from flows.store_partitions import LAKE_VARIABLE
 from prefect_intelligent import publish
-from prefect_intelligent.adapters.prefect_api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi
 
 POOL = "flights"
 SLOTS = 2

@@ -31,8 +31,8 @@ from flows.clean_flights import clean_flights
 from flows.ingest_tables import ingest_airlines, ingest_airports, ingest_flights, ingest_planes, ingest_weather
 from flows.join_weather import join_weather
 from flows.write_report import write_report
-from prefect_intelligent.decorator import terms_of
 from prefect_intelligent.domain import Terms
+from prefect_intelligent.flow.decorator import terms_of
 
 DEPLOYMENT = "morning"
 DAYS = (date(2013, 2, 8), date(2013, 2, 9))

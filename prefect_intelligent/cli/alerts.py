@@ -16,8 +16,8 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.adapters.prefect_notices import Notice
-    from prefect_intelligent.dashboard.build import Builder
+    from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
+    from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import Cockpit
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _look(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, builder: Builder) -> bool:
     """Look once; whether something pages."""
-    from prefect_intelligent.services.alerting import raise_alerts
+    from prefect_intelligent.analytics.alert_events import raise_alerts
 
     builder()
     builder.wait()
@@ -99,8 +99,8 @@ def _look(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, builde
 
 def _arrange(args: argparse.Namespace, pool: str) -> int:
     """Write or remove the automations, or show what would be done."""
-    from prefect_intelligent.adapters.prefect_api import PrefectApi
-    from prefect_intelligent.adapters.prefect_notices import plan_notices, plan_removal, write_notices
+    from prefect_intelligent.analytics.adapters.prefect_notifications import plan_notices, plan_removal, write_notices
+    from prefect_intelligent.prefect_client.api import PrefectApi
 
     if args.action == "install" and not args.block:
         raise InvalidInputError("--block", None, "name a notification block, e.g. --block slack-webhook/data-team")

@@ -9,11 +9,11 @@ from typing import Any
 
 from prefect_intelligent.cli import control_adopt, control_restore, control_run
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
-from prefect_intelligent.services.decision import KIND
-from prefect_intelligent.services.memory import recall, release
-from prefect_intelligent.services.originals import read_originals
-from prefect_intelligent.services.standing import say
-from prefect_intelligent.services.switch import read_switch, turn
+from prefect_intelligent.steering.baseline import read_originals
+from prefect_intelligent.steering.controller_state import recall, release
+from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.steering.kill_switch import read_switch, turn
+from prefect_intelligent.steering.manual_overrides import say
 from prefect_intelligent.wiring.steering import open_cockpit
 
 
@@ -69,19 +69,21 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print_json(status)
         return 0
-    from prefect_intelligent.cli import show
+    from prefect_intelligent.cli import formatting
 
-    show.console.print(f"Work pool {pool}: {'a controller leads' if status['led'] else 'no controller leads'}")
+    formatting.console.print(f"Work pool {pool}: {'a controller leads' if status['led'] else 'no controller leads'}")
     if status["switch"] != "on":
-        show.console.print(f"Steering is switched off ({status['switch']}); `control on` allows it again.")
+        formatting.console.print(f"Steering is switched off ({status['switch']}); `control on` allows it again.")
     if last is None:
-        show.console.print("There is no decision yet.")
+        formatting.console.print("There is no decision yet.")
     else:
-        show.console.print(f"Last decision, {show.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:")
-        show.console.print("  " + show.headline(last), soft_wrap=True)
+        formatting.console.print(
+            f"Last decision, {formatting.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:"
+        )
+        formatting.console.print("  " + formatting.headline(last), soft_wrap=True)
     for key, hold in holds.items():
-        show.console.print(
-            f"A person set the {say(key)} to {show.limit(hold.value)}; left alone until {show.instant(hold.until_s)}"
+        formatting.console.print(
+            f"A person set the {say(key)} to {formatting.limit(hold.value)}; left alone until {formatting.instant(hold.until_s)}"
         )
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
-from prefect_intelligent.services.adopt import adopt, plan_adoption
+from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
 from prefect_intelligent.wiring.steering import open_cockpit
 
 
@@ -38,16 +38,20 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    from prefect_intelligent.cli import show
+    from prefect_intelligent.cli import formatting
 
     for queue in adoption.create:
-        show.console.print(f"  new work queue {queue.name}, priority {queue.priority}")
+        formatting.console.print(f"  new work queue {queue.name}, priority {queue.priority}")
     for deployment, before, lane in adoption.assign:
-        show.console.print(f"  deployment {deployment}: {before} -> {lane}")
+        formatting.console.print(f"  deployment {deployment}: {before} -> {lane}")
     if not adoption.create and not adoption.assign:
-        show.console.print("Every deployment of the pool has its lane.")
+        formatting.console.print("Every deployment of the pool has its lane.")
     elif args.apply:
-        show.console.print("Done. `control restore` takes it back. Runs that exist already keep the queue they have.")
+        formatting.console.print(
+            "Done. `control restore` takes it back. Runs that exist already keep the queue they have."
+        )
     else:
-        show.console.print("Nothing was written. Add --apply to do it; Prefect makes scheduled future runs anew then.")
+        formatting.console.print(
+            "Nothing was written. Add --apply to do it; Prefect makes scheduled future runs anew then."
+        )
     return 0

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
 from prefect_intelligent.errors import ConflictError
-from prefect_intelligent.services.adopt import plan_undo
-from prefect_intelligent.services.prevention import prefix, undo_prevention
-from prefect_intelligent.services.restore import plan_restoration, restore
+from prefect_intelligent.prevention.engine import prefix, undo_prevention
+from prefect_intelligent.steering.dedicated_queues import plan_undo
+from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.wiring.prevention import open_levers
 from prefect_intelligent.wiring.steering import open_cockpit
 
@@ -58,19 +58,19 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         return 0
-    from prefect_intelligent.cli import show
+    from prefect_intelligent.cli import formatting
 
     verb = "would be put back" if args.dry_run else "put back"
     for row in rows:
-        show.console.print("  " + show.change(row))
+        formatting.console.print("  " + formatting.change(row))
     for deployment, lane, before in undo:
-        show.console.print(f"  deployment {deployment}: {lane} -> {before}")
+        formatting.console.print(f"  deployment {deployment}: {lane} -> {before}")
     for key in measures:
-        show.console.print(f"  {key}", highlight=False)
+        formatting.console.print(f"  {key}", highlight=False)
     counts = f"{_count(rows, 'value')}, {_count(undo, 'deployment')} and {_count(measures, 'measure')} {verb}."
-    show.console.print(counts if rows or undo or measures else "Nothing to put back.")
+    formatting.console.print(counts if rows or undo or measures else "Nothing to put back.")
     if found.gone:
-        show.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
+        formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0
 
 

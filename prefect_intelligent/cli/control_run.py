@@ -11,20 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prefect_intelligent import beacon
-from prefect_intelligent.adapters.announcer import Announcer
-from prefect_intelligent.beacon import steering
 from prefect_intelligent.cli.options import add_json, chosen_pool, read_settings
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.ports import Signals
-from prefect_intelligent.services.decision import KIND
-from prefect_intelligent.services.leadership import Leadership
-from prefect_intelligent.services.loop import Moment, run_loop
-from prefect_intelligent.services.memory import INTENT
-from prefect_intelligent.services.restore import restore
-from prefect_intelligent.services.switch import read_switch, turn
+from prefect_intelligent.local import liveness
+from prefect_intelligent.local.liveness import steering
+from prefect_intelligent.local.spool import Spool
+from prefect_intelligent.pipelines.dataset_events.relay import Announcer
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.steering.controller import Moment, run_loop
+from prefect_intelligent.steering.controller_state import INTENT
+from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.steering.kill_switch import read_switch, turn
+from prefect_intelligent.steering.leadership import Leadership
+from prefect_intelligent.steering.ports import Signals
+from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.wiring.steering import Cockpit, open_cockpit
 
 _TIDY_EVERY_S = 3600.0
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         nonlocal failed
         failed = moment.what == "failed"
         if not failed and not args.once:  # one of us leads: hooks on this machine need not decide
-            beacon.light(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
+            liveness.light(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
         if moment.decision is not None:
             _record(records, moment.decision.to_dict())
         if metrics is not None:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             once=args.once,
         )
     if not args.once:
-        beacon.put_out(led, loaded.settings.folder)
+        liveness.put_out(led, loaded.settings.folder)
     if args.restore_on_exit:
         restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by=cockpit.charter.by)
     return 1 if args.once and failed else 0
@@ -122,7 +122,7 @@ def _metrics(port: int | None) -> Callable[[str, Moment], None] | None:
     """Serve metrics on the port; returns what has to be told each moment."""
     if port is None:
         return None
-    from prefect_intelligent.adapters.prometheus_metrics import ControllerMetrics
+    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
 
     metrics = ControllerMetrics()
     metrics.serve(port)
@@ -195,11 +195,11 @@ def _print(moment: Moment, *, as_json: bool, again: bool) -> None:
     if as_json:
         print(json.dumps({"what": moment.what, "problem": moment.problem, "decision": decision}), flush=True)
         return
-    from prefect_intelligent.cli import show
+    from prefect_intelligent.cli import formatting
 
     if decision is not None:
-        show.console.print(show.headline(decision), soft_wrap=True)
+        formatting.console.print(formatting.headline(decision), soft_wrap=True)
     elif moment.what == "failed":
-        show.console.print(f"{moment.problem}{'; trying again' if again else ''}", soft_wrap=True, style="yellow")
+        formatting.console.print(f"{moment.problem}{'; trying again' if again else ''}", soft_wrap=True, style="yellow")
     else:
-        show.console.print("standing by: another controller leads", soft_wrap=True)
+        formatting.console.print("standing by: another controller leads", soft_wrap=True)

@@ -13,7 +13,7 @@ from prefect_intelligent.cli.options import add_config, add_json, add_pool, chos
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.dashboard.build import Builder
+    from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import Cockpit
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.audit:
         return print_audit(settings.settings, pool, as_json=args.json)
     if args.html is not None:
-        from prefect_intelligent.dashboard.pages import write_page
+        from prefect_intelligent.dashboard.export import write_page
 
         _, builder = open_builder(settings.settings, pool)
         builder()
@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
 def open_builder(settings: Settings, pool: str) -> tuple[Cockpit, Builder]:
     """The pool, and what makes the state of its page."""
-    from prefect_intelligent.dashboard.build import Builder
+    from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.lineage import open_graph
+    from prefect_intelligent.wiring.pipeline_graph import open_graph
     from prefect_intelligent.wiring.steering import open_cockpit
 
     cockpit = open_cockpit(settings, pool, by="dashboard")
@@ -101,7 +101,7 @@ def open_builder(settings: Settings, pool: str) -> tuple[Cockpit, Builder]:
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     """Every action taken on the page of a pool, oldest first."""
-    from prefect_intelligent.adapters.history import open_history
+    from prefect_intelligent.history.adapters.sql_records import open_history
 
     rows = open_history(settings.history).records("audit", pool)
     if as_json:

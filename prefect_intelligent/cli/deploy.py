@@ -13,13 +13,13 @@ from prefect_intelligent.cli.options import add_config, add_json, print_json, re
 from prefect_intelligent.domain.deadlines import parse_span
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import Finding
-from prefect_intelligent.pipelines.sequential import Trial
-from prefect_intelligent.pipelines.versions import SHORT, Version
-from prefect_intelligent.services.canary import Canary, run_canary
-from prefect_intelligent.services.run_quality import RunQuality
-from prefect_intelligent.services.trial import try_out
+from prefect_intelligent.pipelines.rollout.canary import Canary, run_canary
+from prefect_intelligent.pipelines.rollout.trial_run import try_out
+from prefect_intelligent.pipelines.sprt import Trial
+from prefect_intelligent.pipelines.version import SHORT, Version
+from prefect_intelligent.quality.run_scores import RunQuality
+from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
 from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
-from prefect_intelligent.wiring.versions import Request, make_version, new_findings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,8 @@ from prefect_intelligent import __version__
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
-from prefect_intelligent.services.examination import (
+from prefect_intelligent.settings import Settings
+from prefect_intelligent.steering.preflight import (
     Finding,
     examine_deployments,
     examine_server,
@@ -20,7 +21,6 @@ from prefect_intelligent.services.examination import (
     examine_versions,
     examine_workers,
 )
-from prefect_intelligent.settings import Settings
 
 _STYLES = {"fine": "green", "note": "yellow", "problem": "red"}
 
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         from rich.text import Text
 
-        from prefect_intelligent.cli import show
+        from prefect_intelligent.cli import formatting
 
         for finding in findings:
             line = Text.assemble((f"{finding.level:<8}", _STYLES[finding.level]), finding.what)
-            show.console.print(line, soft_wrap=True)
+            formatting.console.print(line, soft_wrap=True)
             if finding.advice:
-                show.console.print(f"        -> {finding.advice}", soft_wrap=True, highlight=False)
+                formatting.console.print(f"        -> {finding.advice}", soft_wrap=True, highlight=False)
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 
 
@@ -57,9 +57,9 @@ def _findings(settings: Settings, pool: str) -> Iterator[Finding]:
     yield examine_versions(prefect, _installed("fastapi"))
     if prefect is None:
         return
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.adapters.prefect_api import PrefectApi
-    from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 
     try:
         api = PrefectApi()

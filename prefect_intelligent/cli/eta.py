@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Print start and end of each run."""
     import numpy as np
 
-    from prefect_intelligent.services.foresight import foresee_runs
-    from prefect_intelligent.wiring.rehearsal import observe_pool, pool_model
+    from prefect_intelligent.replay.eta import foresee_runs
+    from prefect_intelligent.wiring.replay import observe_pool, pool_model
     from prefect_intelligent.wiring.steering import charter_of
 
     seed = chosen_seed(args)
@@ -86,7 +86,7 @@ def _show(pool: str, rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from prefect_intelligent.cli.show import console, instant
+    from prefect_intelligent.cli.formatting import console, instant
 
     if not rows:
         console.print(f"No run waits, runs or is scheduled in work pool {pool}.")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
-from prefect_intelligent.services.decision import KIND
+from prefect_intelligent.steering.decision_record import KIND
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the decision; exit code 1 if there is none yet."""
-    from prefect_intelligent.adapters.history import has_history, open_history
+    from prefect_intelligent.history.adapters.sql_records import has_history, open_history
 
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
@@ -36,26 +36,26 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(decision)
         return 0
-    from prefect_intelligent.cli import show
+    from prefect_intelligent.cli import formatting
 
-    show.console.print(show.queue_table(decision))
-    show.console.print(
+    formatting.console.print(formatting.queue_table(decision))
+    formatting.console.print(
         f"{decision['outcome']} in mode {decision['mode']} by {decision['by']}; policy {decision['policy']}, "
         f"rule {decision['rule']}; own computing {decision['own_ms']:.1f} ms of {decision['wall_ms']:.0f} ms",
         soft_wrap=True,
     )
     for row in decision["planned"]:
         done = "written" if row in decision["applied"] else "not written"
-        show.console.print(f"  {show.change(row)} ({done})")
-    for reason in show.reasons(decision):
-        show.console.print(f"  {reason}", soft_wrap=True)
+        formatting.console.print(f"  {formatting.change(row)} ({done})")
+    for reason in formatting.reasons(decision):
+        formatting.console.print(f"  {reason}", soft_wrap=True)
     return 0
 
 
 def _must_exist(pool: str) -> None:
     """Refuse a pool that the server does not know; a server that cannot be asked is no matter here."""
-    from prefect_intelligent.adapters.prefect_api import PrefectApi
-    from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 
     with suppress(OrchestratorUnavailableError):
         PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()

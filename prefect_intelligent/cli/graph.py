@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
 
-from prefect_intelligent.adapters.freshness import announce, fresh_for
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.domain.deadlines import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.changes import Change
+from prefect_intelligent.pipelines.apply_graph import apply, arrange, remove_all
+from prefect_intelligent.pipelines.automations import batch_parameter
 from prefect_intelligent.pipelines.conflicts import Finding, check
-from prefect_intelligent.pipelines.drawing import to_mermaid, to_svg
+from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
+from prefect_intelligent.pipelines.conflicts_simulation import foresee
+from prefect_intelligent.pipelines.critical_path import critical_path, impact, plan
+from prefect_intelligent.pipelines.dataset_events.prefect import announce, fresh_for
 from prefect_intelligent.pipelines.graph import cycles
-from prefect_intelligent.pipelines.picture import Picture
-from prefect_intelligent.pipelines.project import LatePolicy, read_project, replace_ordering
-from prefect_intelligent.pipelines.timing import critical_path, impact, plan
-from prefect_intelligent.pipelines.triggers import batch_parameter
-from prefect_intelligent.services.congestion import foresee
-from prefect_intelligent.services.fixes import apply_fixes
-from prefect_intelligent.services.ordering import apply, arrange, remove_all
+from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_ordering
+from prefect_intelligent.pipelines.render import to_mermaid, to_svg
+from prefect_intelligent.pipelines.resource_changes import Change
+from prefect_intelligent.pipelines.survey import Picture
 from prefect_intelligent.wiring.pipelines import PROJECT_FILE, Workshop, open_workshop
 
 _ROUNDS = 8

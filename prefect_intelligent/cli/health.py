@@ -24,11 +24,11 @@ def run(args: argparse.Namespace) -> int:
     """Print; the exit code is 1 if something is degraded."""
     import time
 
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.services.overview import quality_shares
-    from prefect_intelligent.services.reporting import all_health, health_dict
+    from prefect_intelligent.analytics.pool_overview import quality_shares
+    from prefect_intelligent.analytics.report import all_health, health_dict
+    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.lineage import history_graph
+    from prefect_intelligent.wiring.pipeline_graph import history_graph
 
     settings = read_settings(args, ("pool",)).settings
     if not 0.5 <= args.target < 1:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from prefect_intelligent.cli.deploy import add_source, read_pairs
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.picture import Overrides
-from prefect_intelligent.pipelines.versions import Version
-from prefect_intelligent.services.modification import MODIFY, UNDO, Modification, carry_out, prepare, prepare_undo
-from prefect_intelligent.services.ordering import current_overrides
+from prefect_intelligent.pipelines.apply_graph import current_overrides
+from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, Modification, carry_out, prepare, prepare_undo
+from prefect_intelligent.pipelines.survey import Overrides
+from prefect_intelligent.pipelines.version import Version
+from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
 from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
-from prefect_intelligent.wiring.versions import Request, make_version, new_findings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

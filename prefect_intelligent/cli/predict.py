@@ -34,12 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, look for drift, or show forecasts."""
-    from prefect_intelligent.adapters.heartbeats import last_heartbeats
     from prefect_intelligent.domain import RunPhase
-    from prefect_intelligent.insight.forecaster import Forecaster
-    from prefect_intelligent.services.foretelling import foretell
+    from prefect_intelligent.forecasting.forecaster import Forecaster
+    from prefect_intelligent.forecasting.live_forecasts import foretell
+    from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.lineage import look_around
+    from prefect_intelligent.wiring.pipeline_graph import look_around
     from prefect_intelligent.wiring.steering import open_cockpit
 
     loaded = read_settings(args, ("pool",))
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, since_s: float) -> int:
-    from prefect_intelligent.wiring.forecasts import retrain_forecaster
+    from prefect_intelligent.wiring.forecasting import retrain_forecaster
 
     settings = read_settings(args, ("pool",)).settings
     facts = retrain_forecaster(settings, since_s=since_s, track=args.track is not None, uri=args.track or None)
@@ -93,7 +93,7 @@ def _train(args: argparse.Namespace, since_s: float) -> int:
 
 def _drift(args: argparse.Namespace, since_s: float) -> int:
     """Exit code 1 if it should be trained again."""
-    from prefect_intelligent.wiring.forecasts import look_for_drift
+    from prefect_intelligent.wiring.forecasting import look_for_drift
 
     found = look_for_drift(read_settings(args, ("pool",)).settings, since_s=since_s)
     if args.json:

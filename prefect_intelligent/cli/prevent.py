@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.insight.prevention.measures import Phase
-    from prefect_intelligent.services.prevention import prevent, read_standing
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.prevention.engine import prevent, read_standing
+    from prefect_intelligent.prevention.measures import Phase
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.prevention import look, open_levers, rule_terms
     from prefect_intelligent.wiring.steering import open_cockpit
@@ -82,10 +82,10 @@ def _once(args: argparse.Namespace) -> int:
 
 
 def _scores(args: argparse.Namespace, since_s: float) -> int:
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.insight.prevention.watch import read_watch
-    from prefect_intelligent.services.prevention import KIND
-    from prefect_intelligent.services.prevention_scores import score_measures, summarise
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.prevention.engine import KIND
+    from prefect_intelligent.prevention.evidence import read_watch
+    from prefect_intelligent.prevention.scores import score_measures, summarise
     from prefect_intelligent.wiring.history import open_runs
 
     loaded = read_settings(args, ("pool",))

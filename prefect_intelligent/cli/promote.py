@@ -15,7 +15,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.settings import Loaded
 
 if TYPE_CHECKING:
-    from prefect_intelligent.services.promotion import Evidence
+    from prefect_intelligent.model_registry.promotion import Evidence
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError(
             "promote", None, "name a bundle and one of --evidence, --replay and --recording, or give --back"
         )
+    from prefect_intelligent.model_registry.promotion import Evidence, judge, promote
     from prefect_intelligent.policy.bundle import MANIFEST, read_bundle
-    from prefect_intelligent.services.promotion import Evidence, judge, promote
-    from prefect_intelligent.wiring.policies import open_policy_store
+    from prefect_intelligent.wiring.model_registry import open_policy_store
 
     loaded = read_settings(args, ("pool",))
     read_bundle(args.bundle)
@@ -71,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> Evidence:
     """Evidence from the history of the pool, or from a recording of one."""
-    from prefect_intelligent.adapters.recordings import read_recording
+    from prefect_intelligent.model_registry.replay_evidence import prove
     from prefect_intelligent.policy.bundle import read_bundle
-    from prefect_intelligent.services.proof import prove
-    from prefect_intelligent.wiring.rehearsal import recording_model, recording_of
+    from prefect_intelligent.replay.adapters.recording_file import read_recording
+    from prefect_intelligent.wiring.replay import recording_model, recording_of
     from prefect_intelligent.wiring.steering import charter_of
 
     if args.recording is not None:
@@ -97,8 +97,8 @@ def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> Evidence
 
 
 def _back(args: argparse.Namespace) -> int:
-    from prefect_intelligent.services.promotion import rollback
-    from prefect_intelligent.wiring.policies import open_policy_store
+    from prefect_intelligent.model_registry.promotion import rollback
+    from prefect_intelligent.wiring.model_registry import open_policy_store
 
     store = open_policy_store(read_settings(args).settings)
     move = rollback(store, why=args.why, at_s=time.time(), dry_run=not args.apply)

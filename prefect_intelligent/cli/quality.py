@@ -80,9 +80,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from prefect_intelligent.adapters.contract_files import load_contract
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.domain.remediation import RemediationPolicy
+    from prefect_intelligent.quality.adapters.contracts.lint import load_contract
+    from prefect_intelligent.quality.remediation import RemediationPolicy
     from prefect_intelligent.wiring.quality import quality_parts
 
     contract, dataset = load_contract(args.contract), parse_dataset(args.data)
@@ -125,8 +125,8 @@ def _print_checks(verification: Any) -> None:
 
 
 def _profile(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.profiles import profile
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.profiler import profile
 
     found = profile(parse_dataset(args.data))
     if args.json:
@@ -141,8 +141,8 @@ def _profile(args: argparse.Namespace) -> int:
 
 
 def _new_contract(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.profiles import new_contract, profile
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.profiler import new_contract, profile
 
     dataset = parse_dataset(args.data)
     if args.output and Path(args.output).exists() and not args.force:
@@ -157,7 +157,7 @@ def _new_contract(args: argparse.Namespace) -> int:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.contract_files import lint, read_contract
+    from prefect_intelligent.quality.adapters.contracts.lint import lint, read_contract
 
     found = [str(finding) for name in args.contracts for finding in lint(read_contract(Path(name)), name)]
     if args.json:
@@ -170,8 +170,8 @@ def _lint(args: argparse.Namespace) -> int:
 def _history(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.services.quality import KIND
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.quality.gate import KIND
 
     store = open_history(read_settings(args).settings.history)
     records = list(store.records(KIND, args.dataset))[-max(1, args.limit) :][::-1]
@@ -196,7 +196,7 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _unblock(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.prefect_holds import PrefectDownstream
+    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
     released = PrefectDownstream().release(args.dataset)
     if args.json:
@@ -207,8 +207,8 @@ def _unblock(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.quarantine import batches
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.editing.quarantine import batches
 
     found = batches(parse_dataset(args.data))
     if args.json:
@@ -222,8 +222,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.quarantine import rows
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.editing.quarantine import rows
 
     columns, found = rows(parse_dataset(args.data), run_id=args.run_id, limit=args.limit)
     if args.json:
@@ -234,8 +234,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _release(args: argparse.Namespace) -> int:
-    from prefect_intelligent.adapters.quarantine import release
     from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.quality.adapters.editing.quarantine import release
 
     dataset = parse_dataset(args.data)
     count = release(
@@ -243,7 +243,7 @@ def _release(args: argparse.Namespace) -> int:
     )
     checked = None
     if args.contract and not args.dry_run:
-        from prefect_intelligent.adapters.contract_files import load_contract
+        from prefect_intelligent.quality.adapters.contracts.lint import load_contract
         from prefect_intelligent.wiring.quality import quality_parts
 
         parts = quality_parts(settings=read_settings(args).settings, prefect=False)

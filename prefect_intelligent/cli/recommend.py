@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
     """What is replayed."""
-    from prefect_intelligent.services.advice import Past
+    from prefect_intelligent.recommendations.model import Past
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.lineage import history_graph, unread
+    from prefect_intelligent.wiring.pipeline_graph import history_graph, unread
 
     name = cockpit.orchestrator.pool
     pool, queues = cockpit.orchestrator.settings()
@@ -75,16 +75,16 @@ def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
 def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s: float) -> int:
     import numpy as np
 
-    from prefect_intelligent.services.recommending import KIND, recommend
+    from prefect_intelligent.recommendations.evaluate import KIND, recommend
 
     now_s, rng = time.time(), np.random.default_rng(0)
     past = _past(settings, cockpit, now_s - span_s)
     found = recommend(past, rng)
     if args.usage is not None:
-        from prefect_intelligent.services.rightsizing import rightsize
-        from prefect_intelligent.twin.price_sheets import slot_prices
+        from prefect_intelligent.recommendations.memory_rightsizing import rightsize
+        from prefect_intelligent.twin.cloud_prices import slot_prices
         from prefect_intelligent.wiring.history import open_runs
-        from prefect_intelligent.wiring.lineage import memory_of
+        from prefect_intelligent.wiring.pipeline_graph import memory_of
 
         gb = [slot_prices(_MEMORY_PRICE, gb=size).slot_usd_per_hour for size in (1.0, 2.0)]
         peaks, asked = memory_of(args.usage, open_runs(settings))
@@ -105,8 +105,8 @@ def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s
 
 
 def _apply(args: argparse.Namespace, cockpit: Cockpit) -> int:
-    from prefect_intelligent.services.applying import apply_row, changes_of, lanes_of, moves_of
-    from prefect_intelligent.services.recommending import KIND
+    from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of
+    from prefect_intelligent.recommendations.evaluate import KIND
 
     kept = cockpit.history.latest(KIND, cockpit.orchestrator.pool)
     rows = [] if kept is None else kept["rows"]
@@ -136,7 +136,7 @@ def _apply(args: argparse.Namespace, cockpit: Cockpit) -> int:
 
 
 def _undo(args: argparse.Namespace, cockpit: Cockpit) -> int:
-    from prefect_intelligent.services.applying import undo_last
+    from prefect_intelligent.recommendations.apply import undo_last
 
     done = undo_last(cockpit.orchestrator, cockpit.history, cockpit.clock)
     if args.json:
@@ -153,7 +153,7 @@ def _score(args: argparse.Namespace, settings: Settings, cockpit: Cockpit) -> in
     """Promised against real saving of what was applied last."""
     import numpy as np
 
-    from prefect_intelligent.services.applying import SCORED, last_applied, rescore
+    from prefect_intelligent.recommendations.apply import SCORED, last_applied, rescore
 
     record = last_applied(cockpit.orchestrator.pool, cockpit.history)
     found = rescore(_past(settings, cockpit, float(record["at_s"])), record, np.random.default_rng(0))

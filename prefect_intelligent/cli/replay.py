@@ -20,9 +20,9 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.adapters.recordings import Recording
     from prefect_intelligent.policy import Policy
-    from prefect_intelligent.services.replay import Replayed
+    from prefect_intelligent.replay.adapters.recording_file import Recording
+    from prefect_intelligent.replay.replay import Replayed
     from prefect_intelligent.settings import Settings
 
 _DEFAULT = "prefect-default,static,edf,wspt,atc,atc+lookahead"
@@ -48,8 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per policy."""
-    from prefect_intelligent.services.replay import REFERENCE, replay
-    from prefect_intelligent.wiring.rehearsal import recording_model, recording_of
+    from prefect_intelligent.replay.replay import REFERENCE, replay
+    from prefect_intelligent.wiring.replay import recording_model, recording_of
     from prefect_intelligent.wiring.steering import charter_of, choose_policy
 
     span_s, seed = parse_span(args.last, what="--last"), chosen_seed(args)
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     settings = loaded.settings
     if args.recording is not None:
-        from prefect_intelligent.adapters.recordings import read_recording
+        from prefect_intelligent.replay.adapters.recording_file import read_recording
 
         recording = read_recording(args.recording)
     else:
         recording = recording_of(settings, chosen_pool(loaded), span_s)
     if args.save is not None:
-        from prefect_intelligent.adapters.recordings import write_recording
+        from prefect_intelligent.replay.adapters.recording_file import write_recording
 
         write_recording(args.save, recording)
     charter = charter_of(settings, recording.pool.name, "replay")
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.front:
         _keep_front(settings, args, policies, recording)
     if args.html is not None:
-        from prefect_intelligent.adapters.replay_page import write_page
+        from prefect_intelligent.replay.adapters.html_report import write_page
 
         write_page(args.html, recording, found)
     if args.json:
@@ -99,9 +99,9 @@ def _keep_front(
     """Play the policy in force at several positions of the dial and keep what came of it."""
     import time
 
-    from prefect_intelligent.adapters.history import open_history
-    from prefect_intelligent.services.front import KIND, make_front
-    from prefect_intelligent.wiring.rehearsal import recording_model
+    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.replay.tradeoff_curve import KIND, make_front
+    from prefect_intelligent.wiring.replay import recording_model
     from prefect_intelligent.wiring.steering import charter_of
 
     pool = recording.pool.name
@@ -143,7 +143,7 @@ def _show(pool: str, found: tuple[Replayed, ...]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from prefect_intelligent.cli.show import console
+    from prefect_intelligent.cli.formatting import console
 
     title = f"{len(found[0].runs)} runs of work pool {pool}, replayed"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

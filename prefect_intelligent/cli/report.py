@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from prefect_intelligent.analytics.run_metrics import DIMENSIONS
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.insight.analytics import DIMENSIONS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Analyse and print."""
     import time
 
-    from prefect_intelligent.services.reporting import make_report
+    from prefect_intelligent.analytics.report import make_report
     from prefect_intelligent.wiring.history import open_runs
 
     settings = read_settings(args, ("pool",)).settings
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     limit = pool_limit(store.queue_frame(), settings.pool)
     report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=limit)
     if args.html is not None:
-        from prefect_intelligent.adapters.history import open_history
-        from prefect_intelligent.dashboard.build import Builder
-        from prefect_intelligent.dashboard.pages import write_page
-        from prefect_intelligent.wiring.lineage import history_graph
+        from prefect_intelligent.dashboard.export import write_page
+        from prefect_intelligent.dashboard.state import Builder
+        from prefect_intelligent.history.adapters.sql_records import open_history
+        from prefect_intelligent.wiring.pipeline_graph import history_graph
 
         builder = Builder(
             observe=None,

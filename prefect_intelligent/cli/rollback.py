@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
-from prefect_intelligent.pipelines.versions import SHORT
-from prefect_intelligent.services.modification import UNDO, carry_out, prepare_undo
+from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare_undo
+from prefect_intelligent.pipelines.version import SHORT
 from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
 
 

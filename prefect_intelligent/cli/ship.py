@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
-from prefect_intelligent.services.shipping import Shipment, only_shipper, ship_forever
+from prefect_intelligent.tracking.shipper import Shipment, only_shipper, ship_forever
 from prefect_intelligent.wiring.tracking import Shipper, open_shipper
 
 _PAUSES_S: Final = (0.5, 1.5)  # of --once, before it tries again

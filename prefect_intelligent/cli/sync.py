@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
-from prefect_intelligent.services.sync import sync
+from prefect_intelligent.history.sync import sync
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Copy, and say how much there was."""
-    from prefect_intelligent.adapters.clock import SystemClock
+    from prefect_intelligent.prefect_client.clock import SystemClock
     from prefect_intelligent.wiring.history import open_runs, open_source
 
     settings = read_settings(args).settings

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_terms import read_terms
 from prefect_intelligent.cli.options import add_json, print_json
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.terms import read_terms
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from prefect_intelligent.decorator import publish, terms_of
+    from prefect_intelligent.flow.decorator import publish, terms_of
 
     flows = [_load(entrypoint) for entrypoint in args.entrypoint]
     found = {}

@@ -6,13 +6,13 @@ import argparse
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from prefect_intelligent.adapters.snapshot import files_of
-from prefect_intelligent.adapters.tree_diff import file_diff, package_diff
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.changes import DEPLOYMENT
-from prefect_intelligent.pipelines.versions import SHORT, Version, difference, pull_inputs
-from prefect_intelligent.services.ordering import pipeline_versions
+from prefect_intelligent.pipelines.adapters.source_archive import files_of
+from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
+from prefect_intelligent.pipelines.apply_graph import pipeline_versions
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
+from prefect_intelligent.pipelines.version import SHORT, Version, difference, pull_inputs
 from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
 
 

@@ -37,8 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the money and lateness of both sides. Nothing is written to Prefect."""
-    from prefect_intelligent.services.foresight import what_if
-    from prefect_intelligent.wiring.rehearsal import observe_pool, pool_model
+    from prefect_intelligent.replay.eta import what_if
+    from prefect_intelligent.wiring.replay import observe_pool, pool_model
 
     changes = dict(_change(text) for text in args.set)
     seed = chosen_seed(args)

@@ -18,10 +18,10 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from prefect_intelligent.dashboard import assets
-from prefect_intelligent.dashboard.build import ACKNOWLEDGED
-from prefect_intelligent.dashboard.hub import Hub, Refresher, State
-from prefect_intelligent.ports import HistoryStore
-from prefect_intelligent.services.switch import turn
+from prefect_intelligent.dashboard.broadcast import Hub, Refresher, State
+from prefect_intelligent.dashboard.state import ACKNOWLEDGED
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.kill_switch import turn
 
 _FILES: Final[Mapping[str, tuple[Callable[[], str], str]]] = {
     "/": (assets.html, "text/html; charset=utf-8"),

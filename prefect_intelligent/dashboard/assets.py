@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from prefect_intelligent.insight.alerts import RUNBOOKS
+from prefect_intelligent.analytics.alerts import RUNBOOKS
 
 _STATIC: Final = Path(__file__).parent / "static"
 _SCRIPTS: Final = ("dom.js", "pictures.js", "panels.js", "app.js")

@@ -4,7 +4,6 @@ Frozen values without I/O. All instants are Unix seconds (UTC) as floats and end
 ends in `_usd`. `None` means unknown (or, for a limit, unlimited) and nothing else does.
 """
 
-from prefect_intelligent.domain.cluster import PoolSetting, QueueState, Resource, Snapshot
 from prefect_intelligent.domain.deadlines import (
     ClockDeadline,
     Deadline,
@@ -17,6 +16,7 @@ from prefect_intelligent.domain.objective import Cost, Prices, run_cost
 from prefect_intelligent.domain.plans import Change, Plan, assign_priorities, diff
 from prefect_intelligent.domain.queues import QueueSetting
 from prefect_intelligent.domain.runs import Estimate, Run, RunPhase
+from prefect_intelligent.domain.snapshot import PoolSetting, QueueState, Resource, Snapshot
 from prefect_intelligent.domain.terms import Terms
 
 __all__ = [

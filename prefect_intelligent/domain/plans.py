@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prefect_intelligent.domain.cluster import PoolSetting
 from prefect_intelligent.domain.queues import MAX_PRIORITY, QueueSetting
+from prefect_intelligent.domain.snapshot import PoolSetting
 
 PRIORITY_GAP = 10
 

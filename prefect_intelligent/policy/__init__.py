@@ -2,10 +2,10 @@
 
 from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, P, Q, stack, take_census
-from prefect_intelligent.policy.composed import RULE_NAMES, RulePolicy, parse_policy
 from prefect_intelligent.policy.guard import Permitted, permit
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, Note, sentences
-from prefect_intelligent.policy.parameters import PARAMETER_RANGES, RuleParameters
+from prefect_intelligent.policy.rule_parameters import PARAMETER_RANGES, RuleParameters
+from prefect_intelligent.policy.rule_policy import RULE_NAMES, RulePolicy, parse_policy
 
 __all__ = [
     "PARAMETER_RANGES",

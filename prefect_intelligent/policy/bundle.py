@@ -22,13 +22,13 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.encoding import ENCODING_VERSION, POOL_FEATURES, QUEUE_FEATURES, Array32
 from prefect_intelligent.policy.learned import LearnedPolicy
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.network import Network
-from prefect_intelligent.policy.parameters import RuleParameters
+from prefect_intelligent.policy.rule_parameters import RuleParameters
+from prefect_intelligent.policy.rule_policy import RulePolicy
 
 FORMAT: Final = "prefect-intelligent-policy/1"
 MANIFEST: Final = "manifest.json"

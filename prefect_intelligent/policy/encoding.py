@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run, within
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import LOOK_AHEAD_S, Array, C, Census, P, plain
-from prefect_intelligent.policy.loops import Column, Table, Values, columns, rows, run, within
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
 
 ENCODING_VERSION: Final = 1
 

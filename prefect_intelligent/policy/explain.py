@@ -10,10 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefect_intelligent.policy.census import Census
-from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
-from prefect_intelligent.policy.learned import LearnedPolicy, is_sound
-from prefect_intelligent.policy.levers import (
+from prefect_intelligent.policy.actions import (
     CAPACITY_FACTORS,
     NEUTRAL_CAPACITY,
     NEUTRAL_PLACE,
@@ -21,6 +18,9 @@ from prefect_intelligent.policy.levers import (
     PLACES,
     SHARES,
 )
+from prefect_intelligent.policy.census import Census
+from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
+from prefect_intelligent.policy.learned import LearnedPolicy, is_sound
 from prefect_intelligent.policy.network import Gains, choose
 
 

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.policy.backend import Column, Numbers, Values, columns, rows, run
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
-from prefect_intelligent.policy.guard_pool import Draft, Memory, Wish, permit_pool
 from prefect_intelligent.policy.guard_state import Bounds, GuardNumbers, GuardSettings, GuardState
-from prefect_intelligent.policy.loops import Column, Numbers, Values, columns, rows, run
+from prefect_intelligent.policy.guard_steps import Draft, Memory, Wish, permit_pool
 
 Notes = npt.NDArray[np.int64]
 

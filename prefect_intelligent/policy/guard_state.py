@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.backend import Column, rows
 from prefect_intelligent.policy.census import Array, Census, P, Q
-from prefect_intelligent.policy.loops import Column, rows
 
 Flags = npt.NDArray[np.bool_]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.policy.actions import adjust
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
-from prefect_intelligent.policy.composed import RulePolicy
 from prefect_intelligent.policy.encoding import Observation, encode
-from prefect_intelligent.policy.levers import adjust
 from prefect_intelligent.policy.network import Gains, Network, choose
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
+from prefect_intelligent.policy.rule_policy import RulePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32, Observation
-from prefect_intelligent.policy.levers import (
+from prefect_intelligent.policy.actions import (
     CAPACITY_FACTORS,
     NEUTRAL_CAPACITY,
     NEUTRAL_PLACE,
@@ -24,6 +23,7 @@ from prefect_intelligent.policy.levers import (
     SHARES,
     Levels,
 )
+from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32, Observation
 
 CLIP: Final = 8.0
 """Normalised features are clipped at so many standard deviations."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_intelligent.errors import ConflictError, UnknownNameError
-from prefect_intelligent.pipelines.changes import DEPLOYMENT
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.runs import PipelineRun, RunState
 
 

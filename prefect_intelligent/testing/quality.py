@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefect_intelligent.domain.datasets import Dataset
-from prefect_intelligent.domain.quality import Contract, Verification
+from prefect_intelligent.quality.model import Contract, Verification
 
 
 class ScriptedChecker:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prefect_intelligent.domain.facts import (
+from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.history.rows import (
     ENDED_STATES,
     DeploymentFact,
     EventFact,
@@ -13,7 +14,6 @@ from prefect_intelligent.domain.facts import (
     StateFact,
     TaskRunFact,
 )
-from prefect_intelligent.errors import OrchestratorUnavailableError
 
 PAGE = 200
 

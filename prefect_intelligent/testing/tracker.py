@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect_intelligent.insight.tracked import EVENTS, points_of
-from prefect_intelligent.outbox import Parcel
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.faults import Faults
+from prefect_intelligent.tracking.metrics import EVENTS, points_of
+from prefect_intelligent.tracking.outbox import Parcel
 
 
 class InMemoryTracker:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, NEUTRAL_CAPACITY, Levels, adjust, neutral
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
-from prefect_intelligent.policy.composed import RulePolicy
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, NEUTRAL_CAPACITY, Levels, adjust, neutral
-from prefect_intelligent.twin.arena import Arena
-from prefect_intelligent.twin.state import COMPLETED, PENDING, RUNNING
+from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.engine.state import COMPLETED, PENDING, RUNNING
 
 AnyArray = npt.NDArray[Any]
 

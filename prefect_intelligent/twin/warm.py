@@ -6,9 +6,9 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy import GuardSettings, GuardState, parse_policy, permit
+from prefect_intelligent.policy.actions import adjust, neutral
 from prefect_intelligent.policy.encoding import encode
-from prefect_intelligent.policy.levers import adjust, neutral
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
 
 

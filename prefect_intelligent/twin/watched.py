@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from prefect_intelligent.policy.audit import broken_promises
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard import Permitted
+from prefect_intelligent.policy.guard_audit import broken_promises
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.twin.arena import Arena
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.simulator import Twin
 
 
 class WatchedArena(Arena):

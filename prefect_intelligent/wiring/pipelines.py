@@ -11,16 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.history import open_history
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_inventory import Recorded, survey
-from prefect_intelligent.adapters.prefect_lease import PrefectLease
-from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
-from prefect_intelligent.adapters.prefect_terms import publish_terms
-from prefect_intelligent.adapters.snapshot import files_of
-from prefect_intelligent.adapters.version_store import FsspecBlobs
 from prefect_intelligent.domain import Terms
+from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import (
     InvalidInputError,
     OrchestratorError,
@@ -28,14 +20,23 @@ from prefect_intelligent.errors import (
     StoreError,
     UnknownNameError,
 )
-from prefect_intelligent.pipelines.picture import Overrides, Picture, Survey, draw
-from prefect_intelligent.pipelines.project import Project, read_project
-from prefect_intelligent.pipelines.versions import pull_inputs
-from prefect_intelligent.ports import Clock, HistoryStore
-from prefect_intelligent.services.ordering import current_overrides
-from prefect_intelligent.services.rollout import Rollout, follow_up
-from prefect_intelligent.services.transactions import Transactions
-from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.prefect_discovery import Recorded, survey
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+from prefect_intelligent.pipelines.adapters.source_archive import files_of
+from prefect_intelligent.pipelines.apply_graph import current_overrides
+from prefect_intelligent.pipelines.project_file import Project, read_project
+from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.survey import Overrides, Picture, Survey, draw
+from prefect_intelligent.pipelines.version import pull_inputs
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.prefect_client.lease import PrefectLease
+from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.settings import Settings
 
 PROJECT_FILE = "pipelines.toml"

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prefect_intelligent.adapters.heartbeats import last_heartbeats
-from prefect_intelligent.adapters.prefect_levers import PrefectLevers
 from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
-from prefect_intelligent.insight.prevention.measures import RuleTerms
-from prefect_intelligent.insight.prevention.rules import RULES
-from prefect_intelligent.insight.prevention.watch import Live, Watch, read_watch
-from prefect_intelligent.ports import HistoryStore
-from prefect_intelligent.services.quality import KIND as QUALITY
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+from prefect_intelligent.prevention.adapters.prefect import PrefectLevers
+from prefect_intelligent.prevention.evidence import Live, Watch, read_watch
+from prefect_intelligent.prevention.measures import RuleTerms
+from prefect_intelligent.prevention.rules import RULES
+from prefect_intelligent.quality.gate import KIND as QUALITY
 from prefect_intelligent.settings import Settings
 
 if TYPE_CHECKING:

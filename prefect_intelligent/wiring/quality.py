@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.history import open_history
-from prefect_intelligent.adapters.prefect_holds import PrefectDownstream
-from prefect_intelligent.adapters.row_edits import RowEditor
-from prefect_intelligent.adapters.soda_checks import SodaChecker
-from prefect_intelligent.domain.remediation import RemediationPolicy
-from prefect_intelligent.services.quality import Gate
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.local.spool import Spool
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.quality.adapters.editing.editor import RowEditor
+from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
+from prefect_intelligent.quality.gate import Gate
+from prefect_intelligent.quality.remediation import RemediationPolicy
 from prefect_intelligent.settings import Settings, load_settings
-from prefect_intelligent.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,32 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect_intelligent import beacon
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.history import has_history, open_history
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_lease import PrefectLease
-from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
-from prefect_intelligent.beacon import steering
+from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.history.adapters.sql_records import has_history, open_history
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.local import liveness
+from prefect_intelligent.local.liveness import steering
+from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
+from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.ports import Clock, HistoryStore, Signals
-from prefect_intelligent.services.champion import ChampionPolicy
-from prefect_intelligent.services.consider import Bounds, Charter
-from prefect_intelligent.services.control import steer
-from prefect_intelligent.services.counsel import acting
-from prefect_intelligent.services.decision import KIND, Decision
-from prefect_intelligent.services.lookahead import LookAhead, OnlinePlanner
-from prefect_intelligent.services.promotion import CHAMPION
-from prefect_intelligent.services.switch import read_switch
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+from prefect_intelligent.steering.decide import Bounds, Charter
+from prefect_intelligent.steering.decision_record import KIND, Decision
+from prefect_intelligent.steering.kill_switch import read_switch
+from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
+from prefect_intelligent.steering.plan_check import acting
+from prefect_intelligent.steering.ports import Signals
+from prefect_intelligent.steering.reconcile import steer
 from prefect_intelligent.wiring.history import open_runs
-from prefect_intelligent.wiring.policies import open_policy_store
+from prefect_intelligent.wiring.model_registry import open_policy_store
 
 if TYPE_CHECKING:
-    from prefect_intelligent.adapters.outlooks import HistoryOutlooks
+    from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
@@ -72,7 +74,7 @@ class Cockpit:
 
     def signals(self) -> Signals:
         """What brings a pass forward; close it at the end."""
-        from prefect_intelligent.adapters.prefect_signals import PrefectSignals
+        from prefect_intelligent.steering.adapters.prefect_events import PrefectSignals
 
         return PrefectSignals(self.api, self.orchestrator.pool)
 
@@ -127,8 +129,8 @@ def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
     """What the history makes one expect of the pool's deployments; None while there is no history."""
     if not has_history(settings.history):
         return None
-    from prefect_intelligent.adapters.outlooks import HistoryOutlooks
-    from prefect_intelligent.wiring.lineage import look_around
+    from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
+    from prefect_intelligent.wiring.pipeline_graph import look_around
 
     return HistoryOutlooks(
         lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool),
@@ -169,7 +171,7 @@ def open_look_ahead(settings: Settings) -> LookAhead | None:
     """The look ahead that the settings allow; None where it is off or the twin is not installed."""
     if settings.look_ahead_ms == 0 or importlib.util.find_spec("numba") is None:
         return None
-    from prefect_intelligent.wiring.rehearsal import snapshot_model
+    from prefect_intelligent.wiring.replay import snapshot_model
 
     ready = Readiness()
     return LookAhead(
@@ -241,7 +243,7 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
     try:
         with cockpit.api.within(timeout_s):
             decision, quiet_s = _steer_if_due(cockpit, settings.interval_s)
-        beacon.light(steering(cockpit.api.url, pool), quiet_s)
+        liveness.light(steering(cockpit.api.url, pool), quiet_s)
         return decision
     finally:
         cockpit.api.close()

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prefect_intelligent.adapters.clock import SystemClock
+from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.domain.datasets import DataKind, Dataset, parse_dataset
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.outbox import Outbox
-from prefect_intelligent.ports import Clock, Tracker
-from prefect_intelligent.services.shipping import Shipment, ship
+from prefect_intelligent.local.spool import Entry, Spool
+from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.spool import Entry, Spool
+from prefect_intelligent.tracking.outbox import Outbox
+from prefect_intelligent.tracking.ports import Tracker
+from prefect_intelligent.tracking.shipper import Shipment, ship
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ class Shipper:
 
     def _check(self, entry: Entry) -> None:
         """Verify the data that a finished run has written, because its hook asked for it."""
-        from prefect_intelligent.adapters.contract_files import load_contract
-        from prefect_intelligent.adapters.quality_events import attach_quality, emit_quality
+        from prefect_intelligent.quality.adapters.contracts.lint import load_contract
+        from prefect_intelligent.quality.adapters.prefect_events import attach_quality, emit_quality
         from prefect_intelligent.wiring.quality import quality_parts
 
         asked = entry.record
@@ -97,7 +98,7 @@ def open_shipper(settings: Settings, *, uri: str | None = None) -> Shipper:
         settings: Where the spool is.
         uri: MLflow; else `MLFLOW_TRACKING_URI`, else a SQLite file in the data folder.
     """
-    from prefect_intelligent.adapters.mlflow_tracker import MlflowTracker
+    from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
 
     folder = settings.folder
     return Shipper(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from prefect_intelligent.insight.history import settled
+from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.census import Array
 from simulations.calibration.observed import Observed
 

@@ -13,9 +13,9 @@ import pandas as pd
 
 from prefect_intelligent.domain import Deadline, RelativeDeadline, Terms
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.insight.history import settled
+from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.services.replay import past_estimates
+from prefect_intelligent.replay.replay import past_estimates
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec
 from simulations.arrivals import DAY_S, HOUR_S, Poisson
 from simulations.calibration import arrivals as arrival_fits

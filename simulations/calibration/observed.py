@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.adapters.history_runs import SqlRuns
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 
 PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled_s")
 """Columns of the changes of state."""
@@ -40,7 +40,7 @@ class Observed:
     Attributes:
         pool: Its settings now.
         queues: Its queues now, and those that have gone since, which come last.
-        runs: Table of `insight.history`: ended and unfinished runs, by submission.
+        runs: Table of `history.runs_frame`: ended and unfinished runs, by submission.
         passages: Changes of state, columns `PASSAGES`; empty if none were kept.
         deployments: What the server says of each deployment.
         start_s: When the time looked at begins.

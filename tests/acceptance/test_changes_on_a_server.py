@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_terms import publish_terms, read_terms
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.changes import AUTOMATION, DEPLOYMENT
+from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.terms import publish_terms, read_terms
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.pipelines import open_workshop
 from tests.pipeline_worker import QuickWorker

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.pull import take_token, use_version
-from prefect_intelligent.adapters.snapshot import pack
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain import Prices
-from prefect_intelligent.pipelines.changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
+from prefect_intelligent.pipelines.adapters.source_archive import pack
+from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
+from prefect_intelligent.pipelines.rollout.canary import run_canary
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
-from prefect_intelligent.pipelines.sequential import Trial
-from prefect_intelligent.pipelines.versions import Code, Version, choose, pull_inputs, tokens_of
-from prefect_intelligent.services.canary import run_canary
+from prefect_intelligent.pipelines.sprt import Trial
+from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs, tokens_of
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.pull_step import take_token, use_version
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.pipelines import open_workshop
 from tests.pipeline_worker import QuickWorker

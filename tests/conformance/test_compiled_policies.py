@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import prefect_intelligent.twin.policies  # noqa: F401  (compiles them)
+import prefect_intelligent.twin.engine.jit_policies  # noqa: F401  (compiles them)
 from prefect_intelligent.policy import (
     RULE_NAMES,
     Census,
     GuardSettings,
     GuardState,
     Proposal,
-    loops,
+    backend,
     parse_policy,
     permit,
 )
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES, adjust, unflatten
 from prefect_intelligent.policy.encoding import encode
-from prefect_intelligent.policy.levers import CAPACITY_FACTORS, PLACES, SHARES, adjust, unflatten
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
 from prefect_intelligent.testing.strategies import censuses
 
 NAMES = (*RULE_NAMES, "blend+lookahead+share", "fair+fixed:3")
@@ -58,7 +58,7 @@ def decided(batch: Census, seed: int) -> list[np.ndarray]:
 def test_compiled_and_interpreted_agree(batch: Census, seed: int) -> None:
     fast = decided(batch, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loops, "_fast", {})
+        patch.setattr(backend, "_fast", {})
         slow = decided(batch, seed)
     for one, other in zip(fast, slow, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

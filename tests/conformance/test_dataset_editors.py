@@ -9,21 +9,21 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.contract_files import load_contract
-from prefect_intelligent.adapters.quarantine import batches, release
-from prefect_intelligent.adapters.row_edits import RowEditor
-from prefect_intelligent.adapters.soda_checks import SodaChecker
 from prefect_intelligent.domain.datasets import DataKind, parse_dataset
-from prefect_intelligent.domain.quality import Verdict
-from prefect_intelligent.domain.remediation import (
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.quality.adapters.contracts.lint import load_contract
+from prefect_intelligent.quality.adapters.editing.editor import RowEditor
+from prefect_intelligent.quality.adapters.editing.quarantine import batches, release
+from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
+from prefect_intelligent.quality.gate import Gate, GateOutcome
+from prefect_intelligent.quality.model import Verdict
+from prefect_intelligent.quality.remediation import (
     BudgetExceededError,
     CircuitState,
     RemediationPolicy,
     edits_of,
     plan_steps,
 )
-from prefect_intelligent.services.quality import Gate, GateOutcome
 
 URL = "postgresql://postgres@127.0.0.1:5432/test"
 CONTRACT = load_contract("""

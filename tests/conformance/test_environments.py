@@ -10,7 +10,7 @@ from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import simulations  # noqa: F401  (registers)
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.policy.levers import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
+from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from simulations.batch import Batch, BatchSettings
 from simulations.family import Family
 from simulations.vector import PrefectClusterVecEnv

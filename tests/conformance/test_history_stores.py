@@ -7,8 +7,8 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from prefect_intelligent.adapters.history import METADATA, create_tables, open_engine, open_history
 from prefect_intelligent.errors import InvalidInputError, StoreError
+from prefect_intelligent.history.adapters.sql_records import METADATA, create_tables, open_engine, open_history
 from prefect_intelligent.testing.history import InMemoryHistory
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/"
@@ -107,7 +107,7 @@ def test_a_record_outlives_its_store(url, database):
 
 WRITER = """
 import sys
-from prefect_intelligent.adapters.history import open_history
+from prefect_intelligent.history.adapters.sql_records import open_history
 url, writer = sys.argv[1], int(sys.argv[2])
 store = open_history(url)
 for n in range(25):

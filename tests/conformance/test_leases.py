@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_lease import PrefectLease
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.testing.lease import InMemoryLease, LeaseBoard
 
 TTL_S = 5.0

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from prefect_intelligent.ports import Levers
+from prefect_intelligent.prevention.ports import Levers
 from prefect_intelligent.testing.levers import InMemoryLevers
 from tests.real_prefect import Api, RealServer, unix_s
 
@@ -92,7 +92,7 @@ class FakeSite:
 
 class RealSite:
     def __init__(self, server: RealServer) -> None:
-        from prefect_intelligent.adapters.prefect_levers import PrefectLevers
+        from prefect_intelligent.prevention.adapters.prefect import PrefectLevers
 
         self.levers: Levers = PrefectLevers()
         self._api: Api = server.api()

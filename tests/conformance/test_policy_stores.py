@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from prefect_intelligent.adapters.policy_files import PolicyFiles
-from prefect_intelligent.adapters.policy_registry import PolicyRegistry
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
+from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry
+from prefect_intelligent.model_registry.ports import PolicyStore
+from prefect_intelligent.model_registry.promotion import CHALLENGER, CHAMPION, Evidence, promote, rollback
 from prefect_intelligent.policy.bundle import WEIGHTS, read_bundle
-from prefect_intelligent.ports import PolicyStore
-from prefect_intelligent.services.promotion import CHALLENGER, CHAMPION, Evidence, promote, rollback
 from tests.bundles import random_bundle
 
 GOOD = Evidence(

@@ -7,11 +7,11 @@ import uuid
 from dataclasses import replace
 from typing import Any, Protocol
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
-from prefect_intelligent.adapters.prefect_terms import publish_terms
 from prefect_intelligent.domain import Deployment, Estimate, PoolSetting, QueueSetting, Run, RunPhase, Terms
-from prefect_intelligent.ports import Orchestrator
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.terms import publish_terms
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+from prefect_intelligent.steering.ports import Orchestrator
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from tests.real_prefect import RealServer

@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from prefect_intelligent.ports import HistoryStore
-from prefect_intelligent.services.decision import KIND as DECISION
-from prefect_intelligent.services.memory import INTENT
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.controller_state import INTENT
+from prefect_intelligent.steering.decision_record import KIND as DECISION
 from tests.fault.crews import Restless, crew, usable  # tests.real_prefect scrubs the environment first
 from tests.real_prefect import Api
 

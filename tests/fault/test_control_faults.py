@@ -18,14 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_server import PrefectOrchestrator
 from prefect_intelligent.errors import OrchestratorError
-from prefect_intelligent.services.leadership import Leadership
-from prefect_intelligent.services.loop import run_loop
-from prefect_intelligent.services.memory import INTENT, recall
-from prefect_intelligent.services.restore import restore
-from prefect_intelligent.services.switch import turn
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+from prefect_intelligent.steering.controller import run_loop
+from prefect_intelligent.steering.controller_state import INTENT, recall
+from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.leadership import Leadership
+from prefect_intelligent.steering.restore import restore
 from tests.fault.crews import Restless, Wants, crew, make_pool, usable
 from tests.real_prefect import clone_runs
 

@@ -11,8 +11,9 @@ import pytest
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_intelligent import attach, hooks
-from prefect_intelligent.spool import Spool
+from prefect_intelligent import attach
+from prefect_intelligent.flow import hooks
+from prefect_intelligent.local.spool import Spool
 from tests.real_prefect import free_port
 
 ALL = [
@@ -136,7 +137,7 @@ def test_hooks_import_nothing_heavy():
     import subprocess
 
     code = (
-        "import prefect_intelligent.hooks, prefect_intelligent.decorator, prefect_intelligent.wiring.steering, sys;"
+        "import prefect_intelligent.flow.hooks, prefect_intelligent.flow.decorator, prefect_intelligent.wiring.steering, sys;"
         "print(*({'soda_core', 'soda', 'mlflow', 'torch', 'numba', 'duckdb'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

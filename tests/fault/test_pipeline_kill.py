@@ -9,23 +9,23 @@ from dataclasses import replace
 
 import pytest
 
-from prefect_intelligent.adapters.clock import SystemClock
-from prefect_intelligent.adapters.history import open_history
-from prefect_intelligent.adapters.prefect_api import PrefectApi
-from prefect_intelligent.adapters.prefect_inventory import survey
-from prefect_intelligent.adapters.prefect_pipelines import PrefectPipelines
-from prefect_intelligent.adapters.prefect_terms import publish_terms
-from prefect_intelligent.adapters.version_store import FsspecBlobs
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.changes import AUTOMATION, DEPLOYMENT, EPOCHS
-from prefect_intelligent.pipelines.picture import Overrides, draw
-from prefect_intelligent.pipelines.project import Project
-from prefect_intelligent.pipelines.versions import Code, Version
-from prefect_intelligent.services.modification import carry_out, prepare
-from prefect_intelligent.services.ordering import apply, arrange
-from prefect_intelligent.services.rollout import Rollout, follow_up
-from prefect_intelligent.services.transactions import Transactions
-from prefect_intelligent.services.versions import Versions
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.prefect_discovery import survey
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+from prefect_intelligent.pipelines.apply_graph import apply, arrange
+from prefect_intelligent.pipelines.live_changes import carry_out, prepare
+from prefect_intelligent.pipelines.project_file import Project
+from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS
+from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.survey import Overrides, draw
+from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.prefect_client.terms import publish_terms
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

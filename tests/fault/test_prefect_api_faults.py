@@ -18,8 +18,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from prefect_intelligent.adapters.prefect_api import PrefectApi
 from prefect_intelligent.errors import ConflictError, InvalidInputError, OrchestratorUnavailableError
+from prefect_intelligent.prefect_client.api import PrefectApi
 from tests.real_prefect import RealServer, free_port
 
 

@@ -8,8 +8,8 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from prefect_intelligent.outbox import Outbox
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.local.spool import Spool
+from prefect_intelligent.tracking.outbox import Outbox
 
 pytest.importorskip("mlflow", reason="needs the extra tracking")
 RECORDS = 1500

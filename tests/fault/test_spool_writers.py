@@ -4,11 +4,11 @@ import subprocess
 import sys
 import time
 
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.local.spool import Spool
 
 _WRITER = """
 import sys
-from prefect_intelligent.spool import Spool
+from prefect_intelligent.local.spool import Spool
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 spool = Spool(folder, segment_bytes=20_000)
 for i in range(count):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.policy import Census, GuardSettings, GuardState, Note, P, Permitted, Proposal, Q, permit
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
 from prefect_intelligent.testing.strategies import censuses
 
 NOW_S = 1_000_000.0

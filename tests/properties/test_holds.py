@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from prefect_intelligent.domain import Estimate, PoolSetting, QueueSetting, Run, RunPhase, assign_priorities
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.policy import GuardSettings, Proposal, Q, parse_policy
-from prefect_intelligent.services.consider import Charter
-from prefect_intelligent.services.control import steer
-from prefect_intelligent.services.memory import recall
-from prefect_intelligent.services.restore import restore
-from prefect_intelligent.services.standing import values_of
-from prefect_intelligent.services.switch import turn
+from prefect_intelligent.steering.controller_state import recall
+from prefect_intelligent.steering.decide import Charter
+from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.manual_overrides import values_of
+from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 

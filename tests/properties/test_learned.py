@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.policy import Census, P, Q, RulePolicy
+from prefect_intelligent.policy.actions import Levels, adjust, flatten, neutral, unflatten
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.policy.learned import LearnedPolicy
-from prefect_intelligent.policy.levers import Levels, adjust, flatten, neutral, unflatten
 from prefect_intelligent.policy.network import Network, weight_shapes
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
 from prefect_intelligent.testing.policies import check_policy
 from prefect_intelligent.testing.strategies import censuses
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_intelligent.pipelines.changes import AUTOMATION
-from prefect_intelligent.pipelines.picture import Overrides
-from prefect_intelligent.services.ordering import apply, arrange, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply, arrange, remove_all
+from prefect_intelligent.pipelines.resource_changes import AUTOMATION
+from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
 
 NAMES = [f"d{i}/p" for i in range(6)]

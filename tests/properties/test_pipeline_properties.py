@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.critical_path import plan
+from prefect_intelligent.pipelines.deployments import Inventory
 from prefect_intelligent.pipelines.graph import CERTAINTY, Edge, Evidence, build, cycles, order
-from prefect_intelligent.pipelines.steps import Inventory
-from prefect_intelligent.pipelines.timing import plan
 
 DEPLOYMENTS = st.sampled_from([f"d{i}/p" for i in range(6)])
 DATASETS = st.sampled_from([f"s{i}" for i in range(6)])

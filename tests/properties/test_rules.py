@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from prefect_intelligent.policy import RULE_NAMES, Census, P, Q, parse_policy
-from prefect_intelligent.policy.rules import rank
+from prefect_intelligent.policy.priority_rules import rank
 from prefect_intelligent.testing.policies import check_policy
 from prefect_intelligent.testing.strategies import censuses
 

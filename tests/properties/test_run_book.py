@@ -13,10 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from prefect_intelligent.adapters import prefect_runs
-from prefect_intelligent.adapters.prefect_runs import RunBook
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.steering.adapters import live_runs
+from prefect_intelligent.steering.adapters.live_runs import RunBook
 
 NOW_S = 1_750_000_000.0
 QUEUES = ("a", "b", "c")
@@ -66,7 +66,7 @@ class Pool(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         # Small, so that a few runs make several pages and turns.
-        self.small = mock.patch.multiple(prefect_runs, PAGE=4, _REREAD=2)
+        self.small = mock.patch.multiple(live_runs, PAGE=4, _REREAD=2)
         self.small.start()
         self.server = Server()
         self.book = RunBook(self.server, "pool", budget=self.budget, per_queue=self.per_queue)

@@ -6,13 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.policy.base import Proposal
-from prefect_intelligent.policy.composed import parse_policy
-from prefect_intelligent.twin import log as kinds
-from prefect_intelligent.twin.cost import cost_of_log
-from prefect_intelligent.twin.model import Twin
-from prefect_intelligent.twin.state import CANCELLED, COMPLETED, FAILED
-from prefect_intelligent.twin.world import stack
+from prefect_intelligent.policy.rule_policy import parse_policy
+from prefect_intelligent.twin.engine import event_log as kinds
+from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED, FAILED
+from prefect_intelligent.twin.engine.world import stack
+from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
+from tests.oracles.cost_of_log import cost_of_log
 
 FAMILY = Family(queues=(1, 5), slots=(2, 6), hours=3.0)
 POLICIES = ("prefect-default", "edf", "atc+reactive", "atc+lookahead+share")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from prefect_intelligent.twin.model import Twin
+from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
 from simulations.theory import checks, erlang_c, states_mmck, station
 from simulations.validate import main

@@ -4,19 +4,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.errors import UnknownNameError
-from prefect_intelligent.pipelines.conflicts.calendar import duplicate_schedule, overlapping_writers, reads_too_early
 from prefect_intelligent.pipelines.conflicts.capacity import limit_too_low, over_capacity, overloaded, slot_deadlock
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
-from prefect_intelligent.pipelines.conflicts.promises import contract_break, parameter_break
-from prefect_intelligent.pipelines.conflicts.starts import Calendar
+from prefect_intelligent.pipelines.conflicts.schedules import duplicate_schedule, overlapping_writers, reads_too_early
+from prefect_intelligent.pipelines.conflicts.schema_contracts import contract_break, parameter_break
+from prefect_intelligent.pipelines.conflicts.start_times import Calendar
 from prefect_intelligent.pipelines.conflicts.structure import (
     cycle,
     missing_producer,
     priority_inversion,
     two_writers,
 )
+from prefect_intelligent.pipelines.deployments import Inventory
 from prefect_intelligent.pipelines.graph import Graph
-from prefect_intelligent.pipelines.steps import Inventory
 
 Rule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
 

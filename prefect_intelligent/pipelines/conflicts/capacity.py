@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.domain.objective import lateness_usd
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
-from prefect_intelligent.pipelines.conflicts.starts import DAY_S, HORIZONS_S, Calendar
+from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_S, Calendar
+from prefect_intelligent.pipelines.deployments import Inventory, Step
 from prefect_intelligent.pipelines.graph import Graph
-from prefect_intelligent.pipelines.steps import Inventory, Step
 
 Place = tuple[str, str | None]
 """A pool, or a queue of it."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
-from prefect_intelligent.pipelines.conflicts.starts import Calendar
+from prefect_intelligent.pipelines.conflicts.start_times import Calendar
+from prefect_intelligent.pipelines.deployments import Inventory, Step
 from prefect_intelligent.pipelines.graph import Graph, cycles
-from prefect_intelligent.pipelines.steps import Inventory, Step
 
 EXTERNAL = "external:"
 """A dataset of this prefix has no producer and needs none."""

@@ -1,1 +1,0 @@
-"""The only importers of Prefect's client, MLflow, Soda and SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""Alerts as notifications of Prefect."""

@@ -1,0 +1,96 @@
+"""What we did and found ourselves, as tables: decisions of the controller and results of quality checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.decision_record import KIND as DECISION
+
+DECISIONS: Final[Mapping[str, str]] = {
+    "at_s": "float64",
+    "pool": "object",
+    "mode": "object",
+    "by": "object",
+    "policy": "object",
+    "rule": "object",
+    "outcome": "object",
+    "planned": "int64",
+    "applied": "int64",
+    "changes": "object",
+    "reasons": "object",
+    "own_ms": "float64",
+    "wall_ms": "float64",
+}
+"""Columns of `decision_frame` and their types."""
+
+CHECKS: Final[Mapping[str, str]] = {
+    "at_s": "float64",
+    "dataset": "object",
+    "contract": "object",
+    "result": "object",
+    "check": "object",
+    "kind": "object",
+    "column": "object",
+    "outcome": "object",
+    "severity": "object",
+    "value": "float64",
+    "threshold": "object",
+    "rows_tested": "float64",
+    "rows_failed": "float64",
+    "quarantined": "float64",
+}
+"""Columns of `quality_frame` and their types."""
+
+
+def decision_frame(history: HistoryStore, *, pool: str | None = None, since_s: float | None = None) -> pd.DataFrame:
+    """One row per decision, in the order in which they were made.
+
+    `planned` and `applied` count values; `changes` tells the applied ones in words, `reasons` what applied to the pass.
+    """
+    rows = []
+    for record in history.records(DECISION, pool, since_s):
+        applied = record.get("applied", ())
+        row = {name: record.get(name) for name in ("at_s", "pool", "mode", "by", "policy", "rule", "outcome")}
+        row |= {name: record.get(name, 0.0) for name in ("own_ms", "wall_ms")}
+        row |= {"planned": len(record.get("planned", ())), "applied": len(applied)}
+        row |= {"changes": "; ".join(map(_change, applied)), "reasons": "; ".join(record.get("reasons", ()))}
+        rows.append(row)
+    return _table(rows, DECISIONS)
+
+
+def quality_frame(history: HistoryStore, *, since_s: float | None = None) -> pd.DataFrame:
+    """One row per check of each verification, as it was before anything was remedied.
+
+    `result` is what became of the dataset in the end (passed, remedied, blocked ...), `outcome` what the check found.
+    """
+    rows = []
+    for record in history.records("quality", since_s=since_s):
+        first = record["first"]
+        whole = {
+            "at_s": record["at_s"],
+            "dataset": record["dataset"],
+            "contract": first["contract"],
+            "result": record["outcome"],
+            "quarantined": record.get("quarantined", 0),
+        }
+        names = ("kind", "column", "outcome", "severity", "value", "threshold", "rows_tested", "rows_failed")
+        for check in first["checks"]:
+            rows.append(whole | {"check": check["name"]} | {name: check.get(name) for name in names})
+    return _table(rows, CHECKS)
+
+
+def _change(change: Sequence[Any]) -> str:
+    queue, which, before, after = change
+    return f"{'pool' if queue is None else queue} {which} {_limit(before)} -> {_limit(after)}"
+
+
+def _limit(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(dict(columns))

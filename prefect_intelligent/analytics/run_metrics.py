@@ -1,0 +1,306 @@
+"""What happened: waiting, service, lateness, utilisation, throughput and money, by pool, queue, deployment and more.
+
+Made for a million runs in seconds: groups are integer codes, quantiles come from one sort per column, and the objective
+is asked once per group, since money is linear in the seconds it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from prefect_intelligent.analytics.group_stats import Array, Codes, Sorted, Sparse, codes_of
+from prefect_intelligent.analytics.trends import Change, Trend, find_changes, find_trend
+from prefect_intelligent.domain import Prices
+from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
+from prefect_intelligent.errors import InvalidInputError
+
+DIMENSIONS: Final = ("pool", "queue", "deployment", "version", "host", "hour")
+_MAX_ROWS: Final = 1000
+_SERIES: Final = ("failure_share", "service_p50_s", "wait_p50_s", "cost_usd")
+_HOUR_S: Final = 3600.0
+_DAY_S: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Figures of a group of runs. `None` where nothing is known.
+
+    Attributes:
+        runs: Submitted in the span.
+        ended: Of those, ended.
+        failed: Failed or crashed.
+        cancelled: Cancelled.
+        wait_p50_s, wait_p90_s: From being due to taking a slot.
+        service_p50_s, service_p90_s: From taking a slot to the end.
+        late: Ended after their due instant.
+        due: Ended and had one.
+        lateness_p90_s: 90 % quantile of the lateness of the late ones.
+        busy_s: Slot seconds held.
+        useful_usd: Slots held by runs that completed.
+        wasted_usd: Slots held by runs that failed, crashed or were cancelled.
+        overhead_usd: Billed beyond the time held (minimum billing).
+        lateness_usd: Lateness at the prices of the runs.
+        failure_usd: Failures at the prices of the runs.
+        idle_usd: Slots paid for and not held; known of pools and hours only, and only if the slots are known.
+    """
+
+    runs: int
+    ended: int
+    failed: int
+    cancelled: int
+    wait_p50_s: float | None
+    wait_p90_s: float | None
+    service_p50_s: float | None
+    service_p90_s: float | None
+    late: int
+    due: int
+    lateness_p90_s: float | None
+    busy_s: float
+    useful_usd: float
+    wasted_usd: float
+    overhead_usd: float
+    lateness_usd: float
+    failure_usd: float
+    idle_usd: float | None = None
+
+    @property
+    def failure_share(self) -> float | None:
+        """Failed of ended; None if none has ended."""
+        return self.failed / self.ended if self.ended else None
+
+    @property
+    def on_time_share(self) -> float | None:
+        """On time of those that were due; None if none was."""
+        return 1.0 - self.late / self.due if self.due else None
+
+    @property
+    def cost_usd(self) -> float:
+        """Slots, lateness and failures together, without idle slots."""
+        return self.useful_usd + self.wasted_usd + self.overhead_usd + self.lateness_usd + self.failure_usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Analytics of one span.
+
+    Attributes:
+        since_s, until_s: The span.
+        total: All runs together.
+        by: Dimension to group to figures, dearest groups first.
+        throughput_per_hour: Ended runs per hour.
+        utilisation: Slot seconds held over slot seconds paid for; None if the slots are not known.
+        idle_usd: What unused slots cost; None if the slots are not known.
+        daily: One row a day: start, runs, failure share, median service, median wait, cost.
+        changes: Where a daily series changed its level for good.
+        trends: Daily series that keep rising or falling.
+        mended: Runs whose clock was impossible.
+    """
+
+    since_s: float
+    until_s: float
+    total: Figures
+    by: Mapping[str, Mapping[str, Figures]]
+    throughput_per_hour: float
+    utilisation: float | None
+    idle_usd: float | None
+    daily: tuple[Mapping[str, float | None], ...]
+    changes: tuple[Change, ...]
+    trends: tuple[Trend, ...]
+    mended: int
+
+
+def analyse(
+    runs: pd.DataFrame,
+    *,
+    since_s: float,
+    until_s: float,
+    prices: Prices | None = None,
+    slots: float | None = None,
+    dimensions: Sequence[str] = DIMENSIONS,
+) -> Report:
+    """Figures of the runs that were submitted between two instants.
+
+    Args:
+        runs: As from `as_runs`.
+        since_s: Start of the span.
+        until_s: End of the span.
+        prices: What capacity costs.
+        slots: Slots paid for all the time, i.e. the pool's limit; None if it has none.
+        dimensions: By what to group.
+
+    Raises:
+        InvalidInputError: The span is empty.
+    """
+    if not until_s > since_s:
+        raise InvalidInputError("span", f"{since_s} to {until_s}", "its end must be after its start")
+    submitted = runs["submitted_s"].to_numpy(dtype=float)
+    inside = (submitted >= since_s) & (submitted < until_s)
+    part = runs if bool(inside.all()) else runs[inside]
+    money = prices or Prices()
+    table = _Table(part, money)
+    span = until_s - since_s
+    by: dict[str, dict[str, Figures]] = {}
+    for dimension in dimensions:
+        codes, names = codes_of(part, dimension)
+        if len(names) == 0:
+            continue
+        figures = table.figures(codes, len(names))
+        if slots is not None and dimension == "hour":
+            figures = _with_idle(figures, slots * _paid_s(since_s, until_s) - _held_s(part, since_s, until_s), money)
+        if slots is not None and dimension == "pool" and len(names) == 1:
+            figures = _with_idle(figures, np.array([slots * span - figures[0].busy_s]), money)
+        order = sorted(range(len(names)), key=lambda at: (-figures[at].cost_usd, names[at]))
+        if dimension == "hour":
+            order = sorted(order, key=lambda at: names[at])
+        by[dimension] = {names[at]: figures[at] for at in order[:_MAX_ROWS] if figures[at].runs}
+    total = table.figures(np.zeros(len(part), dtype=np.int64), 1)[0]
+    paid = None if slots is None else slots * span
+    daily = _daily(table, part, since_s)
+    return Report(
+        since_s=since_s,
+        until_s=until_s,
+        total=total,
+        by=by,
+        throughput_per_hour=total.ended / (span / _HOUR_S),
+        utilisation=min(1.0, total.busy_s / paid) if paid else None,
+        idle_usd=None if paid is None else _with_idle([total], np.array([paid - total.busy_s]), money)[0].idle_usd,
+        daily=daily,
+        changes=tuple(change for series in _SERIES for change in find_changes(daily, series)),
+        trends=tuple(trend for series in _SERIES if (trend := find_trend(daily, series)) is not None),
+        mended=int(runs.attrs.get("mended", 0)),
+    )
+
+
+def _with_idle(figures: Sequence[Figures], idle_s: Array, prices: Prices) -> list[Figures]:
+    """The figures with what their unused slot seconds cost."""
+    return [
+        replace(row, idle_usd=idle_usd(max(0.0, float(seconds)), prices.slot_usd_per_hour, prices.idle_fraction))
+        for row, seconds in zip(figures, idle_s, strict=True)
+    ]
+
+
+def _edges(since_s: float, until_s: float) -> Array:
+    """The ends of the span and every full hour between them."""
+    inner = np.arange(np.floor(since_s / _HOUR_S) + 1, np.ceil(until_s / _HOUR_S)) * _HOUR_S
+    return np.concatenate([[since_s], inner, [until_s]])
+
+
+def _paid_s(since_s: float, until_s: float) -> Array:
+    """Seconds of the span that fall into each hour of the day (UTC), shape (24,)."""
+    edges = _edges(since_s, until_s)
+    hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
+    return np.bincount(hours, weights=np.diff(edges), minlength=24).astype(float)
+
+
+def _held_s(runs: pd.DataFrame, since_s: float, until_s: float) -> Array:
+    """Slot seconds held in each hour of the day (UTC), shape (24,).
+
+    Held up to t are the t - start of all that started before, less the t - end of all that ended before.
+    """
+    started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
+    known = np.isfinite(started) & np.isfinite(ended)
+    edges = _edges(since_s, until_s)
+    held = np.zeros(len(edges))
+    for values, sign in ((started[known], 1.0), (ended[known], -1.0)):
+        values = np.sort(values, kind="stable")
+        sums = np.concatenate([[0.0], np.cumsum(values - since_s)])
+        count = np.searchsorted(values, edges)
+        held += sign * (count * (edges - since_s) - sums[count])
+    hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
+    return np.bincount(hours, weights=np.diff(held), minlength=24).astype(float)
+
+
+class _Table:
+    """The columns that figures are made of, computed once."""
+
+    def __init__(self, runs: pd.DataFrame, prices: Prices) -> None:
+        def column(name: str) -> Array:
+            return runs[name].to_numpy(dtype=float)
+
+        scheduled, submitted, started, ended = (
+            column(name) for name in ("scheduled_s", "submitted_s", "started_s", "ended_s")
+        )
+        self._prices = prices
+        state = runs["state"]
+        has_ended = np.isfinite(ended)
+        failed = runs["failed"].to_numpy(dtype=bool)
+        cancelled = (state == "CANCELLED").to_numpy(dtype=bool)
+        completed = (state == "COMPLETED").to_numpy(dtype=bool)
+        self._open, self._failed, self._cancelled = Sparse(~has_ended), Sparse(failed), Sparse(cancelled)
+        self._waits = Sorted(np.maximum(0.0, started - np.where(np.isfinite(scheduled), scheduled, submitted)))
+        own = ended - started
+        self._services = Sorted(own)
+        due = column("due_s")
+        has_due = has_ended & np.isfinite(due) & ~cancelled
+        late_s = np.where(has_due & (ended > due), ended - due, 0.0)
+        self._due, self._late = Sparse(has_due), Sparse(late_s > 0)
+        self._latenesses = Sorted(np.where(late_s > 0, late_s, np.nan))
+        held = np.nan_to_num(own, nan=0.0)
+        self._useful_s = Sparse(np.where(completed, held, 0.0))
+        self._wasted_s = Sparse(np.where(completed, 0.0, held))
+        self._overhead_s = Sparse(np.where(np.isfinite(own), np.maximum(0.0, prices.min_billing_s - held), 0.0))
+        self._late_usd = Sparse(late_s * np.nan_to_num(column("late_usd_per_hour"), nan=0.0))
+        self._failure_usd = Sparse(np.where(failed, np.nan_to_num(column("failure_usd"), nan=0.0), 0.0))
+
+    def figures(self, codes: Codes, groups: int) -> list[Figures]:
+        """Figures per group code; code -1 is left out."""
+        runs = np.bincount(codes + 1, minlength=groups + 1)[1:]
+        counted = (self._open, self._failed, self._cancelled, self._late, self._due)
+        unended, failed, cancelled, late, due = (column.totals(codes, groups) for column in counted)
+        wait = self._waits.quantiles(codes, groups, (0.5, 0.9))
+        service = self._services.quantiles(codes, groups, (0.5, 0.9))
+        lateness = self._latenesses.quantiles(codes, groups, (0.9,))
+        summed = (self._useful_s, self._wasted_s, self._overhead_s, self._late_usd, self._failure_usd)
+        useful_s, wasted_s, overhead_s, late_usd, failure_usd = (column.totals(codes, groups) for column in summed)
+        price, weight = self._prices.slot_usd_per_hour, self._prices.lateness_weight
+        return [
+            Figures(
+                runs=int(runs[g]),
+                ended=int(runs[g] - unended[g]),
+                failed=int(failed[g]),
+                cancelled=int(cancelled[g]),
+                wait_p50_s=_known(wait[g, 0]),
+                wait_p90_s=_known(wait[g, 1]),
+                service_p50_s=_known(service[g, 0]),
+                service_p90_s=_known(service[g, 1]),
+                late=int(late[g]),
+                due=int(due[g]),
+                lateness_p90_s=_known(lateness[g, 0]),
+                busy_s=float(useful_s[g] + wasted_s[g]),
+                useful_usd=busy_usd(float(useful_s[g]), price, 0.0),
+                wasted_usd=busy_usd(float(wasted_s[g]), price, 0.0),
+                overhead_usd=busy_usd(float(overhead_s[g]), price, 0.0),
+                lateness_usd=lateness_usd(1.0, float(late_usd[g]), weight),  # late seconds are in the price already
+                failure_usd=float(failure_usd[g]),
+            )
+            for g in range(groups)
+        ]
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _daily(table: _Table, runs: pd.DataFrame, since_s: float) -> tuple[Mapping[str, float | None], ...]:
+    """Figures per day (UTC)."""
+    if runs.empty:
+        return ()
+    first = since_s // 86400.0
+    days = (runs["submitted_s"].to_numpy(dtype=float) // 86400.0 - first).astype(np.int64)
+    figures = table.figures(days, int(days.max()) + 1)
+    return tuple(
+        {
+            "day_s": (first + day) * 86400.0,
+            "runs": row.runs,
+            "failure_share": row.failure_share,
+            "service_p50_s": row.service_p50_s,
+            "wait_p50_s": row.wait_p50_s,
+            "cost_usd": row.cost_usd,
+        }
+        for day, row in enumerate(figures)
+    )

@@ -1,0 +1,282 @@
+"""The hooks that `@intelligent` adds to a flow: they report, and steer when nobody else does.
+
+They run in the flow's process (those for a crash and a cancellation in the worker's). A hook never raises and never
+changes a state; all hooks together cost a run at most `BUDGET_S` in one process, whatever the server does. Reporting
+the same thing twice is the same as once. Nothing heavy is imported unless a decision has to be made here.
+
+What a hook does:
+
+1. It appends one record to the spool on this machine.
+2. At the first start in a process it publishes the flow's terms, if nobody on this machine has done so in the last
+   hour.
+3. At the end of a deployment's run it sees to it that the datasets written are announced (`letterbox`): what `graph
+   apply` has arranged starts the next deployments by these events.
+4. It makes one decision for the run's pool if the last one is older than the interval and no controller leads the pool
+   (`wiring.steer_once`). Otherwise Prefect's own event about the run is the signal that a controller reacts to.
+5. After a completed run with a contract it asks, through the spool, for a check of what the run has written.
+
+Beside a controller on the same machine, all talking to the server is left to it, at the price of reading small files
+(`beacon`). A controller elsewhere is asked for once in a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from prefect_intelligent.domain import Terms
+from prefect_intelligent.errors import PrefectIntelligentError
+from prefect_intelligent.local import liveness, spool
+from prefect_intelligent.local.liveness import announcer, steering
+from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+
+BUDGET_S: Final = 2.0
+"""Most that all hooks together may cost one run in one process, seconds."""
+
+TERMS_ATTRIBUTE: Final = "__intelligent_terms__"
+BY_NAME_ATTRIBUTE: Final = "__intelligent_terms_by_flow__"  # another name: a flow copies its function's attributes
+
+_logger = logging.getLogger(__name__)
+_spent_s: dict[str, float] = {}
+_busy: dict[str, threading.Thread] = {}
+_quality: dict[str, float] = {}  # score of the worst gate, by flow run
+_published: set[str] = set()
+_BEHIND_S: Final = 30.0
+_TOLD_S: Final = 3600.0
+_LED_S: Final = 3.0  # before this machine asks again whether somebody else leads; it may have been a hook that died
+_MANY: Final = 1000  # runs remembered; a worker reports crashes and cancellations for months
+
+
+def remember(flow: Any, terms: Terms) -> bool:
+    """Keep the terms with the flow; False if it has some of its own already.
+
+    They are kept by flow name with its function too, which `with_options` hands on to the flows it makes.
+    """
+    if TERMS_ATTRIBUTE in vars(flow):
+        return False
+    setattr(flow, TERMS_ATTRIBUTE, terms)
+    handed_on = {**getattr(flow.fn, BY_NAME_ATTRIBUTE, {}), flow.name: terms}
+    with contextlib.suppress(AttributeError, TypeError):  # a function that takes no attributes
+        setattr(flow.fn, BY_NAME_ATTRIBUTE, handed_on)
+    return True
+
+
+def terms_of(flow: Any) -> Terms | None:
+    """The terms given to a flow by `@intelligent` or `attach`, or to the one it was made of; None if it has none."""
+    found = vars(flow).get(TERMS_ATTRIBUTE)
+    if isinstance(found, Terms):
+        return found
+    handed_on: dict[str, Terms] = getattr(flow.fn, BY_NAME_ATTRIBUTE, {})
+    return handed_on.get(flow.name) or next(iter(handed_on.values()), None)
+
+
+# Prefect calls some of these by keyword from another process: the three names are part of the contract.
+
+
+def report_running(flow: Any, flow_run: Any, state: Any) -> None:
+    """The run has started, or started again: report, publish the terms, steer; does not wait."""
+    _guarded(flow, flow_run, state, wait=False)
+
+
+def report_completed(flow: Any, flow_run: Any, state: Any) -> None:
+    """The run has completed: report and steer, since its slot is about to be free."""
+    _guarded(flow, flow_run, state, wait=True)
+
+
+def report_failed(flow: Any, flow_run: Any, state: Any) -> None:
+    """The run has failed: report and steer."""
+    _guarded(flow, flow_run, state, wait=True)
+
+
+def report_crashed(flow: Any, flow_run: Any, state: Any) -> None:
+    """The run's process has died: report and steer, from another process."""
+    _guarded(flow, flow_run, state, wait=True)
+
+
+def report_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
+    """The run is being cancelled: report and steer, mostly from another process."""
+    _guarded(flow, flow_run, state, wait=True)
+
+
+def _guarded(flow: Any, flow_run: Any, state: Any, *, wait: bool) -> None:
+    """Do what a hook does within what is left of the run's budget; failures are logged at debug level."""
+    started = time.monotonic()
+    key = "?"
+    try:
+        key = str(flow_run.id)
+        _report(flow, flow_run, state)
+        if wait:
+            _announce(flow, flow_run, state, BUDGET_S - _spent_s.get(key, 0.0) - 0.2)
+        context = contextvars.copy_context()  # Prefect's settings may live there
+        before = _busy.get(key)
+        left_s = BUDGET_S - _spent_s.get(key, 0.0) - (time.monotonic() - started)
+        waiting_since = time.monotonic()
+        work = _work(flow, flow_run, left_s if wait else _BEHIND_S)  # nobody waits for it while the flow is at work
+        if work is not None and left_s > 0.1 and (before is None or not before.is_alive()):
+            thread = threading.Thread(target=context.run, args=(work,), name="prefect-intelligent-hook", daemon=True)
+            _busy[key] = thread
+            thread.start()
+        if wait and key in _busy:
+            _busy[key].join(max(0.0, left_s - (time.monotonic() - waiting_since)))
+    except Exception:
+        _logger.debug("a hook of prefect-intelligent failed", exc_info=True)
+    finally:
+        if len(_spent_s) >= _MANY:
+            _spent_s.clear()
+            _busy.clear()
+        _spent_s[key] = _spent_s.get(key, 0.0) + time.monotonic() - started
+
+
+def note_quality(flow_run_id: str, score: float) -> None:
+    """Remember how good the data of a run of this process was, for the record of its end; the worst gate counts."""
+    if len(_quality) >= _MANY:
+        _quality.clear()
+    _quality[flow_run_id] = min(score, _quality.get(flow_run_id, score))
+
+
+def _report(flow: Any, flow_run: Any, state: Any) -> None:
+    """Append the record; the same state of the same attempt always gets the same event id."""
+    attempt = getattr(flow_run, "run_count", 0)
+    terms = terms_of(flow)
+    scheduled_s = _unix_s(flow_run.expected_start_time)
+    record = {
+        "flow_run_id": str(flow_run.id),
+        "flow_run": flow_run.name,
+        "flow": flow.name,
+        "deployment_id": str(flow_run.deployment_id) if flow_run.deployment_id else None,
+        "work_pool": getattr(flow_run, "work_pool_name", None),
+        "work_queue": getattr(flow_run, "work_queue_name", None),
+        "state": state.type.value,
+        "state_name": state.name,
+        "attempt": attempt,
+        "scheduled_s": scheduled_s,
+        "started_s": _unix_s(flow_run.start_time),
+        "state_s": _unix_s(state.timestamp),
+    }
+    if terms is not None:
+        due = terms.deadline is not None and scheduled_s is not None
+        record |= {
+            "due_s": terms.deadline.due_s(scheduled_s) if due and terms.deadline and scheduled_s else None,
+            "late_usd_per_hour": terms.late_usd_per_hour,
+            "failure_usd": terms.failure_usd,
+            "expected_s": terms.expected_s,
+            "inputs": list(terms.inputs),
+            "outputs": list(terms.outputs),
+        }
+    if str(flow_run.id) in _quality:
+        record["quality"] = _quality[str(flow_run.id)]
+    event_id = f"{flow_run.id}:{state.type.value}:{attempt}"
+    spool.append("flow_run", record, event_id=event_id)
+    if terms is not None and terms.contract and state.type.value == "COMPLETED":
+        asked = {
+            "flow_run_id": str(flow_run.id),
+            "flow": flow.name,
+            "contract": terms.contract,
+            "outputs": list(terms.outputs),
+            "folder": os.getcwd(),
+        }
+        spool.append("quality_request", asked, event_id=f"check:{event_id}")
+
+
+def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
+    """Tell Prefect which datasets the run has written, or has failed to write; or leave it to the announcer."""
+    terms, url = terms_of(flow), _api_url()
+    if terms is None or not terms.outputs or flow_run.deployment_id is None or left_s <= 0 or not url:
+        return
+    if state.type.value not in ("COMPLETED", "FAILED", "CRASHED"):
+        return
+    letter = write_letter(flow_run, terms.outputs, terms.batch, fresh=state.type.value == "COMPLETED")
+    box = letterbox(url)
+    try:
+        box.append(KIND, letter, event_id=f"{flow_run.id}:{state.type.value}:{flow_run.run_count}")
+        kept = True
+    except PrefectIntelligentError:  # no disk: then it is now or never
+        kept = False
+    if kept and liveness.is_lit(announcer(url)):
+        return
+    from prefect_intelligent.pipelines.dataset_events.relay import announce_now
+
+    try:
+        announce_now(box if kept else letter, left_s)
+    except PrefectIntelligentError as error:
+        later = "; it will be with the next run or controller on this machine" if kept else ""
+        _logger.warning(
+            "%s could not be announced (%s)%s; to do it now, run `prefect-intelligent graph announce %s`",
+            ", ".join(terms.outputs),
+            error,
+            later,
+            flow_run.id,
+        )
+
+
+def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | None:
+    """What is to be done on the server's side, in a thread that may be left behind; None if others take care of it."""
+    terms, url = terms_of(flow), _api_url()
+    pool: str | None = getattr(flow_run, "work_pool_name", None)
+    told = f"terms:{url}:{flow.name}:{terms}"
+    publish = terms is not None and flow.name not in _published and not liveness.is_lit(told)
+    steer = pool is not None and bool(url) and not liveness.is_lit(steering(url, pool))
+    if not publish and not steer:
+        return None
+
+    def work() -> None:
+        deadline = time.monotonic() + timeout_s
+        try:
+            if publish and terms is not None:
+                _publish(flow.name, terms, timeout_s)
+                liveness.light(told, _TOLD_S)
+            left_s = deadline - time.monotonic()
+            if steer and pool and left_s > 0:
+                _steer(pool, left_s)
+        except Exception:
+            _logger.debug("a hook of prefect-intelligent could not reach what it needs", exc_info=True)
+
+    return work
+
+
+def _steer(pool: str, timeout_s: float) -> None:
+    """Make a decision unless a controller leads, which is asked first: deciding loads much, asking next to nothing."""
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.lease import PrefectLease
+
+    deadline = time.monotonic() + timeout_s
+    api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
+    try:
+        if PrefectLease(api, pool).taken():
+            liveness.light(steering(api.url, pool), _LED_S)
+            return
+    finally:
+        api.close()
+    from prefect_intelligent.wiring.steering import steer_once
+
+    steer_once(pool, deadline - time.monotonic())
+
+
+def _api_url() -> str:
+    """The server that runs of this process talk to; "" if there is none."""
+    from prefect.settings import get_current_settings
+
+    return str(get_current_settings().api.url or "")
+
+
+def _publish(subject: str, terms: Terms, timeout_s: float) -> None:
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.terms import publish_terms
+
+    api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1)
+    try:
+        with api.within(timeout_s):
+            publish_terms(api, subject, terms)
+        _published.add(subject)
+    finally:
+        api.close()
+
+
+def _unix_s(instant: Any) -> float | None:
+    return None if instant is None else float(instant.timestamp())

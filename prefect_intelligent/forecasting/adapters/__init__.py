@@ -1,0 +1,1 @@
+"""Forecasters in MLflow and outlooks from the history."""

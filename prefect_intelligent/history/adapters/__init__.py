@@ -1,0 +1,1 @@
+"""The history in SQL, and Prefect as its source."""

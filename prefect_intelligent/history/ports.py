@@ -1,0 +1,96 @@
+"""Where history comes from and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFact, RunFact, StateFact, TaskRunFact
+
+
+class HistoryStore(Protocol):
+    """Where decisions and original settings are kept."""
+
+    def append(self, kind: str, pool: str, at_s: float, record: Mapping[str, Any]) -> int:
+        """Keep one record for good and return its number."""
+        ...
+
+    def latest(self, kind: str, pool: str) -> Mapping[str, Any] | None:
+        """The record of that kind for the pool that was written last (clocks jump, the order of writing does not)."""
+        ...
+
+    def records(self, kind: str, pool: str | None = None, since_s: float | None = None) -> Sequence[Mapping[str, Any]]:
+        """Records of that kind in the order in which they were written."""
+        ...
+
+    def forget(self, kind: str, before_s: float) -> int:
+        """Remove the records of that kind that are older than `before_s`; returns how many."""
+        ...
+
+
+class RunSource(Protocol):
+    """What a server remembers, in pieces that stay small. Every method may raise `OrchestratorUnavailableError`."""
+
+    def first_s(self) -> float | None:
+        """An instant before which no run has ended; None if there is no run at all."""
+        ...
+
+    def ended_count(self, since_s: float, until_s: float) -> int:
+        """How many flow runs ended from `since_s` (included) to `until_s` (excluded)."""
+        ...
+
+    def ended_runs(self, since_s: float, until_s: float) -> Iterator[list[RunFact]]:
+        """Those flow runs, page by page."""
+        ...
+
+    def live_runs(self) -> Iterator[list[RunFact]]:
+        """Flow runs that hold a slot or are due, page by page."""
+        ...
+
+    def task_runs(self, run_ids: Sequence[str]) -> Iterator[list[TaskRunFact]]:
+        """Task runs of these flow runs, page by page."""
+        ...
+
+    def events(self, since_s: float, until_s: float) -> Iterator[tuple[list[EventFact], list[StateFact]]]:
+        """Events of the span and the changes of state they tell of, page by page; the server forgets them in days."""
+        ...
+
+    def deployments(self) -> list[DeploymentFact]:
+        """All deployments."""
+        ...
+
+    def queues(self) -> list[QueueFact]:
+        """Settings of all pools and queues as they are now."""
+        ...
+
+
+class RunStore(Protocol):
+    """Where what a server remembered is kept for good. Putting a thing twice is putting it once."""
+
+    def cursor(self, name: str) -> float | None:
+        """Up to which instant `name` has been copied; None if never."""
+        ...
+
+    def put(
+        self,
+        *,
+        runs: Sequence[RunFact] = (),
+        task_runs: Sequence[TaskRunFact] = (),
+        events: Sequence[EventFact] = (),
+        states: Sequence[StateFact] = (),
+        cursor: tuple[str, float] | None = None,
+    ) -> None:
+        """Keep rows and move a cursor, all or nothing; a row with a known key replaces the old one."""
+        ...
+
+    def put_deployments(self, deployments: Sequence[DeploymentFact]) -> None:
+        """Keep the deployments as they are now; those that have gone stay as they were."""
+        ...
+
+    def put_queues(self, queues: Sequence[QueueFact]) -> int:
+        """Keep settings that differ from those kept last; returns how many did."""
+        ...
+
+    def pack(self, before_s: float) -> int:
+        """Make the days before an instant faster to read, where the store can; returns how many were made so."""
+        ...

@@ -1,1 +1,0 @@
-"""History in, findings out: durations, failures, analytics, health, recommendations."""

@@ -1,0 +1,1 @@
+"""What processes on one machine share through files: spools and liveness."""

@@ -1,0 +1,1 @@
+"""Versions of learned policies, their aliases, and the gate that promotes one."""

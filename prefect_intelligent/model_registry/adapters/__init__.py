@@ -1,0 +1,1 @@
+"""Policies in a folder or in MLflow's registry."""

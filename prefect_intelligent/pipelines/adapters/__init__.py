@@ -1,0 +1,1 @@
+"""Pipelines on a Prefect server, in source trees and in blob stores."""

@@ -1,0 +1,227 @@
+"""Everything the graph is made of, read from a Prefect server and from source files on this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefect_intelligent.domain import Estimate, Terms
+from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
+from prefect_intelligent.pipelines.adapters.prefect_lineage import automated, observed
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines, in_order
+from prefect_intelligent.pipelines.deployments import Call, PoolFacts, Schedule, Shape, Step
+from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
+from prefect_intelligent.pipelines.graph import Edge, Evidence
+from prefect_intelligent.pipelines.survey import Survey
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.terms import read_terms
+
+_HISTORY_PAGES = 5
+"""Pages of 200 ended runs from which durations are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is recorded of the version that a deployment runs.
+
+    Attributes:
+        terms: With which it was made.
+        contract: Text of its data contract.
+        read: Text of one of its source files; None if it has no such file, or its source is not here.
+    """
+
+    terms: Terms | None = None
+    contract: str | None = None
+    read: Callable[[str], str | None] = lambda path: None
+
+
+def survey(
+    api: PrefectApi,
+    server: PrefectPipelines,
+    folder: Path,
+    *,
+    history: bool = True,
+    recorded: Callable[[Mapping[str, Any]], Recorded | None] = lambda held: None,
+) -> Survey:
+    """Read deployments, pools, terms, durations, automations, lineage and source.
+
+    Args:
+        api: The server.
+        server: The same server's resources.
+        folder: Where relative entrypoints are looked for.
+        history: Whether to read durations and observed lineage too (a few more calls).
+        recorded: What is recorded of the version that a deployment runs; its terms win over published ones.
+    """
+    deployments = server.deployments()
+    agreed = read_terms(api)
+    notes = list(agreed.problems)
+    estimates, rates = _durations(api, server) if history else ({}, {})
+    steps: dict[str, Step] = {}
+    edges: list[Edge] = []
+    calls: list[Call] = []
+    for name, held in deployments.items():
+        version = recorded(held) or Recorded()
+        roots = _roots(held, folder)
+        source, where = _source_of(held, roots, version, notes)
+        flow, _, short = name.partition("/")
+        terms = version.terms or agreed.of(flow, short)
+        if source is not None:
+            line = Evidence("source", f"{where}:{source.line}")
+            if terms is None and (source.inputs is not None or source.outputs is not None):
+                terms = Terms(inputs=source.inputs or (), outputs=source.outputs or (), batch=source.batch)
+            edges += [Edge(key, name, "reads", (Evidence("asset", line.where),)) for key in source.asset_inputs]
+            edges += [Edge(name, key, "writes", (Evidence("asset", line.where),)) for key in source.asset_outputs]
+            for call in source.calls:
+                at = f"{where}:{call.line}"
+                edges.append(Edge(name, call.name, "calls", (Evidence("source", at),)))
+                calls.append(
+                    Call(
+                        caller=name,
+                        callee=call.name,
+                        waits=call.waits,
+                        parameters=call.parameters,
+                        unknown=call.unknown,
+                        where=at,
+                    )
+                )
+        step = _step(name, held, terms or Terms(), estimates.get(name), rates.get(name))
+        steps[name] = replace(step, promises=_promises(step.terms, version.contract, roots, notes))
+    for more_edges, more_calls in (
+        automated(api, server, deployments),
+        observed(api, server, deployments) if history else ([], []),
+    ):
+        edges += more_edges
+        calls += more_calls
+    for edge in edges:
+        if edge.kind == "calls" and edge.target not in steps:
+            notes.append(f"{edge.source} calls {edge.target}, which does not exist ({edge.evidence[0].where})")
+    return Survey(
+        steps=steps,
+        pools=_pools(api),
+        edges=tuple(edge for edge in edges if edge.kind != "calls" or edge.target in steps),
+        calls=tuple(call for call in calls if call.callee in steps and call.caller in steps),
+        notes=tuple(notes),
+    )
+
+
+def _step(name: str, held: Mapping[str, Any], terms: Terms, estimate: Estimate | None, rate: float | None) -> Step:
+    limit = held.get("global_concurrency_limit")
+    return Step(
+        name=name,
+        pool=held["work_pool_name"],
+        queue=held["work_queue_name"],
+        schedules=tuple(read_schedule(item) for item in in_order(held["schedules"])),
+        estimate=estimate,
+        terms=terms,
+        limit=None if limit is None else limit["limit"],
+        parameters=held["parameters"] or {},
+        schema=held["parameter_openapi_schema"] or None,
+        arrivals_per_hour=rate,
+        paused=bool(held["paused"]),
+        job_variables=held["job_variables"] or {},
+    )
+
+
+def read_schedule(held: Mapping[str, Any]) -> Schedule:
+    """A schedule as the API gives it."""
+    plain = held["schedule"]
+    zone = plain.get("timezone") or "UTC"
+    common: dict[str, Any] = {"active": held["active"], "parameters": held.get("parameters") or {}}
+    if "cron" in plain:
+        return Schedule(cron=plain["cron"], zone=zone, **common)
+    if "interval" in plain:
+        anchor = plain.get("anchor_date")
+        anchor_s = 0.0 if anchor is None else unix_s(str(anchor))
+        return Schedule(every_s=float(plain["interval"]), anchor_s=anchor_s, zone=zone, **common)
+    return Schedule(rrule=plain["rrule"], zone=zone, **common)
+
+
+def _pools(api: PrefectApi) -> dict[str, PoolFacts]:
+    found = {}
+    for page in api.pages("/work_pools/filter", {}):
+        for pool in page:
+            queues = [queue for rows in api.pages(f"/work_pools/{pool['name']}/queues/filter", {}) for queue in rows]
+            found[pool["name"]] = PoolFacts(
+                name=pool["name"],
+                limit=pool["concurrency_limit"],
+                priorities={queue["name"]: queue["priority"] for queue in queues},
+                queue_limits={queue["name"]: queue["concurrency_limit"] for queue in queues},
+            )
+    return found
+
+
+def _roots(held: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Folders in which the files of a deployment may be."""
+    roots = [Path(held["path"])] if held.get("path") else []
+    for step in held.get("pull_steps") or ():
+        for inputs in step.values():
+            if isinstance(inputs, Mapping) and "directory" in inputs:
+                roots.append(Path(str(inputs["directory"])))
+    return [*roots, folder]
+
+
+def _source_of(
+    held: Mapping[str, Any], roots: list[Path], version: Recorded, notes: list[str]
+) -> tuple[FlowSource | None, str]:
+    """What the source file of a deployment says: that of its version, else one on this machine."""
+    path, _, function = str(held["entrypoint"] or "").partition(":")
+    if not path.endswith(".py"):
+        return None, ""
+    try:
+        text = version.read(path)
+        if text is None:
+            text = next((file.read_text() for root in roots if (file := root / path).is_file()), None)
+        return (None if text is None else read_source(text, path).get(function.split(".")[-1])), path
+    except (SyntaxError, UnicodeDecodeError) as error:
+        notes.append(f"{path} cannot be read: {error}")
+        return None, path
+
+
+def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list[str]) -> dict[str, Shape]:
+    """What the contract of a deployment promises of its outputs: the version's, else the file on this machine."""
+    if terms.contract is None or not terms.outputs:
+        return {}
+    try:
+        if contract is None:
+            contract = next((f.read_text() for root in roots if (f := root / terms.contract).is_file()), None)
+        return {} if contract is None else read_promises(contract, terms.contract, terms.outputs)
+    except (InvalidInputError, UnicodeDecodeError) as error:
+        notes.append(f"contract {terms.contract} is left out: {error}")
+        return {}
+
+
+def _durations(api: PrefectApi, server: PrefectPipelines) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """Quantiles of recent durations, and hourly rate of runs that no schedule made, by deployment."""
+    spans: dict[str, list[float]] = {}
+    starts: dict[str, list[float]] = {}
+    body = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "END_TIME_DESC"}
+    for index, page in enumerate(api.pages("/flow_runs/filter", body)):
+        for run in page:
+            if run["deployment_id"] is None or not run["start_time"] or not run["end_time"]:
+                continue
+            name = server.deployment_name(run["deployment_id"])
+            start, end = (unix_s(run[key]) for key in ("start_time", "end_time"))
+            spans.setdefault(name, []).append(max(end - start, 0.001))
+            if not run["auto_scheduled"]:
+                starts.setdefault(name, []).append(start)
+        if index + 1 >= _HISTORY_PAGES:
+            break
+    estimates = {}
+    for name, values in spans.items():
+        p50, p90 = np.quantile(values, [0.5, 0.9])
+        estimates[name] = Estimate(p50_s=float(p50), p90_s=float(max(p50, p90)))
+    now_s = datetime.now(UTC).timestamp()
+    rates = {}
+    for name, at in starts.items():
+        hours = (now_s - min(at)) / 3600
+        if len(at) >= 10 and hours >= 1 and math.isfinite(hours):
+            rates[name] = len(at) / hours
+    return estimates, rates

@@ -1,0 +1,157 @@
+"""Edges that nobody wrote down for us: from automations of other people, and from what was seen to happen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelines
+from prefect_intelligent.pipelines.deployments import Call
+from prefect_intelligent.pipelines.graph import Edge, EdgeKind, Evidence
+from prefect_intelligent.prefect_client.api import PrefectApi
+
+Links = tuple[list[Edge], list[Call]]
+
+_DEPLOYMENT: Final = "prefect.deployment."
+_FLOW: Final = "prefect.flow."
+_ENDED: Final = "prefect.flow-run.Completed"
+_BEGAN: Final = frozenset({"prefect.flow-run.Pending", "prefect.flow-run.Running", "prefect.flow-run.Scheduled"})
+_ASSET_WRITTEN: Final = "prefect.asset.materialization.succeeded"
+_ASSET_READ: Final = "prefect.asset.referenced"
+_EVENT_PAGES: Final = 20  # of 50 events
+
+
+def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[str, Mapping[str, Any]]) -> Links:
+    """Deployments that other people's automations start.
+
+    One that waits for the end of a deployment's runs (or of a flow's) comes after it, one that waits for an asset reads
+    it. What is started by a failure is no step of the pipeline: only its parameters are looked at.
+    """
+    edges: list[Edge] = []
+    calls: list[Call] = []
+    of_flow: dict[str, list[str]] = {}
+    for name, held in deployments.items():
+        of_flow.setdefault(held["flow_id"], []).append(name)
+    for page in api.pages("/automations/filter", {}):
+        for held in page:
+            if TAG in held["tags"] or not held["enabled"]:
+                continue
+            where = f"automation {held['name']}"
+            evidence = (Evidence("automation", where),)
+            for trigger in _plain(held["trigger"]):
+                watched = _watched(trigger)
+                sources = {
+                    server.deployment_name(v.removeprefix(_DEPLOYMENT)) for v in watched if v.startswith(_DEPLOYMENT)
+                }
+                sources |= {
+                    name for v in watched if v.startswith(_FLOW) for name in of_flow.get(v.removeprefix(_FLOW), ())
+                }
+                expected = set(trigger.get("expect") or ())
+                kind = _kind(expected)
+                assets = {v for v in watched if "://" in v} if not expected or _ASSET_WRITTEN in expected else set()
+                for action in held["actions"]:
+                    if action.get("type") != "run-deployment":
+                        continue
+                    chosen = action.get("deployment_id")
+                    given = action.get("parameters") or {}
+                    targets = [server.deployment_name(chosen)] if chosen else sorted(sources)
+                    for target in (name for name in targets if name in deployments):
+                        edges += [Edge(asset, target, "reads", evidence) for asset in sorted(assets)]
+                        for source in sorted(sources & set(deployments)):
+                            if not chosen and source != target:  # "inferred" starts the one that the event is about
+                                continue
+                            if kind is not None:
+                                edges.append(Edge(source, target, kind, evidence))
+                            calls.append(Call(caller=source, callee=target, waits=False, parameters=given, where=where))
+    return edges, calls
+
+
+def _plain(trigger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The event triggers within a trigger."""
+    children = trigger.get("triggers")
+    return [trigger] if not children else [item for child in children for item in _plain(child)]
+
+
+def _kind(expected: Collection[str]) -> EdgeKind | None:
+    """What an automation that waits for these events makes of its deployments; None if they tell of a failure."""
+    if not expected or any(name == _ENDED or name.endswith("*") for name in expected):
+        return "triggers"
+    if _BEGAN & set(expected):
+        return "calls"
+    return None if all(name.startswith("prefect.flow-run.") for name in expected) else "triggers"
+
+
+def _watched(trigger: Mapping[str, Any]) -> set[str]:
+    """Resources that an event trigger looks at, by id."""
+    found: set[str] = set()
+    for key in ("match", "match_related"):
+        specifications = trigger.get(key) or {}
+        for item in specifications if isinstance(specifications, list) else [specifications]:
+            values = item.get("prefect.resource.id", [])
+            found.update(v for v in ([values] if isinstance(values, str) else values) if not v.endswith("*"))
+    return found
+
+
+def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
+    """What was seen lately: assets materialised and referenced, and runs started by runs.
+
+    What deployments did that have been deleted since is left out.
+    """
+    since = (datetime.now(UTC) - timedelta(days=7)).isoformat()
+    events = {"event": {"name": [_ASSET_WRITTEN, _ASSET_READ]}, "occurred": {"since": since}, "order": "DESC"}
+    found: set[Edge] = set()
+    page = api.call("POST", "/events/filter", {"filter": events, "limit": 50})
+    for index in range(_EVENT_PAGES):
+        for event in page["events"]:
+            related = (item["prefect.resource.id"] for item in event["related"])
+            source = next((item for item in related if item.startswith(_DEPLOYMENT)), None)
+            name = None if source is None else server.deployment_name(source.removeprefix(_DEPLOYMENT))
+            if name is None or name not in deployments:
+                continue
+            key = event["resource"]["prefect.resource.id"]
+            evidence = (Evidence("observed", f"event {event['event']}"),)
+            read = event["event"] == _ASSET_READ
+            found.add(Edge(key, name, "reads", evidence) if read else Edge(name, key, "writes", evidence))
+        following = page.get("next_page")
+        if not following or index + 1 == _EVENT_PAGES:
+            break
+        page = api.call("GET", "/events/filter/next?" + following.partition("?")[2])
+    edges, calls = _parents(api, server, deployments)
+    return [*sorted(found), *edges], calls
+
+
+def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
+    """Calls seen as runs of deployments whose parent is a task of another deployment's run.
+
+    A parent waits for its child if it ended after it, or goes on while the child does.
+    """
+    body = {"flow_runs": {"parent_task_run_id": {"is_null_": False}}, "sort": "START_TIME_DESC", "limit": 100}
+    children = [run for run in api.call("POST", "/flow_runs/filter", body) if run["deployment_id"]]
+    if not children:
+        return [], []
+    tasks = _by_id(api, "/task_runs/filter", "task_runs", [run["parent_task_run_id"] for run in children])
+    flow_runs = [task["flow_run_id"] for task in tasks.values() if task["flow_run_id"]]
+    parents = _by_id(api, "/flow_runs/filter", "flow_runs", flow_runs)
+    waits: dict[tuple[str, str], bool] = {}
+    for run in children:
+        task = tasks.get(run["parent_task_run_id"])
+        parent = parents.get(task["flow_run_id"]) if task else None
+        if parent and parent["deployment_id"] and parent["deployment_id"] != run["deployment_id"]:
+            pair = server.deployment_name(parent["deployment_id"]), server.deployment_name(run["deployment_id"])
+            ended, child_ended = parent["end_time"], run["end_time"]
+            waited = ended is None or (child_ended is not None and unix_s(ended) >= unix_s(child_ended))
+            waits[pair] = waits.get(pair, True) and waited
+    known = {pair: waited for pair, waited in sorted(waits.items()) if set(pair) <= set(deployments)}
+    evidence = (Evidence("observed", "parent run"),)
+    edges = [Edge(caller, callee, "calls", evidence) for caller, callee in known]
+    return edges, [
+        Call(caller=caller, callee=callee, waits=waited, where="parent run")
+        for (caller, callee), waited in known.items()
+    ]
+
+
+def _by_id(api: PrefectApi, route: str, kind: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found = api.call("POST", route, {kind: {"id": {"any_": sorted(set(ids))}}, "limit": 200}) if ids else []
+    return {item["id"]: item for item in found}

@@ -1,0 +1,195 @@
+"""`graph apply`: make Prefect run the pipelines in order, writing only what differs and only what is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_intelligent.pipelines.automations import Component, automations, components, generation_of, plan_starts
+from prefect_intelligent.pipelines.event_names import NO_PIPELINE
+from prefect_intelligent.pipelines.ports import PipelineServer
+from prefect_intelligent.pipelines.project_file import HOLD_S
+from prefect_intelligent.pipelines.resource_changes import (
+    AUTOMATION,
+    DEPLOYMENT,
+    EPOCHS,
+    Change,
+    Value,
+    add_epoch,
+    differences,
+    epoch_at,
+)
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+from prefect_intelligent.pipelines.survey import Overrides, Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrangement:
+    """What `graph apply` would do.
+
+    Attributes:
+        components: The pipelines with their versions.
+        changes: What has to be written; empty if Prefect holds it already.
+        retired: Automations of earlier pipeline versions that are kept for the batches that began under them.
+        notes: What is not started by its inputs, and why.
+    """
+
+    components: tuple[Component, ...]
+    changes: tuple[Change, ...]
+    retired: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def current_overrides(transactions: Transactions) -> Overrides:
+    """The overrides in force: those of the last intent that set any."""
+    for record in reversed(transactions.intents()):
+        if "overrides" in record["details"]:
+            return Overrides.from_dict(record["details"]["overrides"])
+    return Overrides()
+
+
+def arrange(
+    server: PipelineServer,
+    picture: Picture,
+    now_s: float,
+    *,
+    prune: bool = False,
+    replaced: frozenset[str] = frozenset(),
+) -> Arrangement:
+    """Compare what the graph wants with what Prefect holds.
+
+    Args:
+        server: Prefect.
+        picture: The graph.
+        now_s: The present instant.
+        prune: Remove automations of earlier pipeline versions even if batches may still need them.
+        replaced: Deployments whose code is about to change: their pipeline gets a new version.
+
+    Raises:
+        InvalidInputError: The graph has a cycle.
+    """
+    held_automations = server.read_all(AUTOMATION)
+    held_epochs = server.read_all(EPOCHS)
+    starts, notes = plan_starts(picture.graph, picture.steps, picture.project, picture.overrides.parameters)
+    starts = {name: start for name, start in starts.items() if name not in picture.overrides.removed}
+    in_force = {name.removeprefix(EPOCHS): epoch_at(value, now_s) for name, value in held_epochs.items()}
+    generations = {root: generation_of(label) for root, label in in_force.items() if label is not None}
+    found = components(picture.graph, starts, picture.steps, generations)
+    if replaced:
+        for component in found:
+            if replaced & {*component.roots, *component.starts}:
+                generations |= {root: generation_of(component.label) + 1 for root in component.roots}
+        found = components(picture.graph, starts, picture.steps, generations)
+    wanted: dict[str, Value] = {}
+    for component in found:
+        wanted |= {AUTOMATION + name: spec for name, spec in automations(component).items()}
+        for name in component.members:
+            wanted[EPOCHS + name] = add_epoch(held_epochs.get(EPOCHS + name), component.label, now_s)
+    for name in held_epochs.keys() - wanted.keys():  # batches that have begun still end under their version
+        wanted[name] = add_epoch(held_epochs[name], NO_PIPELINE, now_s)
+    retired = []
+    for name in sorted(held_automations.keys() - wanted.keys()):
+        if prune or _expired(name, held_automations[name], held_epochs, now_s, picture):
+            wanted[name] = None
+        else:
+            retired.append(name.removeprefix(AUTOMATION))
+    changes = differences(wanted, {**held_automations, **held_epochs})
+    # the switch to a new version comes after all that it needs
+    ordered = sorted(changes, key=lambda change: (change.after is None, change.resource.startswith(EPOCHS)))
+    return Arrangement(
+        components=tuple(found), changes=tuple(ordered), retired=tuple(retired), notes=(*picture.notes, *notes)
+    )
+
+
+def _expired(
+    name: str, spec: Mapping[str, Any], epochs: Mapping[str, Mapping[str, Any]], now_s: float, picture: Picture
+) -> bool:
+    """Whether no batch can need an automation of an earlier version any more."""
+    if any(action.get("deployment") not in picture.steps for action in spec["actions"]):
+        return True
+    label = name.rpartition("[")[2].partition("]")[0]
+    ended_s = None
+    for value in epochs.values():
+        since = value.get("epochs", [])
+        ends = [float(at_s) for at_s, _ in since[1:]] + [now_s]
+        for (_, held), end_s in zip(since, ends, strict=True):
+            if held == label:
+                ended_s = max(ended_s or 0.0, end_s)
+    if ended_s is None:
+        return True
+    return now_s - ended_s > min(float(spec["trigger"].get("within") or HOLD_S), HOLD_S)
+
+
+def apply(transactions: Transactions, arrangement: Arrangement, details: Mapping[str, Any] | None = None) -> int:
+    """Write the changes as one; returns how many there were.
+
+    Raises:
+        ConflictError: Prefect has refused one; none holds.
+    """
+    if arrangement.changes:
+        transactions.commit("graph apply", arrangement.changes, details)
+    return len(arrangement.changes)
+
+
+def remove_all(transactions: Transactions, *, write: bool = True) -> tuple[Change, ...]:
+    """Remove every automation and epoch that is ours, or only say what that would be."""
+    held = {**transactions.server.read_all(AUTOMATION), **transactions.server.read_all(EPOCHS)}
+    changes = differences(dict.fromkeys(held), held)
+    if changes and write:
+        transactions.commit("graph apply --remove", changes)
+    return changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineVersion:
+    """One version of a pipeline: from when its batches began under it, and what made it.
+
+    Attributes:
+        label: Its name.
+        since_s: From when batches began under it.
+        title: The command that made it.
+        deployments: Deployments of the pipeline.
+        overrides: What had been changed while it ran.
+        replaced: Deployment whose code was replaced; None if none was.
+        in_force: Whether batches begin under it now.
+    """
+
+    label: str
+    since_s: float
+    title: str
+    deployments: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    replaced: str | None
+    in_force: bool
+
+
+def pipeline_versions(transactions: Transactions) -> list[PipelineVersion]:
+    """Every version that a pipeline has had, oldest first; one that came back is there twice."""
+    held = {name: value["epochs"][-1] for name, value in transactions.server.read_all(EPOCHS).items()}
+    in_force: dict[str, str] = {}  # label by deployment, as the intents go by
+    found: list[PipelineVersion] = []
+    for intent in transactions.intents():
+        begun: dict[tuple[str, float], list[str]] = {}
+        for change in intent["changes"]:
+            if change["resource"].startswith(EPOCHS) and change["after"] is not None:
+                since_s, label = change["after"]["epochs"][-1]
+                begun.setdefault((str(label), float(since_s)), []).append(change["resource"])
+                in_force[change["resource"].removeprefix(EPOCHS)] = str(label)
+        if not begun and "overrides" in intent["details"]:  # only what its first steps are given has changed
+            for change in intent["changes"]:
+                name = change["resource"].removeprefix(DEPLOYMENT)
+                begun.setdefault((in_force.get(name, ""), float(intent.get("at_s", 0.0))), []).append(EPOCHS + name)
+        for (label, since_s), names in sorted(begun.items()):
+            found.append(
+                PipelineVersion(
+                    label=label,
+                    since_s=since_s,
+                    title=str(intent["title"]),
+                    deployments=tuple(sorted(name.removeprefix(EPOCHS) for name in names)),
+                    overrides=intent["details"].get("overrides", {}),
+                    replaced=intent["details"].get("replaced"),
+                    in_force=any(held.get(name, [0.0, None])[1] == label for name in names),
+                )
+            )
+    return found

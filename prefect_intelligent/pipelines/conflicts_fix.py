@@ -1,0 +1,101 @@
+"""Applying the safe fixes of findings: shifted schedules, limits, paused duplicates, inherited prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.conflicts import Finding, Fix
+from prefect_intelligent.pipelines.project_file import with_terms
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.rollout.transactions import Transactions
+
+
+def apply_fixes(transactions: Transactions, findings: Iterable[Finding], project_file: Path) -> list[str]:
+    """Apply every safe fix as one change and say what was done, one line each.
+
+    Args:
+        transactions: Writes to Prefect.
+        findings: What was found.
+        project_file: Gets the inherited prices.
+    """
+    done: list[str] = []
+    before: dict[str, Mapping[str, Any]] = {}
+    after: dict[str, dict[str, Any]] = {}
+    text = project_file.read_text() if project_file.is_file() else ""
+    new_text = text
+    for finding in findings:
+        fix = finding.fix
+        if fix is None or not fix.safe:
+            continue
+        if fix.kind == "inherit-value":
+            with suppress(InvalidInputError):  # written in a way of its own: the finding stays
+                new_text = with_terms(new_text, fix.deployment, "late_usd_per_hour", fix.value)
+                done.append(f"{fix.deployment} is priced at {fix.value:g} USD/h in {project_file.name}")
+            continue
+        if fix.deployment not in before:
+            held = transactions.server.read(DEPLOYMENT + fix.deployment)
+            if held is None:
+                continue
+            before[fix.deployment], after[fix.deployment] = held, dict(held)
+        line = _fix(after[fix.deployment], fix)
+        if line is not None:
+            done.append(line)
+    changes = [
+        Change(resource=DEPLOYMENT + name, before=before[name], after=after[name])
+        for name in sorted(before)
+        if before[name] != after[name]
+    ]
+    if changes:
+        transactions.commit("graph check --fix", changes)
+    if new_text != text:
+        draft = project_file.with_suffix(".draft")
+        draft.write_text(new_text)
+        draft.replace(project_file)
+    return done
+
+
+def _fix(content: dict[str, Any], fix: Fix) -> str | None:
+    """Change a deployment's content in place; the line that says so, None if a person must do it."""
+    if fix.kind == "set-limit":
+        content["concurrency_limit"] = int(fix.value)
+        return f"{fix.deployment} is limited to {int(fix.value)} runs"
+    schedules = [dict(schedule) for schedule in content["schedules"]]
+    if fix.kind == "pause-schedule":
+        schedules[int(fix.value)]["active"] = False
+        content["schedules"] = schedules
+        return f"schedule {int(fix.value) + 1} of {fix.deployment} is switched off"
+    shifted = [shift_schedule(schedule["schedule"], fix.value) for schedule in schedules]
+    if any(plain is None for plain in shifted):
+        return None
+    content["schedules"] = [{**s, "schedule": plain} for s, plain in zip(schedules, shifted, strict=True)]
+    return f"schedules of {fix.deployment} are {fix.value:g} s later"
+
+
+def shift_schedule(plain: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
+    """A schedule that starts so many seconds (whole minutes) later; None if that is not plain.
+
+    It is plain for a time of day (past midnight only if every day is alike), for a minute of every hour, and for
+    an interval.
+    """
+    if "interval" in plain:
+        anchor = datetime.fromisoformat(str(plain["anchor_date"])) + timedelta(seconds=seconds)
+        return {**plain, "anchor_date": anchor.isoformat()}
+    fields = str(plain.get("cron", "")).split()
+    if len(fields) != 5 or not fields[0].isdigit():
+        return None
+    every_day = fields[2:] == ["*", "*", "*"]
+    if fields[1] == "*":
+        minute = (int(fields[0]) + round(seconds / 60)) % 60
+        return None if minute == int(fields[0]) else {**plain, "cron": " ".join([str(minute), *fields[1:]])}
+    if not fields[1].isdigit():
+        return None
+    minutes = int(fields[1]) * 60 + int(fields[0]) + round(seconds / 60)
+    if minutes >= 24 * 60 and not every_day:
+        return None
+    minutes %= 24 * 60
+    return {**plain, "cron": " ".join([str(minutes % 60), str(minutes // 60), *fields[2:]])}

@@ -1,0 +1,63 @@
+"""What runs have to announce, kept on disk until Prefect has been told.
+
+A hook puts a letter into the box and goes on; the announcer of a controller on this machine delivers it
+(`pipelines.dataset_events.relay`). Where none is at work the hook delivers itself, together with whatever others had to leave. So
+an announcement survives a server that is away for a while, and a process killed between its letter and the server.
+
+Imports nothing that a flow's process does not have already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from prefect_intelligent.local.spool import Spool, default_folder
+from prefect_intelligent.pipelines.event_names import PIPELINE_ENV
+
+KIND: Final = "announcement"
+
+
+def letterbox(api_url: str, folder: Path | None = None) -> Spool:
+    """The box of letters for one server.
+
+    Args:
+        api_url: The server: its letters are of no use to another one.
+        folder: The data folder, `Settings.folder`; its default if None.
+    """
+    base = default_folder().parent if folder is None else folder
+    return Spool(base / "announcements" / hashlib.sha256(api_url.rstrip("/").encode()).hexdigest()[:16])
+
+
+def write_letter(flow_run: Any, outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool) -> dict[str, Any]:
+    """What `pipelines.dataset_events.prefect.announce` will need, of the flow run that Prefect gives to hooks.
+
+    Of the parameters only the batch is kept, and of the environment only the label of ours: the rest is none of our
+    business and may be secret.
+    """
+    name = batch_parameter or "batch"
+    batch = flow_run.parameters.get(name)
+    if isinstance(batch, date):
+        batch = batch.isoformat()
+    label = ((flow_run.job_variables or {}).get("env") or {}).get(PIPELINE_ENV)
+    return {
+        "flow_run": {
+            "id": str(flow_run.id),
+            "deployment_id": str(flow_run.deployment_id) if flow_run.deployment_id else None,
+            "parameters": {} if batch is None else {name: str(batch)},
+            "job_variables": {} if label is None else {"env": {PIPELINE_ENV: label}},
+            "start_time": _iso(flow_run.start_time),
+            "expected_start_time": _iso(flow_run.expected_start_time),
+            "run_count": flow_run.run_count,
+        },
+        "outputs": list(outputs),
+        "batch_parameter": batch_parameter,
+        "fresh": fresh,
+    }
+
+
+def _iso(instant: Any) -> str | None:
+    return None if instant is None else str(instant.isoformat())

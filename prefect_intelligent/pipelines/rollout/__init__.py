@@ -1,0 +1,1 @@
+"""Bringing a version in and back out: strategies, canaries, trial runs."""

@@ -1,0 +1,51 @@
+"""A trial run of a version in a scratch lane, before it is brought to its deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.rollout.strategies import Rollout
+from prefect_intelligent.pipelines.version import SHORT, Version
+
+LANE: Final = "prefect-intelligent-trial"
+"""Work queue of trial runs; Prefect makes it when it is first used."""
+
+
+def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], timeout_s: float) -> str:
+    """Run a version once as a deployment of its own, which is removed again; returns the run's id.
+
+    The run does what the flow does: it writes where the flow writes.
+
+    Raises:
+        InvalidInputError: It failed or did not end in time.
+    """
+    server, clock = rollout.server, rollout.transactions.clock
+    flow, _, short = version.deployment.partition("/")
+    name = f"{flow}/{short}-trial-{version.id[:SHORT]}"
+    content = version.render(rollout.store) | {
+        "work_queue_name": LANE,
+        "schedules": [],
+        "tags": ["prefect-intelligent-trial"],
+        "concurrency_limit": None,
+    }
+    try:  # interim: if this process dies, the next command removes it
+        trial = Change(resource=DEPLOYMENT + name, before=None, after=content)
+        rollout.transactions.begin("deploy --trial", [trial])
+        run_id = server.start_run(name, {**version.spec["parameters"], **parameters}, key=f"{name} {clock.now_s()}")
+        deadline = clock.now_s() + timeout_s
+        while True:
+            run = next((run for run in server.runs(name) if run.id == run_id), None)
+            if run is not None and run.ended:
+                break
+            if clock.now_s() >= deadline:
+                server.cancel_run(run_id)
+                raise InvalidInputError("--trial", timeout_s, f"trial run {run_id} did not end in time")
+            clock.sleep(0.5)
+    finally:
+        rollout.transactions.abandon()
+    if run.state != "COMPLETED":
+        raise InvalidInputError("--trial", run.state, f"trial run {run_id} of {version.deployment} did not complete")
+    return run_id

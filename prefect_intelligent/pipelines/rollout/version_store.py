@@ -1,0 +1,129 @@
+"""Keeping versions: records in the history, content in the blob store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from prefect_intelligent.domain.clock import Clock
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.pipelines.ports import BlobStore
+from prefect_intelligent.pipelines.rollout.transactions import SCOPE
+from prefect_intelligent.pipelines.version import SHORT, Version, find, pull_inputs
+
+KIND: Final = "pipeline-version"
+TAG_KIND: Final = "pipeline-version-tag"
+GONE_KIND: Final = "pipeline-version-gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of all deployments.
+
+    Attributes:
+        history: Holds the records.
+        blobs: Holds manifests, source, diffs and locks.
+        clock: The time.
+    """
+
+    history: HistoryStore
+    blobs: BlobStore
+    clock: Clock
+
+    def all(self, deployment: str | None = None) -> list[Version]:
+        """Versions that still exist, oldest first; of one deployment or of all."""
+        gone = {record["id"] for record in self.history.records(GONE_KIND, SCOPE)}
+        found: dict[str, Version] = {}
+        for record in self.history.records(KIND, SCOPE):
+            if deployment in (None, record["deployment"]):
+                found.setdefault(record["id"], Version.from_dict(record))
+        return [version for name, version in found.items() if name not in gone]
+
+    def tags(self) -> dict[str, str]:
+        """Version ids by tag."""
+        found: dict[str, str] = {}
+        for record in self.history.records(TAG_KIND, SCOPE):
+            if record["id"] is None:
+                found.pop(record["tag"], None)
+            else:
+                found[record["tag"]] = record["id"]
+        return found
+
+    def get(self, text: str, deployment: str | None = None) -> Version:
+        """The version meant by a tag or the first digits of its id.
+
+        Raises:
+            UnknownNameError: There is none.
+            InvalidInputError: There are several, or it is one of another deployment.
+        """
+        return find(self.all(), self.tags(), text, deployment)
+
+    def keep(self, version: Version) -> Version:
+        """Keep a version; one with the same content that is kept already is returned instead."""
+        digest = self.blobs.put(version.content())
+        for known in self.all(version.deployment):
+            if known.id == digest:
+                return known
+        stamped = replace(version, at_s=self.clock.now_s())
+        self.history.append(KIND, SCOPE, stamped.at_s, stamped.to_dict())
+        return stamped
+
+    def check(self, version: Version) -> Version:
+        """The version itself, if everything that it needs is there.
+
+        Raises:
+            UnknownNameError: A blob is missing.
+        """
+        for digest in sorted(version.blobs()):
+            if not self.blobs.has(digest):
+                raise UnknownNameError(f"snapshot blob of version {version.id[:SHORT]}", digest[:SHORT], ())
+        return version
+
+    def current(self, deployment: str, content: Mapping[str, Any] | None) -> Version | None:
+        """The version that a deployment, as Prefect stores it, runs; None if it is not one that we know."""
+        if content is None:
+            return None
+        inputs = pull_inputs(content)
+        known = self.all(deployment)
+        if inputs is not None:
+            return next((version for version in known if version.id == inputs["version"]), None)
+        return next((v for v in reversed(known) if v.code is None and v.spec == content), None)
+
+    def tag(self, version: Version, name: str | None) -> None:
+        """Give a version a name, taking it from the one that had it.
+
+        Raises:
+            InvalidInputError: The name could be taken for the digits of a version.
+        """
+        if not name or all(character in "0123456789abcdef" for character in name):
+            raise InvalidInputError("tag", name, "must have a character that no version id has, e.g. 'stable'")
+        self.history.append(TAG_KIND, SCOPE, self.clock.now_s(), {"tag": name, "id": version.id})
+
+    def collect(self, in_force: Collection[str], keep: int, *, write: bool = True) -> tuple[list[Version], int]:
+        """Forget old versions, and delete blobs that no version needs.
+
+        Args:
+            in_force: Ids that a deployment runs; never forgotten, and neither are tagged ones.
+            keep: How many of the newest of each deployment stay.
+            write: Whether to do it, or only to say what would be done.
+
+        Returns:
+            The versions that were forgotten, and how many blobs were deleted.
+        """
+        everything = self.all()
+        held = {*in_force, *self.tags().values()}
+        by_deployment: dict[str, list[Version]] = {}
+        for version in everything:
+            by_deployment.setdefault(version.deployment, []).append(version)
+        for versions in by_deployment.values():
+            held.update(version.id for version in versions[-keep:] if keep > 0)
+        forgotten = [version for version in everything if version.id not in held]
+        for version in forgotten if write else ():
+            self.history.append(GONE_KIND, SCOPE, self.clock.now_s(), {"id": version.id})
+        needed = {digest for version in everything if version.id in held for digest in version.blobs()}
+        loose = [digest for digest in self.blobs.digests() if digest not in needed]
+        for digest in loose if write else ():
+            self.blobs.delete(digest)
+        return forgotten, len(loose)

@@ -1,0 +1,1 @@
+"""Prefect's API: calls, leases, published terms and patches of deployments."""

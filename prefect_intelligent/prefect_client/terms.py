@@ -1,0 +1,94 @@
+"""Terms on their way from the decorator to the controller: one Prefect variable per flow or deployment."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prefect_intelligent.domain import Terms
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.prefect_client.api import PrefectApi
+
+TAG: Final = "prefect-intelligent-terms"
+_PREFIX: Final = "prefect_intelligent_terms_"
+_MAX_CHARACTERS: Final = 5000  # Prefect's limit for a variable
+
+
+def variable_name(subject: str) -> str:
+    """Name of the variable that holds the terms of `subject`, a flow or a "flow/deployment".
+
+    Prefect allows lower-case letters, digits and underscores only, so a digest keeps "a-b" and "a_b" apart.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "_", subject.lower()).strip("_")[:80]
+    return f"{_PREFIX}{slug}_{hashlib.sha256(subject.encode()).hexdigest()[:8]}"
+
+
+def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
+    """Make the terms known to controllers, if they are not yet.
+
+    Args:
+        api: Where to.
+        subject: Name of a flow, or "flow/deployment" for that deployment alone (it wins over the flow's).
+        terms: What to publish.
+
+    Returns:
+        Whether anything had to be written.
+
+    Raises:
+        InvalidInputError: They are longer than a Prefect variable may be.
+    """
+    name = variable_name(subject)
+    value = {"subject": subject, "terms": terms.to_dict()}
+    if len(str(value)) > _MAX_CHARACTERS - 500:
+        raise InvalidInputError(f"terms of {subject!r}", f"{len(str(value))} characters", "keep them under 4500")
+    held = api.call("GET", f"/variables/name/{name}", absent_ok=True)
+    if held is None:
+        api.call("POST", "/variables/", {"name": name, "value": value, "tags": [TAG]})
+        return True
+    if held["value"] == value:
+        return False
+    api.call("PATCH", f"/variables/name/{name}", {"value": value, "tags": [TAG]})
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """All terms known to a server.
+
+    Attributes:
+        by_subject: Flow or "flow/deployment" to its terms.
+        problems: What could not be read, one sentence each (somebody has edited a variable by hand).
+    """
+
+    by_subject: Mapping[str, Terms] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def of(self, flow: str, deployment: str) -> Terms | None:
+        """Terms of a deployment: its own before its flow's; None if neither has any."""
+        return self.by_subject.get(f"{flow}/{deployment}") or self.by_subject.get(flow)
+
+
+def read_terms(api: PrefectApi) -> Agreed:
+    """The terms of all flows and deployments of the server, in one call per 200 of them."""
+    found: dict[str, Terms] = {}
+    problems: list[str] = []
+    for page in api.pages("/variables/filter", {"variables": {"tags": {"all_": [TAG]}}}):
+        for variable in page:
+            try:
+                subject, terms = _read(variable["value"])
+            except InvalidInputError as error:
+                problems.append(f"variable {variable['name']}: {error}")
+            else:
+                found[subject] = terms
+    return Agreed(found, tuple(problems))
+
+
+def _read(value: Any) -> tuple[str, Terms]:
+    """Subject and terms held by a variable."""
+    try:
+        return str(value["subject"]), Terms.from_dict(value["terms"])
+    except (KeyError, TypeError) as error:
+        raise InvalidInputError("terms", value, "must be an object with 'subject' and 'terms'") from error

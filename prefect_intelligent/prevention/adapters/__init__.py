@@ -1,0 +1,1 @@
+"""Measures of prevention on a Prefect server."""

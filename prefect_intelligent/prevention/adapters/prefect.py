@@ -1,0 +1,148 @@
+"""`Levers` on the Prefect API: what prevention does to deployments and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.deployment_patches import claim, content, found_at, opened, unclaim, variables
+from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+
+RETRY_DELAY_S: Final = 300
+"""Pause before each retry of a run that was given more patience, seconds."""
+
+_AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
+_AT_ONCE: Final = 50  # runs of one bulk call
+
+
+class PrefectLevers(PrefectDownstream):
+    """Implements `Levers`.
+
+    Args:
+        roll_back: Brings the version before back for a deployment, given the version in force; None if this process
+            knows no versions.
+    """
+
+    def __init__(self, roll_back: Callable[[str, str | None], bool] | None = None) -> None:
+        self._roll_back = roll_back
+
+    def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
+        """One concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
+        with opened() as api:
+            return claim(api, key, deployments, "share", max(1, most))
+
+    def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
+        """Multiply the job variable for memory; a worker reads it when it submits a run."""
+        with opened() as api:
+            return claim(api, key, deployments, "resize", times)
+
+    def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
+        """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
+        with opened() as api:
+            return claim(api, key, deployments, "avoid", host)
+
+    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+        """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
+        with opened() as api:
+            known = claim(api, key, deployments, "patience", retries)
+            changed = []
+            for name in known:
+                usual = _usual_retries(api, name)
+                for run in _scheduled(api, name):
+                    if (run.get("empirical_policy") or {}).get("retries") is None:
+                        policy = {"retries": usual + retries, "retry_delay": RETRY_DELAY_S}
+                        api.call("PATCH", f"/flow_runs/{run['id']}", {"empirical_policy": policy})
+                        changed.append(str(run["id"]))
+            return tuple(changed)
+
+    def release(self, dataset: str) -> tuple[str, ...]:
+        """Undo everything that is done under the key."""
+        with opened() as api:
+            freed = unclaim(api, dataset)
+            for name, kind, amount in freed:
+                if kind == "patience":
+                    usual = _usual_retries(api, name)
+                    for run in _scheduled(api, name):
+                        if (run.get("empirical_policy") or {}).get("retries") == usual + amount:
+                            body = {"empirical_policy": {"retries": None, "retry_delay": None}}
+                            api.call("PATCH", f"/flow_runs/{run['id']}", body)
+            return tuple(name for name, _, _ in freed)
+
+    def postpone(self, runs: Sequence[str], until_s: float) -> tuple[str, ...]:
+        """Schedule anew, behind a filter on SCHEDULED: a claimed run that is rescheduled would run twice."""
+        moved: list[str] = []
+        at = datetime.fromtimestamp(until_s, UTC).isoformat()
+        with opened() as api:
+            for first in range(0, len(runs), _AT_ONCE):
+                some = list(runs[first : first + _AT_ONCE])
+                wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+                state = {"type": "SCHEDULED", "name": "Scheduled", "state_details": {"scheduled_time": at}}
+                api.call("POST", "/flow_runs/bulk_set_state", {"flow_runs": wanted, "state": state})
+                later = {**wanted, "next_scheduled_start_time": {"after_": at}}
+                found = api.call("POST", "/flow_runs/filter", {"flow_runs": later, "limit": _AT_ONCE})
+                moved += [str(run["id"]) for run in found]
+        return tuple(moved)
+
+    def stop(self, run: str, *, again: bool, lost: bool) -> bool:
+        """Cancel or crash a run that holds a slot, and create a new one with the same parameters."""
+        with opened() as api:
+            found = found_at(api, f"/flow_runs/{run}")
+            if found is None or found["state_type"] not in _AT_WORK:
+                return False
+            why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
+            state = {"type": "CRASHED" if lost else "CANCELLING", "message": why}
+            answer = api.call("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": lost})
+            if answer["status"] != "ACCEPT":
+                return False
+            if again and found.get("deployment_id") is not None:
+                body = {
+                    "parameters": found.get("parameters") or {},
+                    "job_variables": found.get("job_variables") or {},
+                    "tags": found.get("tags") or [],
+                    "idempotency_key": f"again {run}",
+                    **({"work_queue_name": found["work_queue_name"]} if found.get("work_queue_name") else {}),
+                }
+                api.call("POST", f"/deployments/{found['deployment_id']}/create_flow_run", body)
+            return True
+
+    def roll_back(self, deployment: str, version: str | None) -> bool:
+        """Through the versions of pipelines, where they are kept."""
+        return self._roll_back is not None and self._roll_back(deployment, version)
+
+    def in_force(self) -> tuple[str, ...]:
+        """Keys of all claims."""
+        with opened() as api:
+            return tuple(sorted({key for variable in variables(api) for key in content(variable)["claims"]}))
+
+
+def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
+    """The next runs of a deployment that no worker has claimed."""
+    flow, _, short = name.partition("/")
+    body = {
+        "flows": {"name": {"any_": [flow]}},
+        "deployments": {"name": {"any_": [short]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+        "limit": 200,
+    }
+    found: list[dict[str, Any]] = api.call("POST", "/flow_runs/filter", body)
+    return found
+
+
+def _usual_retries(api: PrefectApi, name: str) -> int:
+    """Retries that the flow itself asks for, as its last run that started says; 0 if none has."""
+    flow, _, short = name.partition("/")
+    body = {
+        "flows": {"name": {"any_": [flow]}},
+        "deployments": {"name": {"any_": [short]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
+        "sort": "END_TIME_DESC",
+        "limit": 20,
+    }
+    for run in api.call("POST", "/flow_runs/filter", body):
+        usual = (run.get("empirical_policy") or {}).get("retries")
+        if usual is not None and (run.get("empirical_policy") or {}).get("retry_delay") != RETRY_DELAY_S:
+            return int(usual)
+    return 0

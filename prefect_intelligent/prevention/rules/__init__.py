@@ -1,0 +1,33 @@
+"""The rules, in the order in which they may claim a failure: what has a name goes before what only keeps failing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from prefect_intelligent.prevention.evidence import Watch
+from prefect_intelligent.prevention.measures import Standing
+from prefect_intelligent.prevention.rules.bad_inputs import bad_input
+from prefect_intelligent.prevention.rules.bad_releases import bad_release
+from prefect_intelligent.prevention.rules.circuit_breaker import keeps_failing
+from prefect_intelligent.prevention.rules.flaky_hosts import flaky_host
+from prefect_intelligent.prevention.rules.hung_runs import hung_run
+from prefect_intelligent.prevention.rules.out_of_memory import out_of_memory
+from prefect_intelligent.prevention.rules.overload import overload
+from prefect_intelligent.prevention.rules.transient_errors import bad_hour, passing_trouble
+
+Rule = Callable[[Watch, Mapping[str, Standing]], Iterator[Standing]]
+"""From what is known, and the measures of all rules by key, to those of this rule that begin, change or end."""
+
+RULES: Final[Mapping[str, Rule]] = {
+    "hung-run": hung_run,
+    "out-of-memory": out_of_memory,
+    "flaky-host": flaky_host,
+    "bad-release": bad_release,
+    "bad-input": bad_input,
+    "overload": overload,
+    "passing-trouble": passing_trouble,
+    "bad-hour": bad_hour,
+    "keeps-failing": keeps_failing,
+}
+"""Rule by name."""

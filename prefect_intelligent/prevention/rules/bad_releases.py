@@ -1,0 +1,56 @@
+"""A version that fails where the one before did not is rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from prefect_intelligent.prevention.evidence import Watch, chance_of, smoothed
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+
+NAME: Final = "bad-release"
+_BEFORE: Final = 10
+_SURE: Final = 1e-3
+_LONGEST_S: Final = 30 * DAY_S
+
+
+def bad_release(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+    """Roll back when the newest version fails more than chance allows, by causes the old one did not have.
+
+    Needs ten runs of versions before. It ends when a version that is neither of the two runs.
+    """
+    for name, runs in watch.ended.items():
+        if not runs:
+            continue
+        last = runs[-1]
+        held = standing.get(f"{NAME} deployment:{name}")
+        if held is not None and held.phase is not Phase.OVER:
+            known = {held.measure.version, *(run.version for run in runs if run.ended_s < held.since_s)}
+            if last.version not in known:
+                yield held.turned(Phase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=_LONGEST_S)
+            continue
+        if not last.failed or last.version is None:
+            continue
+        if held is not None and held.measure.version == last.version:
+            continue  # somebody has brought it back: that is a decision
+        new = [run for run in runs if run.version == last.version]
+        old = [run for run in runs if run.version != last.version and run.ended_s < new[0].ended_s]
+        others = [s for s in standing.values() if s.rule != NAME]
+        failed = [run for run in new if run.failed and not any(s.explains(run) for s in others)]
+        if len(old) < _BEFORE or len(failed) < 2:
+            continue
+        seen = {run.cause for run in old if run.failed}
+        fresh = [run for run in failed if run.cause not in seen]
+        rate = smoothed(sum(run.failed for run in old), len(old), prior=0.02)
+        if len(fresh) < 2 or len({run.cause for run in fresh}) > 2 or chance_of(len(fresh), len(new), rate) > _SURE:
+            continue
+        yield Standing(
+            rule=NAME,
+            subject=f"deployment:{name}",
+            measure=Measure(lever=Lever.ROLL_BACK, deployments=(name,), version=last.version),
+            since_s=watch.now_s,
+            bad_since_s=new[0].started_s,
+            wait_s=_LONGEST_S,
+            probability=len(fresh) / len(new),
+            why=f"{name}: {len(fresh)} of {len(new)} runs of version {last.version} failed, {rate:.0%} before",
+        )

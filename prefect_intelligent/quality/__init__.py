@@ -1,0 +1,1 @@
+"""Whether data is good, and what is done when it is not."""

@@ -1,0 +1,1 @@
+"""Contracts, Soda, data sources and edits of datasets."""

@@ -1,0 +1,1 @@
+"""Soda data contracts: reading, checking and translating them."""

@@ -1,0 +1,1 @@
+"""Changing datasets: quarantine, repair, backups."""

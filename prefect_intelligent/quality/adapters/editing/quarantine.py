@@ -1,0 +1,212 @@
+"""Lists, shows and releases quarantined rows. Nothing is deleted: a released row stays, marked as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from prefect_intelligent.domain.datasets import DataKind, Dataset
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.quality.adapters.editing.sessions import (
+    Session,
+    open_session,
+    read_parquet,
+    replaced,
+    write_parquet,
+)
+from prefect_intelligent.quality.adapters.editing.sql import META, SUFFIX
+from prefect_intelligent.quality.adapters.sources.csv import as_text, read_csv, write_csv
+from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, literal, quoted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows that one run has put into quarantine for the same reasons.
+
+    Attributes:
+        table: The dataset's table.
+        run_id: The run.
+        at: When, UTC.
+        state: held, released or repaired.
+        reasons: Ids of the failed checks.
+        rows: How many.
+    """
+
+    table: str
+    run_id: str
+    at: str
+    state: str
+    reasons: tuple[str, ...]
+    rows: int
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {name: getattr(self, name) for name in ("table", "run_id", "at", "state", "reasons", "rows")}
+
+
+def batches(dataset: Dataset) -> tuple[Batch, ...]:
+    """What is in the quarantine of a dataset, or of all tables of a database if no table is named; oldest first.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    found: list[Batch] = []
+    place = _place(dataset)
+    for table in _tables(place):
+        with open_session(place, table, keep=False) as session:
+            rows = session.execute(
+                f"SELECT _dq_run_id, CAST(_dq_at AS VARCHAR), _dq_state, _dq_reasons, count(*) FROM {session.target} "
+                "GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4"
+            ).fetchall()
+        found += [
+            Batch(table=table, run_id=run, at=at, state=state, reasons=tuple(reasons), rows=int(n))
+            for run, at, state, reasons, n in rows
+        ]
+    return tuple(found)
+
+
+def rows(dataset: Dataset, *, run_id: str | None = None, limit: int = 20) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Column names and quarantined rows of one table.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    place = _place(dataset)
+    with open_session(place, _one(place), keep=False) as session:
+        columns = session.columns(session.target)
+        where = f"WHERE _dq_run_id = {literal(run_id)}" if run_id else ""
+        names = ", ".join(quoted(c) for c in columns)
+        found = session.execute(
+            f"SELECT {names} FROM {session.target} {where} ORDER BY _dq_at, _dq_id LIMIT {int(limit)}"
+        ).fetchall()
+    return tuple(columns), [list(row) for row in found]
+
+
+def release(
+    dataset: Dataset,
+    *,
+    ids: Sequence[str] = (),
+    run_id: str | None = None,
+    corrections: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Put held rows back into the dataset, with corrected values where given; returns how many.
+
+    Args:
+        dataset: The dataset they came from.
+        ids: `_dq_id` of single rows; empty is all.
+        run_id: Only rows of this run.
+        corrections: Column to the value that all released rows get.
+        dry_run: Count only.
+
+    Raises:
+        UnknownNameError: A corrected column does not exist.
+        InvalidInputError: The dataset is a frame.
+        SourceError: It cannot be written.
+    """
+    if dataset.kind is DataKind.FRAME:
+        raise InvalidInputError("data", "a frame", "rows of a frame go back by reading them from the quarantine file")
+    place = _place(dataset)
+    table = _one(place)
+    with open_session(place, table, keep=not dry_run) as session:
+        columns = [c for c in session.columns(session.target) if c not in META]
+        for name in corrections or {}:
+            if name not in columns:
+                raise UnknownNameError("column", name, columns)
+        where = "_dq_state = 'held'"
+        if ids:
+            where += f" AND _dq_id IN ({', '.join(literal(i) for i in ids)})"
+        if run_id:
+            where += f" AND _dq_run_id = {literal(run_id)}"
+        count = int(session.execute(f"SELECT count(*) FROM {session.target} WHERE {where}").fetchall()[0][0])
+        if dry_run or not count:
+            return count
+        if corrections:
+            changes = ", ".join(f"{quoted(c)} = {literal(v)}" for c, v in corrections.items())
+            session.execute(f"UPDATE {session.target} SET {changes} WHERE {where}")
+        if dataset.kind in (DataKind.PARQUET, DataKind.CSV):
+            _into_file(dataset, session, columns, where)
+        else:
+            _into_table(session, columns, where)
+        session.execute(f"UPDATE {session.target} SET _dq_state = 'released' WHERE {where}")
+    return count
+
+
+def _into_table(session: Session, columns: Sequence[str], where: str) -> None:
+    if not session.exists(session.source):  # the store of frames holds quarantine tables only
+        names = ", ".join(quoted(c) for c in columns)
+        session.execute(f"CREATE TABLE {session.source} AS SELECT {names} FROM {session.target} WHERE false")
+    present = session.columns(session.source)
+    back = [c for c in columns if c in present]  # the dataset may have lost columns since; the row stays in quarantine
+    names = ", ".join(quoted(c) for c in back)
+    values = ", ".join(f"CAST({quoted(c)} AS {present[c]})" for c in back)
+    session.execute(f"INSERT INTO {session.source} ({names}) SELECT {values} FROM {session.target} WHERE {where}")
+
+
+def _into_file(dataset: Dataset, session: Session, columns: Sequence[str], where: str) -> None:
+    path = Path(dataset.location)
+    if dataset.kind is DataKind.PARQUET:
+        present = read_parquet(path)
+        write_parquet(path, _concatenated(present, _returned(present, session, columns, where)))
+        return
+    typed, text, form = read_csv(path)
+    with replaced(path) as draft:
+        new = as_text(_returned(typed, session, columns, where), form)
+        write_csv(draft, _concatenated(text, new), form)
+
+
+def _returned(present: Any, session: Session, columns: Sequence[str], where: str) -> Any:
+    """The rows that come back, with the columns of the file."""
+    back = [c for c in columns if c in present.column_names]
+    names = ", ".join(quoted(c) for c in back)
+    returned = session.execute(f"SELECT {names} FROM {session.target} WHERE {where} ORDER BY _dq_id").fetchall()
+    with duckdb.connect(":memory:") as con:
+        con.register("present", present)
+        con.execute("CREATE TABLE back AS FROM present LIMIT 0")
+        marks = ", ".join("?" for _ in back)
+        con.executemany(f"INSERT INTO back ({names}) VALUES ({marks})", [list(row) for row in returned])
+        return con.sql("FROM back").to_arrow_table()
+
+
+def _concatenated(present: Any, new: Any) -> Any:
+    """The rows of a file and those that come back; the former are not touched."""
+    import pyarrow as pa
+
+    try:
+        return pa.concat_tables([present, new.cast(present.schema)])
+    except (ValueError, TypeError, NotImplementedError) as exc:
+        raise SourceError(f"the rows do not fit into the file any more ({str(exc).splitlines()[0]})") from exc
+
+
+def _place(dataset: Dataset) -> Dataset:
+    """The database that holds the quarantine of a dataset."""
+    if dataset.kind in (DataKind.PARQUET, DataKind.CSV):
+        path = Path(f"{dataset.location}.quarantine.duckdb")
+        place = Dataset(kind=DataKind.DUCKDB, location=str(path), schema="main")
+    else:
+        place = dataset
+    if place.kind is DataKind.DUCKDB and not Path(place.location).is_file():
+        raise SourceError(f"{dataset}: nothing has been quarantined ({place.location} does not exist)")
+    return place
+
+
+def _tables(place: Dataset) -> list[str]:
+    if place.table:
+        return [place.table]
+    with open_session(place, "none", keep=False) as session:
+        found = session.execute(
+            "SELECT table_name FROM information_schema.tables "
+            f"WHERE table_schema = {literal(place.schema or 'main')} ORDER BY table_name"
+        ).fetchall()
+    return [str(name).removesuffix(SUFFIX) for (name,) in found if str(name).endswith(SUFFIX)]
+
+
+def _one(place: Dataset) -> str:
+    tables = _tables(place)
+    if len(tables) != 1:
+        raise InvalidInputError("data", str(place), f"add ::TABLE, one of: {', '.join(tables) or 'none'}")
+    return tables[0]

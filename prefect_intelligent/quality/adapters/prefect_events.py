@@ -1,0 +1,90 @@
+"""Tells Prefect what a gate found: an event that automations can trigger on, and artifacts on the page of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.events import emit_event
+from prefect.settings import get_current_settings
+
+from prefect_intelligent.prefect_client.api import PrefectApi
+
+_TOLD = ("outcome", "run_id", "quarantined", "repaired", "by_check", "log", "held", "unusual")
+
+
+def emit_quality(record: Mapping[str, Any]) -> None:
+    """Send `prefect-intelligent.quality.<outcome>` about the dataset; never raises, and does nothing without a server.
+
+    Args:
+        record: The result, as `GateResult.to_record` gives it.
+    """
+    with contextlib.suppress(Exception):
+        if not get_current_settings().api.url:
+            return
+        producer = record.get("producer") or record["run_id"]
+        emit_event(
+            f"prefect-intelligent.quality.{record['outcome']}",
+            resource={
+                "prefect.resource.id": f"prefect-intelligent.dataset.{record['dataset']}",
+                "prefect.resource.name": str(record["dataset"]),
+            },
+            related=[{"prefect.resource.id": f"prefect.flow-run.{producer}", "prefect.resource.role": "producer"}],
+            payload={name: record[name] for name in _TOLD},
+        )
+
+
+def attach_quality(
+    record: Mapping[str, Any], sentence: str, flow_run_id: str | None, task_run_id: str | None = None
+) -> None:
+    """Put a table of the checks, and a link to the rows set aside or to MLflow, on the page of a run; never raises.
+
+    It works inside the run and from another process after it. Calling it twice shows the table twice.
+
+    Args:
+        record: The result, as `GateResult.to_record` gives it.
+        sentence: The same for people.
+        flow_run_id: The run that the data belongs to.
+        task_run_id: The task run of the gate, if it ran as one.
+    """
+    with contextlib.suppress(Exception):
+        if not get_current_settings().api.url:
+            return
+        key = re.sub(r"[^a-z0-9]+", "-", f"quality-{record['dataset']}".lower()).strip("-")
+        said = f"{sentence}\n\n" + "\n".join(record["log"])
+        place, uri = str(record["quarantine"]), os.environ.get("MLFLOW_TRACKING_URI", "")
+        link = uri if uri.startswith("http") else Path(place.split("::")[0] or ".").absolute().as_uri()
+        runs = {"flow_run_id": flow_run_id, "task_run_id": task_run_id}
+        table = {"key": key, "type": "table", "description": said, "data": json.dumps(_table(record))}
+        way = {"key": f"{key}-link", "type": "markdown", "data": f"[{place or uri or 'history'}]({link})"}
+        api = PrefectApi(timeout_s=2.0)
+        try:
+            for artifact in (table, way):
+                api.call("POST", "/artifacts/", artifact | runs)
+        finally:
+            api.close()
+
+
+def _table(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each check."""
+    done = {step["check"]: f"{step['action']}: {step['reason']}" for step in record["steps"]}
+    after = {check["id"]: check["outcome"] for check in (record["after"] or {}).get("checks", ())}
+    return [
+        {
+            "check": check["name"],
+            "column": check["column"] or "",
+            "outcome": check["outcome"],
+            "severity": check["severity"],
+            "value": check["value"],
+            "threshold": check["threshold"],
+            "rows failed": check["rows_failed"],
+            "remediation": done.get(check["id"], ""),
+            "after": after.get(check["id"], ""),
+        }
+        for check in record["first"]["checks"]
+    ]

@@ -1,0 +1,1 @@
+"""Contracts checked by Soda."""

@@ -1,0 +1,314 @@
+"""Verifies datasets against contracts with Soda, and takes from it only what can be trusted.
+
+What is handled here, because Soda does not (each has a test):
+
+* its telemetry is switched off before it is imported, or it would install a global trace provider;
+* it is not thread safe: one lock per process, and a copy of the context, or its log capture leaks;
+* it executes SQL of the contract: the connection is thrown away, read-only and locked (`duckdb_sources`);
+* its summary says PASSED when nothing was evaluated, and ERROR when another library logged one: the verdict is made of
+  the outcomes of the checks and of Soda's own errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect_intelligent.domain.datasets import DataKind, Dataset
+from prefect_intelligent.errors import MissingExtraError
+from prefect_intelligent.quality.adapters.contracts.sql import check_variables
+from prefect_intelligent.quality.adapters.contracts.yaml import canonical
+from prefect_intelligent.quality.adapters.soda.failing_rows import ROWS_FAILED, failing_rows
+from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, tables_of
+from prefect_intelligent.quality.model import (
+    Check,
+    Contract,
+    Outcome,
+    SchemaDrift,
+    Severity,
+    Verification,
+    parse_action,
+    parse_severity,
+    suggest_renames,
+)
+
+_LOCK = threading.Lock()
+_OUTCOMES = {"PASSED": Outcome.PASSED, "WARN": Outcome.WARNED, "FAILED": Outcome.FAILED}
+
+
+class SodaChecker:
+    """`QualityChecker` on soda-core with its DuckDB and PostgreSQL data sources.
+
+    Args:
+        timeout_s: Queries of one verification are interrupted after this; the verdict is then ERROR.
+    """
+
+    def __init__(self, timeout_s: float = 300.0) -> None:
+        self.timeout_s = timeout_s
+
+    def verify(
+        self,
+        contract: Contract,
+        dataset: Dataset,
+        *,
+        variables: Mapping[str, str] | None = None,
+        at_s: float | None = None,
+    ) -> Verification:
+        """Check the dataset against the contract; what keeps the checker from its work is in the result's `errors`.
+
+        Args:
+            contract: A linted contract.
+            dataset: Where the data lies.
+            variables: Values of `${var.NAME}` in the contract.
+            at_s: The instant that freshness is measured against; now by default.
+
+        Raises:
+            InvalidInputError: A variable is not declared, or not safe to be pasted into SQL.
+        """
+        values = check_variables(variables, contract.tree)
+        began = time.time()
+        at_s = began if at_s is None else at_s
+        try:
+            with self._source(contract, dataset) as source:
+                checks, errors, drift = self._verify(contract, source, values, at_s)
+        except SourceError as exc:
+            checks, errors, drift = (), (str(exc),), SchemaDrift()
+        return Verification(
+            dataset=contract.dataset,
+            contract=contract.hash,
+            checks=checks,
+            started_s=began,
+            duration_s=time.time() - began,
+            errors=errors,
+            drift=drift,
+        )
+
+    @contextlib.contextmanager
+    def _source(self, contract: Contract, dataset: Dataset) -> Iterator[_Source]:
+        """The dataset under the contract's data source, read-only."""
+        name, *prefix = contract.dataset.split("/")[:-1]
+        table = dataset.table or contract.table
+        if dataset.kind is DataKind.POSTGRES:
+            from prefect_intelligent.quality.adapters.sources.postgres import open_read_only
+
+            schema = dataset.schema or (prefix[-1] if prefix else "public")
+            with open_read_only(dataset, self.timeout_s) as source:
+                path = f"{name}/{source.database}/{schema}/{table}"
+                columns = source.columns(schema, table)
+                if not columns:
+                    raise SourceError(f"{dataset}: no table {table!r} in schema {schema!r}")
+                yield _Source(impl=source.soda(name), path=path, columns=columns)
+            return
+        schema = dataset.schema or "main"
+        with open_locked(dataset, table, self.timeout_s) as con:
+            columns = columns_of(con, table, schema)
+            if not columns:
+                raise SourceError(f"{dataset}: no table {table!r}; there are: {', '.join(tables_of(con)) or 'none'}")
+            _import_soda()
+            from soda_duckdb.common.data_sources.duckdb_data_source import DuckDBDataSourceImpl
+
+            impl = DuckDBDataSourceImpl.from_existing_cursor(con, name=name)
+            yield _Source(impl=impl, path=f"{name}/{schema}/{table}", columns=columns)
+
+    def _verify(
+        self, contract: Contract, source: _Source, variables: Mapping[str, str], at_s: float
+    ) -> tuple[tuple[Check, ...], tuple[str, ...], SchemaDrift]:
+        drift = _missing_columns(contract, source.columns)
+        if drift.removed:
+            return _unread(contract, drift, at_s), (), drift
+        text = canonical({**contract.tree, "dataset": source.path})
+        result, impls = _execute(text, source.impl, variables, at_s)
+        drift = _schema_drift(result.check_results, drift)
+        errors = tuple(
+            str(record.getMessage()).splitlines()[0]
+            for record in result.log_records or ()
+            if record.levelno >= 40 and record.name.startswith("soda")
+        )
+        checks = tuple(
+            _check(found, impls.get(found.check.identity), drift, at_s)
+            for found in result.check_results
+            if found.outcome.name != "EXCLUDED"
+        )
+        if not checks and not errors:
+            errors = ("no check was evaluated",)
+        return checks, errors, drift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """An open data source: Soda's view of it, the dataset's name in it, and its columns."""
+
+    impl: Any
+    path: str
+    columns: Mapping[str, str]
+
+
+@dataclass
+class _Capture:
+    """Keeps Soda's inner objects of one verification, from which the failing rows are derived."""
+
+    impls: dict[str, Any] = field(default_factory=dict)
+
+    def handle(self, contract_impl: Any, *_args: Any, **_kwargs: Any) -> None:
+        self.impls = {impl.identity: (impl, contract_impl) for impl in contract_impl.all_check_impls}
+
+    def provides_post_processing_stages(self) -> list[Any]:
+        return []
+
+    requires_result_handles = False
+
+
+def _import_soda() -> None:
+    """Import Soda with its telemetry off and without letting it load a `.env` file into the environment."""
+    os.environ["SODA_CORE_TELEMETRY_ENABLED"] = "false"
+    before = dict(os.environ)
+    try:
+        for module in ("soda_core.contracts.contract_verification", "soda_duckdb"):
+            importlib.import_module(module)
+    except ImportError as exc:
+        raise MissingExtraError("checking data", "quality") from exc
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+
+
+def _execute(text: str, impl: Any, variables: Mapping[str, str], at_s: float) -> tuple[Any, dict[str, Any]]:
+    """Run Soda once, alone in this process and in a context of its own."""
+    from soda_core.common.yaml import ContractYamlSource
+    from soda_core.contracts.contract_verification import ContractVerificationSession
+    from soda_core.contracts.impl.contract_verification_impl import ContractVerificationHandlerRegistry
+
+    capture = _Capture()
+
+    def run() -> Any:
+        return ContractVerificationSession.execute(
+            contract_yaml_sources=[ContractYamlSource.from_str(text)],
+            data_source_impls=[impl],
+            variables=dict(variables),
+            data_timestamp=datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
+    handlers = ContractVerificationHandlerRegistry.contract_verification_handlers
+    with _LOCK:
+        handlers.append(capture)
+        try:
+            session = contextvars.copy_context().run(run)
+        except Exception as exc:
+            raise SourceError(f"Soda: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}") from exc
+        finally:
+            handlers.remove(capture)
+    return session.contract_verification_results[0], capture.impls
+
+
+def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> Check:
+    """Soda's result of one check in our words."""
+    told = found.check
+    attributes = dict(told.attributes or {})
+    measured = {k: float(v) for k, v in (found.diagnostic_metric_values or {}).items() if isinstance(v, int | float)}
+    value = found.threshold_value
+    failed = measured.get(ROWS_FAILED.get(told.type, ""))
+    tested = measured.get("check_rows_tested", measured.get("dataset_rows_tested"))
+    outcome = _OUTCOMES.get(found.outcome.name, Outcome.UNKNOWN)
+    check = Check(
+        id=told.relative_path,
+        name=told.name or told.relative_path,
+        kind=told.type,
+        column=told.column_name,
+        outcome=outcome,
+        severity=parse_severity(attributes.get("severity", Severity.MAJOR), told.relative_path),
+        action=parse_action(attributes["remediation"], told.relative_path) if "remediation" in attributes else None,
+        parameters={k: v for k, v in attributes.items() if k not in ("severity", "remediation")},
+        threshold=" ".join(str(told.threshold or "").replace("level: fail", "").split()),
+        value=float(value) if isinstance(value, int | float) else None,
+        measured=measured,
+        rows_tested=None if tested is None else int(tested),
+        rows_failed=None if failed is None else int(failed),
+        rows=failing_rows(impl[0], impl[1], attributes)
+        if impl and outcome in (Outcome.FAILED, Outcome.WARNED)
+        else None,
+        detail=str(drift) if told.type == "schema" else "",
+        at_s=at_s,
+    )
+    if told.type == "schema" and outcome is Outcome.FAILED and not drift.breaks:
+        # Only added columns: readers that rely on the contract still work.
+        policy = attributes.get("added", "warn")
+        milder = {"observe": Outcome.PASSED, "warn": Outcome.WARNED, "block": Outcome.FAILED}
+        return replace(check, outcome=milder[policy])
+    return check
+
+
+def _missing_columns(contract: Contract, columns: Mapping[str, str]) -> SchemaDrift:
+    """Columns that the contract asks for and that are not there; compared without regard to case, as SQL does."""
+    there = {name.lower(): (name, kind) for name, kind in columns.items()}
+    asked = dict(contract.required_columns)
+    known = {str(c["name"]).lower() for c in contract.tree["columns"]}
+    removed = {name: kind for name, kind in asked.items() if name.lower() not in there}
+    added: dict[str, str | None] = {name: kind for low, (name, kind) in there.items() if low not in known}
+    return SchemaDrift(
+        added=tuple(added), removed=tuple(removed), renamed=suggest_renames(removed, added) if removed else ()
+    )
+
+
+def _schema_drift(found: Any, drift: SchemaDrift) -> SchemaDrift:
+    for result in found:
+        if result.check.type == "schema" and hasattr(result, "column_data_type_mismatches"):
+            return replace(
+                drift,
+                retyped=tuple(
+                    (str(m.column), str(m.get_expected()), str(m.get_actual()))
+                    for m in result.column_data_type_mismatches
+                ),
+            )
+    return drift
+
+
+def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[Check, ...]:
+    """The checks of a dataset that lacks columns: the schema fails, the rest cannot be evaluated."""
+    checks = [
+        Check(
+            id="checks.schema",
+            name="Columns of the contract are there",
+            kind="schema",
+            outcome=Outcome.FAILED,
+            threshold="must be: 0",
+            value=float(len(drift.removed)),
+            measured={"schema_events_count": float(len(drift.removed) + len(drift.added))},
+            detail=str(drift),
+            at_s=at_s,
+            **_attributes_of(contract, "schema"),
+        )
+    ]
+    for column in contract.tree["columns"]:
+        for item in column.get("checks") or ():
+            ((kind, body),) = item.items()
+            name = f"columns.{column['name']}.checks.{kind}"
+            checks.append(
+                Check(
+                    id=name + (f".{body['qualifier']}" if body and body.get("qualifier") else ""),
+                    name=(body or {}).get("name") or name,
+                    kind=kind,
+                    column=str(column["name"]),
+                    outcome=Outcome.UNKNOWN,
+                    detail="not evaluated: columns of the contract are missing",
+                    at_s=at_s,
+                )
+            )
+    return tuple(checks)
+
+
+def _attributes_of(contract: Contract, kind: str) -> dict[str, Any]:
+    for item in contract.tree.get("checks") or ():
+        if kind in item:
+            attributes = (item[kind] or {}).get("attributes") or {}
+            return {
+                "severity": parse_severity(attributes.get("severity", Severity.MAJOR), kind),
+                "action": parse_action(attributes["remediation"], kind) if "remediation" in attributes else None,
+            }
+    return {}

@@ -1,0 +1,1 @@
+"""Where datasets lie: CSV, DuckDB, PostgreSQL."""

@@ -1,0 +1,1 @@
+"""What would save money: candidates, their saving by replay, and applying one."""

@@ -1,0 +1,1 @@
+"""Memory use as other systems record it."""

@@ -1,0 +1,1 @@
+"""A recorded or running pool under other policies: replay, eta, what-if."""

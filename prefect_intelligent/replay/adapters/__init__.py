@@ -1,0 +1,1 @@
+"""Recordings and replay pages as files."""

@@ -1,0 +1,1 @@
+"""One work pool on a Prefect server."""

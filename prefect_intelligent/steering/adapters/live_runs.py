@@ -1,0 +1,231 @@
+"""The live runs of a pool, followed from decision to decision instead of read anew each time.
+
+Scheduled runs are remembered. A refresh reads the runs that hold a slot, the scheduled runs that are not remembered yet
+(Prefect's filter can exclude ids), and counts how many of the remembered ones are still scheduled; only if some are not
+does it ask which. A few remembered runs are re-read each time, in turn, so that a run that somebody has rescheduled is
+noticed too. That is four calls, whether ten runs wait or a thousand.
+
+Of a backlog beyond `budget` runs only the first `per_queue` of each long queue (in the order in which Prefect serves
+them) are remembered; the rest is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
+
+_HOLDS_SLOT: Final = ("PENDING", "RUNNING")
+_REREAD: Final = 25
+_RECOUNT: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What steering needs of one flow run.
+
+    Attributes:
+        id: Flow run id.
+        deployment_id: None for a run without deployment (it cannot be in a pool, but may lose its deployment).
+        queue_id: Its work queue.
+        state: SCHEDULED, PENDING or RUNNING.
+        expected_s: When it was expected to start; lateness counts from here.
+        next_s: When Prefect will serve it at the earliest; the order within its queue.
+        taken_s: When its present attempt took its slot, None if it holds none.
+    """
+
+    id: str
+    deployment_id: str | None
+    queue_id: str
+    state: str
+    expected_s: float
+    next_s: float
+    taken_s: float | None
+
+
+def read_record(run: Mapping[str, Any]) -> RunRecord:
+    """The record of a flow run as the API gives it."""
+    expected_s = unix_s(run["expected_start_time"]) if run["expected_start_time"] else unix_s(run["created"])
+    state = run["state"] or {}
+    taken_s = None
+    if run["state_type"] in _HOLDS_SLOT:
+        taken_s = unix_s(state["timestamp"]) if state.get("timestamp") else expected_s
+    return RunRecord(
+        id=run["id"],
+        deployment_id=run["deployment_id"],
+        queue_id=run["work_queue_id"],
+        state=run["state_type"],
+        expected_s=expected_s,
+        next_s=unix_s(run["next_scheduled_start_time"]) if run["next_scheduled_start_time"] else expected_s,
+        taken_s=taken_s,
+    )
+
+
+class RunBook:
+    """The live runs of one pool.
+
+    Args:
+        api: Where they are read.
+        pool: Name of the work pool.
+        look_ahead_s: Runs scheduled further ahead than this are left out.
+        budget: Scheduled runs remembered without a thought.
+        per_queue: Scheduled runs remembered of each queue beyond that.
+    """
+
+    def __init__(
+        self,
+        api: PrefectApi,
+        pool: str,
+        *,
+        look_ahead_s: float = 3600.0,
+        budget: int = 2000,
+        per_queue: int = 50,
+    ) -> None:
+        self._api = api
+        self._pools = {"name": {"any_": [pool]}}
+        self._look_ahead_s, self._budget, self._per_queue = look_ahead_s, budget, per_queue
+        self.scheduled: dict[str, RunRecord] = {}
+        """Remembered scheduled runs, by id."""
+        self.active: dict[str, RunRecord] = {}
+        """Runs that hold a slot, by id."""
+        self.beyond: dict[str, int] = {}
+        """Queue id to scheduled runs that are not remembered."""
+        self._pending_s: dict[str, float] = {}
+
+    def refresh(self, queue_ids: Collection[str], now_s: float | None = None) -> None:
+        """Bring the book up to date.
+
+        Args:
+            queue_ids: The pool's queues; runs of others are forgotten.
+            now_s: Present instant on the server's clock; the system clock if not given.
+
+        Raises:
+            OrchestratorUnavailableError: The book stays usable and the next refresh carries on.
+        """
+        horizon = iso((time.time() if now_s is None else now_s) + self._look_ahead_s)
+        active = self._read_active()
+        known = {key: run for key, run in self.scheduled.items() if run.queue_id in queue_ids and key not in active}
+        self.scheduled, self.active = known, active
+        self._drop_departed()
+        cut = self._read_arrivals(queue_ids, horizon)
+        self._reread_some(horizon)
+        self._recount(cut, horizon)
+
+    def _filter(self, flow_runs: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        return {"work_pools": self._pools, "flow_runs": flow_runs, **more}
+
+    def _read_active(self) -> dict[str, RunRecord]:
+        """The runs that hold a slot. A run keeps the instant at which we saw it take the slot as PENDING."""
+        body = self._filter({"state": {"type": {"any_": list(_HOLDS_SLOT)}}}, sort="EXPECTED_START_TIME_ASC")
+        found: dict[str, RunRecord] = {}
+        pending_s: dict[str, float] = {}
+        for page in self._api.pages("/flow_runs/filter", body):
+            for raw in page:
+                run = read_record(raw)
+                seen_s = self._pending_s.get(run.id)
+                if seen_s is None or (run.state == "PENDING" and run.taken_s is not None):
+                    seen_s = run.taken_s
+                if seen_s is not None:
+                    pending_s[run.id] = seen_s
+                found[run.id] = _taken(run, seen_s)
+        self._pending_s = pending_s
+        return found
+
+    def _read_arrivals(self, queue_ids: Collection[str], horizon: str) -> set[str]:
+        """Read scheduled runs that are not remembered, soonest first, until there are no more or no queue wants more.
+
+        Returns:
+            The queues of which some were left unread.
+        """
+        while True:
+            flow_runs = _scheduled(horizon)
+            if self.scheduled:
+                flow_runs["id"] = {"not_any_": list(self.scheduled)}
+            body = self._filter(flow_runs, sort="NEXT_SCHEDULED_START_TIME_ASC", limit=PAGE)
+            full = self._full()
+            if full:
+                open_ = [key for key in queue_ids if key not in full]
+                if not open_:
+                    return full
+                body["work_pool_queues"] = {"id": {"any_": open_}}
+            page = self._api.call("POST", "/flow_runs/filter", body)
+            before = len(self.scheduled)
+            self._remember(read_record(raw) for raw in page)
+            if len(page) < PAGE or len(self.scheduled) == before:
+                return full
+
+    def _full(self) -> set[str]:
+        """Queues of which enough is remembered; none while the total is within the budget."""
+        if len(self.scheduled) < self._budget:
+            return set()
+        counts = Counter(run.queue_id for run in self.scheduled.values())
+        return {key for key, count in counts.items() if count >= self._per_queue}
+
+    def _remember(self, runs: Iterable[RunRecord]) -> None:
+        self.scheduled.update((run.id, run) for run in runs if run.state == "SCHEDULED")
+
+    def _drop_departed(self) -> None:
+        """Forget remembered runs that are no longer scheduled; what holds a slot by now is added to the active ones."""
+        if not self.scheduled:
+            return
+        still = self._filter({"state": {"type": {"any_": ["SCHEDULED"]}}, "id": {"any_": list(self.scheduled)}})
+        count: int = self._api.call("POST", "/flow_runs/count", still)
+        if count >= len(self.scheduled):
+            return
+        gone = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}, "id": {"any_": list(self.scheduled)}}}
+        for page in self._api.pages("/flow_runs/filter", gone):
+            for raw in page:
+                self.scheduled.pop(raw["id"], None)
+                if raw["state_type"] in _HOLDS_SLOT and raw["work_queue_id"]:
+                    self.active[raw["id"]] = read_record(raw)
+        if len(self.scheduled) > count:  # some were deleted, or lost their queue: ask for all of them
+            self._verify(list(self.scheduled))
+
+    def _reread_some(self, horizon: str) -> None:
+        """Re-read the runs that were read longest ago; a dictionary keeps the order of insertion."""
+        oldest = list(self.scheduled)[:_REREAD]
+        self._verify(oldest)
+        limit_s = unix_s(horizon)
+        for key in oldest:
+            if key in self.scheduled and self.scheduled[key].next_s > limit_s:
+                del self.scheduled[key]  # rescheduled beyond what we look at; it comes back when its time is near
+
+    def _verify(self, ids: list[str]) -> None:
+        """Re-read these remembered runs; those that Prefect no longer lists as scheduled in the pool are forgotten."""
+        for start in range(0, len(ids), PAGE):
+            some = ids[start : start + PAGE]
+            flow_runs = {"id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+            page = self._api.call("POST", "/flow_runs/filter", self._filter(flow_runs, limit=PAGE))
+            for key in some:
+                self.scheduled.pop(key, None)
+            self._remember(read_record(raw) for raw in page)
+
+    def _recount(self, cut: Collection[str], horizon: str) -> None:
+        """Count what is not remembered: a queue when it becomes long, then a few of the long ones in turn."""
+        # Dictionaries keep insertion order, so the first are the ones counted longest ago.
+        old = [key for key in self.beyond if key in cut]
+        new = [key for key in cut if key not in self.beyond]
+        self.beyond = {key: self.beyond[key] for key in old}
+        counts = Counter(run.queue_id for run in self.scheduled.values())
+        for key in (*new, *old[:_RECOUNT]):
+            body = self._filter(_scheduled(horizon), work_pool_queues={"id": {"any_": [key]}})
+            total: int = self._api.call("POST", "/flow_runs/count", body)
+            self.beyond.pop(key, None)
+            self.beyond[key] = max(0, total - counts[key])
+
+
+def _scheduled(horizon: str) -> dict[str, Any]:
+    """Filter for scheduled runs up to the horizon."""
+    return {"state": {"type": {"any_": ["SCHEDULED"]}}, "next_scheduled_start_time": {"before_": horizon}}
+
+
+def _taken(run: RunRecord, at_s: float | None) -> RunRecord:
+    """The same record with the instant at which it took its slot."""
+    if at_s == run.taken_s:
+        return run
+    return RunRecord(run.id, run.deployment_id, run.queue_id, run.state, run.expected_s, run.next_s, at_s)

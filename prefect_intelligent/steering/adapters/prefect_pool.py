@@ -1,0 +1,340 @@
+"""A work pool of a real Prefect server."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect_intelligent.domain import (
+    Change,
+    Deployment,
+    PoolSetting,
+    Prices,
+    QueueSetting,
+    QueueState,
+    Resource,
+    Run,
+    RunPhase,
+    Snapshot,
+)
+from prefect_intelligent.domain.instants import iso
+from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.steering.adapters.arrival_rate import ArrivalMeter
+from prefect_intelligent.steering.adapters.deployment_catalog import Catalogue
+from prefect_intelligent.steering.adapters.live_runs import RunBook, RunRecord
+
+if TYPE_CHECKING:
+    from prefect_intelligent.forecasting.adapters.outlook_cache import Outlooks
+
+_LABELS: Final = ("severity", "rule")
+"""Parts of a payload that automations may want to match: they cannot look into payloads."""
+
+
+class PrefectOrchestrator:
+    """Implements `Orchestrator` on Prefect's REST API.
+
+    Nothing is done when it is made: the first call tells whether server and pool exist.
+
+    Args:
+        api: The server.
+        pool: Name of the work pool.
+        prices: Goes into snapshots as it is.
+        resources: Goes into snapshots as it is.
+        look_ahead_s: Scheduled runs further ahead than this are left out of snapshots.
+        start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
+        terms_ttl_s: How long deployments, their terms and durations are kept before they are read again.
+        now: Gives the present instant, Unix seconds.
+        outlooks: What the history makes one expect of each deployment; where it knows too little, the deployment's last
+            runs in Prefect serve.
+    """
+
+    def __init__(
+        self,
+        api: PrefectApi,
+        pool: str,
+        *,
+        prices: Prices | None = None,
+        resources: Sequence[Resource] = (),
+        look_ahead_s: float = 3600.0,
+        start_up_s: float = 3.0,
+        terms_ttl_s: float = 60.0,
+        now: Callable[[], float] = time.time,
+        outlooks: Outlooks | None = None,
+    ) -> None:
+        self.api = api
+        self._pool_name = pool
+        self._prices = prices or Prices()
+        self._resources = tuple(resources)
+        self._now = now
+        self._outlooks = outlooks
+        self._book = RunBook(api, pool, look_ahead_s=look_ahead_s)
+        self._catalogue = Catalogue(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
+        self._arrivals = ArrivalMeter()
+        self._runs: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
+        self._pool_id: str | None = None
+        self._default_queue_id: str | None = None
+        self._queue_ids: dict[str, str] = {}
+
+    @property
+    def pool(self) -> str:
+        """Name of the work pool."""
+        return self._pool_name
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Published terms that could not be read at the last look, one sentence each."""
+        return self._catalogue.problems
+
+    def observe(self) -> Snapshot:
+        """The pool as it is now: six calls, and four more once a minute for the deployments."""
+        pool, queues = self.settings()
+        now_s = self._now()
+        names = {self._queue_ids[queue.name]: queue.name for queue in queues}
+        self._book.refresh(names, now_s)
+        live = [*self._book.scheduled.values(), *self._book.active.values()]
+        self._catalogue.refresh({run.deployment_id for run in live if run.deployment_id})
+        waiting: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
+        upcoming: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
+        active: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
+        if self._outlooks is not None:
+            self._outlooks.refresh()
+        kept: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
+        due: dict[str, str] = {}
+        for record in live:
+            queue = names.get(record.queue_id)
+            if queue is None:
+                continue
+            phase = _phase(record, now_s)
+            run = self._at_work(self._run(record, queue, phase, kept), now_s)
+            place = waiting if phase is RunPhase.WAITING else upcoming if phase is RunPhase.UPCOMING else active
+            place[queue].append((record.next_s, record.id, run))
+            if phase is not RunPhase.UPCOMING:
+                due[record.id] = queue
+        self._runs = kept
+        self._arrivals.look(due, now_s)
+        beyond = {names[key]: count for key, count in self._book.beyond.items() if key in names}
+        return Snapshot(
+            at_s=now_s,
+            pool=pool,
+            queues=tuple(
+                QueueState(
+                    setting=queue,
+                    waiting=_ordered(waiting[queue.name]),
+                    active=_ordered(active[queue.name]),
+                    upcoming=_ordered(upcoming[queue.name]),
+                    arrivals_per_hour=self._arrivals.per_hour(queue.name),
+                    beyond=beyond.get(queue.name, 0),
+                )
+                for queue in queues
+            ),
+            prices=self._prices,
+            resources=self._resources,
+        )
+
+    def settings(self) -> tuple[PoolSetting, tuple[QueueSetting, ...]]:
+        """The settings alone; queues by name."""
+        return self._read_pool(), self._read_queues()
+
+    def apply(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        """Write the changes in order, read back, and return those that now hold."""
+        if not changes:
+            return ()
+        before = self._values(changes)
+        for change in changes:
+            key = (change.queue, change.field)
+            if key not in before or before[key] != change.before:
+                continue
+            try:
+                self._write(change)
+            except ConflictError:
+                continue  # it has gone, or Prefect does not want it; reading back tells
+            except OrchestratorUnavailableError:
+                break
+        after = self._values(changes)
+        return tuple(
+            change
+            for change in changes
+            if (key := (change.queue, change.field)) in after and after[key] == change.after and key in before
+        )
+
+    def emit(self, event: str, payload: Mapping[str, Any]) -> None:
+        """Send an event about the pool; a failure is ignored."""
+        related = []
+        if self._pool_id is not None:
+            related.append(
+                {
+                    "prefect.resource.id": f"prefect.work-pool.{self._pool_id}",
+                    "prefect.resource.role": "work-pool",
+                    "prefect.resource.name": self._pool_name,
+                }
+            )
+        labels = {f"prefect-intelligent.{name}": str(payload[name]) for name in _LABELS if name in payload}
+        body = {
+            "id": str(uuid.uuid4()),
+            "occurred": iso(self._now()),
+            "event": f"prefect-intelligent.{event}",
+            "resource": {
+                "prefect.resource.id": f"prefect-intelligent.pool.{self._pool_name}",
+                "prefect.resource.name": self._pool_name,
+                **labels,
+            },
+            "related": related,
+            "payload": dict(payload),
+        }
+        try:
+            self.api.call("POST", "/events", [body], attempts=1)
+        except Exception:  # a payload that is not JSON fails here too, and an event is never worth a failure
+            return
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """The pool's deployments, by name."""
+        self._catalogue.refresh(force=True)
+        return tuple(sorted(self._catalogue.all().values(), key=lambda found: found.name))
+
+    def create_queue(self, setting: QueueSetting) -> None:
+        """Make a work queue.
+
+        It is made without a number and numbered by its id afterwards: given a number at once, Prefect would renumber
+        every queue of the pool that shares one with another.
+        """
+        if setting.name in {queue.name for queue in self._read_queues()}:
+            raise ConflictError(f"work queue {setting.name!r} of pool {self._pool_name!r} already exists")
+        body = {"name": setting.name, "concurrency_limit": setting.limit, "is_paused": setting.paused}
+        made = self.api.call("POST", f"/work_pools/{self._pool_name}/queues", body)
+        self.api.call("PATCH", f"/work_queues/{made['id']}", {"priority": setting.priority})
+
+    def delete_queue(self, name: str) -> None:
+        """Remove a work queue.
+
+        Prefect answers 500 to an attempt on the pool's default queue, which looks like a passing trouble; so it is not
+        asked.
+        """
+        self._read_pool()
+        self._read_queues()
+        if name in self._queue_ids and self._queue_ids[name] == self._default_queue_id:
+            raise ConflictError(f"the default work queue {name!r} of pool {self._pool_name!r} cannot be deleted")
+        self.api.call("DELETE", f"/work_pools/{self._pool_name}/queues/{name}", absent_ok=True)
+
+    def assign(self, deployment: str, queue: str) -> None:
+        """Send the deployment's new runs to `queue`.
+
+        Prefect deletes the deployment's runs that its schedules have made for the future and makes them anew.
+        """
+        self._catalogue.refresh(force=True)
+        ids = {found.name: key for key, found in self._catalogue.all().items()}
+        if deployment not in ids:
+            raise UnknownNameError("deployment", deployment, ids)
+        names = [found.name for found in self._read_queues()]
+        if queue not in names:  # Prefect would make it, at the top of the pool
+            raise UnknownNameError("work queue", queue, names)
+        if self._catalogue.of(ids[deployment]).deployment.queue == queue:
+            return
+        # Without the pool's name Prefect would look for the queue in the legacy default pool.
+        body = {"work_pool_name": self._pool_name, "work_queue_name": queue}
+        self.api.call("PATCH", f"/deployments/{ids[deployment]}", body)
+
+    def _read_pool(self) -> PoolSetting:
+        held = self.api.call("GET", f"/work_pools/{self._pool_name}", absent_ok=True)
+        if held is None:
+            known = self.api.call("POST", "/work_pools/filter", {"limit": 200})
+            raise UnknownNameError("work pool", self._pool_name, [pool["name"] for pool in known])
+        self._pool_id, self._default_queue_id = held["id"], held["default_queue_id"]
+        return PoolSetting(name=held["name"], limit=held["concurrency_limit"], paused=held["is_paused"])
+
+    def _read_queues(self) -> tuple[QueueSetting, ...]:
+        pages = self.api.pages(f"/work_pools/{self._pool_name}/queues/filter", {})
+        found = {queue["name"]: queue for page in pages for queue in page}
+        self._queue_ids = {name: queue["id"] for name, queue in found.items()}
+        return tuple(
+            QueueSetting(
+                name=name,
+                priority=queue["priority"] or 1,
+                limit=queue["concurrency_limit"],
+                paused=queue["is_paused"],
+            )
+            for name, queue in sorted(found.items())
+        )
+
+    def _values(self, changes: Sequence[Change]) -> dict[tuple[str | None, str], int | None]:
+        """What Prefect holds for everything the changes are about, and possibly more."""
+        values: dict[tuple[str | None, str], int | None] = {}
+        if any(change.queue is not None for change in changes):
+            for queue in self._read_queues():
+                values[queue.name, "priority"] = queue.priority
+                values[queue.name, "limit"] = queue.limit
+        if any(change.queue is None for change in changes):
+            values[None, "limit"] = self._read_pool().limit
+        return values
+
+    def _write(self, change: Change) -> None:
+        # Only the one field is sent: Prefect takes an explicit null as "unlimited" and an absent field as "leave it".
+        if change.queue is None:
+            self.api.call("PATCH", f"/work_pools/{self._pool_name}", {"concurrency_limit": change.after})
+            return
+        name = "priority" if change.field == "priority" else "concurrency_limit"
+        self.api.call("PATCH", f"/work_queues/{self._queue_ids[change.queue]}", {name: change.after})
+
+    def _run(
+        self,
+        record: RunRecord,
+        queue: str,
+        phase: RunPhase,
+        kept: dict[str, tuple[RunRecord, tuple[int, int], Run]],
+    ) -> Run:
+        """The run of a record; taken from the last snapshot if nothing about it has changed."""
+        generation = (self._catalogue.generation, 0 if self._outlooks is None else self._outlooks.generation)
+        old = self._runs.get(record.id)
+        if (
+            old is not None
+            and old[0] == record
+            and old[1] == generation
+            and old[2].phase is phase
+            and old[2].queue == queue
+        ):
+            kept[record.id] = old
+            return old[2]
+        worth = self._catalogue.of(record.deployment_id)
+        terms = worth.deployment.terms
+        outlook = None if self._outlooks is None else self._outlooks.of(worth.deployment.name)
+        run = Run(
+            id=record.id,
+            deployment=worth.deployment.name,
+            queue=queue,
+            phase=phase,
+            scheduled_s=record.expected_s,
+            started_s=record.taken_s,
+            due_s=terms.deadline.due_s(record.expected_s) if terms.deadline else None,
+            late_usd_per_hour=terms.late_usd_per_hour,
+            failure_usd=terms.failure_usd,
+            failure_probability=worth.failure_probability if outlook is None else outlook.failure_probability,
+            estimate=worth.estimate if outlook is None else outlook.estimate,
+            resources=terms.resources,
+        )
+        kept[record.id] = (record, generation, run)
+        return run
+
+    def _at_work(self, run: Run, now_s: float) -> Run:
+        """The run with what its elapsed time says of its end."""
+        outlook = None if self._outlooks is None else self._outlooks.of(run.deployment)
+        if outlook is None or run.phase is not RunPhase.RUNNING or run.started_s is None:
+            return run
+        from prefect_intelligent.forecasting.in_flight_risk import failing_now  # heavier than what a hook may load
+
+        now, _ = failing_now(run.failure_probability, now_s - run.started_s, outlook.estimate, outlook.failed)
+        return replace(run, failure_probability=now)
+
+
+def _phase(record: RunRecord, now_s: float) -> RunPhase:
+    if record.state == "SCHEDULED":
+        return RunPhase.WAITING if record.next_s <= now_s else RunPhase.UPCOMING
+    return RunPhase.PENDING if record.state == "PENDING" else RunPhase.RUNNING
+
+
+def _ordered(found: list[tuple[float, str, Run]]) -> tuple[Run, ...]:
+    """Runs in the order in which Prefect serves them."""
+    found.sort(key=lambda item: item[:2])
+    return tuple(run for _, _, run in found)

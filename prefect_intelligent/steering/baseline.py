@@ -1,0 +1,73 @@
+"""The settings a pool had before we touched it: saved before the first write, put back by `control restore`.
+
+They are kept as records of the history store: what was there first, then what a person has set since (which takes its
+place, so that going back returns to the last values that a person chose), then a mark when all has been put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.manual_overrides import Key, Values, from_rows, to_rows
+
+KIND = "original"
+
+
+def read_originals(history: HistoryStore, pool: str) -> dict[Key, int | None]:
+    """The values to go back to; empty if nothing of the pool has been touched since the last time."""
+    saved: dict[Key, int | None] = {}
+    edited: dict[Key, int | None] = {}
+    earlier: dict[Key, int | None] = {}  # what an edit that may yet be taken back took the place of
+    for record in history.records(KIND, pool):
+        if record["what"] == "restored":
+            saved, edited, earlier = {}, {}, {}
+        elif record["what"] == "saved":
+            for key, value in from_rows(record["values"]).items():
+                saved.setdefault(key, value)
+        elif record["what"] == "edited":
+            values = from_rows(record["values"])
+            earlier = {key: value for key, value in earlier.items() if key not in values}
+            earlier |= {key: edited[key] for key in values if key in edited}
+            edited |= values
+        elif record["what"] == "edited again":
+            edited |= from_rows(record["values"])
+        else:  # a person has taken an edit back
+            for key in from_rows(record["values"]):
+                edited.pop(key, None)
+                if key in earlier:
+                    edited[key] = earlier.pop(key)
+    return {key: edited.get(key, value) for key, value in saved.items()}
+
+
+def save_originals(history: HistoryStore, pool: str, values: Values, touched: Collection[Key], now_s: float) -> None:
+    """Before `touched` is written: keep all values of the pool unless those of `touched` are already kept."""
+    kept = read_originals(history, pool)
+    if any(key not in kept for key in touched):
+        missing = {key: value for key, value in values.items() if key not in kept}
+        history.append(KIND, pool, now_s, {"what": "saved", "values": to_rows(missing)})
+
+
+def note_edits(history: HistoryStore, pool: str, edits: Values, now_s: float, *, again: bool) -> None:
+    """A person has set these values: they are what to go back to from now on.
+
+    Args:
+        history: Where it is kept.
+        pool: Name of the pool.
+        edits: What the person has set.
+        now_s: The present instant.
+        again: Whether an edit that was still held came before: taking back then takes back both.
+    """
+    if edits:
+        history.append(KIND, pool, now_s, {"what": "edited again" if again else "edited", "values": to_rows(edits)})
+
+
+def note_edits_taken_back(history: HistoryStore, pool: str, edits: Values, now_s: float) -> None:
+    """A person has undone an edit: what was to go back to before it counts again."""
+    if edits:
+        history.append(KIND, pool, now_s, {"what": "taken back", "values": to_rows(edits)})
+
+
+def mark_restored(history: HistoryStore, pool: str, now_s: float) -> None:
+    """All has been put back: there is nothing to go back to until the next write."""
+    history.append(KIND, pool, now_s, {"what": "restored"})

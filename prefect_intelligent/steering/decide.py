@@ -1,0 +1,317 @@
+"""The pure part of a pass: from a snapshot and a memory to what should be written, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from prefect_intelligent.domain import Change, Plan, QueueState, Snapshot, diff
+from prefect_intelligent.policy.base import Policy, Proposal, to_plan
+from prefect_intelligent.policy.census import Census, Q, take_census
+from prefect_intelligent.policy.guard import Permitted, permit
+from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, sentences
+from prefect_intelligent.steering.controller_state import Memory, guard_memory, guard_state
+from prefect_intelligent.steering.cost_rate import stakes_of
+from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, Wish
+from prefect_intelligent.steering.lookahead import LookAhead
+from prefect_intelligent.steering.manual_overrides import (
+    Hold,
+    Key,
+    Standing,
+    Values,
+    find_holds,
+    key_of,
+    say,
+    values_of,
+)
+from prefect_intelligent.steering.plan_check import Advice, advise
+
+Mode = Literal["shadow", "advise", "auto"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How far a limit may go.
+
+    Attributes:
+        least: At least so many runs.
+        most: At most so many; None is no bound.
+    """
+
+    least: int = 1
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charter:
+    """What a controller is told to do.
+
+    Attributes:
+        policy: Decides.
+        rule: The base rule: the fallback, and what each decision is compared with.
+        mode: shadow records, advise also tells, auto writes.
+        guard: What is permitted; bounds and pins are filled in for each pass.
+        pool_bounds: Bounds of the pool limit. Without `most` the pool never gets more than people have given it.
+        queue_bounds: Bounds of single queues, by name.
+        hold_s: How long a value that a person has set is left alone.
+        by: Who decides, for the record.
+        look_ahead: Asks the twin before a plan is followed that is not the rule's; None does not ask.
+    """
+
+    policy: Policy
+    rule: Policy
+    mode: Mode = "auto"
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    pool_bounds: Bounds = field(default_factory=Bounds)
+    queue_bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    hold_s: float = 86_400.0
+    by: str = "controller"
+    look_ahead: LookAhead | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Considered:
+    """What a pass would do.
+
+    Attributes:
+        snapshot: What it was made from.
+        census: Its figures.
+        found: Every value that Prefect holds.
+        holds: Which of them are a person's.
+        wanted: The policy's plan; None if its proposal was unusable.
+        rule: What the base rule would have had permitted.
+        plan: What is permitted.
+        changes: What to write.
+        reasons: What applies to the pass as a whole.
+        permitted: The guard's answer.
+        before: The guard's state before it answered.
+        advice: Why the policy wants something else than the rule, and what the twin thinks of it.
+    """
+
+    snapshot: Snapshot
+    census: Census
+    found: Values
+    holds: Mapping[Key, Hold]
+    wanted: Plan | None
+    rule: Plan
+    plan: Plan
+    changes: tuple[Change, ...]
+    reasons: tuple[str, ...]
+    permitted: Permitted
+    before: GuardState
+    advice: Advice
+
+    def remembered(self, memory: Memory, *, values: Values, pending: Values, written: Iterable[Change]) -> Memory:
+        """What to carry on.
+
+        Args:
+            memory: From the last pass.
+            values: What Prefect holds now.
+            pending: What may still come to hold.
+            written: The changes that were made: only those start the guard's interval.
+        """
+        names = [queue.name for queue in self.snapshot.queues]
+        return replace(
+            memory,
+            passes=memory.passes + 1,
+            standing=Standing(values=values, pending=pending, holds=self.holds),
+            guard=guard_memory(self.before, self.permitted.state, names, {key_of(change) for change in written}),
+        )
+
+
+def consider(
+    snapshot: Snapshot, charter: Charter, memory: Memory, originals: Values, *, enabled: bool, age_s: float
+) -> Considered:
+    """Decide what to write.
+
+    Args:
+        snapshot: The pool as it is.
+        charter: What we are told to do.
+        memory: From the last pass.
+        originals: What people gave the pool before we changed it, as far as we did.
+        enabled: False while steering is switched off.
+        age_s: Seconds since the snapshot was taken.
+    """
+    found = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
+    holds = find_holds(memory.standing, found, snapshot.at_s, charter.hold_s)
+    census = take_census(snapshot)
+    settings = _guard_settings(charter, snapshot, holds, originals, enabled)
+    state = guard_state(memory, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
+    for row, queue in enumerate(snapshot.queues):
+        if (queue.name, "limit") in holds:
+            state.own_limit[row] = census[Q.LIMIT][row]
+    proposal, problem = _propose(charter.policy, census)
+    base, _ = _propose(charter.rule, census)
+    wanted = proposal
+    advice = Advice()
+    if problem is None and enabled:
+        advice = advise(charter.policy, charter.rule, charter.look_ahead, snapshot, census, (proposal, base), settings)
+        proposal = advice.followed or proposal
+
+    def allow(wanted: Proposal) -> Permitted:
+        return permit(wanted, census, state, settings, now_s=snapshot.at_s, age_s=age_s, fallback=base)
+
+    permitted = allow(proposal)
+    plan = to_plan(snapshot, permitted.proposal)
+    pinned = {queue for queue, which in holds if queue is not None and which == "priority"}
+    if np.array_equal(proposal.score, -census[Q.RANK]) and plan.order == snapshot.order:
+        # the policy keeps the order in force: queues that share a priority go on sharing it
+        pinned |= set(snapshot.order)
+    changes = diff(snapshot.pool, [queue.setting for queue in snapshot.queues], plan, pinned)
+    return Considered(
+        snapshot=snapshot,
+        census=census,
+        found=found,
+        holds=holds,
+        wanted=to_plan(snapshot, wanted) if problem is None else None,
+        rule=to_plan(snapshot, allow(base).proposal),
+        plan=plan,
+        changes=tuple(change for change in changes if key_of(change) not in holds),
+        reasons=(problem,) if problem else advice.reasons,
+        permitted=permitted,
+        before=state,
+        advice=advice,
+    )
+
+
+def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
+    """The policy's proposal; one that the guard will refuse, and what went wrong, if it has none."""
+    try:
+        proposal = policy.propose(census)
+    except Exception as error:  # a policy may be anybody's code: whatever it does, the fallback takes over
+        problem = f"policy {policy.name!r} failed: {type(error).__name__}: {error}"
+        nothing = np.full(census[Q.LIMIT].shape, math.nan)
+        return Proposal(nothing, nothing, np.asarray(math.nan)), problem
+    there = census.present
+    fine = np.isfinite(proposal.score[there]).all() and (proposal.limit[there] >= 0).all() and proposal.pool_limit >= 0
+    return proposal, None if fine else f"policy {policy.name!r} proposed a value that is no number"
+
+
+def _guard_settings(
+    charter: Charter, snapshot: Snapshot, holds: Mapping[Key, Hold], originals: Values, enabled: bool
+) -> GuardSettings:
+    """The guard's settings with the bounds and the pins of this pass."""
+    names = [queue.name for queue in snapshot.queues]
+    bounds = [charter.queue_bounds.get(name) for name in names]
+    guard = charter.guard
+    queue_min = np.broadcast_to(np.asarray(guard.queue_min, dtype=float), (len(names),)).copy()
+    queue_max = np.broadcast_to(np.asarray(guard.queue_max, dtype=float), (len(names),)).copy()
+    for index, own in enumerate(bounds):
+        if own is not None:
+            queue_min[index] = own.least
+            queue_max[index] = math.inf if own.most is None else own.most
+    most = charter.pool_bounds.most
+    if most is None:
+        most = originals.get((None, "limit"), snapshot.pool.limit)
+    return replace(
+        guard,
+        enabled=guard.enabled and enabled,
+        queue_min=queue_min,
+        queue_max=np.maximum(queue_max, queue_min),
+        pool_min=float(charter.pool_bounds.least),
+        pool_max=math.inf if most is None else float(max(most, charter.pool_bounds.least)),
+        order_pinned=np.array([(name, "priority") in holds for name in names], dtype=bool),
+        limit_pinned=np.array([(name, "limit") in holds for name in names], dtype=bool),
+        pool_pinned=(None, "limit") in holds,
+    )
+
+
+def account(
+    considered: Considered, charter: Charter, applied: tuple[Change, ...], outcome: Outcome, problems: tuple[str, ...]
+) -> Decision:
+    """The decision as it is recorded, but for the time it took."""
+    snapshot = considered.snapshot
+    after = dict(considered.found) | {key_of(change): change.after for change in applied}
+    order_after = sorted(
+        (queue.name for queue in snapshot.queues), key=lambda name: (after[name, "priority"] or 0, name)
+    )
+    rows = {queue.name: row for row, queue in enumerate(snapshot.queues)}
+    order = snapshot.order
+
+    def told(queue: QueueState) -> QueueDecision:
+        name, row = queue.name, rows[queue.name]
+        return QueueDecision(
+            name=name,
+            waiting=int(considered.census[Q.WAITING][row]),
+            active=len(queue.active),
+            late=int(considered.census[Q.LATE][row]),
+            held=Wish(place=order.index(name) + 1, limit=queue.setting.limit),
+            priority=queue.setting.priority,
+            wanted=None if considered.wanted is None else _wish(considered.wanted, name),
+            permitted=_wish(considered.plan, name),
+            rule=_wish(considered.rule, name),
+            applied=Wish(place=order_after.index(name) + 1, limit=after[name, "limit"]),
+            applied_priority=after[name, "priority"] or 0,
+            reasons=(
+                *_figures(queue, considered.census, row, snapshot.at_s),
+                *considered.advice.of_queue.get(name, ()),
+                *sentences(int(considered.permitted.queue_notes[row])),
+                *_held(name, considered.holds),
+            ),
+        )
+
+    return Decision(
+        pool=snapshot.pool.name,
+        at_s=snapshot.at_s,
+        mode=charter.mode,
+        by=charter.by,
+        policy=charter.policy.name,
+        rule=charter.rule.name,
+        outcome=outcome,
+        queues=tuple(told(snapshot.queues[rows[name]]) for name in order),
+        pool_limit=PoolDecision(
+            held=snapshot.pool.limit,
+            wanted=None if considered.wanted is None else considered.wanted.pool_limit,
+            permitted=considered.plan.pool_limit,
+            rule=considered.rule.pool_limit,
+            applied=after[None, "limit"],
+            reasons=(
+                *considered.advice.of_queue.get(None, ()),
+                *sentences(int(considered.permitted.pool_notes)),
+                *_held(None, considered.holds),
+            ),
+        ),
+        planned=tuple((c.queue, c.field, c.before, c.after) for c in considered.changes),
+        applied=tuple((c.queue, c.field, c.before, c.after) for c in applied),
+        reasons=(*considered.reasons, *problems),
+        foreseen=considered.advice.foreseen,
+        stakes=stakes_of(snapshot),
+    )
+
+
+def _wish(plan: Plan, name: str) -> Wish:
+    return Wish(place=plan.order.index(name) + 1, limit=plan.limits[name])
+
+
+def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
+    """What the queue's place is judged by, in words."""
+    if not queue.waiting:
+        if not queue.upcoming:
+            return ("nothing waits",)
+        return (f"nothing waits; the next run is scheduled in {_span(queue.upcoming[0].scheduled_s - at_s)}",)
+    slack, price = float(census[Q.URGENT_SLACK_S][row]), float(census[Q.URGENT_USD_PER_HOUR][row])
+    if math.isinf(slack):
+        return (f"{len(queue.waiting)} wait, none has a deadline",)
+    when = f"can wait {_span(slack)} more" if slack >= 0 else f"will be {_span(-slack)} late"
+    return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
+
+
+def _held(queue: str | None, holds: Mapping[Key, Hold]) -> tuple[str, ...]:
+    return tuple(
+        f"{say(key)} was set by a person to {'unlimited' if hold.value is None else hold.value}; left alone for "
+        f"{_span(hold.until_s - hold.since_s)} or until `control release`"
+        for key, hold in holds.items()
+        if key[0] == queue
+    )
+
+
+def _span(seconds: float) -> str:
+    """A span for people: two digits are enough."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,154 @@
+"""Lanes: work queues of our own, and the deployments that are sent to them.
+
+Prefect has no priority per run, so runs of different worth that share a queue cannot be told apart. Adoption gives each
+deployment, or each class of value, a queue of its own. `control restore` takes it back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect_intelligent.domain import Deployment, QueueSetting
+from prefect_intelligent.domain.clock import Clock
+from prefect_intelligent.domain.plans import PRIORITY_GAP
+from prefect_intelligent.errors import ConflictError, UnknownNameError
+from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.ports import Orchestrator
+
+KIND = "adoption"
+PREFIX = "pi-"
+_CLASSES = 5
+
+By = Literal["deployment", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """Which queues to make and which deployments to send where.
+
+    Attributes:
+        create: Queues to make, with explicit priorities.
+        assign: Deployment, the queue it has, the queue it gets.
+    """
+
+    create: tuple[QueueSetting, ...]
+    assign: tuple[tuple[str, str, str], ...]
+
+
+def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetting], by: By) -> Adoption:
+    """Lanes for the deployments that have none yet.
+
+    Lanes come after the queues that exist, the most valuable deployment first, at `PRIORITY_GAP` from each other; so
+    adoption alone moves no queue of the user's.
+
+    Args:
+        deployments: All of the pool.
+        queues: All of the pool.
+        by: One lane per deployment, or one per class of value (equal prices of lateness; at most five classes).
+    """
+    ranked = sorted(deployments, key=lambda d: (-d.terms.late_usd_per_hour, d.name))
+    lanes = _lanes_by_value(ranked) if by == "value" else {d.name: _lane(d.name) for d in ranked}
+    there = {queue.name for queue in queues}
+    number = max((queue.priority for queue in queues), default=0)
+    create: dict[str, QueueSetting] = {}
+    for deployment in ranked:
+        lane = lanes[deployment.name]
+        if lane not in there and lane not in create:
+            number += PRIORITY_GAP
+            create[lane] = QueueSetting(name=lane, priority=number)
+    return Adoption(
+        create=tuple(create.values()),
+        assign=tuple((d.name, d.queue, lanes[d.name]) for d in ranked if d.queue != lanes[d.name]),
+    )
+
+
+def adopt(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, adoption: Adoption) -> None:
+    """Make the lanes, then send the deployments to them; what was before is kept first.
+
+    Doing it again finishes what was cut off.
+
+    Raises:
+        OrchestratorError: Prefect refused; run it again.
+    """
+    record: dict[str, Any] = {
+        "what": "adopted",
+        "created": [queue.name for queue in adoption.create],
+        "assigned": [list(move) for move in adoption.assign],
+    }
+    history.append(KIND, orchestrator.pool, clock.now_s(), record)
+    for queue in adoption.create:
+        orchestrator.create_queue(queue)
+    for deployment, _, lane in adoption.assign:
+        orchestrator.assign(deployment, lane)
+    orchestrator.emit("adopted", record)
+
+
+def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Clock) -> tuple[str, ...]:
+    """Send deployments back to the queue they had and remove the lanes that are empty.
+
+    A deployment that somebody has sent elsewhere since stays there. A lane that still has runs stays too, since Prefect
+    would drop them with it.
+
+    Returns:
+        Lanes that had to stay.
+    """
+    created, moved = _adopted(history, orchestrator.pool)
+    if not created and not moved:
+        return ()
+    for deployment, _, before in plan_undo(orchestrator, history):
+        with suppress(UnknownNameError):  # its old queue has gone: leave it where it runs
+            orchestrator.assign(deployment, before)
+    kept = []
+    used = {deployment.queue for deployment in orchestrator.deployments()}
+    for queue in orchestrator.observe().queues:
+        if queue.name in created:
+            if queue.waiting or queue.active or queue.upcoming or queue.name in used:
+                kept.append(queue.name)
+                continue
+            try:
+                orchestrator.delete_queue(queue.name)
+            except ConflictError:
+                kept.append(queue.name)
+    if not kept:
+        history.append(KIND, orchestrator.pool, clock.now_s(), {"what": "undone"})
+    return tuple(kept)
+
+
+def plan_undo(orchestrator: Orchestrator, history: HistoryStore) -> tuple[tuple[str, str, str], ...]:
+    """Deployments that would be sent back: name, the lane they have, the queue they get."""
+    _, moved = _adopted(history, orchestrator.pool)
+    if not moved:
+        return ()
+    now_at = {deployment.name: deployment.queue for deployment in orchestrator.deployments()}
+    return tuple((name, lane, before) for name, (before, lane) in moved.items() if now_at.get(name) == lane)
+
+
+def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tuple[str, str]]]:
+    """Lanes made, and deployment -> (first queue, lane), since the last time all was undone."""
+    created: set[str] = set()
+    moved: dict[str, tuple[str, str]] = {}
+    for record in history.records(KIND, pool):
+        if record["what"] == "undone":
+            created, moved = set(), {}
+            continue
+        created.update(record["created"])
+        for deployment, before, lane in record["assigned"]:
+            moved[deployment] = (moved[deployment][0] if deployment in moved else before, lane)
+    return created, moved
+
+
+def _lane(deployment: str) -> str:
+    """The lane of one deployment: its name in characters that are safe in a URL."""
+    return PREFIX + re.sub(r"[^a-z0-9]+", "-", deployment.lower()).strip("-")
+
+
+def _lanes_by_value(ranked: Sequence[Deployment]) -> dict[str, str]:
+    """Deployment to lane: equal prices share one, and so do neighbours where there are more than `_CLASSES` prices."""
+    prices = sorted({deployment.terms.late_usd_per_hour for deployment in ranked}, reverse=True)
+    classes = min(_CLASSES, len(prices))
+    place = {price: index * classes // len(prices) + 1 for index, price in enumerate(prices)}
+    return {d.name: f"{PREFIX}lane-{place[d.terms.late_usd_per_hour]}" for d in ranked}

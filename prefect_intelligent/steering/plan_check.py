@@ -1,0 +1,132 @@
+"""What is to be said of a learned plan before it is followed: why it departs from the rule, and what the twin expects.
+
+A plan that the twin expects to be clearly worse than the rule's is not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prefect_intelligent.domain import Snapshot
+from prefect_intelligent.policy.base import Policy, Proposal
+from prefect_intelligent.policy.census import Census
+from prefect_intelligent.policy.explain import explain
+from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.steering.lookahead import Foreseen, LookAhead, OnlinePlanner
+
+_MOST_FEATURES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What is known of a plan.
+
+    Attributes:
+        followed: What is to be proposed instead; None if the plan may be followed as it is.
+        reasons: Sentences about the plan as a whole.
+        of_queue: Sentences about single queues, by name, and about the pool's limit (None).
+        foreseen: Figures of the look ahead, for the record.
+    """
+
+    followed: Proposal | None = None
+    reasons: tuple[str, ...] = ()
+    of_queue: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
+    foreseen: Mapping[str, float] | None = None
+
+
+def advise(
+    policy: Policy,
+    rule: Policy,
+    look_ahead: LookAhead | None,
+    snapshot: Snapshot,
+    census: Census,
+    plans: tuple[Proposal, Proposal],
+    guard: GuardSettings,
+) -> Advice:
+    """Explain a policy's plan and ask the twin about it; nothing for a rule.
+
+    Args:
+        policy: Who proposes.
+        rule: The base rule.
+        look_ahead: How the twin is asked; None does not ask.
+        snapshot: The pool as it is.
+        census: Its figures.
+        plans: What the policy and what the rule propose.
+        guard: What is permitted.
+    """
+    deciding = acting(policy)
+    if isinstance(deciding, RulePolicy) and not isinstance(policy, OnlinePlanner):
+        return Advice()
+    why = _why(deciding, snapshot, census)
+    if look_ahead is None:
+        return Advice(of_queue=why)
+    if not look_ahead.ready():
+        return Advice(reasons=("the twin was not asked: it is being compiled",), of_queue=why)
+    tried = policy.candidates(census) if isinstance(policy, OnlinePlanner) else [plans[0]]
+    try:
+        found = look_ahead.foresee(snapshot, [*tried, plans[1]], rule, guard)
+    except Exception as error:  # the twin advises; without its advice the guard still stands
+        return Advice(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), of_queue=why)
+    if found is None:
+        return Advice(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), of_queue=why)
+    return _weighed(found, tried, plans[1], look_ahead, why)
+
+
+def acting(policy: Policy) -> Policy:
+    """The policy that decides in the end, behind those that follow an alias or plan around it."""
+    while (behind := getattr(policy, "acting", None)) is not None:
+        policy = behind
+    return policy
+
+
+def _weighed(
+    found: Foreseen,
+    tried: list[Proposal],
+    rule_plan: Proposal,
+    look_ahead: LookAhead,
+    why: Mapping[str | None, tuple[str, ...]],
+) -> Advice:
+    """Choose among what was tried; the rule's plan is the last."""
+    mean, last = found.mean_usd, len(tried)
+    best = int(mean[:last].argmin())
+    chosen = best if mean[0] - mean[best] > look_ahead.margin * abs(mean[0]) else 0
+    span = f"over {found.horizon_s / 60:.0f} min in {len(found.costs_usd)} futures"
+    said = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[last]:.2f} with the rule's {span}"
+    figures = {
+        "plan_usd": float(mean[chosen]),
+        "rule_usd": float(mean[last]),
+        "futures": float(len(found.costs_usd)),
+        "horizon_s": found.horizon_s,
+        "took_ms": found.took_ms,
+        "plans": float(last),
+    }
+    if found.clearly_worse(chosen, last, look_ahead.margin):
+        return Advice(
+            followed=rule_plan,
+            reasons=(f"{said}: the rule's plan was followed instead",),
+            of_queue=why,
+            foreseen=figures | {"followed_rule": 1.0},
+        )
+    if chosen:
+        said = f"{said}; it is the best of {last} plans that were tried"
+    return Advice(
+        followed=tried[chosen] if chosen else None,
+        reasons=(said,),
+        of_queue={} if chosen else why,
+        foreseen=figures | {"followed_rule": 0.0},
+    )
+
+
+def _why(deciding: Policy, snapshot: Snapshot, census: Census) -> dict[str | None, tuple[str, ...]]:
+    """The learned policy's corrections of its rule, with the features that moved them."""
+    if not isinstance(deciding, LearnedPolicy):
+        return {}
+    names = [queue.name for queue in snapshot.queues]
+    found: dict[str | None, tuple[str, ...]] = {}
+    for correction in explain(deciding, census, most=_MOST_FEATURES):
+        place = None if correction.queue is None else names[correction.queue]
+        found[place] = (*found.get(place, ()), correction.sentence())
+    return found

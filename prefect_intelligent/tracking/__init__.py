@@ -1,0 +1,1 @@
+"""Everything that happened, sent to MLflow."""

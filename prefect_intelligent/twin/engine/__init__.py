@@ -1,0 +1,1 @@
+"""The machinery of the twin: compiled state, events and buffers."""

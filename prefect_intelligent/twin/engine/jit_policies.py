@@ -1,0 +1,77 @@
+"""The functions of `policy` as machine code: the very ones that a live controller runs interpreted.
+
+Importing this module is enough: from then on `policy.backend.run` calls the compiled loops. There is no second copy of
+a rule, a feature or a promise of the guard; `tests/conformance/test_compiled_policies.py` holds the two ways of
+running them to each other.
+"""
+
+# Numba's extension interface is untyped.
+# mypy: disable-error-code="no-untyped-call,untyped-decorator"
+
+from __future__ import annotations
+
+from types import FunctionType, ModuleType
+from typing import Any
+
+from numba.core import types
+from numba.extending import lower_builtin, type_callable
+from numba.np.arrayobj import array_T
+
+from prefect_intelligent.policy import (
+    actions,
+    backend,
+    capacity_rules,
+    encoding,
+    guard,
+    guard_steps,
+    limit_rules,
+    priority_rules,
+    rule_policy,
+)
+from prefect_intelligent.policy.backend import compiled_as
+from prefect_intelligent.twin.engine.jit import compiled, usable
+
+
+@type_callable(backend.columns)
+def _type_of_columns(_: Any) -> Any:
+    """Where it meets an array, `columns` is a view; numba's own functions may not return one uncounted."""
+    return lambda queues: queues.copy(layout="F")
+
+
+@lower_builtin(backend.columns, types.Array)
+def _columns(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return array_T(context, builder, signature.args[0], arguments[0])
+
+
+def _use(module: ModuleType) -> None:
+    """Let compiled functions call the functions of a module."""
+    for function in vars(module).values():
+        own = isinstance(function, FunctionType) and function.__module__ == module.__name__
+        if own and function is not backend.columns:
+            usable(function)
+
+
+for _module in (
+    backend,
+    priority_rules,
+    capacity_rules,
+    limit_rules,
+    actions,
+    rule_policy,
+    encoding,
+    guard_steps,
+    guard,
+):
+    _use(_module)
+
+propose_pools = compiled(rule_policy.propose_pools)
+rank_pools = compiled(priority_rules.rank_pools)
+adjust_pools = compiled(actions.adjust_pools)
+encode_pools = compiled(encoding.encode_pools)
+permit_pools = compiled(guard.permit_pools)
+
+compiled_as(rule_policy.propose_pools, propose_pools)
+compiled_as(priority_rules.rank_pools, rank_pools)
+compiled_as(actions.adjust_pools, adjust_pools)
+compiled_as(encoding.encode_pools, encode_pools)
+compiled_as(guard.permit_pools, permit_pools)

@@ -1,0 +1,66 @@
+"""Random numbers that depend only on what they are for, never on what was drawn before.
+
+A draw is named by (seed of the world, stream, run, attempt). Two policies that serve the same world in a different
+order therefore meet the same durations, failures and start-up times: common random numbers. The mixer is splitmix64
+(Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from prefect_intelligent.twin.engine.jit import code, compiled, inlined
+
+STARTUP: Final = code(1)
+FAILURE: Final = code(2)
+CRASH: Final = code(3)
+CUT: Final = code(4)
+POLL: Final = code(5)
+RACE: Final = code(6)
+RECLAIM: Final = code(7)
+BACKOFF: Final = code(8)
+
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_B: Final = np.uint64(0x94D049BB133111EB)
+_S30: Final = np.uint64(30)
+_S27: Final = np.uint64(27)
+_S31: Final = np.uint64(31)
+_S11: Final = np.uint64(11)
+
+
+@inlined
+def mix(value: np.uint64) -> np.uint64:
+    """One round of splitmix64."""
+    value = value + _GOLDEN
+    value = (value ^ (value >> _S30)) * _MIX_A
+    value = (value ^ (value >> _S27)) * _MIX_B
+    return value ^ (value >> _S31)
+
+
+@inlined
+def name(seed: np.uint64, stream: int, run: int) -> np.uint64:
+    """What the draws for all attempts of a run in a stream have in common."""
+    return mix(mix(mix(seed) ^ np.uint64(stream)) ^ np.uint64(run))
+
+
+@inlined
+def drawn(named: np.uint64, attempt: int) -> float:
+    """A number in [0, 1) for an attempt."""
+    return float(mix(named ^ np.uint64(attempt)) >> _S11) * (1.0 / 9007199254740992.0)
+
+
+@compiled
+def uniform(seed: np.uint64, stream: int, run: int, attempt: int) -> float:
+    """A number in [0, 1) for that name."""
+    return drawn(name(seed, stream, run), attempt)
+
+
+@compiled
+def normal(seed: np.uint64, stream: int, run: int, attempt: int) -> float:
+    """A standard normal number for that name (Box-Muller)."""
+    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(seed, stream, run, attempt)))
+    return radius * math.cos(2.0 * math.pi * uniform(seed, stream + 64, run, attempt))

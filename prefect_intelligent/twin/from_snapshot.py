@@ -1,0 +1,164 @@
+"""The twin of a live pool: it begins with the runs of a snapshot, in as many sampled futures as asked for.
+
+What is known stays the same in every future: settings, waiting runs, schedules, when each active run took its slot.
+What is not is drawn: durations (lognormal with the predicted quantiles, given how long a run has worked), outcomes,
+and ad-hoc arrivals at the recent rate of each queue that has no schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefect_intelligent.domain import QueueState, Run, Snapshot
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.engine.jit import compiled
+from prefect_intelligent.twin.engine.nodes import set_timer
+from prefect_intelligent.twin.engine.numba_structs import by_reference, state_row, world_row
+from prefect_intelligent.twin.engine.run_lifecycle import hold, start
+from prefect_intelligent.twin.engine.state import LATE, PENDING
+from prefect_intelligent.twin.engine.world import DRAWN, World, stack
+from prefect_intelligent.twin.simulator import Twin
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
+
+_SHORTEST_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """A live pool in sampled futures.
+
+    Attributes:
+        twin: One world per future, at the instant of the snapshot.
+        runs: The runs of the snapshot; run i of every world is `runs[i]`, ad-hoc arrivals come behind them.
+    """
+
+    twin: Twin
+    runs: tuple[Run, ...]
+
+
+def begin_now(
+    snapshot: Snapshot, pool: PoolSpec, rng: np.random.Generator, *, futures: int, horizon_s: float
+) -> Present:
+    """Futures of a pool from now on.
+
+    Args:
+        snapshot: The pool as it is.
+        pool: How it behaves (polls, start-up, prices, nodes); its queues and limit are those of the snapshot.
+        rng: For everything that is drawn.
+        futures: How many, 1 or more.
+        horizon_s: How long ad-hoc runs keep coming.
+    """
+    runs = tuple(
+        run for phase in ("active", "waiting", "upcoming") for queue in snapshot.queues for run in getattr(queue, phase)
+    )
+    active = sum(len(queue.active) for queue in snapshot.queues)
+    resources = [ResourceSpec(name=resource.name, capacity=resource.capacity) for resource in snapshot.resources]
+    worlds = [_future(snapshot, pool, runs, active, resources, horizon_s, rng) for _ in range(futures)]
+    world = stack(worlds)
+    twin = Twin(world)
+    _place_active(world, twin.state, active)
+    return Present(twin=twin, runs=runs)
+
+
+def _future(
+    snapshot: Snapshot,
+    pool: PoolSpec,
+    runs: Sequence[Run],
+    active: int,
+    resources: Sequence[ResourceSpec],
+    horizon_s: float,
+    rng: np.random.Generator,
+) -> World:
+    """One drawn world; its first `active` runs do not arrive, they are placed."""
+    adhoc = [(queue, at_s) for queue in snapshot.queues for at_s in _adhoc(queue, snapshot.at_s, horizon_s, rng)]
+    models = [_model(queue) for queue, _ in adhoc]
+    everything = [*runs, *models]
+    keys = {(run.deployment, run.queue): run for run in everything}
+    known = {resource.name for resource in resources}
+    deployments = [
+        DeploymentSpec(
+            name=f"{name} in {queue}",
+            queue=queue,
+            late_usd_per_hour=run.late_usd_per_hour,
+            failure_usd=run.failure_usd,
+            fails=run.failure_probability,
+            resources=tuple(resource for resource in run.resources if resource in known),
+        )
+        for (name, queue), run in keys.items()
+    ]
+    number = {key: place for place, key in enumerate(keys)}
+    scheduled = np.array([run.scheduled_s for run in runs] + [at_s for _, at_s in adhoc])
+    due = [math.inf if run.due_s is None else run.due_s for run in runs]
+    for run, (_, at_s) in zip(models, adhoc, strict=True):
+        due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
+    columns = Runs(
+        deployment=np.array([number[run.deployment, run.queue] for run in everything], dtype=np.int64),
+        scheduled_s=scheduled,
+        known_s=np.concatenate([np.full(len(runs), -np.inf), scheduled[len(runs) :]]),
+        work_s=_work(everything, snapshot.at_s, active, pool.startup_s, rng),
+        p50_s=np.array([run.estimate.p50_s for run in everything]),
+        spread=np.array([run.estimate.sigma for run in everything]),
+        due_s=np.array(due),
+        due_within_s=np.full(len(everything), np.inf),
+        fate=np.full(len(everything), DRAWN, dtype=np.int8),
+        edges=np.zeros((0, 2), dtype=np.int64),
+    )
+    seed = int(rng.integers(1 << 62))
+    world = assemble([pool], deployments, columns, resources=resources, seed=seed, start_s=snapshot.at_s)
+    arriving = world.arrivals[0][world.arrivals[0] >= active]
+    world.arrivals[0, : len(arriving)] = arriving
+    world.settings["arrivals"] = len(arriving)
+    return world
+
+
+def _adhoc(queue: QueueState, at_s: float, horizon_s: float, rng: np.random.Generator) -> Array:
+    """Instants of Poisson arrivals of a queue that has no schedule but has had arrivals."""
+    if queue.upcoming or not queue.arrivals_per_hour or not (queue.waiting or queue.active):
+        return np.zeros(0)
+    count = rng.poisson(queue.arrivals_per_hour * horizon_s / 3600.0)
+    return at_s + np.sort(rng.uniform(0.0, horizon_s, count))
+
+
+def _model(queue: QueueState) -> Run:
+    """The run that a new one of its queue is taken to be like."""
+    return (*queue.waiting, *queue.active)[-1]
+
+
+def _work(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng: np.random.Generator) -> Array:
+    """Seconds of work left for each run: lognormal, for active runs given that they have not ended yet."""
+    middle = np.log(np.array([max(run.estimate.p50_s, _SHORTEST_S) for run in runs]))
+    sigma = np.maximum(np.array([run.estimate.sigma for run in runs]), 1e-3)
+    total = np.exp(middle + sigma * rng.standard_normal(len(runs)))
+    used = np.array([at_s - (run.started_s or at_s) for run in runs[:active]])
+    for _ in range(8):  # draw again what would have ended before now; what still would is an overrun
+        over = total[:active] <= used
+        if not over.any():
+            break
+        total[:active][over] = np.exp(middle[:active] + sigma[:active] * rng.standard_normal(active))[over]
+    left = np.where(total[:active] > used, total[:active] - used, 0.5 * np.maximum(used - np.exp(middle[:active]), 1.0))
+    work: Array = np.maximum(np.concatenate([left, total[active:] - startup_s]), _SHORTEST_S)
+    return work
+
+
+@compiled
+def _place_active(world: Any, state: Any, active: int) -> None:
+    """Give the first runs of every world the slots that they hold."""
+    for row in range(world.runs.shape[0]):
+        one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
+        for run in range(active):
+            truth = one.runs[run]
+            pool = one.queues[truth.queue].pool
+            own = mine.runs[run]
+            own.scheduled_s, own.due_s, own.phase = truth.scheduled_s, truth.due_s, PENDING
+            mine.pools[pool].present += 1
+            if math.isfinite(truth.due_s):
+                set_timer(mine, max(truth.due_s, mine.clock[0].now_s), LATE, run)
+            hold(one, mine, run)
+            own.seated = 1
+            mine.pools[pool].seated += 1
+            start(one, mine, run)

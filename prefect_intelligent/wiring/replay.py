@@ -1,0 +1,96 @@
+"""Pools and recordings as the twin models them."""
+
+from __future__ import annotations
+
+from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.history.adapters.sql_records import has_history
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.clock import SystemClock
+from prefect_intelligent.replay.adapters.recording_file import Recording
+from prefect_intelligent.settings import PoolSettings, Settings
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.wiring.history import open_runs
+from prefect_intelligent.wiring.steering import open_outlooks
+
+
+def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:
+    """How the twin models a pool: its settings in Prefect, with the prices and the behaviour of our settings."""
+    own = settings.pools.get(pool.name, PoolSettings())
+    return PoolSpec(
+        queues=queues,
+        limit=pool.limit,
+        prices=settings.prices_of(pool.name),
+        max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
+        poll_s=own.poll_s,
+        prefetch_s=own.poll_s,
+        startup_s=own.startup_s,
+    )
+
+
+def snapshot_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
+    """How the twin models the pool of a snapshot."""
+    return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
+
+
+def observe_pool(settings: Settings, pool: str) -> Snapshot:
+    """One look at a pool, without steering it.
+
+    Raises:
+        OrchestratorError: Prefect cannot be asked; `UnknownNameError` if it has no such pool.
+    """
+    api = PrefectApi()
+    try:
+        prices, resources = settings.prices_of(pool), settings.shared_resources
+        outlooks = open_outlooks(settings, pool)
+        return PrefectOrchestrator(api, pool, prices=prices, resources=resources, outlooks=outlooks).observe()
+    finally:
+        api.close()
+
+
+def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
+    """The synced history of a pool, with the settings that it has in Prefect today.
+
+    Args:
+        settings: All settings.
+        pool: Name of the work pool.
+        last_s: How far back, seconds.
+
+    Raises:
+        InvalidInputError: There is no history yet.
+        OrchestratorError: Prefect cannot be asked for the settings; `UnknownNameError` if it has no such pool.
+        StoreError: The history cannot be read.
+    """
+    if not has_history(settings.history):
+        raise InvalidInputError("history", settings.history, "there is none yet; run `prefect-intelligent sync`")
+    api = PrefectApi()
+    try:
+        held, queues = PrefectOrchestrator(api, pool).settings()
+    finally:
+        api.close()
+    own = settings.pools.get(pool, PoolSettings())
+    return Recording(
+        pool=held,
+        queues=queues,
+        prices=settings.prices_of(pool),
+        poll_s=own.poll_s,
+        startup_s=own.startup_s,
+        runs=open_runs(settings).run_frame(since_s=SystemClock().now_s() - last_s, pool=pool),
+    )
+
+
+def recording_model(recording: Recording) -> PoolSpec:
+    """How the twin models the pool of a recording. Queues that have gone since come last, without a limit."""
+    there = {queue.name for queue in recording.queues}
+    behind = max((queue.priority for queue in recording.queues), default=0) + 1
+    gone = sorted(set(recording.runs["queue"].dropna().astype(str)) - there)
+    return PoolSpec(
+        queues=(*recording.queues, *(QueueSetting(name=name, priority=behind) for name in gone)),
+        limit=recording.pool.limit,
+        prices=recording.prices,
+        max_slots=max(recording.pool.limit or 0, 64),
+        poll_s=recording.poll_s,
+        prefetch_s=recording.poll_s,
+        startup_s=recording.startup_s,
+    )

@@ -1,0 +1,183 @@
+"""Training learns, repeats itself to the bit, survives an interruption, and its result decides as NumPy does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+import torch
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy import RulePolicy
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES
+from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
+from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES
+from rl import train as training
+from rl.days import Days
+from rl.export import disagreements, export, sample
+from rl.network import Actor
+from rl.train import TrainConfig, make_model, set_rates, train
+from rl.worlds import Workload
+from simulations.family import Family
+
+SMALL = Workload(family=Family(hours=1.0, queues=(2, 3)))
+BASE = RulePolicy(priority="edf", capacity="reactive", limits="share")
+
+
+def start(folder: Path, width: int = 16, margin: float = 0.05) -> Bundle:
+    torch.manual_seed(0)
+    bundle = Bundle(name="start", base=BASE, weights=Actor(width).export(), margin=margin)
+    write_bundle(bundle, folder)
+    return bundle
+
+
+class Toy(Days):
+    """A toy whose optimum is known: twice the slots while the dial is above 0, half of them else; late queues first.
+
+    A right pool level earns 1, a right place of the one queue 1; the optimum is 2 per decision.
+    """
+
+    def __init__(self, worlds: int) -> None:
+        from stable_baselines3.common.vec_env import VecEnv
+
+        from rl.spaces import action_space, observation_space
+
+        self.number = 0
+        VecEnv.__init__(self, worlds, observation_space(1), action_space(1))
+
+    def reset(self) -> dict[str, Any]:
+        self._rng = np.random.default_rng(self.number)
+        return self._observe()
+
+    def _observe(self) -> dict[str, Any]:
+        pool = np.zeros((self.num_envs, len(POOL_FEATURES)), np.float32)
+        queues = np.zeros((self.num_envs, 1, len(QUEUE_FEATURES)), np.float32)
+        pool[:, POOL_FEATURES.index("dial")] = self._rng.choice([-1.0, 1.0], self.num_envs)
+        queues[..., QUEUE_FEATURES.index("late")] = self._rng.choice([0.0, 1.0], (self.num_envs, 1))
+        self._seen = {"queues": queues, "pool": pool, "mask": np.ones((self.num_envs, 1), np.float32)}
+        return self._seen
+
+    def step_wait(self) -> Any:
+        dial = self._seen["pool"][:, POOL_FEATURES.index("dial")]
+        late = self._seen["queues"][:, 0, QUEUE_FEATURES.index("late")]
+        capacity = np.where(dial > 0, len(CAPACITY_FACTORS) - 1, 0)
+        place = np.where(late > 0, len(PLACES) - 1, 1)
+        reward = (self._actions[:, 0] == capacity).astype(np.float32) + (self._actions[:, 1] == place)
+        return self._observe(), reward, np.zeros(self.num_envs, bool), [{} for _ in range(self.num_envs)]
+
+
+def test_ppo_reaches_the_known_optimum_of_a_toy_from_a_zero_start(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    config = TrainConfig(
+        envs=64, day_steps=16, hold=1, minibatch=256, epochs=4, learning_rate=3e-3, clip=0.2, target_kl=0.1, gamma=0.0
+    )
+    toy = Toy(64)
+    model = make_model(replace(config, temperature=0.05, queue_temperature=0.05), toy, start(tmp_path))
+    model._setup_learn(10**6, None, True, "run", False)
+    callback = model._init_callback(None)
+    earned = []
+    for _ in range(60):
+        set_rates(model, config, 80)
+        model.collect_rollouts(toy, callback, model.rollout_buffer, config.actions)
+        model.train()
+        model.updates += 1
+        earned.append(float(model.rollout_buffer.rewards.mean()))
+    assert earned[0] < 1.2
+    toy.number = 10**6
+    seen, total = toy.reset(), 0.0
+    for _ in range(20):
+        toy.step_async(model.predict(seen, deterministic=True)[0])
+        seen, reward, _, _ = toy.step_wait()
+        total += float(reward.mean()) / 20
+    assert total > 1.98
+
+
+def config(folder: Path, out: str) -> TrainConfig:
+    return TrainConfig(
+        start=str(folder / "start"),
+        out=str(folder / out),
+        steps=3 * 8 * 12,
+        envs=8,
+        day_steps=12,
+        hold=2,
+        batches=2,
+        minibatch=48,
+        critic_updates=1,
+        validation_days=4,
+        validate_every=2,
+        learning_rate=1e-3,
+    )
+
+
+def final(folder: Path, out: str) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / out / "checkpoint.pt", weights_only=True)["policy"]
+    return state
+
+
+def test_same_seed_same_weights_and_resuming_gives_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tmp_path / "start")
+    train(config(tmp_path, "one"), SMALL)
+    train(config(tmp_path, "two"), SMALL)
+    one, two = final(tmp_path, "one"), final(tmp_path, "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+    save, saved = training._save, []
+
+    def save_and_stop(*args: Any) -> None:
+        save(*args)
+        saved.append(1)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path, "three"), SMALL)
+    monkeypatch.setattr(training, "_save", save)
+    train(config(tmp_path, "three"), SMALL, resume=True)
+    three = final(tmp_path, "three")
+    assert all(torch.equal(one[name], three[name]) for name in one)
+    other = replace(config(tmp_path, "four"), seed=1)
+    train(other, SMALL)
+    assert not torch.equal(final(tmp_path, "four")["actor.pool_head.weight"], one["actor.pool_head.weight"])
+
+
+def test_resuming_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    start(tmp_path / "start")
+    with pytest.raises(InvalidInputError, match=r"checkpoint\.pt"):
+        train(config(tmp_path, "none"), SMALL, resume=True)
+
+
+def test_export_agrees_or_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = start(tmp_path / "start", margin=0.02)
+    rng = np.random.default_rng(0)
+    weights = {
+        name: array if name.endswith((".std", ".mean")) else rng.normal(0, 0.1, array.shape).astype(np.float32)
+        for name, array in bundle.weights.items()
+    }
+    bundle = replace(bundle, weights=weights)
+    write_bundle(bundle, tmp_path / "start")
+    seen = sample(bundle, Workload().batch([(c, 0) for c in range(4)]), 400)
+    assert disagreements(bundle, seen) == 0
+    export(tmp_path / "start", tmp_path / "out", samples=400)
+    assert read_bundle(tmp_path / "out").provenance["agreed_on"] >= 400
+    monkeypatch.setattr("rl.export.disagreements", lambda *_: 1)
+    with pytest.raises(InvalidInputError, match="must agree"):
+        export(tmp_path / "start", tmp_path / "other", samples=400)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
+    bundle = start(tmp_path / "start")
+    days = Workload(family=Family(hours=1.0, queues=(24, 24))).batch([(1, 0), (2, 0)])
+    policy = bundle.policy()
+    from rl.arenas import open_arena
+
+    arena = open_arena(days)
+    wanted = policy.propose(arena.census)
+    assert wanted.score.shape == (2, 24)
+    assert np.isfinite(arena.play(policy)).all()

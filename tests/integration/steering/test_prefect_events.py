@@ -1,0 +1,107 @@
+"""What brings a decision forward: the event stream, or counting runs where there is none; and hooks that decide."""
+
+import time
+
+import pytest
+
+from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.settings import load_settings
+from prefect_intelligent.steering.adapters.prefect_events import PrefectSignals
+from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.wiring.steering import open_cockpit, steer_once
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def pool(api):
+    """Two queues, each with a run that waits."""
+    name = api.pool(limit=2)
+    for number, queue in enumerate(("a", "b")):
+        api.queue(name, queue, priority=10 * (number + 1))
+        api.run(api.deployment(name, queue), in_s=-5)
+    return name
+
+
+def connected(signals):
+    end = time.monotonic() + 120
+    while not signals.connected and time.monotonic() < end:
+        time.sleep(0.05)
+    return signals.connected
+
+
+def test_an_event_about_the_pool_ends_the_wait_and_one_about_another_does_not(api, pool, prefect_api):
+    mine, other = api.deployment(pool, "a"), api.deployment(api.pool())
+    signals = PrefectSignals(PrefectApi(prefect_api), pool)
+    try:
+        assert connected(signals)
+        while signals.wait(1.0):  # events of the last minute are sent again
+            continue
+        api.run(other)
+        assert not signals.wait(1.5)
+        api.run(mine)
+        assert signals.wait(60.0)
+    finally:
+        signals.close()
+
+
+def test_without_a_stream_runs_are_counted(api, pool, prefect_api, monkeypatch):
+    mine = api.deployment(pool, "a")
+    monkeypatch.setattr("prefect_intelligent.steering.adapters.prefect_events.get_events_subscriber", no_stream)
+    signals = PrefectSignals(PrefectApi(prefect_api), pool, poll_s=0.2)
+    try:
+        assert not signals.wait(1.0)
+        api.run(mine)
+        assert signals.wait(60.0)
+        assert not signals.connected
+    finally:
+        signals.close()
+
+
+def no_stream(**_):
+    raise OSError("no websocket")
+
+
+def test_without_a_server_the_wait_just_ends(pool):
+    signals = PrefectSignals(PrefectApi("http://127.0.0.1:9/api"), pool, poll_s=0.1)
+    try:
+        assert not signals.wait(0.5)
+    finally:
+        signals.close()
+
+
+@pytest.fixture
+def embedded(tmp_path, monkeypatch, prefect_api):
+    """Settings of a process that runs flows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("PREFECT_INTELLIGENT_POLICY", "fifo+fixed:1")
+    monkeypatch.setenv("PREFECT_INTELLIGENT_INTERVAL_S", "600")
+    return load_settings().settings
+
+
+def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeypatch):
+    decision = steer_once(pool, 5.0)
+    assert decision.by == "hook"
+    assert api.numbers(pool)[""][1] == 1
+    assert steer_once(pool, 5.0) is None
+    monkeypatch.setenv("PREFECT_INTELLIGENT_INTERVAL_S", "1")
+    time.sleep(1.1)
+    assert steer_once(pool, 5.0).outcome == "unchanged"
+
+
+def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
+    leader = open_cockpit(embedded, pool)
+    assert leader.lease.acquire()
+    assert steer_once(pool, 5.0) is None
+    leader.lease.release()
+    assert steer_once(pool, 5.0) is not None
+
+
+def test_a_hook_does_nothing_while_the_pool_is_switched_off_or_restored(api, pool, embedded):
+    history = open_history(embedded.history)
+    for position in ("off", "restored"):
+        turn(history, pool, position, time.time(), "test")
+        assert steer_once(pool, 5.0) is None
+    assert api.numbers(pool)[""][1] == 2

@@ -1,0 +1,141 @@
+"""Trust moves to whoever was right lately, deployment by deployment, and is the same live and in replay."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.test_prediction import make_runs
+
+from prefect_intelligent.forecasting.calibration import Coverage
+from prefect_intelligent.forecasting.forecast_selection import MOST_DEPLOYMENTS, Trust, voices
+from prefect_intelligent.forecasting.forecaster import Forecaster, train
+from prefect_intelligent.forecasting.online_update import forecast_all, up_to_date
+from prefect_intelligent.forecasting.point_in_time_features import encode
+from prefect_intelligent.history.runs_frame import duration_s
+
+TRAINED = 1200
+
+
+@pytest.fixture(scope="module")
+def runs() -> pd.DataFrame:
+    return make_runs(1800)
+
+
+@pytest.fixture(scope="module")
+def trained(runs) -> Forecaster:
+    until_s = float(runs["submitted_s"].iloc[TRAINED])
+    forecaster = train(runs, until_s=until_s, iterations=60)
+    forecaster.trained_on["until_s"] = until_s
+    return forecaster
+
+
+def slower(runs: pd.DataFrame, from_row: int, factor: float) -> pd.DataFrame:
+    late = runs.index >= from_row
+    return runs.assign(ended_s=runs["ended_s"].where(~late, runs["started_s"] + factor * duration_s(runs)))
+
+
+def right(forecasts: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    return np.abs(forecasts["p50_log"] - np.log1p(duration_s(runs))[forecasts.index]) <= math.log(2.0)
+
+
+def test_trust_leaves_stale_trees_within_a_hundred_runs(runs, trained):
+    other = slower(runs, TRAINED, 20.0)
+    features, _ = encode(other)
+    since_s = trained.trained_on["until_s"]
+    forecasts = forecast_all(trained, other, features, since_s)
+    found = right(forecasts, other).loc[TRAINED + 100 :].mean()
+    stale = right(pd.DataFrame({"p50_log": trained.p50_log.predict(features)}), other).loc[TRAINED + 100 :].mean()
+    assert found > 0.7
+    assert stale < 0.4
+    assert (forecasts["p90_log"] > forecasts["p50_log"]).all()
+    covered = np.log1p(duration_s(other))[forecasts.index] <= forecasts["p90_log"]
+    assert 0.86 <= covered.loc[TRAINED + 100 :].mean() <= 0.96
+
+
+def test_trees_stay_in_charge_while_they_are_right(runs, trained):
+    features, _ = encode(runs)
+    forecasts = forecast_all(trained, runs, features, trained.trained_on["until_s"])
+    of_trees = np.maximum(0.0, trained.p50_log.predict(features[forecasts.index]))
+    assert np.mean(forecasts["p50_log"] == of_trees) > 0.9
+
+
+def test_a_forecast_knows_nothing_of_what_ends_later(runs, trained):
+    other = slower(runs, 1500, 100.0)
+    features, _ = encode(runs)
+    since_s = trained.trained_on["until_s"]
+    one, two = (forecast_all(trained, table, features, since_s).loc[:1500] for table in (runs, other))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_live_and_replayed_forecasts_are_the_same(runs, trained):
+    at_s = 1.7e9 + 1e5 * runs.index  # nothing is under way when the next one is submitted
+    apart = runs.assign(submitted_s=at_s, started_s=at_s, ended_s=at_s + duration_s(runs))
+    apart = slower(apart, 900, 3.0)
+    features, _ = encode(apart)
+    since_s = float(apart["submitted_s"].iloc[900])
+    forecaster = replace(trained, trained_on={"until_s": since_s - 1.0})
+    replayed = forecast_all(forecaster, apart, features, since_s)
+    for row in (901, 950, 1100, 1700):
+        past = apart.iloc[:row].reset_index(drop=True)
+        live = up_to_date(forecaster, past).forecast(features[[row]], [apart["deployment"].iloc[row]])[0].estimate
+        assert live.p50_s == pytest.approx(np.expm1(replayed.loc[row, "p50_log"]), rel=1e-9)
+        assert live.p90_s == pytest.approx(np.expm1(replayed.loc[row, "p90_log"]), rel=1e-9)
+    assert forecaster.trust == trained.trust  # nobody has learned on the one that was passed in
+
+
+def test_trust_is_kept_and_a_forecaster_without_it_trusts_its_trees(tmp_path, runs, trained):
+    followed = up_to_date(trained, runs)
+    assert followed.trust != trained.trust
+    followed.save(tmp_path)
+    assert Forecaster.load(tmp_path).trust == followed.trust
+    manifest = json.loads((tmp_path / "forecaster.json").read_text())
+    del manifest["trust"]
+    (tmp_path / "forecaster.json").write_text(json.dumps(manifest))
+    assert Forecaster.load(tmp_path).trust == Trust()
+
+
+def test_each_deployment_has_its_own_and_a_new_one_that_of_the_pool():
+    trust = Trust()
+    for _ in range(19):
+        trust.learn("a", [5.0, 9.0], 9.0)
+    assert trust.choose("a", [5.0, 9.0]) == 5.0  # too few to judge by
+    for _ in range(60):
+        trust.learn("a", [5.0, 9.0], 9.0)
+        trust.learn("b", [5.0, 9.0], 5.0)
+        trust.learn("b", [5.0, 9.0], 5.0)
+    assert [trust.choose(name, [1.0, 2.0]) for name in ("a", "b", "new")] == [2.0, 1.0, 1.0]
+    for _ in range(100):
+        trust.learn("b", [5.0, 9.0], 9.0)
+    assert [trust.choose(name, [1.0, 2.0]) for name in ("a", "b", "new")] == [2.0, 2.0, 2.0]
+
+
+def test_the_least_recent_deployment_is_forgotten():
+    trust = Trust()
+    for number in range(MOST_DEPLOYMENTS):
+        trust.learn(f"d{number}", [1.0], 1.0)
+    trust.learn("d0", [1.0], 1.0)
+    trust.learn("new", [1.0], 1.0)
+    assert len(trust.deployments) == MOST_DEPLOYMENTS
+    assert {"d0", "new"} <= trust.deployments.keys()
+    assert "d1" not in trust.deployments
+
+
+@given(st.lists(st.floats(0.0, 20.0), min_size=2, max_size=2), st.floats(-1.0, 20.0), st.floats(-2.0, 2.0))
+def test_the_quantile_is_above_the_median_and_the_median_not_above_its_voice(trained, said, bare, offset):
+    rival = Trust(pool=[50.0, 50.0, 0.0])
+    median, high = replace(trained, trust=rival, coverage=Coverage(0.9, offset)).quantiles("a", said, bare)
+    assert median < high
+    assert median <= said[1]
+    assert median >= min(said[1], max(said[0], bare + offset))
+
+
+def test_a_rival_that_knows_nothing_says_what_the_trees_say():
+    names = ("hour", "the same work: log_duration_recent", "the same work: last_duration")
+    features = np.array([[0.0, np.nan, np.nan], [0.0, 2.0, 3.0]])
+    np.testing.assert_array_equal(voices(np.array([-1.0, 1.0]), features, names), [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    assert voices(np.array([1.0]), features[:1, :1], names[:1]).tolist() == [[1.0]]

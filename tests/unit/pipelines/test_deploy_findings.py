@@ -1,0 +1,47 @@
+"""What `deploy` refuses: conflicts that a version would bring."""
+
+import pytest
+
+from prefect_intelligent.domain import Terms
+from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.wiring.pipeline_versions import new_findings
+from tests.pipeline_fakes import SCHEMA, SPEC, Project
+
+DAILY = {"schedule": {"cron": "0 2 * * *", "timezone": "UTC"}, "active": True, "parameters": {}}
+
+
+@pytest.fixture
+def picture(tmp_path):
+    return Project(tmp_path).picture()
+
+
+def rules(picture, name, terms=None, **spec):
+    version = Version(
+        deployment=name,
+        spec={**SPEC, **spec},
+        code=Code(blob="b" * 64),
+        terms={} if terms is None else terms.to_dict(),
+    )
+    return [finding.rule for finding in new_findings(picture, version)]
+
+
+def test_a_version_that_changes_nothing_brings_none(picture):
+    assert rules(picture, "clean/p", Terms(inputs=("raw",), outputs=("flights",))) == []
+
+
+def test_a_new_deployment_is_checked_too_but_may_come_before_its_producers(picture):
+    assert rules(picture, "other/p", Terms(inputs=("absent",))) == []
+    assert rules(picture, "other/p", Terms(outputs=("flights",))) == ["two-writers"]
+    assert rules(picture, "other/p", Terms(inputs=("report",), outputs=("raw",))) == ["cycle", "two-writers"]
+
+
+def test_schedules_that_the_command_sets_are_checked(picture):
+    assert rules(picture, "clean/p", schedules=[DAILY]) == []
+    assert rules(picture, "clean/p", schedules=[DAILY, DAILY]) == ["duplicate-schedule"]
+
+
+def test_defaults_that_the_new_flow_does_not_take_are_told(picture):
+    assert rules(picture, "clean/p", parameters={"batch": "x"}) == []
+    assert rules(picture, "clean/p", parameters={"bacth": "x"}) == ["parameter-break"]
+    required = {**SCHEMA, "required": ["batch"]}
+    assert rules(picture, "clean/p", parameter_openapi_schema=required, schedules=[DAILY]) == ["parameter-break"]

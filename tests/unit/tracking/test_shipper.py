@@ -1,0 +1,310 @@
+"""Shipping with fakes: once, in order, through faults, and bounded."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_intelligent.cli.ship import _patiently
+from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
+from prefect_intelligent.local.spool import Entry, Spool
+from prefect_intelligent.testing.clock import ManualClock
+from prefect_intelligent.testing.tracker import InMemoryTracker
+from prefect_intelligent.tracking.metrics import EVENTS, datasets_of, model_of, numbers_of, points_of, stream_of
+from prefect_intelligent.tracking.outbox import Outbox, OutboxStatus, Parcel
+from prefect_intelligent.tracking.shipper import REQUESTS, Shipment, collect, only_shipper, ship, ship_forever
+
+NOON_S = 1_767_268_800.0  # 2026-01-01T12:00:00Z
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool", segment_bytes=2_000)
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    return Outbox(tmp_path / "outbox.db")
+
+
+@pytest.fixture
+def tracker():
+    return InMemoryTracker()
+
+
+def fill(spool, count=50, *, start=0, kind="flow_run", pool="p"):
+    for i in range(start, start + count):
+        spool.append(kind, {"pool": pool, "wait_s": float(i)}, event_id=f"{pool}:{i}", at_s=NOON_S + i)
+
+
+def once(spool, outbox, tracker, **options):
+    return ship(spool, outbox, tracker, ManualClock(NOON_S), batch=10, **options)
+
+
+def waits(tracker):
+    return [v for _, name, _, _, v in sorted(tracker.points, key=lambda p: p[3]) if name == "wait_s"]
+
+
+def test_everything_arrives_once_and_in_order(spool, outbox, tracker):
+    fill(spool)
+    done = once(spool, outbox, tracker)
+    assert (done.collected, done.sent, done.problem) == (50, 50, "")
+    assert waits(tracker) == [float(i) for i in range(50)]
+    assert once(spool, outbox, tracker).sent == 0
+    assert spool.segments() == ()
+
+
+def test_an_event_reported_twice_is_sent_once(spool, outbox, tracker):
+    fill(spool, 5)
+    once(spool, outbox, tracker)
+    fill(spool, 5)
+    assert once(spool, outbox, tracker).collected == 0
+    assert tracker.events() == 5
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_server_that_fails_in_the_middle_gets_the_rest_later(spool, outbox, tracker, calls):
+    fill(spool)
+    tracker.faults.fail(TrackerUnavailableError("down"), on="log", times=calls)
+    for _ in range(calls):
+        assert once(spool, outbox, tracker).problem == "down"
+    assert once(spool, outbox, tracker).problem == ""
+    assert waits(tracker) == [float(i) for i in range(50)]
+
+
+def test_killed_between_sending_and_noting_it_nothing_is_doubled(spool, outbox, tracker, monkeypatch):
+    fill(spool, 20)
+
+    def killed(self, parcels):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "sent", killed)
+        with pytest.raises(KeyboardInterrupt):
+            once(spool, outbox, tracker)
+    assert tracker.events() == 10
+    once(spool, outbox, tracker)
+    assert tracker.events() == 20
+
+
+def test_killed_between_import_and_removal_of_a_segment_nothing_is_doubled(spool, outbox, tracker, monkeypatch):
+    fill(spool, 20)
+
+    def killed(self, segment):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect(spool, outbox)
+    once(spool, outbox, tracker)
+    assert tracker.events() == 20
+    assert outbox.status().waiting == 0
+
+
+def test_killed_between_writing_an_archive_and_noting_it_the_same_file_is_written_again(
+    spool, outbox, tracker, monkeypatch
+):
+    fill(spool, 20)
+
+    def killed(self, parcels):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "archived", killed)
+        with pytest.raises(KeyboardInterrupt):
+            once(spool, outbox, tracker, archive_all=True)
+    fill(spool, 7, start=20)
+    once(spool, outbox, tracker, archive_all=True)
+    once(spool, outbox, tracker, archive_all=True)
+    names = [name for ids in tracker.files.values() for name in ids]
+    assert sorted(names) == sorted(f"p:{i}" for i in range(27))
+
+
+def test_a_record_that_the_server_never_takes_does_not_stop_the_others(spool, outbox, tracker, monkeypatch):
+    fill(spool, 20)
+    real = InMemoryTracker.log
+
+    def picky(self, parcels):
+        if any(p.entry.id == "p:13" for p in parcels):
+            raise TrackerError("bad name")
+        real(self, parcels)
+
+    monkeypatch.setattr(InMemoryTracker, "log", picky)
+    done = once(spool, outbox, tracker)
+    assert (done.sent, done.refused, done.problem) == (19, 1, "")
+    assert waits(tracker) == [float(i) for i in range(20) if i != 13]
+    assert outbox.status().refused == 1
+
+
+def test_what_waits_is_bounded_and_the_loss_is_counted(spool, tmp_path, tracker):
+    small = Outbox(tmp_path / "small.db", max_waiting=30)
+    fill(spool)
+    tracker.faults.fail(TrackerUnavailableError("down"), on="log")
+    done = once(spool, small, tracker)
+    assert (done.status.waiting, done.status.lost) == (30, 20)
+    once(spool, small, tracker)
+    assert waits(tracker) == [float(i) for i in range(20, 50)]
+    assert done.to_record()["lost"] == 20
+
+
+def test_losses_of_the_spool_are_reported(tmp_path, outbox, tracker):
+    spool = Spool(tmp_path / "tiny", segment_bytes=500, max_bytes=1_500)
+    fill(spool, 100)
+    done = once(spool, outbox, tracker)
+    assert done.dropped > 0
+    assert done.dropped + tracker.events() == 100
+
+
+def test_ids_are_forgotten_late_and_data_as_soon_as_it_is_archived(spool, tmp_path, tracker):
+    outbox = Outbox(tmp_path / "o.db", remember=10)
+    fill(spool, 40)
+    once(spool, outbox, tracker, archive_all=True)
+    assert outbox.status().unarchived == 0
+    assert outbox.status().sent == 10
+
+
+def test_a_requested_check_is_done_once_and_its_failure_is_kept(spool, outbox, tracker):
+    seen = []
+
+    def check(entry):
+        seen.append(entry.id)
+        if entry.id == "bad":
+            raise RuntimeError("no such contract")
+        spool.append("quality", {"dataset": "d", "good": True}, event_id=f"quality:{entry.id}", at_s=NOON_S)
+
+    for name in ("good", "bad", "good"):
+        spool.append(REQUESTS, {"contract": "c"}, event_id=name, at_s=NOON_S)
+    done = once(spool, outbox, tracker, check=check)
+    assert (seen, done.checks, done.sent) == (["good", "bad"], 1, 1)
+    assert outbox.status().refused == 1
+    once(spool, outbox, tracker, check=check)
+    assert seen == ["good", "bad"]
+
+
+def test_only_one_process_ships_a_spool(spool):
+    with only_shipper(spool) as first, only_shipper(spool) as second:
+        assert (first, second) == (True, False)
+    with only_shipper(spool) as again:
+        assert again
+
+
+def test_the_pause_grows_while_the_server_is_down(spool, outbox, tracker):
+    clock, ends = ManualClock(NOON_S), []
+    tracker.faults.fail(TrackerUnavailableError("down"), on="log", times=3)
+    fill(spool, 1)
+
+    def one():
+        done = ship(spool, outbox, tracker, clock)
+        ends.append((clock.now_s() - NOON_S, done.problem))
+        return done
+
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5)
+    assert [at for at, _ in ends] == [0.0, 10.0, 30.0, 70.0, 75.0]
+
+
+def entry(kind, **record):
+    return Entry(id="e", at_s=NOON_S, kind=kind, record=record)
+
+
+def test_streams_are_one_for_each_kind_owner_and_day():
+    assert stream_of(entry("decision", pool="etl")) == "decisions/etl/2026-01-01"
+    assert stream_of(entry("quality", dataset="ds/main/orders")) == "quality/ds.main.orders/2026-01-01"
+    assert stream_of(entry("flow_run", pool="it's")) == "flow-runs/it-s/2026-01-01"
+    assert stream_of(entry("news")) == "news/all/2026-01-01"
+
+
+def test_numbers_are_flat_finite_and_well_named():
+    found = numbers_of(entry("flow_run", wait_s=1, cost={"lateness_usd": 2.5}, ok=True, name="x", bad=float("inf")))
+    assert found == {"wait_s": 1.0, "cost/lateness_usd": 2.5, "ok": 1.0}
+    assert numbers_of(entry("flow_run", **{"ä;'drop": 1.0})) == {"-drop": 1.0}
+
+
+def test_a_decision_gives_the_numbers_an_operator_looks_for():
+    wish = {"place": 1, "limit": 2}
+    queue = {"name": "hot", "waiting": 3, "active": 1, "late": 1, "wanted": {"place": 1, "limit": 9}}
+    queue |= {"permitted": wish, "rule": wish, "applied": wish}
+    record = {"pool": "p", "queues": [queue], "pool_limit": {"applied": 4}, "applied": [1], "planned": [1, 2]}
+    record |= {"stakes": {"cost_usd_per_hour": 7.5, "weighted_late_min": 3.0, "mean_wait_s": 40.0}}
+    record["foreseen"] = {"saved_usd": 1.5}
+    found = numbers_of(entry("decision", **record, own_ms=1.0, wall_ms=9.0))
+    assert found["utilisation"] == 0.25
+    assert (found["cost_usd_per_hour"], found["weighted_late_min"], found["mean_wait_s"]) == (7.5, 3.0, 40.0)
+    assert found["foreseen/saved_usd"] == 1.5
+    assert found["guard_interventions"] == 1
+    assert (found["planned_changes"], found["applied_changes"]) == (2, 1)
+    assert found["queue/hot/limit"] == 2
+
+
+def test_a_run_that_has_ended_gives_its_times_and_its_money():
+    record = {"work_pool": "etl", "state": "FAILED", "scheduled_s": 100.0, "started_s": 160.0, "state_s": 7360.0}
+    record |= {"due_s": 3760.0, "late_usd_per_hour": 5.0, "failure_usd": 20.0, "expected_s": 7000.0, "attempt": 1}
+    found = numbers_of(entry("flow_run", **record))
+    assert found == {
+        "state/completed": 0.0,
+        "state/failed": 1.0,
+        "state/crashed": 0.0,
+        "state/cancelled": 0.0,
+        "late_s": 3600.0,
+        "cost/lateness_usd": 5.0,
+        "cost/failure_usd": 20.0,
+        "run_s": 7200.0,
+        "prediction_s": 7000.0,
+        "prediction_error_s": 200.0,
+    }
+    running = numbers_of(entry("flow_run", **{**record, "state": "RUNNING"}))
+    assert running == {"wait_s": 60.0}
+
+
+def batch(values, stream="decisions/p/2026-01-01"):
+    return [
+        Parcel(entry=Entry(id=str(i), at_s=NOON_S + i, kind="news", record={"n": value}), stream=stream, place=i + 1)
+        for i, value in enumerate(values)
+    ]
+
+
+def drawn(values, name="n"):
+    return [(p.place, p.value) for p in points_of(batch(values)) if p.name == name]
+
+
+def test_a_value_equal_to_both_neighbours_is_left_out_and_the_line_is_the_same():
+    assert drawn([5, 5, 5, 5, 7, 5, 5, 5]) == [(1, 5), (4, 5), (5, 7), (6, 5), (8, 5)]
+    assert drawn([1]) == [(1, 1)]
+    assert drawn([2, 2]) == [(1, 2), (2, 2)]
+    assert drawn([1, 2, 3]) == [(1, 1), (2, 2), (3, 3)]
+
+
+@given(values=st.lists(st.integers(0, 2), min_size=1, max_size=30))
+def test_every_value_lies_on_the_drawn_line(values):
+    places, heights = zip(*drawn(values), strict=True)
+    assert np.interp(range(1, len(values) + 1), places, heights).tolist() == values
+
+
+def test_the_records_of_a_batch_are_counted_once():
+    assert drawn([1, 2, 3], EVENTS) == [(3, 3.0)]
+    assert points_of([]) == []
+
+
+def test_what_a_record_names():
+    quality = entry("quality", dataset="ds/t", first={"contract": "abc"})
+    assert datasets_of(quality) == [("ds/t", "abc", "checked")]
+    assert datasets_of(entry("flow_run", inputs=["a"], outputs=["b"])) == [("a", "", "read"), ("b", "", "written")]
+    assert (model_of(entry("decision", policy="atc")), model_of(quality)) == ("atc", None)
+
+
+def test_one_pass_is_not_ended_by_a_server_that_is_slow_for_a_moment():
+    status = OutboxStatus(waiting=0, sent=9, refused=0, lost=0, torn=0, unarchived=0)
+    passes = [
+        Shipment(collected=9, sent=4, refused=0, archived=0, checks=1, problem="time-out", status=status, dropped=0),
+        Shipment(collected=0, sent=5, refused=0, archived=9, checks=0, problem="", status=status, dropped=0),
+    ]
+
+    class Slow:
+        clock = ManualClock()
+
+        def once(self, **_):
+            return passes.pop(0)
+
+    whole = _patiently(Slow(), archive_all=False)
+    assert (whole.problem, whole.collected, whole.sent, whole.archived, whole.checks) == ("", 9, 9, 9, 1)
+    assert passes == []

@@ -1,0 +1,65 @@
+"""Threads that share a batch: the same result as alone, every world once, and gone with their owner."""
+
+import gc
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
+from prefect_intelligent.twin.engine.threads import DONE, TAKEN, Crew
+from simulations.batch import Batch, BatchSettings
+
+LOCK = threading.Lock()
+
+
+def test_threads_change_nothing_but_the_time():
+    def play(threads):
+        batch = Batch(16, BatchSettings(deck=8, threads=threads), np.random.default_rng(0))
+        row = [NEUTRAL_CAPACITY, *[NEUTRAL_PLACE] * batch.width, *[NEUTRAL_SHARE] * batch.width]
+        batch.reset()
+        rewards = [batch.step(np.tile(row, (batch.rows, 1)))[0] for _ in range(60)]
+        return np.array(rewards), batch.observe().queues.copy()
+
+    alone, seen = play(1)
+    shared, seen_by_three = play(3)
+    assert np.array_equal(alone, shared)
+    assert np.array_equal(seen, seen_by_three)
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.02])
+def test_every_world_is_worked_on_once_also_if_a_thread_comes_late(late_s):
+    main = threading.get_ident()
+
+    def work(worked, counters, stride):
+        if threading.get_ident() != main:
+            time.sleep(late_s)
+        while True:
+            with LOCK:
+                first = int(counters[TAKEN])
+                counters[TAKEN] += stride
+            if first >= len(worked):
+                return
+            behind = min(first + stride, len(worked))
+            worked[first:behind] += 1
+            with LOCK:
+                counters[DONE] += behind - first
+
+    crew = Crew(work, 3)
+    for _ in range(20):
+        worked = np.zeros(50, dtype=int)
+        crew.share((worked,), len(worked), ())
+        assert (worked == 1).all()
+
+
+def test_threads_end_with_their_crew():
+    before = set(threading.enumerate())
+    crew = Crew(lambda *_: None, 3)
+    helpers = set(threading.enumerate()) - before
+    assert len(helpers) == 2
+    del crew
+    gc.collect()
+    for helper in helpers:
+        helper.join(30)
+        assert not helper.is_alive()
