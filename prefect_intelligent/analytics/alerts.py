@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from prefect_intelligent.analytics.failure_signatures import Cause
+from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.health import Health
-from prefect_intelligent.analytics.root_cause import fold_names
+from prefect_intelligent.analytics.root_cause import group_by_root
 from prefect_intelligent.domain import RunPhase, Snapshot
 
-Severity = Literal["page", "ticket"]
+AlertSeverity = Literal["page", "ticket"]
 
 RUNBOOKS: Final[Mapping[str, str]] = {
     "budget-burn": "docs/how-to/runbooks/budget-burn.md",
@@ -27,7 +27,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
 }
 """Rule to its runbook page."""
 
-_SEVERITY: Final[Mapping[str, Severity]] = {
+_SEVERITY: Final[Mapping[str, AlertSeverity]] = {
     "keeps-failing": "page",
     "new-cause": "ticket",
     "hung-run": "page",
@@ -59,7 +59,7 @@ class Alert:
     key: str
     rule: str
     subject: str
-    severity: Severity
+    severity: AlertSeverity
     summary: str
     since_s: float
     folded: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Alert:
         return RUNBOOKS[self.rule]
 
 
-def _alert(rule: str, subject: str, summary: str, since_s: float, severity: Severity | None = None) -> Alert:
+def _alert(rule: str, subject: str, summary: str, since_s: float, severity: AlertSeverity | None = None) -> Alert:
     return Alert(
         key=f"{rule}:{subject}",
         rule=rule,
@@ -91,7 +91,7 @@ def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
                 alerts.append(_alert("keeps-failing", health.name, f"{health.name}: {gate}", now_s))
         budget = health.budget
         if budget is not None and budget.action in ("page", "ticket"):
-            severity: Severity = "page" if budget.action == "page" else "ticket"
+            severity: AlertSeverity = "page" if budget.action == "page" else "ticket"
             fastest = max(budget.burn.values())
             left = f"{budget.left:.0%} is left" if budget.left >= 0 else f"it is overspent by {-budget.left:.0%}"
             text = f"{health.name}: the error budget burns {fastest:.0f} times too fast, {left}"
@@ -99,7 +99,7 @@ def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
     return alerts
 
 
-def from_causes(causes: Iterable[Cause], now_s: float) -> list[Alert]:
+def from_causes(causes: Iterable[FailureCause], now_s: float) -> list[Alert]:
     """Causes of failure that were not there yesterday."""
     alerts = []
     for cause in causes:
@@ -179,7 +179,7 @@ def deduplicate(alerts: Iterable[Alert], upstream: Mapping[str, Sequence[str]]) 
             gone.add(alert.key)
     hurt = {alert.subject: key for key, alert in by_key.items() if alert.rule in _FOLDING and key not in gone}
     holder = dict(hurt)
-    for root, downstream in fold_names(sorted(hurt), upstream).items():
+    for root, downstream in group_by_root(sorted(hurt), upstream).items():
         for name in downstream:
             gone.add(hurt[name])
             holder[name] = hurt[root]

@@ -19,7 +19,7 @@ _LEAST_RUNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
+class CostBudget:
     """What a deployment may cost and what it has cost over the same days.
 
     Attributes:
@@ -35,9 +35,9 @@ class Spending:
     agreed: bool
 
 
-def spending(
+def cost_budget(
     runs: pd.DataFrame, now_s: float, prices: Prices, budget_usd_per_day: float | None = None
-) -> Spending | None:
+) -> CostBudget | None:
     """Slots that the ended runs held, in money, against a budget.
 
     Without a budget the newest quarter of the time the runs span (a day at least) is held against what came before;
@@ -49,7 +49,7 @@ def spending(
     usd = np.array([busy_usd(s, prices.slot_usd_per_hour, prices.min_billing_s) for s in duration_s(ended).tolist()])
     days = max(0.0, now_s - float(ended["started_s"].min())) / _DAY_S
     if budget_usd_per_day is not None:
-        return Spending(
+        return CostBudget(
             budget_usd=budget_usd_per_day * max(1.0, days), actual_usd=float(usd.sum()), runs=len(usd), agreed=True
         )
     recent_days = max(1.0, days / 4.0)
@@ -57,4 +57,6 @@ def spending(
     if days - recent_days < _USUAL_DAYS or int(before.sum()) < _LEAST_RUNS:
         return None
     usual_usd = float(usd[before].sum()) / (days - recent_days) * recent_days
-    return Spending(budget_usd=usual_usd, actual_usd=float(usd[~before].sum()), runs=int((~before).sum()), agreed=False)
+    return CostBudget(
+        budget_usd=usual_usd, actual_usd=float(usd[~before].sum()), runs=int((~before).sum()), agreed=False
+    )

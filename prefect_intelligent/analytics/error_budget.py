@@ -50,10 +50,10 @@ def bad_intervals(runs: pd.DataFrame, now_s: float) -> list[Interval]:
             found.append((float(start), end))
     open_late = ~np.isfinite(ended) & (due < now_s)
     found.extend((float(start), now_s) for start in due[open_late])
-    return merge(found)
+    return merge_intervals(found)
 
 
-def merge(intervals: Iterable[Interval]) -> list[Interval]:
+def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
     """The union of intervals as disjoint ones, in order."""
     out: list[Interval] = []
     for start, end in sorted(intervals):
@@ -70,7 +70,7 @@ def overlap_s(intervals: Iterable[Interval], since_s: float, until_s: float) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class ErrorBudget:
     """The error budget of one deployment.
 
     Attributes:
@@ -95,14 +95,14 @@ class Budget:
         return 1.0 - self.spent_s / self.budget_s
 
 
-def budget(
+def error_budget(
     intervals: Iterable[Interval],
     now_s: float,
     *,
     target: float = DEFAULT_TARGET,
     window_s: float = WINDOW_S,
     since_s: float | None = None,
-) -> Budget:
+) -> ErrorBudget:
     """The error budget at `now_s`.
 
     Args:
@@ -121,7 +121,7 @@ def budget(
         for width in windows[:2]:
             burn[width] = overlap_s(bad, now_s - width, now_s) / width / (1.0 - target)
     action = next((what for long, short, rate, what in BURN_RULES if burn[long] > rate and burn[short] > rate), "")
-    return Budget(
+    return ErrorBudget(
         target=target,
         attained=1.0 - spent / span,
         budget_s=(1.0 - target) * window_s,

@@ -18,7 +18,7 @@ _ON_HOST: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class FailureCause:
     """One cause of failures over a span.
 
     Attributes:
@@ -43,7 +43,7 @@ class Cause:
     wasted_s: float
 
 
-def group_causes(runs: pd.DataFrame) -> tuple[Cause, ...]:
+def group_causes(runs: pd.DataFrame) -> tuple[FailureCause, ...]:
     """The causes of the failed runs of a table (ordered by submission), those with most failures first."""
     rows = np.flatnonzero(runs["failed"].to_numpy(dtype=bool))
     if len(rows) == 0:
@@ -62,7 +62,7 @@ def group_causes(runs: pd.DataFrame) -> tuple[Cause, ...]:
         hit = np.bincount(deployments[deployments >= 0], minlength=1)
         most = np.argsort(-hit, kind="stable")[: int((hit > 0).sum())]
         found.append(
-            Cause(
+            FailureCause(
                 signature=names[code] if code >= 0 else UNKNOWN,
                 failures=int(own.sum()),
                 deployments=tuple(index.deployment_names[d] for d in most[:20]),

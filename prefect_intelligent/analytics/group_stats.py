@@ -16,7 +16,7 @@ Codes = npt.NDArray[np.int64]
 _DENSE: Final = 2**24
 
 
-class Sparse:
+class SparseColumn:
     """A column that is mostly zero: only the rows that are not are added up."""
 
     def __init__(self, values: npt.NDArray[np.bool_] | Array) -> None:
@@ -29,7 +29,7 @@ class Sparse:
         return np.bincount(own + 1, weights=self._values, minlength=groups + 1)[1:].astype(float)
 
 
-class Sorted:
+class SortedColumn:
     """The known values of a column in order, so that quantiles of any grouping need no further sort of them."""
 
     def __init__(self, values: Array) -> None:
@@ -70,7 +70,7 @@ class Sorted:
         return out
 
 
-def codes_of(runs: pd.DataFrame, dimension: str) -> tuple[Codes, list[str]]:
+def group_codes(runs: pd.DataFrame, dimension: str) -> tuple[Codes, list[str]]:
     """An integer per row and the name of each integer; -1 where nothing is known."""
     if dimension == "hour":
         hours = (runs["submitted_s"].to_numpy(dtype=float) % 86400.0 // 3600.0).astype(np.int64)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from prefect_intelligent.analytics.failure_signatures import Cause
-from prefect_intelligent.analytics.root_cause import Upstream, fold_names
+from prefect_intelligent.analytics.failure_signatures import FailureCause
+from prefect_intelligent.analytics.root_cause import Upstream, group_by_root
 from prefect_intelligent.domain import Run, RunPhase, Snapshot
 from prefect_intelligent.quality.model import Severity
 
@@ -157,7 +157,7 @@ def at_risk_rows(snapshot: Snapshot, ends: Mapping[str, float]) -> list[dict[str
         if run.due_s is None or run.due_s - snapshot.at_s > _FAR_S:
             continue
         end = ends.get(run.id)
-        chance = late_chance(run, end, snapshot.at_s)
+        chance = lateness_probability(run, end, snapshot.at_s)
         if chance >= 0.2:
             row = {
                 "id": run.id,
@@ -174,7 +174,7 @@ def at_risk_rows(snapshot: Snapshot, ends: Mapping[str, float]) -> list[dict[str
     return [row for _, _, row in found[:AT_RISK]]
 
 
-def late_chance(run: Run, end_s: float | None, now_s: float) -> float:
+def lateness_probability(run: Run, end_s: float | None, now_s: float) -> float:
     """Chance that the run ends after its due instant, by the spread of its estimate around the expected end."""
     if run.due_s is None:
         return 0.0
@@ -260,11 +260,11 @@ def quality_shares(
     }
 
 
-def cause_rows(causes: Sequence[Cause], upstream: Upstream) -> list[dict[str, Any]]:
+def cause_rows(causes: Sequence[FailureCause], upstream: Upstream) -> list[dict[str, Any]]:
     """Causes of failure with their deployments folded: where it begins, and how many hurt downstream of it."""
     rows = []
     for cause in causes:
-        folded = fold_names(cause.deployments, upstream)
+        folded = group_by_root(cause.deployments, upstream)
         rows.append(
             {
                 **asdict(cause),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.analytics.cost_budget import spending
+from prefect_intelligent.analytics.cost_budget import cost_budget
 from prefect_intelligent.analytics.failure_signatures import group_causes
 from prefect_intelligent.analytics.health import Health, deployment_health, group_health
-from prefect_intelligent.analytics.run_metrics import DIMENSIONS, Figures, Report, analyse
+from prefect_intelligent.analytics.run_metrics import DIMENSIONS, RunMetrics, RunReport, analyse
 from prefect_intelligent.domain import Prices
 
 
@@ -31,12 +31,12 @@ def make_report(
     return {
         "since_s": since_s,
         "until_s": until_s,
-        "total": figures_dict(report.total),
+        "total": metrics_dict(report.total),
         "throughput_per_hour": report.throughput_per_hour,
         "utilisation": report.utilisation,
         "slots": slots,
         "money": _money(report),
-        "by": {name: {key: figures_dict(f) for key, f in groups.items()} for name, groups in report.by.items()},
+        "by": {name: {key: metrics_dict(f) for key, f in groups.items()} for name, groups in report.by.items()},
         "daily": list(report.daily),
         "changes": [asdict(change) for change in report.changes],
         "trends": [asdict(trend) for trend in report.trends],
@@ -45,7 +45,7 @@ def make_report(
     }
 
 
-def _money(report: Report) -> dict[str, float | None]:
+def _money(report: RunReport) -> dict[str, float | None]:
     total = report.total
     return {
         "useful_usd": total.useful_usd,
@@ -58,7 +58,7 @@ def _money(report: Report) -> dict[str, float | None]:
     }
 
 
-def figures_dict(figures: Figures) -> dict[str, Any]:
+def metrics_dict(figures: RunMetrics) -> dict[str, Any]:
     """A group's figures with its shares."""
     return {
         **asdict(figures),
@@ -105,7 +105,7 @@ def all_health(
             now_s,
             target=target,
             quality=known.get(str(name)),
-            spent=None if prices is None else spending(own, now_s, prices, agreed.get(str(name))),
+            spent=None if prices is None else cost_budget(own, now_s, prices, agreed.get(str(name))),
         )
         last = own.iloc[-1]
         homes[str(name)] = (_text(last["pool"]), _text(last["queue"]))
@@ -116,16 +116,16 @@ def all_health(
         pools.setdefault(pool, []).append(health)
         queues.setdefault(f"{pool}/{queue}", []).append(health)
     return {
-        "deployments": sort_worst(deployments.values()),
-        "queues": sort_worst(group_health(name, members) for name, members in queues.items()),
-        "pools": sort_worst(group_health(name, members) for name, members in pools.items()),
+        "deployments": worst_first(deployments.values()),
+        "queues": worst_first(group_health(name, members) for name, members in queues.items()),
+        "pools": worst_first(group_health(name, members) for name, members in pools.items()),
     }
 
 
 _SEVERITY = {"degraded": 0, "warning": 1, "unknown": 2, "healthy": 3}
 
 
-def sort_worst(found: Any) -> list[Health]:
+def worst_first(found: Any) -> list[Health]:
     """Worst status first, then lowest score, then name."""
     return sorted(found, key=lambda h: (_SEVERITY[h.status], 101.0 if h.score is None else h.score, h.name))
 

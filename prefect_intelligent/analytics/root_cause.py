@@ -8,7 +8,7 @@ Upstream = Mapping[str, Sequence[str]]
 """Deployment to the deployments it waits for."""
 
 
-def root_of(name: str, hurt: Collection[str], upstream: Upstream) -> str:
+def find_root(name: str, hurt: Collection[str], upstream: Upstream) -> str:
     """The hurt deployment furthest upstream of `name` over hurt ones; itself if none is."""
     seen, at = {name}, name
     while True:
@@ -19,14 +19,14 @@ def root_of(name: str, hurt: Collection[str], upstream: Upstream) -> str:
         seen.add(at)
 
 
-def fold_names(names: Iterable[str], upstream: Upstream) -> dict[str, list[str]]:
+def group_by_root(names: Iterable[str], upstream: Upstream) -> dict[str, list[str]]:
     """Roots, in the order given, with the names that hurt because of each; a circle has no root and hides nothing."""
     given = list(dict.fromkeys(names))
     hurt = frozenset(given)
     folded: dict[str, list[str]] = {}
     for name in given:
-        root = root_of(name, hurt, upstream)
-        if root == name or root_of(root, hurt, upstream) != root:
+        root = find_root(name, hurt, upstream)
+        if root == name or find_root(root, hurt, upstream) != root:
             folded.setdefault(name, [])
         else:
             folded.setdefault(root, []).append(name)

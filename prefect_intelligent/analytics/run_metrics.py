@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.analytics.group_stats import Array, Codes, Sorted, Sparse, codes_of
+from prefect_intelligent.analytics.group_stats import Array, Codes, SortedColumn, SparseColumn, group_codes
 from prefect_intelligent.analytics.trends import Trend, TrendChange, find_changes, find_trend
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
@@ -27,7 +27,7 @@ _DAY_S: Final = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class RunMetrics:
     """Figures of a group of runs. `None` where nothing is known.
 
     Attributes:
@@ -85,7 +85,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class RunReport:
     """Analytics of one span.
 
     Attributes:
@@ -103,8 +103,8 @@ class Report:
 
     since_s: float
     until_s: float
-    total: Figures
-    by: Mapping[str, Mapping[str, Figures]]
+    total: RunMetrics
+    by: Mapping[str, Mapping[str, RunMetrics]]
     throughput_per_hour: float
     utilisation: float | None
     idle_usd: float | None
@@ -122,7 +122,7 @@ def analyse(
     prices: Prices | None = None,
     slots: float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
-) -> Report:
+) -> RunReport:
     """Figures of the runs that were submitted between two instants.
 
     Args:
@@ -144,9 +144,9 @@ def analyse(
     money = prices or Prices()
     table = _Table(part, money)
     span = until_s - since_s
-    by: dict[str, dict[str, Figures]] = {}
+    by: dict[str, dict[str, RunMetrics]] = {}
     for dimension in dimensions:
-        codes, names = codes_of(part, dimension)
+        codes, names = group_codes(part, dimension)
         if len(names) == 0:
             continue
         figures = table.figures(codes, len(names))
@@ -161,7 +161,7 @@ def analyse(
     total = table.figures(np.zeros(len(part), dtype=np.int64), 1)[0]
     paid = None if slots is None else slots * span
     daily = _daily(table, part, since_s)
-    return Report(
+    return RunReport(
         since_s=since_s,
         until_s=until_s,
         total=total,
@@ -176,7 +176,7 @@ def analyse(
     )
 
 
-def _with_idle(figures: Sequence[Figures], idle_s: Array, prices: Prices) -> list[Figures]:
+def _with_idle(figures: Sequence[RunMetrics], idle_s: Array, prices: Prices) -> list[RunMetrics]:
     """The figures with what their unused slot seconds cost."""
     return [
         replace(row, idle_usd=idle_usd(max(0.0, float(seconds)), prices.slot_usd_per_hour, prices.idle_fraction))
@@ -231,23 +231,27 @@ class _Table:
         failed = runs["failed"].to_numpy(dtype=bool)
         cancelled = (state == "CANCELLED").to_numpy(dtype=bool)
         completed = (state == "COMPLETED").to_numpy(dtype=bool)
-        self._open, self._failed, self._cancelled = Sparse(~has_ended), Sparse(failed), Sparse(cancelled)
-        self._waits = Sorted(np.maximum(0.0, started - np.where(np.isfinite(scheduled), scheduled, submitted)))
+        self._open, self._failed, self._cancelled = (
+            SparseColumn(~has_ended),
+            SparseColumn(failed),
+            SparseColumn(cancelled),
+        )
+        self._waits = SortedColumn(np.maximum(0.0, started - np.where(np.isfinite(scheduled), scheduled, submitted)))
         own = ended - started
-        self._services = Sorted(own)
+        self._services = SortedColumn(own)
         due = column("due_s")
         has_due = has_ended & np.isfinite(due) & ~cancelled
         late_s = np.where(has_due & (ended > due), ended - due, 0.0)
-        self._due, self._late = Sparse(has_due), Sparse(late_s > 0)
-        self._latenesses = Sorted(np.where(late_s > 0, late_s, np.nan))
+        self._due, self._late = SparseColumn(has_due), SparseColumn(late_s > 0)
+        self._latenesses = SortedColumn(np.where(late_s > 0, late_s, np.nan))
         held = np.nan_to_num(own, nan=0.0)
-        self._useful_s = Sparse(np.where(completed, held, 0.0))
-        self._wasted_s = Sparse(np.where(completed, 0.0, held))
-        self._overhead_s = Sparse(np.where(np.isfinite(own), np.maximum(0.0, prices.min_billing_s - held), 0.0))
-        self._late_usd = Sparse(late_s * np.nan_to_num(column("late_usd_per_hour"), nan=0.0))
-        self._failure_usd = Sparse(np.where(failed, np.nan_to_num(column("failure_usd"), nan=0.0), 0.0))
+        self._useful_s = SparseColumn(np.where(completed, held, 0.0))
+        self._wasted_s = SparseColumn(np.where(completed, 0.0, held))
+        self._overhead_s = SparseColumn(np.where(np.isfinite(own), np.maximum(0.0, prices.min_billing_s - held), 0.0))
+        self._late_usd = SparseColumn(late_s * np.nan_to_num(column("late_usd_per_hour"), nan=0.0))
+        self._failure_usd = SparseColumn(np.where(failed, np.nan_to_num(column("failure_usd"), nan=0.0), 0.0))
 
-    def figures(self, codes: Codes, groups: int) -> list[Figures]:
+    def figures(self, codes: Codes, groups: int) -> list[RunMetrics]:
         """Figures per group code; code -1 is left out."""
         runs = np.bincount(codes + 1, minlength=groups + 1)[1:]
         counted = (self._open, self._failed, self._cancelled, self._late, self._due)
@@ -259,7 +263,7 @@ class _Table:
         useful_s, wasted_s, overhead_s, late_usd, failure_usd = (column.totals(codes, groups) for column in summed)
         price, weight = self._prices.slot_usd_per_hour, self._prices.lateness_weight
         return [
-            Figures(
+            RunMetrics(
                 runs=int(runs[g]),
                 ended=int(runs[g] - unended[g]),
                 failed=int(failed[g]),

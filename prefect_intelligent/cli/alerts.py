@@ -17,7 +17,7 @@ from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentErro
 
 if TYPE_CHECKING:
     from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         time.sleep(every_s)
 
 
-def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: Builder) -> bool:
+def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: StateBuilder) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 

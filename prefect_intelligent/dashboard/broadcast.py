@@ -14,7 +14,7 @@ KEYED = frozenset({"gantt"})
 """Sections that are objects of many rows: only the rows that changed travel."""
 
 
-def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
+def state_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
     """What changed: whole sections, and for keyed ones `{"set": rows, "gone": keys}`; empty if nothing did."""
     out: State = {}
     for name, value in after.items():
@@ -29,20 +29,20 @@ def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
     return out
 
 
-def encode(event: str, value: Any, number: int) -> bytes:
+def encode_event(event: str, value: Any, number: int) -> bytes:
     """One server-sent event."""
     return (
         f"id: {number}\nevent: {event}\ndata: {json.dumps(value, allow_nan=False, separators=(',', ':'))}\n\n".encode()
     )
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """The same with null for every number that JSON cannot hold, so that one odd figure does not stop the page."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(each) for key, each in value.items()}
-    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: replace_nonfinite(each) for key, each in value.items()}
+    return [replace_nonfinite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class StateBroadcaster:
@@ -68,13 +68,13 @@ class StateBroadcaster:
     def publish(self, state: State) -> None:
         """Replace the state and send what changed."""
         with self._lock:
-            changed = patch(self._state, state)
+            changed = state_patch(self._state, state)
             try:
-                message = encode("patch", changed, self._number + 1)
+                message = encode_event("patch", changed, self._number + 1)
             except ValueError:
-                state = finite(state)
-                changed = patch(self._state, state)
-                message = encode("patch", changed, self._number + 1)
+                state = replace_nonfinite(state)
+                changed = state_patch(self._state, state)
+                message = encode_event("patch", changed, self._number + 1)
             self._state = state
             if not changed:
                 return
@@ -90,7 +90,7 @@ class StateBroadcaster:
         me = (asyncio.get_running_loop(), queue)
         with self._lock:
             self._listeners.add(me)
-            first = encode("state", self._state, self._number)
+            first = encode_event("state", self._state, self._number)
         try:
             yield first
             while True:

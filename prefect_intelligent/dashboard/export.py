@@ -13,7 +13,7 @@ from prefect_intelligent.dashboard import assets
 from prefect_intelligent.errors import InvalidInputError
 
 
-def page(state: Mapping[str, Any]) -> str:
+def render_page(state: Mapping[str, Any]) -> str:
     """The page as text. Whatever the state holds, it stays data: it cannot end its element and no script of it runs."""
     script, style = assets.script(), assets.style()
     data = json.dumps(state, allow_nan=False, separators=(",", ":"))
@@ -40,7 +40,7 @@ def write_page(path: Path, state: Mapping[str, Any]) -> None:
         InvalidInputError: The file cannot be written.
     """
     try:
-        path.write_text(page(state), "utf-8")
+        path.write_text(render_page(state), "utf-8")
     except OSError as error:
         raise InvalidInputError("file", str(path), f"cannot be written: {error.strerror}") from error
 

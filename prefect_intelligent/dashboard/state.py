@@ -19,8 +19,8 @@ from prefect_intelligent.analytics.alerts import (
     silent_controller,
 )
 from prefect_intelligent.analytics.error_budget import DEFAULT_TARGET
-from prefect_intelligent.analytics.failure_signatures import Cause, group_causes
-from prefect_intelligent.analytics.health import Health, Status
+from prefect_intelligent.analytics.failure_signatures import FailureCause, group_causes
+from prefect_intelligent.analytics.health import Health, HealthStatus
 from prefect_intelligent.analytics.pool_overview import (
     at_risk_rows,
     cause_rows,
@@ -37,7 +37,7 @@ from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.forecasting.duration_baseline import learn_book
+from prefect_intelligent.forecasting.duration_baseline import learn_durations
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.pipelines.render import to_rows
@@ -53,7 +53,7 @@ _CAUSES: Final = 50
 _GROUPS: Final = 24
 
 
-class Builder:
+class StateBuilder:
     """Callable that makes the state.
 
     Args:
@@ -94,7 +94,7 @@ class Builder:
         self.alerts: tuple[Alert, ...] = ()
         """Those of the last call."""
         self._slow: State = {}
-        self._findings: tuple[list[Health], list[Cause], dict[str, float]] = ([], [], {})
+        self._findings: tuple[list[Health], list[FailureCause], dict[str, float]] = ([], [], {})
         self._slow_at = -float("inf")
         self._thread: threading.Thread | None = None
         self._trouble: Exception | None = None
@@ -210,7 +210,7 @@ class Builder:
         )
         found = health["deployments"]
         causes = list(group_causes(runs))
-        book = learn_book(runs.iloc[-_SLOW_RUNS:])
+        book = learn_durations(runs.iloc[-_SLOW_RUNS:])
         names = [str(name) for name in runs["deployment"].unique()]
         longest = {name: value for name in names if (value := book.longest_usual_s(name)) is not None}
         self._findings = (found, causes, longest)
@@ -231,7 +231,7 @@ class Builder:
                 "by": {name: _dearest(groups) for name, groups in report["by"].items()},
             },
             "health": {
-                "counts": {str(status): sum(h.status == status for h in found) for status in Status},
+                "counts": {str(status): sum(h.status == status for h in found) for status in HealthStatus},
                 "rows": [_health_row(each, at) for at, each in enumerate(found)],
                 "queues": [_health_row(each, at) for at, each in enumerate(health["queues"])],
                 "pools": [_health_row(each, at) for at, each in enumerate(health["pools"])],

@@ -22,7 +22,7 @@ _ARRAYS: Final = ("roots", "feature", "threshold", "children", "missing_left", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class TreeParameters:
     """How trees are grown; the defaults were chosen on a validation cut inside the training part of KTH-SP2."""
 
     learning_rate: float = 0.03
@@ -125,7 +125,7 @@ def fit(
     *,
     loss: Loss,
     quantile: float | None = None,
-    growth: Growth | None = None,
+    growth: TreeParameters | None = None,
     seed: int = 0,
 ) -> Trees:
     """Fit boosted trees and return them as arrays.
@@ -147,7 +147,7 @@ def fit(
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise MissingExtraError("training predictions", "insight") from error
-    how = growth or Growth()
+    how = growth or TreeParameters()
     common: dict[str, Any] = {
         "learning_rate": how.learning_rate,
         "max_iter": how.iterations,

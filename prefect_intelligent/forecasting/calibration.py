@@ -64,7 +64,7 @@ def _log_loss(probability: Array, failed: Array) -> float:
 
 
 @dataclass(slots=True)
-class Coverage:
+class ConformalOffset:
     """An offset that keeps a quantile covering its share, learned from every outcome.
 
     Adaptive conformal inference by quantile tracking: a miss raises the offset by `rate * share`, a hit lowers it by
@@ -90,7 +90,7 @@ class Coverage:
         self.offset -= self.rate * self.share
 
     @classmethod
-    def fit(cls, predicted: Array, seen: Array, *, share: float, rate: float = 0.02) -> Coverage:
+    def fit(cls, predicted: Array, seen: Array, *, share: float, rate: float = 0.02) -> ConformalOffset:
         """Start from outcomes that the quantile was not fitted to (split conformal: the (n+1) share / n quantile)."""
         if len(seen) == 0:
             return cls(share, rate=rate)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import Estimate
-from prefect_intelligent.forecasting.calibration import Coverage
-from prefect_intelligent.forecasting.point_in_time_features import Work, works
+from prefect_intelligent.forecasting.calibration import ConformalOffset
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun, submitted_runs
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 _KEPT = 50
@@ -33,15 +33,15 @@ class DurationQuantiles:
 
     def __init__(self) -> None:
         self._past: dict[tuple[object, ...], deque[float]] = {}
-        self._coverage = Coverage(0.9)
+        self._coverage = ConformalOffset(0.9)
 
     @staticmethod
-    def _keys(work: Work) -> tuple[tuple[object, ...], ...]:
+    def _keys(work: SubmittedRun) -> tuple[tuple[object, ...], ...]:
         size = None if work.size != work.size else work.size
         expected = None if work.expected_s != work.expected_s else work.expected_s
         return (("work", work.deployment, size, expected), ("deployment", work.deployment), ("pool", work.pool))
 
-    def learn(self, work: Work, duration_s: float) -> None:
+    def learn(self, work: SubmittedRun, duration_s: float) -> None:
         """A run has ended after `duration_s` seconds."""
         seen = math.log1p(max(0.0, duration_s))
         _, high = self._logs(work)
@@ -49,7 +49,7 @@ class DurationQuantiles:
         for key in self._keys(work):
             self._past.setdefault(key, deque(maxlen=_KEPT)).append(seen)
 
-    def estimate(self, work: Work) -> Estimate:
+    def estimate(self, work: SubmittedRun) -> Estimate:
         """Median and 90 % quantile of the duration of a run."""
         middle, high = self._logs(work)
         p50 = max(0.001, math.expm1(middle))
@@ -74,7 +74,7 @@ class DurationQuantiles:
         z = _normal_quantile(share)
         return max(float(np.expm1(np.sort(logs)[-2])), math.expm1(min(middle + z * spread, 20.0)))
 
-    def _logs(self, work: Work) -> tuple[float, float]:
+    def _logs(self, work: SubmittedRun) -> tuple[float, float]:
         """Median and 90 % quantile on the log scale, before the offset."""
         keys = self._keys(work)
         for key in keys[:2]:
@@ -115,10 +115,10 @@ def _normal_quantile(share: float) -> float:
     return 0.5 * (low + high)
 
 
-def learn_book(runs: pd.DataFrame) -> DurationQuantiles:
+def learn_durations(runs: pd.DataFrame) -> DurationQuantiles:
     """A book that has seen all ended runs of the table, in the order in which they ended."""
     book = DurationQuantiles()
     seen = runs[settled(runs)].sort_values("ended_s", kind="stable")
-    for work, seconds in zip(works(seen), duration_s(seen).tolist(), strict=True):
+    for work, seconds in zip(submitted_runs(seen), duration_s(seen).tolist(), strict=True):
         book.learn(work, seconds)
     return book

@@ -14,13 +14,19 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.forecasting.calibration import sigmoid
 from prefect_intelligent.forecasting.forecaster import MIN_RUNS, Forecaster, train
 from prefect_intelligent.forecasting.online_update import forecast_all
-from prefect_intelligent.forecasting.point_in_time_features import LEVELS_PREFECT, NOTHING, Context, Levels, encode
+from prefect_intelligent.forecasting.point_in_time_features import (
+    LEVELS_PREFECT,
+    NO_CONTEXT,
+    Context,
+    Levels,
+    encode_runs,
+)
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 Array = npt.NDArray[np.float64]
 
 TRAINING_SHARE: Final = 0.8
-ENOUGH: Final = 100
+MIN_RUNS_FOR_DRIFT: Final = 100
 """Ended runs below which nothing is said of a drift."""
 _SURE: Final = 3.0  # standard deviations
 _SHIFTED: Final = 0.25  # population stability index; above is usually called a shift
@@ -28,7 +34,7 @@ _BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appraisal:
+class ForecasterEvaluation:
     """A forecaster on runs it did not see.
 
     Attributes:
@@ -49,7 +55,7 @@ class Appraisal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class ForecastDrift:
     """Whether a forecaster still fits.
 
     Attributes:
@@ -77,20 +83,20 @@ class Drift:
         }
 
 
-def train_appraised(
+def train_and_evaluate(
     runs: pd.DataFrame,
     *,
     levels: Levels = LEVELS_PREFECT,
     seed: int = 0,
     iterations: int | None = None,
-    around: Context = NOTHING,
-) -> tuple[Forecaster, Appraisal]:
+    around: Context = NO_CONTEXT,
+) -> tuple[Forecaster, ForecasterEvaluation]:
     """A forecaster trained on all ended runs, and how good one is that was trained on the first four fifths alone.
 
     Raises:
         InvalidInputError: Too few ended runs.
     """
-    features, _ = encode(runs, levels, around)
+    features, _ = encode_runs(runs, levels, around)
     usable = settled(runs).to_numpy()
     if int(usable.sum()) < MIN_RUNS:
         raise InvalidInputError(
@@ -102,11 +108,11 @@ def train_appraised(
         first = train(runs, levels=levels, until_s=cut_s, seed=seed, features=features, iterations=iterations)
     except InvalidInputError:  # the first four fifths are too few: nothing can be said
         empty = np.empty((0, 2))
-        nothing = Appraisal(
+        nothing = ForecasterEvaluation(
             figures={}, calibration=np.empty((0, 3)), roc=empty, precision_recall=empty, learning=np.empty((0, 3))
         )
         return _marked(final, runs, {}), nothing
-    found = appraise(first, runs, features, cut_s)
+    found = evaluate_forecaster(first, runs, features, cut_s)
     return _marked(final, runs, found.figures), found
 
 
@@ -117,7 +123,9 @@ def _marked(forecaster: Forecaster, runs: pd.DataFrame, figures: dict[str, float
     return forecaster
 
 
-def appraise(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float) -> Appraisal:
+def evaluate_forecaster(
+    forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float
+) -> ForecasterEvaluation:
     """Figures and curves over the ended runs submitted from `since_s` on; each forecast knows what was known then."""
     forecasts = forecast_all(forecaster, runs, features, since_s)
     rows = forecasts.index.to_numpy()
@@ -147,7 +155,7 @@ def appraise(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_
             "calibration_error": float(np.sum(bins[:, 2] * np.abs(bins[:, 0] - bins[:, 1])) / len(failed)),
         }
     before = np.flatnonzero(settled(runs).to_numpy() & (runs["ended_s"].to_numpy() <= since_s))
-    return Appraisal(
+    return ForecasterEvaluation(
         figures=figures,
         calibration=calibration_bins(probability, failed) if len(rows) else np.empty((0, 3)),
         roc=roc,
@@ -163,7 +171,7 @@ def calibration_bins(probability: Array, failed: Array) -> Array:
     return np.array([[probability[p].mean(), failed[p].mean(), len(p)] for p in parts]).reshape(-1, 3)
 
 
-def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOTHING) -> Drift:
+def check_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NO_CONTEXT) -> ForecastDrift:
     """Whether runs that came after the training still look and end as foretold.
 
     Three questions: is the Brier score further above what calibrated probabilities would give than chance explains
@@ -171,12 +179,12 @@ def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOT
     themselves moved (population stability index above .25)? Fewer than a hundred such runs are not enough data.
     """
     until_s = float(forecaster.trained_on.get("until_s", -math.inf))
-    features, _ = encode(runs, forecaster.levels, around)
+    features, _ = encode_runs(runs, forecaster.levels, around)
     later = runs["submitted_s"].to_numpy() > until_s
     new = np.flatnonzero(settled(runs).to_numpy() & later)
-    if len(new) < ENOUGH:
-        reason = f"not enough data: {len(new)} runs have ended since the training, {ENOUGH} are needed"
-        return Drift(runs=len(new), enough=False, retrain=False, reasons=(reason,))
+    if len(new) < MIN_RUNS_FOR_DRIFT:
+        reason = f"not enough data: {len(new)} runs have ended since the training, {MIN_RUNS_FOR_DRIFT} are needed"
+        return ForecastDrift(runs=len(new), enough=False, retrain=False, reasons=(reason,))
     forecasts = forecast_all(forecaster, runs, features, float(runs["submitted_s"].to_numpy()[new[0]]))
     probability = forecasts.loc[new, "failure_probability"].to_numpy()
     failed = runs["failed"].to_numpy(dtype=float)[new]
@@ -187,7 +195,7 @@ def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOT
     share_spread = math.sqrt(max(float(np.sum(variance)), 1e-12)) / len(new)
     coverage = float(np.mean(logs <= forecasts.loc[new, "p90_log"].to_numpy()))
     old = np.flatnonzero(settled(runs).to_numpy() & ~later)
-    shift = 0.0 if len(old) < ENOUGH else _shift(forecaster.failure_probability(features[old]), probability)
+    shift = 0.0 if len(old) < MIN_RUNS_FOR_DRIFT else _shift(forecaster.failure_probability(features[old]), probability)
     reasons = []
     if brier - expected > _SURE * max(spread, 1e-4):
         reasons.append(f"failures end otherwise than foretold: Brier {brier:.3f}, {expected:.3f} if calibrated")
@@ -197,7 +205,7 @@ def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOT
         reasons.append(f"the 90 % quantile of durations covered {coverage:.0%}")
     if shift > _SHIFTED:
         reasons.append(f"forecasts have moved: stability index {shift:.2f}, {_SHIFTED} is much")
-    return Drift(
+    return ForecastDrift(
         runs=len(new),
         enough=True,
         retrain=bool(reasons),

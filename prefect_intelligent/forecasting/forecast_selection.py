@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-RIVALS: Final = ("the same work: log_duration_recent", "the same work: last_duration")
+RECENT_DURATIONS: Final = ("the same work: log_duration_recent", "the same work: last_duration")
 """Features (log seconds) that may stand in for the median of the trees; saved forecasters rely on the order."""
 
-MOST_DEPLOYMENTS: Final = 1000
+MAX_DEPLOYMENTS: Final = 1000
 """Beyond this the one that has not ended a run for longest is forgotten; the pool answers for it."""
 
 _DECAY: Final = 0.5 ** (1 / 100)
@@ -34,7 +34,7 @@ def candidate_forecasts(middle: Array, features: Array, names: Sequence[str]) ->
         features: As from `encode`.
         names: Of the features; rivals that are not among them are left out.
     """
-    rivals = [features[:, names.index(name)] for name in RIVALS if name in names]
+    rivals = [features[:, names.index(name)] for name in RECENT_DURATIONS if name in names]
     said = np.stack([middle, *(np.where(np.isnan(rival), middle, rival) for rival in rivals)], axis=1)
     out: Array = np.maximum(0.0, said)
     return out
@@ -77,7 +77,7 @@ class ForecastSelector:
         news = [1.0, *(float(abs(word - seen) > _TWICE) for word in said)]
         self.pool = _added(self.pool, news)
         self.deployments[deployment] = _added(self.deployments.pop(deployment, []), news)
-        if len(self.deployments) > MOST_DEPLOYMENTS:
+        if len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
 

@@ -17,17 +17,17 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.forecasting.boosted_trees import Growth, Loss, Trees, fit
-from prefect_intelligent.forecasting.calibration import BetaCalibration, Coverage, sigmoid
+from prefect_intelligent.forecasting.boosted_trees import Loss, TreeParameters, Trees, fit
+from prefect_intelligent.forecasting.calibration import BetaCalibration, ConformalOffset, sigmoid
 from prefect_intelligent.forecasting.forecast_selection import ForecastSelector, candidate_forecasts
-from prefect_intelligent.forecasting.key_statistics import PER_LEVEL
+from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES
 from prefect_intelligent.forecasting.point_in_time_features import (
-    GLOBAL,
     LEVELS_PREFECT,
-    NOTHING,
+    NO_CONTEXT,
+    RUN_FEATURES,
     Context,
     Levels,
-    encode,
+    encode_runs,
 )
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
@@ -37,9 +37,9 @@ FORMAT: Final = 1
 MIN_RUNS: Final = 200
 """Fewer ended runs than this are not learned from; the duration book and the smoothed rate serve until then."""
 
-_FAILURE = Growth(learning_rate=0.03, iterations=300, leaves=15, min_leaf=60, l2=20.0, feature_share=0.15)
-_MEAN = Growth(learning_rate=0.03, iterations=300, leaves=7, min_leaf=60, l2=20.0, feature_share=0.3)
-_QUANTILE = Growth(learning_rate=0.05, iterations=250, leaves=15, min_leaf=40, l2=5.0, feature_share=0.3)
+_FAILURE = TreeParameters(learning_rate=0.03, iterations=300, leaves=15, min_leaf=60, l2=20.0, feature_share=0.15)
+_MEAN = TreeParameters(learning_rate=0.03, iterations=300, leaves=7, min_leaf=60, l2=20.0, feature_share=0.3)
+_QUANTILE = TreeParameters(learning_rate=0.05, iterations=250, leaves=15, min_leaf=40, l2=5.0, feature_share=0.3)
 _LONGEST_LOG: Final = 20.0
 _COVERAGE_RATE: Final = 0.05
 """Chosen on made logs with jumps and drift and on two recorded ones, whose coverage is no independent evidence."""
@@ -48,7 +48,7 @@ _SAID_AS: Final = dict.fromkeys(("the same work", "this size", "this time limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class ForecastReason:
     """One thing that moved a failure probability.
 
     Attributes:
@@ -69,7 +69,7 @@ class Forecast:
 
     estimate: Estimate
     failure_probability: float
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[ForecastReason, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Forecaster:
     mean_log: Trees
     p50_log: Trees
     p90_log: Trees
-    coverage: Coverage
+    coverage: ConformalOffset
     trust: ForecastSelector = field(default_factory=ForecastSelector)
     trained_on: dict[str, float] = field(default_factory=dict)
 
@@ -143,19 +143,19 @@ class Forecaster:
             for row in range(len(features))
         ]
 
-    def reasons(self, row: Array) -> tuple[Reason, ...]:
+    def reasons(self, row: Array) -> tuple[ForecastReason, ...]:
         """What moved the failure probability of one row, strongest first; features that say the same are one reason."""
         if self.failure is None:
             return ()
         parts = self.failure.contributions(row)
         groups: dict[str, float] = {}
         for name, part in zip(self.feature_names, parts, strict=True):
-            words = in_words(name)
+            words = describe_feature(name)
             groups[words] = groups.get(words, 0.0) + float(part)
         raw = float(self.failure.predict(row[None, :])[0])
         with_all = float(self.calibration(sigmoid(np.array([raw])))[0])
         found = [
-            Reason(what=words, points=with_all - float(self.calibration(sigmoid(np.array([raw - part])))[0]))
+            ForecastReason(what=words, points=with_all - float(self.calibration(sigmoid(np.array([raw - part])))[0]))
             for words, part in groups.items()
         ]
         return tuple(sorted((r for r in found if abs(r.points) >= 0.005), key=lambda r: -abs(r.points)))
@@ -213,16 +213,16 @@ class Forecaster:
             mean_log=Trees.from_arrays(kept, "mean_log"),
             p50_log=Trees.from_arrays(kept, "p50_log"),
             p90_log=Trees.from_arrays(kept, "p90_log"),
-            coverage=Coverage(**manifest["coverage"]),
+            coverage=ConformalOffset(**manifest["coverage"]),
             trust=ForecastSelector(**manifest.get("trust", {})),
             trained_on=manifest["trained_on"],
         )
 
 
-def in_words(feature: str) -> str:
+def describe_feature(feature: str) -> str:
     """A feature's name as a person would say it; several features share a wording."""
     level, _, name = feature.rpartition(": ")
-    return f"{PER_LEVEL[name]} of {_SAID_AS.get(level, level)}" if level else GLOBAL[name]
+    return f"{KEY_FEATURES[name]} of {_SAID_AS.get(level, level)}" if level else RUN_FEATURES[name]
 
 
 def train(
@@ -233,7 +233,7 @@ def train(
     seed: int = 0,
     features: Array | None = None,
     iterations: int | None = None,
-    around: Context = NOTHING,
+    around: Context = NO_CONTEXT,
 ) -> Forecaster:
     """Learn from the runs that had ended by `until_s`.
 
@@ -253,9 +253,9 @@ def train(
         InvalidInputError: Fewer than `MIN_RUNS` ended runs.
     """
     if features is None:
-        features, names = encode(runs, levels, around)
+        features, names = encode_runs(runs, levels, around)
     else:
-        names = (*GLOBAL, *(f"{level}: {feature}" for level in levels for feature in PER_LEVEL))
+        names = (*RUN_FEATURES, *(f"{level}: {feature}" for level in levels for feature in KEY_FEATURES))
     usable = (settled(runs) & (runs["ended_s"] <= until_s) & (runs["submitted_s"] < until_s)).to_numpy()
     rows = np.flatnonzero(usable)
     if len(rows) < MIN_RUNS:
@@ -265,11 +265,13 @@ def train(
     split_s = float(runs["submitted_s"].to_numpy()[rows[int(0.75 * len(rows))]])
     early = rows[runs["ended_s"].to_numpy()[rows] <= split_s]
     late = rows[runs["submitted_s"].to_numpy()[rows] >= split_s]
-    calibration, coverage, trust = BetaCalibration(), Coverage(0.9), ForecastSelector()
+    calibration, coverage, trust = BetaCalibration(), ConformalOffset(0.9), ForecastSelector()
     if len(early) >= MIN_RUNS // 2:
         first = _fit(features[early], failed[early], logs[early], names, levels, seed, iterations)
         calibration = BetaCalibration.fit(first.failure_probability(features[late]), failed[late])
-        coverage = Coverage.fit(first.p90_log.predict(features[late]), logs[late], share=0.9, rate=_COVERAGE_RATE)
+        coverage = ConformalOffset.fit(
+            first.p90_log.predict(features[late]), logs[late], share=0.9, rate=_COVERAGE_RATE
+        )
         late = late[np.argsort(runs["ended_s"].to_numpy()[late], kind="stable")]
         for row, said in zip(late, first.voices(features[late]).tolist(), strict=True):
             trust.learn(str(runs["deployment"].iat[row]), said, float(logs[row]))
@@ -286,7 +288,7 @@ def _fit(
     seed: int,
     iterations: int | None,
 ) -> Forecaster:
-    def fitted(growth: Growth, target: Array, loss: Loss, quantile: float | None = None) -> Trees:
+    def fitted(growth: TreeParameters, target: Array, loss: Loss, quantile: float | None = None) -> Trees:
         how = growth if iterations is None else replace(growth, iterations=iterations)
         return fit(features, target, loss=loss, quantile=quantile, growth=how, seed=seed)
 
@@ -300,6 +302,6 @@ def _fit(
         mean_log=fitted(_MEAN, logs, "squared_error"),
         p50_log=fitted(_QUANTILE, logs, "quantile", 0.5),
         p90_log=fitted(_QUANTILE, logs, "quantile", 0.9),
-        coverage=Coverage(0.9),
+        coverage=ConformalOffset(0.9),
         trained_on={"runs": float(len(failed)), "failed": float(failed.sum())},
     )

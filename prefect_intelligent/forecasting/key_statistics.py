@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-PER_LEVEL: Final[Mapping[str, str]] = {
+KEY_FEATURES: Final[Mapping[str, str]] = {
     "finished": "runs finished",
     "failure_rate": "share of failures",
     "failure_recent": "recent failures",
@@ -62,7 +62,7 @@ class KeyStatistics:
         self.over_estimate = self.used_share = self.failed_duration = self.succeeded_duration = nan
 
     def features(self, at_s: float) -> tuple[float, ...]:
-        """In the order of `PER_LEVEL`."""
+        """In the order of `KEY_FEATURES`."""
         return (
             math.log1p(self.finished),
             (self.failed + _PRIOR_RATE * _PRIOR_RUNS) / (self.finished + _PRIOR_RUNS),

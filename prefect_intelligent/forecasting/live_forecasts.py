@@ -12,8 +12,14 @@ from prefect_intelligent.domain import Estimate, Run, RunPhase, Snapshot
 from prefect_intelligent.forecasting.forecaster import Forecast, Forecaster
 from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now
 from prefect_intelligent.forecasting.online_update import update_online
-from prefect_intelligent.forecasting.outlook import span_of
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context, FeatureState, Work, replay_into
+from prefect_intelligent.forecasting.outlook import duration_estimate
+from prefect_intelligent.forecasting.point_in_time_features import (
+    NO_CONTEXT,
+    Context,
+    FeatureState,
+    SubmittedRun,
+    replay_into,
+)
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 
@@ -23,7 +29,7 @@ def forecast_live_runs(
     snapshot: Snapshot,
     *,
     heartbeats: Mapping[str, float] | None = None,
-    around: Context = NOTHING,
+    around: Context = NO_CONTEXT,
 ) -> list[dict[str, Any]]:
     """Duration, failure probability and its reasons of every live run, likeliest failures first.
 
@@ -43,13 +49,13 @@ def forecast_live_runs(
     last = past.groupby(past["deployment"].astype(str)).last()
     live = list(snapshot.runs(RunPhase.WAITING, RunPhase.UPCOMING, RunPhase.RUNNING))
     seconds = duration_s(past)[past["failed"]].groupby(past["deployment"].astype(str)[past["failed"]])
-    failures = {str(name): span_of(group.tolist()[-50:]) for name, group in seconds}
+    failures = {str(name): duration_estimate(group.tolist()[-50:]) for name, group in seconds}
     features = []
     for run in live:
         known = last.loc[run.deployment] if run.deployment in last.index else None
         version = None if known is None or pd.isna(known["version"]) else str(known["version"])
         size = float("nan") if known is None else float(str(known["size"]))
-        work = Work(f"live {run.id}", run.deployment, snapshot.pool.name, run.queue, version, size)
+        work = SubmittedRun(f"live {run.id}", run.deployment, snapshot.pool.name, run.queue, version, size)
         features.append(ledger.look(work, max(snapshot.at_s, run.scheduled_s)))
     if not features:
         return []

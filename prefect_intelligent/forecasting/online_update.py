@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context, encode, events
+from prefect_intelligent.forecasting.point_in_time_features import NO_CONTEXT, Context, encode_runs, run_events
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 Array = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def forecast_all(forecaster: Forecaster, runs: pd.DataFrame, features: Array, si
     )
 
 
-def update_online(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOTHING) -> Forecaster:
+def update_online(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NO_CONTEXT) -> Forecaster:
     """The forecaster with the trust and the offset that the runs since its training have left it with.
 
     Args:
@@ -61,7 +61,7 @@ def update_online(forecaster: Forecaster, runs: pd.DataFrame, around: Context = 
     if not len(later):
         return forecaster
     since_s = float(submitted[later[max(0, len(later) - _MOST_RUNS)]])
-    features, _ = encode(runs, forecaster.levels, around, since_s)
+    features, _ = encode_runs(runs, forecaster.levels, around, since_s)
     return _follow(forecaster, runs, features, since_s)[2]
 
 
@@ -96,7 +96,7 @@ def _follow(
     def promise(row: int) -> None:
         middle[row], high[row] = learner.quantiles(deployments[row], said[row], bare[row])
 
-    for kind, row in events(runs):
+    for kind, row in run_events(runs):
         if kind == 0 and submitted[row] >= since_s:
             learn_until(submitted[row])
             promise(row)

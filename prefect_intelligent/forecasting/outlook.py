@@ -15,19 +15,19 @@ from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.forecaster import Forecaster
 from prefect_intelligent.forecasting.online_update import update_online
 from prefect_intelligent.forecasting.point_in_time_features import (
-    NOTHING,
+    NO_CONTEXT,
     Context,
     FeatureState,
-    Work,
+    SubmittedRun,
     replay_into,
-    works,
+    submitted_runs,
 )
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
-ENOUGH: Final = 5
+MIN_RUNS_FOR_OUTLOOK: Final = 5
 """Ended runs of a deployment below which nothing is said of it."""
-ENOUGH_FAILED: Final = 3
-LONGEST_AGE_S: Final = 86400.0
+MIN_FAILED_RUNS: Final = 3
+MAX_AGE_S: Final = 86400.0
 """A history whose last run ended longer ago is not spoken for."""
 
 _DECAY: Final = 0.9
@@ -57,7 +57,7 @@ def make_outlook(
     forecaster: Forecaster | None = None,
     *,
     start_up_s: float = 0.0,
-    around: Context = NOTHING,
+    around: Context = NO_CONTEXT,
 ) -> dict[str, Outlook]:
     """An outlook for every deployment with at least five ended runs; empty if the history is a day old.
 
@@ -73,13 +73,15 @@ def make_outlook(
         around: What is known of the world around the runs.
     """
     told = runs[settled(runs) & (runs["ended_s"] <= now_s)].sort_values("ended_s", kind="stable").reset_index(drop=True)
-    if told.empty or now_s - float(told["ended_s"].iloc[-1]) > LONGEST_AGE_S:
+    if told.empty or now_s - float(told["ended_s"].iloc[-1]) > MAX_AGE_S:
         return {}
     book = DurationQuantiles()
-    last: dict[str, Work] = {}
+    last: dict[str, SubmittedRun] = {}
     rates: dict[str, tuple[float, float, int]] = {}
     failed: dict[str, list[float]] = {}
-    for work, seconds, bad in zip(works(told), duration_s(told).tolist(), told["failed"].tolist(), strict=True):
+    for work, seconds, bad in zip(
+        submitted_runs(told), duration_s(told).tolist(), told["failed"].tolist(), strict=True
+    ):
         book.learn(work, seconds)
         name = str(work.deployment)
         last[name] = work
@@ -87,7 +89,7 @@ def make_outlook(
         rates[name] = (weight * _DECAY + bad, total * _DECAY + 1.0, count + 1)
         if bad:
             failed.setdefault(name, []).append(seconds)
-    known = [name for name, (_, _, count) in rates.items() if count >= ENOUGH]
+    known = [name for name, (_, _, count) in rates.items() if count >= MIN_RUNS_FOR_OUTLOOK]
     trained = {} if forecaster is None or not known else _trained(forecaster, told, last, known, now_s, around)
     out = {}
     for name in known:
@@ -99,7 +101,7 @@ def make_outlook(
         out[name] = Outlook(
             estimate=Estimate(p50_s=estimate.p50_s + start_up_s, p90_s=estimate.p90_s + start_up_s),
             failure_probability=probability,
-            failed=span_of(failed.get(name, [])[-50:]),
+            failed=duration_estimate(failed.get(name, [])[-50:]),
             runs=count,
         )
     return out
@@ -108,7 +110,7 @@ def make_outlook(
 def _trained(
     forecaster: Forecaster,
     told: pd.DataFrame,
-    last: Mapping[str, Work],
+    last: Mapping[str, SubmittedRun],
     known: list[str],
     now_s: float,
     around: Context,
@@ -124,9 +126,9 @@ def _trained(
     }
 
 
-def span_of(seconds: list[float]) -> Estimate | None:
+def duration_estimate(seconds: list[float]) -> Estimate | None:
     """Median and 90 % quantile of durations; None below three."""
-    if len(seconds) < ENOUGH_FAILED:
+    if len(seconds) < MIN_FAILED_RUNS:
         return None
     p50, p90 = np.quantile(seconds, (0.5, 0.9))
     return Estimate(p50_s=max(0.001, float(p50)), p90_s=max(0.001, float(p90)))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from prefect_intelligent.forecasting.key_statistics import PER_LEVEL, KeyStatistics
+from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES, KeyStatistics
 from prefect_intelligent.history.runs_frame import settled
 
 Array = npt.NDArray[np.float64]
@@ -27,10 +27,10 @@ Four columns are not known of a run when it is submitted, and stand alone: `host
 `cause` what its deployment failed by last (whoever fails by it), `inputs` the worst of the deployments it reads from,
 and `checks` the worst of the quality checks of what those write.
 """
-LATE: Final = ("host", "cause", "inputs", "checks")
+UNKNOWN_AT_SUBMISSION: Final = ("host", "cause", "inputs", "checks")
 
 
-class Verified(NamedTuple):
+class OutputCheck(NamedTuple):
     """A quality check of what a deployment wrote."""
 
     at_s: float
@@ -48,10 +48,10 @@ class Context:
     """
 
     upstream: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    verified: Sequence[Verified] = ()
+    verified: Sequence[OutputCheck] = ()
 
 
-NOTHING: Final = Context()
+NO_CONTEXT: Final = Context()
 
 LEVELS_SWF: Final[Levels] = {
     "the same work": ("deployment", "size", "expected_s"),
@@ -73,7 +73,7 @@ LEVELS_PREFECT: Final[Levels] = {
     "the pool": ("pool",),
 }
 
-GLOBAL: Final[Mapping[str, str]] = {
+RUN_FEATURES: Final[Mapping[str, str]] = {
     "hour": "hour of the day",
     "weekday": "day of the week",
     "log_size": "size of the run",
@@ -84,7 +84,7 @@ GLOBAL: Final[Mapping[str, str]] = {
 }
 
 
-class Work(NamedTuple):
+class SubmittedRun(NamedTuple):
     """What is known of a run when it is submitted. The columns of a run that a level may be keyed by."""
 
     run_id: str
@@ -100,7 +100,7 @@ class Work(NamedTuple):
 class _Flight:
     """A run under way."""
 
-    work: Work
+    work: SubmittedRun
     pasts: tuple[KeyStatistics, ...]
     submitted_s: float
     started_s: float | None = None
@@ -117,7 +117,11 @@ class FeatureState:
     def __init__(self, levels: Levels = LEVELS_PREFECT, upstream: Mapping[str, Sequence[str]] | None = None) -> None:
         self.levels = dict(levels)
         self._upstream = dict(upstream or {})
-        self._late = {columns[0]: level for level, columns in self.levels.items() if columns and columns[0] in LATE}
+        self._late = {
+            columns[0]: level
+            for level, columns in self.levels.items()
+            if columns and columns[0] in UNKNOWN_AT_SUBMISSION
+        }
         self._pasts: dict[tuple[Any, ...], KeyStatistics] = {}
         self._flights: dict[str, _Flight] = {}
         self._by_deployment: dict[str, dict[str, float]] = {}
@@ -127,7 +131,7 @@ class FeatureState:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the entries of `look`, "level: feature" or the feature alone."""
-        return (*GLOBAL, *(f"{level}: {feature}" for level in self.levels for feature in PER_LEVEL))
+        return (*RUN_FEATURES, *(f"{level}: {feature}" for level in self.levels for feature in KEY_FEATURES))
 
     def _past(self, level: str, *key: Any) -> KeyStatistics:
         past = self._pasts.get((level, *key))
@@ -135,7 +139,7 @@ class FeatureState:
             past = self._pasts[(level, *key)] = KeyStatistics()
         return past
 
-    def _pasts_of(self, work: Work) -> tuple[KeyStatistics, ...]:
+    def _pasts_of(self, work: SubmittedRun) -> tuple[KeyStatistics, ...]:
         """Those of the keys that are known when a run is submitted."""
         return tuple(
             self._past(level, *(_plain(getattr(work, column)) for column in columns))
@@ -143,7 +147,7 @@ class FeatureState:
             if level not in self._late.values()
         )
 
-    def look(self, work: Work, at_s: float) -> list[float]:
+    def look(self, work: SubmittedRun, at_s: float) -> list[float]:
         """How a run submitted at `at_s` looks; changes nothing that matters."""
         ages = self._by_deployment.get(work.deployment)
         last = [past.last_failed for past in self._inputs(work.deployment)]
@@ -159,7 +163,7 @@ class FeatureState:
         ]
         early = iter(self._pasts_of(work))
         for columns in self.levels.values():
-            late = bool(columns) and columns[0] in LATE
+            late = bool(columns) and columns[0] in UNKNOWN_AT_SUBMISSION
             row.extend((self._late_past(columns[0], work.deployment) if late else next(early)).features(at_s))
         return row
 
@@ -181,7 +185,7 @@ class FeatureState:
         keys = [(self._late["checks"], name) for name in self._upstream.get(deployment, ())]
         return [self._pasts[key] for key in keys if key in self._pasts]
 
-    def submit(self, work: Work, at_s: float) -> None:
+    def submit(self, work: SubmittedRun, at_s: float) -> None:
         """A run was submitted."""
         pasts = self._pasts_of(work)
         self._flights[work.run_id] = _Flight(work, pasts, at_s)
@@ -223,7 +227,7 @@ class FeatureState:
             self._last_cause[flight.work.deployment] = cause
             self._past(self._late["cause"], cause).finish(at_s, took_s, math.nan, True)
 
-    def verify(self, check: Verified) -> None:
+    def verify(self, check: OutputCheck) -> None:
         """What a deployment wrote was checked."""
         if "checks" in self._late:
             self._past(self._late["checks"], check.deployment).finish(check.at_s, 0.0, math.nan, check.failed)
@@ -251,7 +255,7 @@ Encoder = Callable[[pd.DataFrame], tuple[Array, tuple[str, ...]]]
 _SUBMIT, _START, _FINISH = 0, 1, 2  # at one instant: look first, so that what ends in the same second is not yet known
 
 
-def events(runs: pd.DataFrame) -> Iterator[tuple[int, int]]:
+def run_events(runs: pd.DataFrame) -> Iterator[tuple[int, int]]:
     """(kind, row) of everything that happened to `runs`, in order; kind is 0 submitted, 1 started, 2 finished."""
     moments = np.concatenate([runs["submitted_s"], runs["started_s"], runs["ended_s"]]).astype(float)
     kinds = np.repeat([_SUBMIT, _START, _FINISH], len(runs))
@@ -262,19 +266,19 @@ def events(runs: pd.DataFrame) -> Iterator[tuple[int, int]]:
         yield int(kinds[at]), int(rows[at])
 
 
-def works(runs: pd.DataFrame) -> list[Work]:
+def submitted_runs(runs: pd.DataFrame) -> list[SubmittedRun]:
     """The part of each run that is known at its submission."""
     columns = ("deployment", "pool", "queue", "version", "size", "expected_s")
     ids = [str(row) for row in range(len(runs))]
-    return [Work(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
+    return [SubmittedRun(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
 
 
 def replay_into(
     ledger: FeatureState,
     runs: pd.DataFrame,
-    verified: Sequence[Verified] = (),
+    verified: Sequence[OutputCheck] = (),
     *,
-    before: Callable[[int, Work], None] | None = None,
+    before: Callable[[int, SubmittedRun], None] | None = None,
 ) -> None:
     """Tell a ledger everything that is known to have happened to `runs`, in order.
 
@@ -284,13 +288,13 @@ def replay_into(
         verified: Quality checks in order of time.
         before: Called with the row and what is known of it just before the ledger is told that it was submitted.
     """
-    work = works(runs)
+    work = submitted_runs(runs)
     submitted, started, ended = (runs[name].to_numpy() for name in ("submitted_s", "started_s", "ended_s"))
     hosts, causes = ([_plain(value) for value in runs[name].tolist()] for name in ("host", "cause"))
     counts, failed = settled(runs).to_numpy(), runs["failed"].to_numpy()
     checks = iter(verified)
     check = next(checks, None)
-    for kind, row in events(runs):
+    for kind, row in run_events(runs):
         at_s = (submitted, started, ended)[kind][row]
         while check is not None and check.at_s < at_s:
             ledger.verify(check)
@@ -309,8 +313,8 @@ def replay_into(
         check = next(checks, None)
 
 
-def encode(
-    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, around: Context = NOTHING, since_s: float = -math.inf
+def encode_runs(
+    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, around: Context = NO_CONTEXT, since_s: float = -math.inf
 ) -> tuple[Array, tuple[str, ...]]:
     """Features of every run as of its submission: shape (n_runs, n_features), and their names.
 
@@ -320,7 +324,7 @@ def encode(
     features = np.full((len(runs), len(ledger.feature_names)), np.nan)
     submitted = runs["submitted_s"].to_numpy()
 
-    def look(row: int, work: Work) -> None:
+    def look(row: int, work: SubmittedRun) -> None:
         if submitted[row] >= since_s:
             features[row] = ledger.look(work, submitted[row])
 

@@ -28,7 +28,7 @@ _EVENT_WINDOW_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
+class SyncReport:
     """What one pass has copied."""
 
     runs: int = 0
@@ -55,7 +55,7 @@ def sync(
     task_runs: bool = False,
     events: bool = True,
     progress: Callable[[int, float], None] | None = None,
-) -> Copied:
+) -> SyncReport:
     """Copy everything that is new.
 
     Args:
@@ -81,7 +81,7 @@ def sync(
         live += len(page)
     seen_events, seen_states = _sync_events(source, store, began) if events else (0, 0)
     store.pack(began)
-    return Copied(
+    return SyncReport(
         runs=runs,
         live_runs=live,
         task_runs=tasks,

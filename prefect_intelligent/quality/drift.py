@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.quality.model import Outcome, Verification
+from prefect_intelligent.quality.model import CheckOutcome, Verification
 
 WEEK_S = 7 * 86400.0
 _MIN_POINTS = 8  # fewer say nothing about what is usual
@@ -19,7 +19,7 @@ _HALF_LIFE = 10.0  # results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
+class ValueBaseline:
     """What a value usually is.
 
     Attributes:
@@ -37,7 +37,7 @@ class Baseline:
         return (value - self.centre) / self.scale
 
 
-def baseline(at_s: Sequence[float], values: Sequence[float], now_s: float) -> Baseline | None:
+def value_baseline(at_s: Sequence[float], values: Sequence[float], now_s: float) -> ValueBaseline | None:
     """The usual value at `now_s`, from the past; None if there are fewer than 8 results.
 
     The centre is an exponentially weighted mean of the values clipped to median +- 3 scale, so that one outlier does
@@ -58,18 +58,18 @@ def baseline(at_s: Sequence[float], values: Sequence[float], now_s: float) -> Ba
     if len(same) >= 3:
         season = _robust(same)
         if season.scale < 0.5 * everything.scale:
-            return Baseline(centre=season.centre, scale=season.scale, seasonal=True)
+            return ValueBaseline(centre=season.centre, scale=season.scale, seasonal=True)
     return everything
 
 
-def _robust(past: npt.NDArray[np.float64]) -> Baseline:
+def _robust(past: npt.NDArray[np.float64]) -> ValueBaseline:
     median = float(np.median(past))
     scale = 1.4826 * float(np.median(np.abs(past - median)))
     # Values that never moved (a count that is always 0) still have a resolution.
     scale = max(scale, 0.02 * abs(median), 1e-9)
     weights = 0.5 ** (np.arange(len(past))[::-1] / _HALF_LIFE)
     clipped = np.clip(past, median - 3 * scale, median + 3 * scale)
-    return Baseline(centre=float(np.average(clipped, weights=weights)), scale=scale)
+    return ValueBaseline(centre=float(np.average(clipped, weights=weights)), scale=scale)
 
 
 def find_drift(verification: Verification, records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -84,13 +84,13 @@ def find_drift(verification: Verification, records: Iterable[Mapping[str, Any]])
         for name, value in _values(record["checks"], record.get("rows_tested")):
             past.setdefault(name, []).append((float(record["started_s"]), value))
     record = verification.to_record()
-    passing = {c.id for c in verification.checks if c.outcome in (Outcome.PASSED, Outcome.WARNED)} | {"rows"}
+    passing = {c.id for c in verification.checks if c.outcome in (CheckOutcome.PASSED, CheckOutcome.WARNED)} | {"rows"}
     found = []
     for name, value in _values(record["checks"], record["rows_tested"]):
         if name not in passing or name not in past:
             continue
         at_s, values = zip(*past[name], strict=True)
-        usual = baseline(at_s, values, verification.started_s)
+        usual = value_baseline(at_s, values, verification.started_s)
         if usual is not None and abs(usual.distance(value)) > _LIMIT:
             when = " at this hour of the week" if usual.seasonal else ""
             found.append(

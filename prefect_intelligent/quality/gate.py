@@ -12,16 +12,23 @@ from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import PrefectIntelligentError, StoreError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.quality.drift import find_drift
-from prefect_intelligent.quality.model import SPLITS, Action, Contract, Outcome, Verdict, Verification
+from prefect_intelligent.quality.model import (
+    QUARANTINE_ACTIONS,
+    CheckOutcome,
+    Contract,
+    RemediationAction,
+    Verdict,
+    Verification,
+)
 from prefect_intelligent.quality.ports import DatasetEditor, Downstream, QualityChecker
 from prefect_intelligent.quality.remediation import (
     CircuitState,
     EditReport,
     RemediationPolicy,
     RemediationStep,
-    circuit_of,
-    edits_of,
+    circuit_state,
     plan_steps,
+    required_edits,
 )
 
 KIND = "quality"
@@ -172,7 +179,7 @@ class Gate:
         """
         now_s = self.clock.now_s()
         past = self._past(contract.dataset)
-        circuit, _ = circuit_of(past, self.policy, now_s)
+        circuit, _ = circuit_state(past, self.policy, now_s)
         first = self.checker.verify(contract, dataset, variables=variables)
         if first.ok:
             result = self._good(contract, dataset, first, circuit, dry_run)
@@ -219,7 +226,7 @@ class Gate:
         self, contract: Contract, result: GateResult, run_id: str, variables: Mapping[str, str] | None
     ) -> GateResult:
         """Apply the edits of the plan and verify again."""
-        edits = edits_of(result.first, result.steps)
+        edits = required_edits(result.first, result.steps)
         if not edits:
             return result
         if self.editor is None:
@@ -241,7 +248,9 @@ class Gate:
         except PrefectIntelligentError as exc:
             reason = f"{exc}; nothing was changed"
             steps = tuple(
-                replace(s, action=Action.BLOCK, reason=f"{reason} (else {s.action})") if s.action in SPLITS else s
+                replace(s, action=RemediationAction.BLOCK, reason=f"{reason} (else {s.action})")
+                if s.action in QUARANTINE_ACTIONS
+                else s
                 for s in result.steps
             )
             return replace(result, steps=steps, log=(*result.log, reason))
@@ -258,7 +267,10 @@ class Gate:
 
     def _blocked_regardless(self, result: GateResult) -> bool:
         """Whether a step blocks whatever the edits do: then rows stay where they are, for whoever looks into it."""
-        return any(step.action in (Action.BLOCK, Action.ROLLBACK, Action.RETRY) for step in result.steps)
+        return any(
+            step.action in (RemediationAction.BLOCK, RemediationAction.ROLLBACK, RemediationAction.RETRY)
+            for step in result.steps
+        )
 
     def _ended(
         self,
@@ -279,12 +291,12 @@ class Gate:
                 log = (*log, *self._keep(contract, result.data), *self._released(contract.dataset))
             return replace(result, outcome=outcome, log=log)
         actions = {step.action for step in result.steps}
-        if Action.RETRY in actions and Action.BLOCK not in actions:
+        if RemediationAction.RETRY in actions and RemediationAction.BLOCK not in actions:
             tried = self._retried(result, run_id, producer, past)
             if tried.outcome is GateOutcome.RETRY:
                 return tried
             result = tried
-        if Action.ROLLBACK in actions and Action.BLOCK not in actions:
+        if RemediationAction.ROLLBACK in actions and RemediationAction.BLOCK not in actions:
             rolled = self._rolled_back(contract, result, run_id, variables)
             if rolled.outcome is GateOutcome.ROLLED_BACK:
                 return rolled
@@ -293,12 +305,12 @@ class Gate:
 
     def _acceptable(self, result: GateResult) -> bool:
         """Whether nothing fails any more but what the contract tolerates."""
-        mild = {s.check for s in result.steps if s.action in (Action.OBSERVE, Action.WARN)}
+        mild = {s.check for s in result.steps if s.action in (RemediationAction.OBSERVE, RemediationAction.WARN)}
         if result.dry_run and result.report.by_check:
             mild |= set(result.report.by_check)
         checks = result.last.checks
-        return all(c.id in mild for c in checks if c.outcome is Outcome.FAILED) and not any(
-            c.outcome is Outcome.UNKNOWN for c in checks
+        return all(c.id in mild for c in checks if c.outcome is CheckOutcome.FAILED) and not any(
+            c.outcome is CheckOutcome.UNKNOWN for c in checks
         )
 
     def _retried(

@@ -17,7 +17,7 @@ from typing import Any
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """What came out of one check."""
 
     PASSED = "passed"
@@ -43,7 +43,7 @@ class Severity(StrEnum):
     MINOR = "minor"
 
 
-class Action(StrEnum):
+class RemediationAction(StrEnum):
     """What to do when a check fails, mildest first."""
 
     OBSERVE = "observe"  # record it, say nothing
@@ -58,9 +58,9 @@ class Action(StrEnum):
     BLOCK = "block"  # stop: nothing downstream may read it
 
 
-REPAIRS = frozenset({Action.IMPUTE, Action.CLIP, Action.CAST})
+REPAIR_ACTIONS = frozenset({RemediationAction.IMPUTE, RemediationAction.CLIP, RemediationAction.CAST})
 """Actions that change values in place."""
-SPLITS = frozenset({Action.DEDUPE, Action.QUARANTINE})
+QUARANTINE_ACTIONS = frozenset({RemediationAction.DEDUPE, RemediationAction.QUARANTINE})
 """Actions that move rows into quarantine."""
 
 
@@ -97,7 +97,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class FailingRows:
     """Which rows fail a check, in the SQL of the data source.
 
     Attributes:
@@ -112,7 +112,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class CheckResult:
     """One check of a contract and what came out of it.
 
     Attributes:
@@ -137,18 +137,18 @@ class Check:
     id: str
     name: str
     kind: str
-    outcome: Outcome
+    outcome: CheckOutcome
     at_s: float
     column: str | None = None
     severity: Severity = Severity.MAJOR
-    action: Action | None = None
+    action: RemediationAction | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     threshold: str = ""
     value: float | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
     rows_tested: int | None = None
     rows_failed: int | None = None
-    rows: Rows | None = None
+    rows: FailingRows | None = None
     detail: str = ""
 
 
@@ -202,7 +202,7 @@ class Verification:
 
     dataset: str
     contract: str
-    checks: tuple[Check, ...]
+    checks: tuple[CheckResult, ...]
     started_s: float
     duration_s: float
     errors: tuple[str, ...] = ()
@@ -214,11 +214,11 @@ class Verification:
         outcomes = {check.outcome for check in self.checks}
         if self.errors or not outcomes:
             return Verdict.ERROR
-        if Outcome.FAILED in outcomes:
+        if CheckOutcome.FAILED in outcomes:
             return Verdict.FAILED
-        if Outcome.UNKNOWN in outcomes:
+        if CheckOutcome.UNKNOWN in outcomes:
             return Verdict.ERROR
-        return Verdict.WARNED if Outcome.WARNED in outcomes else Verdict.PASSED
+        return Verdict.WARNED if CheckOutcome.WARNED in outcomes else Verdict.PASSED
 
     @property
     def ok(self) -> bool:
@@ -230,13 +230,13 @@ class Verification:
         """Rows of the dataset, as far as a check has counted them."""
         return max((check.rows_tested for check in self.checks if check.rows_tested is not None), default=None)
 
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[CheckResult, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
+        return tuple(check for check in self.checks if check.outcome is CheckOutcome.FAILED)
 
     def sentence(self) -> str:
         """The result in one line."""
-        counts = {o: sum(c.outcome is o for c in self.checks) for o in Outcome}
+        counts = {o: sum(c.outcome is o for c in self.checks) for o in CheckOutcome}
         text = ", ".join(f"{n} {o}" for o, n in counts.items() if n) or "no checks"
         why = f": {self.errors[0]}" if self.errors else ""
         return f"{self.dataset} {self.verdict} ({text}){why}"
@@ -304,12 +304,12 @@ def parse_severity(word: object, where: str) -> Severity:
         raise UnknownNameError(f"severity of {where}", str(word), [str(s) for s in Severity]) from None
 
 
-def parse_action(word: object, where: str) -> Action:
+def parse_action(word: object, where: str) -> RemediationAction:
     """The action of that name; `where` is named in the error."""
     try:
-        return Action(str(word))
+        return RemediationAction(str(word))
     except ValueError:
-        raise UnknownNameError(f"remediation of {where}", str(word), [str(a) for a in Action]) from None
+        raise UnknownNameError(f"remediation of {where}", str(word), [str(a) for a in RemediationAction]) from None
 
 
 STATISTICS = ("median", "mean", "mode")
@@ -317,17 +317,17 @@ STATISTICS = ("median", "mean", "mode")
 _SQL_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, ?\d+)?\))?")
 
 
-def check_parameters(action: Action | None, parameters: Mapping[str, Any], where: str) -> None:
+def check_parameters(action: RemediationAction | None, parameters: Mapping[str, Any], where: str) -> None:
     """Refuse an action that lacks what it needs, or cannot use what it is given.
 
     Raises:
         InvalidInputError: `impute` lacks `value` or `statistic`, `clip` lacks `min` or `max`, `cast` lacks `type`; or
             one of them is not of the right kind.
     """
-    needed: dict[Action, tuple[str, ...]] = {
-        Action.IMPUTE: ("value", "statistic"),
-        Action.CLIP: ("min", "max"),
-        Action.CAST: ("type",),
+    needed: dict[RemediationAction, tuple[str, ...]] = {
+        RemediationAction.IMPUTE: ("value", "statistic"),
+        RemediationAction.CLIP: ("min", "max"),
+        RemediationAction.CAST: ("type",),
     }
     if action not in needed:
         return
@@ -338,10 +338,15 @@ def check_parameters(action: Action | None, parameters: Mapping[str, Any], where
         given = parameters.get(name)
         if isinstance(given, Mapping | list | tuple):
             raise InvalidInputError(f"{name} of {where}", given, "must be one value")
-    if action is Action.IMPUTE and "statistic" in parameters and parameters["statistic"] not in STATISTICS:
+    if action is RemediationAction.IMPUTE and "statistic" in parameters and parameters["statistic"] not in STATISTICS:
         raise UnknownNameError(f"statistic of {where}", str(parameters["statistic"]), STATISTICS)
-    if action is Action.CAST and not _SQL_TYPE.fullmatch(str(parameters["type"])):
+    if action is RemediationAction.CAST and not _SQL_TYPE.fullmatch(str(parameters["type"])):
         raise InvalidInputError(f"type of {where}", parameters["type"], "must be an SQL type, e.g. INTEGER")
     low, high = parameters.get("min"), parameters.get("max")
-    if action is Action.CLIP and isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+    if (
+        action is RemediationAction.CLIP
+        and isinstance(low, int | float)
+        and isinstance(high, int | float)
+        and low > high
+    ):
         raise InvalidInputError(f"min of {where}", low, f"must not be above max, which is {high}")

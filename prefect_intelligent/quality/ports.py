@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prefect_intelligent.domain.datasets import Dataset
 from prefect_intelligent.quality.model import Contract, Verification
-from prefect_intelligent.quality.remediation import Edit, EditReport
+from prefect_intelligent.quality.remediation import EditReport, RowEdit
 
 
 class QualityChecker(Protocol):
@@ -42,7 +42,7 @@ class DatasetEditor(Protocol):
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         *,
         run_id: str,
         at_s: float,

@@ -13,7 +13,16 @@ from enum import StrEnum
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.quality.model import REPAIRS, SPLITS, Action, Check, Outcome, Severity, Verdict, Verification
+from prefect_intelligent.quality.model import (
+    QUARANTINE_ACTIONS,
+    REPAIR_ACTIONS,
+    CheckOutcome,
+    CheckResult,
+    RemediationAction,
+    Severity,
+    Verdict,
+    Verification,
+)
 
 
 class BudgetExceededError(PrefectIntelligentError, RuntimeError):
@@ -75,7 +84,7 @@ class RemediationStep:
     """
 
     check: str
-    action: Action
+    action: RemediationAction
     reason: str
     rows: int | None = None
 
@@ -84,17 +93,17 @@ class RemediationStep:
         return {"check": self.check, "action": str(self.action), "reason": self.reason, "rows": self.rows}
 
 
-def default_action(check: Check) -> Action:
+def default_action(check: CheckResult) -> RemediationAction:
     """What is done about a failed check whose contract declares nothing.
 
     Minor failures warn. Duplicates are reduced to one row of each key. Failing rows that are known are quarantined,
     unless the check is critical; everything else blocks.
     """
     if check.severity is Severity.MINOR:
-        return Action.WARN
+        return RemediationAction.WARN
     if check.rows is None or check.severity is Severity.CRITICAL:
-        return Action.BLOCK
-    return Action.DEDUPE if check.rows.keys else Action.QUARANTINE
+        return RemediationAction.BLOCK
+    return RemediationAction.DEDUPE if check.rows.keys else RemediationAction.QUARANTINE
 
 
 def plan_steps(
@@ -105,46 +114,49 @@ def plan_steps(
     A verification that is an ERROR gets a single BLOCK: nothing is known about the data, so nothing is changed.
     """
     if verification.verdict is Verdict.ERROR:
-        return (RemediationStep(check="", action=Action.BLOCK, reason="the checker could not do its work"),)
+        return (RemediationStep(check="", action=RemediationAction.BLOCK, reason="the checker could not do its work"),)
     steps = [_step(check, verification.rows_tested) for check in verification.failed()]
     steps += [
-        RemediationStep(check=c.id, action=Action.WARN, reason="warning threshold", rows=c.rows_failed)
+        RemediationStep(check=c.id, action=RemediationAction.WARN, reason="warning threshold", rows=c.rows_failed)
         for c in verification.checks
-        if c.outcome is Outcome.WARNED
+        if c.outcome is CheckOutcome.WARNED
     ]
     if circuit is CircuitState.OPEN:
         steps = [
             RemediationStep(
-                check=s.check, action=Action.BLOCK, reason=f"the circuit is open (else {s.action})", rows=s.rows
+                check=s.check,
+                action=RemediationAction.BLOCK,
+                reason=f"the circuit is open (else {s.action})",
+                rows=s.rows,
             )
-            if s.action not in (Action.OBSERVE, Action.WARN)
+            if s.action not in (RemediationAction.OBSERVE, RemediationAction.WARN)
             else s
             for s in steps
         ]
-    order = list(Action)
+    order = list(RemediationAction)
     return tuple(sorted(_within_budget(steps, verification, policy), key=lambda s: order.index(s.action)))
 
 
-def _step(check: Check, rows_tested: int | None) -> RemediationStep:
+def _step(check: CheckResult, rows_tested: int | None) -> RemediationStep:
     wanted, reason = check.action, "declared by the contract"
     if wanted is None:
         wanted, reason = default_action(check), f"default for a {check.severity} {check.kind} check"
     obstacle = _obstacle(check, wanted, rows_tested)
     if obstacle:
-        wanted, reason = Action.BLOCK, f"{obstacle} (else {wanted})"
+        wanted, reason = RemediationAction.BLOCK, f"{obstacle} (else {wanted})"
     return RemediationStep(check=check.id, action=wanted, reason=reason, rows=check.rows_failed)
 
 
-def _obstacle(check: Check, action: Action, rows_tested: int | None) -> str:
+def _obstacle(check: CheckResult, action: RemediationAction, rows_tested: int | None) -> str:
     """Why an action cannot be taken for a check; "" if it can."""
-    if action in REPAIRS | SPLITS and check.rows is None:
+    if action in REPAIR_ACTIONS | QUARANTINE_ACTIONS and check.rows is None:
         return "the failing rows are not known"
-    if action in REPAIRS and (check.column is None or (check.rows and check.rows.keys)):
+    if action in REPAIR_ACTIONS and (check.column is None or (check.rows and check.rows.keys)):
         return "only values of one column can be repaired"
-    if action is Action.DEDUPE and not (check.rows and check.rows.keys):
+    if action is RemediationAction.DEDUPE and not (check.rows and check.rows.keys):
         return "not a duplicate check"
     own = check.parameters.get("budget_percent")
-    if action in SPLITS and own is not None and _percent(check.rows_failed, rows_tested) > float(own):
+    if action in QUARANTINE_ACTIONS and own is not None and _percent(check.rows_failed, rows_tested) > float(own):
         return f"{check.rows_failed} rows exceed the check's budget of {own} %"
     return ""
 
@@ -153,14 +165,14 @@ def _within_budget(
     steps: list[RemediationStep], verification: Verification, policy: RemediationPolicy
 ) -> Iterable[RemediationStep]:
     """Replace all splits by BLOCK if even the largest of them exceeds the budget: the union is checked when applied."""
-    largest = max((step.rows or 0 for step in steps if step.action in SPLITS), default=0)
+    largest = max((step.rows or 0 for step in steps if step.action in QUARANTINE_ACTIONS), default=0)
     percent = _percent(largest, verification.rows_tested)
     for step in steps:
-        if step.action in SPLITS and percent > policy.budget_percent:
+        if step.action in QUARANTINE_ACTIONS and percent > policy.budget_percent:
             reason = (
                 f"{percent:.3g} % of the rows exceed the budget of {policy.budget_percent:g} % (else {step.action})"
             )
-            yield RemediationStep(check=step.check, action=Action.BLOCK, reason=reason, rows=step.rows)
+            yield RemediationStep(check=step.check, action=RemediationAction.BLOCK, reason=reason, rows=step.rows)
         else:
             yield step
 
@@ -169,7 +181,7 @@ def _percent(part: int | None, whole: int | None) -> float:
     return 100.0 * (part or 0) / whole if whole else (100.0 if part else 0.0)
 
 
-def circuit_of(
+def circuit_state(
     records: Iterable[Mapping[str, Any]], policy: RemediationPolicy, now_s: float
 ) -> tuple[CircuitState, int]:
     """State of a dataset's circuit and its failures in a row, from its past results, oldest first.
@@ -197,16 +209,16 @@ def circuit_of(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class RowEdit:
     """A change of rows or values that follows from a step.
 
     Attributes:
         check: The failed check.
-        action: One of `REPAIRS` or `SPLITS`.
+        action: One of `REPAIR_ACTIONS` or `QUARANTINE_ACTIONS`.
     """
 
-    check: Check
-    action: Action
+    check: CheckResult
+    action: RemediationAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +240,9 @@ class EditReport:
     data: Any = field(default=None, repr=False, compare=False)
 
 
-def edits_of(verification: Verification, steps: Iterable[RemediationStep]) -> tuple[Edit, ...]:
+def required_edits(verification: Verification, steps: Iterable[RemediationStep]) -> tuple[RowEdit, ...]:
     """The changes of rows and values among the steps; repairs first, so that a repaired row is not moved away."""
     by_id = {check.id: check for check in verification.checks}
-    wanted = [s for s in steps if s.action in REPAIRS | SPLITS]
-    wanted.sort(key=lambda step: (step.action in SPLITS, step.action is Action.DEDUPE))
-    return tuple(Edit(check=by_id[step.check], action=step.action) for step in wanted)
+    wanted = [s for s in steps if s.action in REPAIR_ACTIONS | QUARANTINE_ACTIONS]
+    wanted.sort(key=lambda step: (step.action in QUARANTINE_ACTIONS, step.action is RemediationAction.DEDUPE))
+    return tuple(RowEdit(check=by_id[step.check], action=step.action) for step in wanted)

@@ -24,7 +24,7 @@ EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class MetricPoint:
     """One value of one number.
 
     Attributes:
@@ -40,24 +40,24 @@ class Point:
     place: int
 
 
-def stream_of(entry: Entry) -> str:
+def stream_name(entry: Entry) -> str:
     """The stream of an event: one for each kind, pool (or dataset) and day, e.g. "decisions/etl/2026-01-31"."""
     day = datetime.fromtimestamp(entry.at_s, UTC).strftime("%Y-%m-%d")
     owner = next((str(entry.record[name]) for name in _OWNERS if entry.record.get(name)), "all")
     return f"{_STREAMS.get(entry.kind, entry.kind)}/{clean_name(owner).replace('/', '.')}/{day}"
 
 
-def metric_points(parcels: Sequence[OutboxEvent]) -> list[Point]:
+def metric_points(parcels: Sequence[OutboxEvent]) -> list[MetricPoint]:
     """What is drawn of a batch of one stream: the same lines as all its numbers, with as few points as possible.
 
     A value that equals the one before and the one after it in the batch is left out, since the line through its
     neighbours runs through it: most numbers of a pool do not change from one decision to the next. The count of records
     so far (`EVENTS`) is drawn once for a batch.
     """
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[MetricPoint]] = {}
     for parcel in parcels:
-        for name, value in numbers_of(parcel.entry).items():
-            point = Point(name=name, value=value, at_s=parcel.entry.at_s, place=parcel.place)
+        for name, value in record_metrics(parcel.entry).items():
+            point = MetricPoint(name=name, value=value, at_s=parcel.entry.at_s, place=parcel.place)
             line = series.setdefault(name, [])
             if len(line) >= 2 and line[-2].value == line[-1].value == value:
                 line[-1] = point
@@ -66,11 +66,11 @@ def metric_points(parcels: Sequence[OutboxEvent]) -> list[Point]:
     found = [point for line in series.values() for point in line]
     if parcels:
         last = parcels[-1]
-        found.append(Point(name=EVENTS, value=float(last.place), at_s=last.entry.at_s, place=last.place))
+        found.append(MetricPoint(name=EVENTS, value=float(last.place), at_s=last.entry.at_s, place=last.place))
     return found
 
 
-def datasets_of(entry: Entry) -> list[tuple[str, str, str]]:
+def record_datasets(entry: Entry) -> list[tuple[str, str, str]]:
     """The datasets a record names: (name, version of its contract or "", how it is used: checked, read or written)."""
     record = entry.record
     found = []
@@ -81,13 +81,13 @@ def datasets_of(entry: Entry) -> list[tuple[str, str, str]]:
     return found
 
 
-def model_of(entry: Entry) -> str | None:
+def deciding_policy(entry: Entry) -> str | None:
     """The policy that made a decision; None for other records."""
     policy = entry.record.get("policy")
     return str(policy) if entry.kind == "decision" and policy else None
 
 
-def numbers_of(entry: Entry) -> dict[str, float]:
+def record_metrics(entry: Entry) -> dict[str, float]:
     """The numbers of a record, by name; those that are not finite are left out.
 
     Decisions, flow runs and quality results have their own selection; other records give all numbers they hold, nested

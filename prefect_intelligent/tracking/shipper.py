@@ -12,11 +12,11 @@ from typing import Any
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import StoreError, TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry, Spool
-from prefect_intelligent.tracking.metrics import stream_of
+from prefect_intelligent.tracking.metrics import stream_name
 from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent, OutboxStatus
 from prefect_intelligent.tracking.ports import Tracker
 
-REQUESTS = "quality_request"
+QUALITY_REQUEST = "quality_request"
 """Kind of a record that asks for a check; it is done by the shipper's process, never sent."""
 _ARCHIVE_EVENTS = 2000
 _ARCHIVE_AGE_S = 3600.0
@@ -89,7 +89,7 @@ def ship(
     batch: int = 1000,
     check: Callable[[Entry], None] | None = None,
     archive_all: bool = False,
-    stream_of: Callable[[Entry], str] = stream_of,
+    stream_of: Callable[[Entry], str] = stream_name,
 ) -> Shipment:
     """One pass: collect, check, send, archive. Safe to kill at any moment and to repeat.
 
@@ -111,7 +111,7 @@ def ship(
     problem = ""
     try:
         while parcels := outbox.waiting(batch):
-            if parcels[0].stream.startswith(REQUESTS):
+            if parcels[0].stream.startswith(QUALITY_REQUEST):
                 problem = "checks were asked for that this shipper does not do"
                 break
             bad = _send(outbox, tracker, parcels)
@@ -144,7 +144,7 @@ def ship_forever(once: Callable[[], Shipment], clock: Clock, *, interval_s: floa
             waited_s += 0.5
 
 
-def collect(spool: Spool, outbox: Outbox, stream_of: Callable[[Entry], str] = stream_of) -> int:
+def collect(spool: Spool, outbox: Outbox, stream_of: Callable[[Entry], str] = stream_name) -> int:
     """Move what is in the spool into the ledger; returns how many events are new."""
     spool.seal()
     new = 0
@@ -156,7 +156,7 @@ def collect(spool: Spool, outbox: Outbox, stream_of: Callable[[Entry], str] = st
             entries, torn = spool.read(taken)
         except OSError as exc:
             raise StoreError(f"spool {taken}: {exc}") from exc
-        new += outbox.add(entries, lambda e: e.kind if e.kind == REQUESTS else stream_of(e), torn)
+        new += outbox.add(entries, lambda e: e.kind if e.kind == QUALITY_REQUEST else stream_of(e), torn)
         # Killed before this line: the segment is imported again, and every event in it is recognised by its id.
         spool.remove(taken)
     return new
@@ -166,7 +166,7 @@ def _check(outbox: Outbox, check: Callable[[Entry], None] | None) -> int:
     if check is None:
         return 0
     done = 0
-    for parcel in outbox.of_stream(REQUESTS):
+    for parcel in outbox.of_stream(QUALITY_REQUEST):
         try:
             check(parcel.entry)
             outbox.sent([parcel])

@@ -8,9 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect_intelligent.forecasting.evaluation import ENOUGH, Appraisal, Drift, appraise, find_drift, train_appraised
+from prefect_intelligent.forecasting.evaluation import (
+    MIN_RUNS_FOR_DRIFT,
+    ForecastDrift,
+    ForecasterEvaluation,
+    check_drift,
+    evaluate_forecaster,
+    train_and_evaluate,
+)
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.point_in_time_features import Context, encode
+from prefect_intelligent.forecasting.point_in_time_features import Context, encode_runs
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.history import open_runs
@@ -53,7 +60,7 @@ def retrain_forecaster(
     """
     runs = open_runs(settings).run_frame(since_s=since_s)
     around = look_around(settings)
-    forecaster, appraisal = train_appraised(runs, seed=seed, around=around)
+    forecaster, appraisal = train_and_evaluate(runs, seed=seed, around=around)
     folder = forecaster_folder(settings)
     serves = not _worse(folder, appraisal, runs, around)
     with tempfile.TemporaryDirectory() as scratch:
@@ -78,28 +85,28 @@ def retrain_forecaster(
     return facts
 
 
-def look_for_drift(settings: Settings, *, since_s: float) -> Drift:
+def look_for_drift(settings: Settings, *, since_s: float) -> ForecastDrift:
     """Whether the forecaster that serves still fits the history.
 
     Raises:
         InvalidInputError: There is no forecaster yet, or its files are damaged.
     """
     forecaster = Forecaster.load(forecaster_folder(settings))
-    return find_drift(forecaster, open_runs(settings).run_frame(since_s=since_s), look_around(settings))
+    return check_drift(forecaster, open_runs(settings).run_frame(since_s=since_s), look_around(settings))
 
 
-def _worse(folder: Path, appraisal: Appraisal, runs: Any, around: Context) -> bool:
+def _worse(folder: Path, appraisal: ForecasterEvaluation, runs: Any, around: Context) -> bool:
     """Whether the forecaster in the folder does better on runs that neither it nor the appraised one has seen."""
     if not (folder / "forecaster.json").exists() or "brier" not in appraisal.figures:
         return False
     old = Forecaster.load(folder)
-    features, names = encode(runs, old.levels, around)
+    features, names = encode_runs(runs, old.levels, around)
     if names != old.feature_names:
         return False
     ended = settled(runs).to_numpy()
     unseen = runs["submitted_s"].to_numpy() > float(old.trained_on.get("until_s", time.time()))
     since = runs["submitted_s"].to_numpy()[ended & unseen]
-    if len(since) < ENOUGH:
+    if len(since) < MIN_RUNS_FOR_DRIFT:
         return False
-    theirs = appraise(old, runs, features, float(since[0])).figures
+    theirs = evaluate_forecaster(old, runs, features, float(since[0])).figures
     return "brier" in theirs and appraisal.figures["brier"] > WORSE * theirs["brier"]

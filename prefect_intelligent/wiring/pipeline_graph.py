@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.forecasting.point_in_time_features import Context, Verified
+from prefect_intelligent.forecasting.point_in_time_features import Context, OutputCheck
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def look_around(settings: Settings) -> Context:
 
     graph = history_graph(open_runs(settings))
     verified = [
-        Verified(float(record["at_s"]), name, record["first"]["verdict"] not in ("passed", "warned"))
+        OutputCheck(float(record["at_s"]), name, record["first"]["verdict"] not in ("passed", "warned"))
         for record in open_history(settings.history).records("quality")
         for name in graph.writers.get(str(record["dataset"]), ())
     ]

@@ -21,8 +21,8 @@ from prefect_intelligent.quality.remediation import (
     BudgetExceededError,
     CircuitState,
     RemediationPolicy,
-    edits_of,
     plan_steps,
+    required_edits,
 )
 
 URL = "postgresql://postgres@127.0.0.1:5432/test"
@@ -135,7 +135,7 @@ def place(request, tmp_path):
 def plan(place):
     result = SodaChecker().verify(CONTRACT, place.dataset)
     steps = plan_steps(result, RemediationPolicy(budget_percent=60), CircuitState.CLOSED)
-    return edits_of(result, steps)
+    return required_edits(result, steps)
 
 
 def edit(place, **options):
@@ -209,7 +209,7 @@ def test_a_frame_keeps_its_order_types_and_index_at_scale(tmp_path):
     frame.iloc[bad, 2] = 5_000.0
     dataset = parse_dataset(frame)
     result = SodaChecker().verify(CONTRACT, dataset)
-    edits = edits_of(result, plan_steps(result, RemediationPolicy(), CircuitState.CLOSED))
+    edits = required_edits(result, plan_steps(result, RemediationPolicy(), CircuitState.CLOSED))
     report = RowEditor(tmp_path / "s.duckdb").edit(dataset, "orders", edits, run_id="r", at_s=0.0)
     pd.testing.assert_frame_equal(report.data, frame.drop(index=frame.index[bad]))
 

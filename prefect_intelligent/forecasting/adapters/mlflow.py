@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
-from prefect_intelligent.forecasting.evaluation import Appraisal
+from prefect_intelligent.forecasting.evaluation import ForecasterEvaluation
 
 EXPERIMENT: Final = "prefect-intelligent-forecaster"
 MODEL: Final = "prefect-intelligent-forecaster"
@@ -22,7 +22,7 @@ CHALLENGER: Final = "challenger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
+class RegisteredForecaster:
     """Where a forecaster has gone.
 
     Attributes:
@@ -37,8 +37,8 @@ class Registered:
 
 
 def register_forecaster(
-    uri: str, folder: Path, appraisal: Appraisal, facts: Mapping[str, float | str], *, serves: bool
-) -> Registered:
+    uri: str, folder: Path, appraisal: ForecasterEvaluation, facts: Mapping[str, float | str], *, serves: bool
+) -> RegisteredForecaster:
     """Log a forecaster and register it; `serves` gives it the alias "champion", else it is the "challenger".
 
     Args:
@@ -71,8 +71,8 @@ def register_forecaster(
 
 
 def _register(
-    client: Any, folder: Path, appraisal: Appraisal, facts: Mapping[str, float | str], serves: bool
-) -> Registered:
+    client: Any, folder: Path, appraisal: ForecasterEvaluation, facts: Mapping[str, float | str], serves: bool
+) -> RegisteredForecaster:
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
     run = client.create_run(experiment, tags={"pi.kind": "forecaster"})
@@ -98,10 +98,10 @@ def _register(
     version = client.create_model_version(MODEL, f"{run.info.artifact_uri}/forecaster", run_id).version
     alias = CHAMPION if serves else CHALLENGER
     client.set_registered_model_alias(MODEL, alias, version)
-    return Registered(run_id=run_id, version=str(version), alias=alias)
+    return RegisteredForecaster(run_id=run_id, version=str(version), alias=alias)
 
 
-def _draw(appraisal: Appraisal, file: Path) -> bool:
+def _draw(appraisal: ForecasterEvaluation, file: Path) -> bool:
     """Calibration, ROC, precision-recall and learning curve on one sheet; False without matplotlib or curves."""
     if not len(appraisal.roc):
         return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.outlook import Outlook, make_outlook
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context
+from prefect_intelligent.forecasting.point_in_time_features import NO_CONTEXT, Context
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ SPAN_S: Final = 14 * 86400.0
 _MOST_RUNS: Final = 20_000
 
 
-class Outlooks(Protocol):
+class OutlookSource(Protocol):
     """What a snapshot asks for each deployment."""
 
     @property
@@ -38,7 +38,7 @@ class Outlooks(Protocol):
 
 
 class HistoryOutlooks:
-    """Implements `Outlooks` on the history of runs.
+    """Implements `OutlookSource` on the history of runs.
 
     The first refresh reads at once, later ones in a thread; until that is done, and if it fails, the old table stays.
 
@@ -59,7 +59,7 @@ class HistoryOutlooks:
         start_up_s: float = 3.0,
         ttl_s: float = 300.0,
         now: Callable[[], float] = time.time,
-        around: Callable[[], Context] = lambda: NOTHING,
+        around: Callable[[], Context] = lambda: NO_CONTEXT,
     ) -> None:
         self._read, self._folder, self._start_up_s = read, forecaster, start_up_s
         self._ttl_s, self._now, self._around = ttl_s, now, around
@@ -98,7 +98,7 @@ class HistoryOutlooks:
         try:
             now_s = self._now()
             runs = self._read(now_s - SPAN_S).tail(_MOST_RUNS).reset_index(drop=True)
-            forecaster, around = None, NOTHING
+            forecaster, around = None, NO_CONTEXT
             if (self._folder / "forecaster.json").exists():
                 from prefect_intelligent.forecasting.forecaster import Forecaster
 

@@ -15,8 +15,8 @@ import yaml
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.quality.adapters.contracts.lint import _UNSAFE_NAME
-from prefect_intelligent.quality.adapters.contracts.yaml import sayable
+from prefect_intelligent.quality.adapters.contracts.lint import UNSAFE_NAME
+from prefect_intelligent.quality.adapters.contracts.yaml import is_literal_text
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, quoted, tables_of
 
 _ENUM_VALUES = 20
@@ -55,7 +55,7 @@ class ColumnProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class TableProfile:
     """What a dataset holds.
 
     Attributes:
@@ -82,7 +82,7 @@ def _opened(dataset: Dataset, table: str) -> Iterator[tuple[Any, str]]:
         yield con, f"{quoted(dataset.schema or 'main')}.{quoted(table)}"
 
 
-def profile(dataset: Dataset) -> Profile:
+def profile(dataset: Dataset) -> TableProfile:
     """Look at every column of a dataset.
 
     Raises:
@@ -103,7 +103,7 @@ def profile(dataset: Dataset) -> Profile:
             raise SourceError(f"{dataset}: no table {table!r}")
         rows = int(execute(f"SELECT count(*) FROM {source}").fetchall()[0][0])
         found = tuple(_column(execute, source, name, kind) for name, kind in columns.items())
-    return Profile(table=table, rows=rows, columns=found)
+    return TableProfile(table=table, rows=rows, columns=found)
 
 
 def _column(execute: Any, source: str, name: str, kind: str) -> ColumnProfile:
@@ -124,14 +124,14 @@ def _column(execute: Any, source: str, name: str, kind: str) -> ColumnProfile:
     )
 
 
-def new_contract(found: Profile, schema: str = "main") -> str:
+def new_contract(found: TableProfile, schema: str = "main") -> str:
     """The YAML of a contract that passes on the profiled data.
 
     Certain are the columns, their types and that there are rows. Columns without gaps must stay so; columns whose
     values are all different must stay so if they look like keys. Enumerations and ranges are guesses from one look:
     they only warn, and carry `generated: true`.
     """
-    unsafe = [c.name for c in found.columns if _UNSAFE_NAME.search(c.name)]
+    unsafe = [c.name for c in found.columns if UNSAFE_NAME.search(c.name)]
     if unsafe:
         raise InvalidInputError("column", unsafe[0], "a contract cannot name it: quotes, ;, \\, $ are not allowed")
     guess = {"severity": "minor", "generated": True}
@@ -143,7 +143,7 @@ def new_contract(found: Profile, schema: str = "main") -> str:
             checks.append({"missing": {"attributes": {"generated": True}}})
         if found.rows > 1 and column.distinct == found.rows and _looks_like_a_key(column.name):
             checks.append({"duplicate": {"attributes": {"generated": True}}})
-        if column.values and all(len(value) <= 100 and sayable(value) for value in column.values):
+        if column.values and all(len(value) <= 100 and is_literal_text(value) for value in column.values):
             threshold = {"level": "warn", "must_be": 0}
             checks.append(
                 {"invalid": {"valid_values": list(column.values), "threshold": threshold, "attributes": dict(guess)}}
@@ -162,7 +162,7 @@ def new_contract(found: Profile, schema: str = "main") -> str:
             entry["checks"] = checks
         columns.append(entry)
     tree = {
-        "dataset": f"ds/{schema}/{_UNSAFE_NAME.sub('_', found.table)}",
+        "dataset": f"ds/{schema}/{UNSAFE_NAME.sub('_', found.table)}",
         "checks": [{"schema": {"allow_other_column_order": True}}, {"row_count": {"threshold": _some_rows(found)}}],
         "columns": columns,
     }
@@ -177,7 +177,7 @@ def _range(column: ColumnProfile) -> tuple[float, float] | None:
     return (low, high) if math.isfinite(2 * low) and math.isfinite(2 * high) else None
 
 
-def _some_rows(found: Profile) -> dict[str, int]:
+def _some_rows(found: TableProfile) -> dict[str, int]:
     return {"must_be_greater_than": 0} if found.rows else {"must_be_greater_than_or_equal": 0}
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
-from prefect_intelligent.tracking.metrics import clean_name, datasets_of, metric_points, model_of
+from prefect_intelligent.tracking.metrics import clean_name, deciding_policy, metric_points, record_datasets
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
 EXPERIMENT = "prefect-intelligent"
@@ -135,7 +135,7 @@ class MlflowTracker:
         """Name the datasets and the policies of these records as inputs of the run; MLflow keeps each link once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 
-        datasets = dict.fromkeys(found for parcel in parcels for found in datasets_of(parcel.entry))
+        datasets = dict.fromkeys(found for parcel in parcels for found in record_datasets(parcel.entry))
         new = [found for found in datasets if (run, *found) not in self._linked]
         if new:
             inputs = [
@@ -152,7 +152,7 @@ class MlflowTracker:
             ]
             self._client.log_inputs(run, datasets=inputs)
             self._linked.update((run, *found) for found in new)
-        for policy in dict.fromkeys(model_of(parcel.entry) for parcel in parcels):
+        for policy in dict.fromkeys(deciding_policy(parcel.entry) for parcel in parcels):
             if policy is not None and (run, policy) not in self._linked:
                 self._client.log_inputs(run, models=[LoggedModelInput(self._model(policy))])
                 self._linked.add((run, policy))

@@ -7,7 +7,15 @@ import pytest
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import OrchestratorUnavailableError, PrefectIntelligentError, StoreError
 from prefect_intelligent.quality.gate import Gate, GateOutcome
-from prefect_intelligent.quality.model import Action, Check, Contract, Outcome, Rows, Severity, Verification
+from prefect_intelligent.quality.model import (
+    CheckOutcome,
+    CheckResult,
+    Contract,
+    FailingRows,
+    RemediationAction,
+    Severity,
+    Verification,
+)
 from prefect_intelligent.quality.remediation import BudgetExceededError, CircuitState, EditReport, RemediationPolicy
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -17,18 +25,24 @@ CONTRACT = Contract(source="t", text="dataset: ds/main/t  # rollback", dataset="
 DATA = Dataset(kind=DataKind.DUCKDB, location="w.duckdb", table="t")
 
 
-def check(name="c", outcome=Outcome.FAILED, **more) -> Check:
-    values = {"kind": "invalid", "column": "a", "rows": Rows(predicate="x"), "rows_tested": 100, "rows_failed": 1}
-    return Check(id=name, name=name, outcome=outcome, at_s=0.0, **{**values, **more})
+def check(name="c", outcome=CheckOutcome.FAILED, **more) -> CheckResult:
+    values = {
+        "kind": "invalid",
+        "column": "a",
+        "rows": FailingRows(predicate="x"),
+        "rows_tested": 100,
+        "rows_failed": 1,
+    }
+    return CheckResult(id=name, name=name, outcome=outcome, at_s=0.0, **{**values, **more})
 
 
-def verified(*checks: Check, errors=()) -> Verification:
+def verified(*checks: CheckResult, errors=()) -> Verification:
     return Verification(
         dataset="ds/main/t", contract="h", checks=checks, started_s=0.0, duration_s=0.1, errors=tuple(errors)
     )
 
 
-GOOD = verified(check(outcome=Outcome.PASSED))
+GOOD = verified(check(outcome=CheckOutcome.PASSED))
 BAD = verified(check())
 BLOCKING = verified(check(severity=Severity.CRITICAL))
 
@@ -99,7 +113,7 @@ def test_rows_are_left_alone_when_the_data_is_blocked_anyway():
 def test_a_budget_found_exceeded_while_editing_blocks(error):
     result = gate(BAD, editor=Editor(error=error)).run(CONTRACT, DATA, run_id="r")
     assert result.outcome is GateOutcome.BLOCKED
-    assert result.steps[0].action is Action.BLOCK
+    assert result.steps[0].action is RemediationAction.BLOCK
     assert "nothing was changed" in result.log[-1]
 
 
@@ -141,7 +155,7 @@ def test_blocked_data_holds_downstream_and_good_data_releases_it():
 
 def test_a_retry_runs_the_producer_again_as_often_as_allowed_then_blocks():
     history, downstream, clock = InMemoryHistory(), InMemoryDownstream(), ManualClock()
-    retry = verified(check(action=Action.RETRY, rows=None))
+    retry = verified(check(action=RemediationAction.RETRY, rows=None))
     outcomes = []
     for n in range(2):
         one = gate(retry, history=history, downstream=downstream, clock=clock)
@@ -154,7 +168,7 @@ def test_a_retry_runs_the_producer_again_as_often_as_allowed_then_blocks():
 @pytest.mark.parametrize(("has_snapshot", "outcome"), [(True, GateOutcome.ROLLED_BACK), (False, GateOutcome.BLOCKED)])
 def test_a_rollback_needs_a_snapshot(has_snapshot, outcome):
     editor = Editor(has_snapshot=has_snapshot)
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
     result = gate(failing, GOOD, editor=editor).run(CONTRACT, DATA, run_id="r")
     assert result.outcome is outcome
     assert editor.calls == [("restore", "r")]
@@ -162,8 +176,8 @@ def test_a_rollback_needs_a_snapshot(has_snapshot, outcome):
 
 @pytest.mark.parametrize(("kind", "outcome"), [("freshness", "rolled-back"), ("row_count", "blocked")])
 def test_a_snapshot_may_be_old_but_not_bad(kind, outcome):
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
-    again = verified(check(action=Action.ROLLBACK, rows=None, kind=kind))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
+    again = verified(check(action=RemediationAction.ROLLBACK, rows=None, kind=kind))
     result = gate(failing, again).run(CONTRACT, DATA, run_id="r")
     assert (str(result.outcome), result.after) == (outcome, again)
 
@@ -177,7 +191,7 @@ def test_a_snapshot_that_does_not_fit_any_more_blocks_and_holds():
 
     downstream = InMemoryDownstream(known=["f/d"])
     policy = RemediationPolicy(downstream=("f/d",))
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
     result = gate(failing, editor=Unfit(), downstream=downstream, policy=policy).run(CONTRACT, DATA, run_id="r")
     assert (result.outcome, result.held) == (GateOutcome.BLOCKED, ("f/d",))
     assert "could not be put back: column a" in result.log[0]
@@ -258,7 +272,7 @@ def test_a_prefect_that_does_not_answer_changes_no_verdict():
     bad = gate(BLOCKING, downstream=Unreachable(), policy=policy).run(CONTRACT, DATA, run_id="r")
     assert (bad.outcome, bad.held) == (GateOutcome.BLOCKED, ())
     assert "NOT held: f/d" in bad.log[-1]
-    retry = verified(check(action=Action.RETRY, rows=None))
+    retry = verified(check(action=RemediationAction.RETRY, rows=None))
     again = gate(retry, downstream=Unreachable()).run(CONTRACT, DATA, run_id="c", producer="run-1")
     assert again.outcome is GateOutcome.BLOCKED
 
@@ -266,10 +280,10 @@ def test_a_prefect_that_does_not_answer_changes_no_verdict():
 def test_an_unusual_value_is_reported_and_blocks_nothing():
     history, clock = InMemoryHistory(), ManualClock()
     for n in range(12):
-        usual = verified(check(outcome=Outcome.PASSED, value=float(n % 3), rows_tested=1000 + n))
+        usual = verified(check(outcome=CheckOutcome.PASSED, value=float(n % 3), rows_tested=1000 + n))
         gate(usual, history=history, clock=clock).run(CONTRACT, DATA, run_id=f"r{n}")
         clock.sleep(3600)
-    half = verified(check(outcome=Outcome.PASSED, value=1.0, rows_tested=500))
+    half = verified(check(outcome=CheckOutcome.PASSED, value=1.0, rows_tested=500))
     result = gate(half, history=history, clock=clock).run(CONTRACT, DATA, run_id="half")
     assert result.outcome is GateOutcome.PASSED
     assert [text.split()[0] for text in result.unusual] == ["rows"]

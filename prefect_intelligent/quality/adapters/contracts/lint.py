@@ -17,14 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, PrefectIntelligentError
-from prefect_intelligent.quality.adapters.contracts.sql import check_variables, wrong_sql
+from prefect_intelligent.quality.adapters.contracts.sql import check_variables, find_unsafe_sql
 from prefect_intelligent.quality.adapters.contracts.yaml import MAX_BYTES, ContractError, read_tree
 from prefect_intelligent.quality.model import Contract, check_parameters, parse_action, parse_severity
 
-ATTRIBUTES = ("severity", "remediation", "value", "statistic", "min", "max", "type", "budget_percent", "added", "keys")
+CHECK_ATTRIBUTES = (
+    "severity",
+    "remediation",
+    "value",
+    "statistic",
+    "min",
+    "max",
+    "type",
+    "budget_percent",
+    "added",
+    "keys",
+)
 """What the attributes of a check may say to this package; other keys are the user's own."""
 
-_UNSAFE_NAME = re.compile(r"[\"'`;\\\x00-\x1f$]")
+UNSAFE_NAME = re.compile(r"[\"'`;\\\x00-\x1f$]")
 
 
 def load_contract(source: str | Path | Contract) -> Contract:
@@ -87,7 +98,7 @@ def _findings(tree: dict[str, Any], source: str) -> list[ContractError]:
     found += _names(tree, source)
     for where, kind, body in checks:
         found += _attributes(body.get("attributes") or {}, f"{source}: {where}", kind)
-    found += [ContractError(f"{source}: {place}", sql, problem) for place, sql, problem in wrong_sql(tree)]
+    found += [ContractError(f"{source}: {place}", sql, problem) for place, sql, problem in find_unsafe_sql(tree)]
     try:
         check_variables(None, tree)
     except InvalidInputError as exc:
@@ -214,18 +225,18 @@ def _names(tree: dict[str, Any], source: str) -> Iterator[ContractError]:
     for name in sorted({c for c in columns if columns.count(c) > 1}):
         yield ContractError(f"{source}: columns", name, "stands twice (case does not matter in SQL)")
     for kind, name in names:
-        if _UNSAFE_NAME.search(name):
+        if UNSAFE_NAME.search(name):
             yield ContractError(f"{source}: {kind}", name, "a name may not hold quotes, ;, \\, $ or control characters")
 
 
 def _is_name(text: str) -> bool:
-    return bool(text) and not _UNSAFE_NAME.search(text)
+    return bool(text) and not UNSAFE_NAME.search(text)
 
 
 def _attributes(attributes: Mapping[str, Any], where: str, kind: str) -> Iterator[ContractError]:
     for key in attributes:
-        near = difflib.get_close_matches(str(key), ATTRIBUTES, n=1, cutoff=0.75)
-        if key not in ATTRIBUTES and near:
+        near = difflib.get_close_matches(str(key), CHECK_ATTRIBUTES, n=1, cutoff=0.75)
+        if key not in CHECK_ATTRIBUTES and near:
             yield ContractError(f"{where}.attributes", key, f"did you mean {near[0]!r}?")
     try:
         if "severity" in attributes:

@@ -81,7 +81,7 @@ def _bare_variables(tree: Mapping[str, Any]) -> Iterator[str]:
                 yield name
 
 
-def wrong_sql(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def find_unsafe_sql(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(place, SQL, what it must be) of everything in a contract that is not plain reading of its dataset."""
     for place, sql, expression in _statements(tree, ""):
         problem = _problem(sql, expression=expression)

@@ -105,7 +105,7 @@ def canonical(tree: Mapping[str, Any]) -> str:
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, indent=1)
 
 
-def sayable(text: str) -> bool:
+def is_literal_text(text: str) -> bool:
     """Whether a contract may hold the text, and means it and no variable by it."""
     return not _UNPRINTABLE.search(text) and "${" not in text
 

@@ -12,14 +12,14 @@ import shutil
 from pathlib import Path
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
-from prefect_intelligent.quality.adapters.editing.sessions import Session, open_session
+from prefect_intelligent.quality.adapters.editing.sessions import EditSession, open_session
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted
 
 _GOOD = "__good"
 
 
-def keep_good(dataset: Dataset, table: str) -> bool:
-    """Keep the dataset as it is; see `DatasetEditor.keep_good`."""
+def save_snapshot(dataset: Dataset, table: str) -> bool:
+    """Keep the dataset as it is; see `DatasetEditor.save_snapshot`."""
     if dataset.kind is DataKind.FRAME:
         return False
     if dataset.kind in (DataKind.DUCKDB, DataKind.POSTGRES):
@@ -32,8 +32,8 @@ def keep_good(dataset: Dataset, table: str) -> bool:
     return True
 
 
-def restore_good(dataset: Dataset, table: str, run_id: str) -> bool:
-    """Put the snapshot back; see `DatasetEditor.restore_good`."""
+def restore_snapshot(dataset: Dataset, table: str, run_id: str) -> bool:
+    """Put the snapshot back; see `DatasetEditor.restore_snapshot`."""
     tag = re.sub(r"[^A-Za-z0-9]", "", run_id)[:12] or "run"
     if dataset.kind is DataKind.FRAME:
         return False
@@ -63,7 +63,7 @@ def restore_good(dataset: Dataset, table: str, run_id: str) -> bool:
     return True
 
 
-def _beside(session: Session, suffix: str) -> str:
+def _beside(session: EditSession, suffix: str) -> str:
     """A table of the same schema whose name is the dataset's with a suffix, quoted."""
     return f'{session.source[:-1]}{suffix}"'
 

@@ -21,21 +21,21 @@ from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.quality.adapters.editing import backups
 from prefect_intelligent.quality.adapters.editing import sql as row_sql
 from prefect_intelligent.quality.adapters.editing.sessions import (
-    Session,
+    EditSession,
     duckdb_columns,
     open_session,
     open_store,
     read_parquet,
     refuse_names,
     refuse_uneditable,
-    replaced,
+    replace_file,
     write_parquet,
 )
 from prefect_intelligent.quality.adapters.editing.sql import BAD, FRAME, SUFFIX
-from prefect_intelligent.quality.adapters.sources.csv import CsvForm, read_csv, repaired_text, write_csv
+from prefect_intelligent.quality.adapters.sources.csv import CsvFormat, read_csv, rewrite_column, write_csv
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted, readable
-from prefect_intelligent.quality.model import REPAIRS, SPLITS
-from prefect_intelligent.quality.remediation import BudgetExceededError, Edit, EditReport
+from prefect_intelligent.quality.model import QUARANTINE_ACTIONS, REPAIR_ACTIONS
+from prefect_intelligent.quality.remediation import BudgetExceededError, EditReport, RowEdit
 
 
 class RowEditor:
@@ -52,7 +52,7 @@ class RowEditor:
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         *,
         run_id: str,
         at_s: float,
@@ -87,7 +87,7 @@ class RowEditor:
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         run_id: str,
         at: str,
         budget_rows: int | None,
@@ -106,11 +106,11 @@ class RowEditor:
 
     def keep_good(self, dataset: Dataset, table: str) -> bool:
         """Keep the dataset as its last good snapshot, TABLE__good or FILE.good; False for a frame."""
-        return backups.keep_good(dataset, table)
+        return backups.save_snapshot(dataset, table)
 
     def restore_good(self, dataset: Dataset, table: str, run_id: str) -> bool:
         """Put the snapshot back; what was there stays as TABLE__bad_... or FILE.bad-... ."""
-        return backups.restore_good(dataset, table, run_id)
+        return backups.restore_snapshot(dataset, table, run_id)
 
     def quarantine_file(self, dataset: Dataset) -> Path:
         """The DuckDB file with the quarantined rows of a frame or a file."""
@@ -120,7 +120,7 @@ class RowEditor:
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         run_id: str,
         at: str,
         budget_rows: int | None,
@@ -131,7 +131,7 @@ class RowEditor:
         repaired = 0
         bad: list[int] = []
         with open_store(store) as con:
-            session = Session(
+            session = EditSession(
                 execute=con.execute,
                 source="dq_source",
                 target=f"{'store.' if store else ''}main.{quoted(table + SUFFIX)}",
@@ -140,17 +140,17 @@ class RowEditor:
             )
             con.execute("BEGIN")
             for edit in edits:
-                if edit.action in REPAIRS and edit.check.rows is not None:
+                if edit.action in REPAIR_ACTIONS and edit.check.rows is not None:
                     columns = rows.show(con, table)
                     count = _keep_originals(session, edit, run_id, at)
                     by_check[edit.check.id] = count
                     repaired += count
                     name, new = row_sql.repair("dq_source", edit.check, edit.action, FRAME)
-                    failing = row_sql.failing(edit.check.rows)
+                    failing = row_sql.failing_condition(edit.check.rows)
                     sql = f"SELECT CASE WHEN {failing} THEN {new} ELSE {name} END FROM dq_source ORDER BY _dq_row"
                     place = [column.lower() for column in columns].index(str(edit.check.column).lower())
                     rows = rows.with_column(place, con.sql(sql).to_arrow_table().column(0))
-            splits = [edit for edit in edits if edit.action in SPLITS]
+            splits = [edit for edit in edits if edit.action in QUARANTINE_ACTIONS]
             if splits:
                 rows.show(con, table)
                 by_check |= _split(session, splits, run_id, at, budget_rows)
@@ -172,7 +172,7 @@ class _Rows:
 
     frame: Any
     text: Any = None
-    form: CsvForm | None = None
+    form: CsvFormat | None = None
 
     @classmethod
     def read(cls, dataset: Dataset) -> _Rows:
@@ -188,7 +188,7 @@ class _Rows:
         if self.form is None:
             write_parquet(path, self.frame)
             return
-        with replaced(path) as draft:
+        with replace_file(path) as draft:
             write_csv(draft, self.text, self.form)
 
     def show(self, con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
@@ -222,7 +222,7 @@ class _Rows:
         frame = self.frame.set_column(place, field.name, values)
         if self.form is None:
             return replace(self, frame=frame)
-        return replace(self, frame=frame, text=repaired_text(self.text, self.frame, frame, place, self.form))
+        return replace(self, frame=frame, text=rewrite_column(self.text, self.frame, frame, place, self.form))
 
 
 def _with_series(frame: Any, place: int, series: Any) -> Any:
@@ -236,18 +236,22 @@ def _with_series(frame: Any, place: int, series: Any) -> Any:
     return frame
 
 
-def _edit_table(session: Session, edits: Sequence[Edit], run_id: str, at: str, budget_rows: int | None) -> EditReport:
+def _edit_table(
+    session: EditSession, edits: Sequence[RowEdit], run_id: str, at: str, budget_rows: int | None
+) -> EditReport:
     refuse_uneditable(session)
     by_check: dict[str, int] = {}
     repaired = 0
     for edit in edits:
-        if edit.action in REPAIRS and edit.check.rows is not None:
+        if edit.action in REPAIR_ACTIONS and edit.check.rows is not None:
             rows = _keep_originals(session, edit, run_id, at)
             name, new = row_sql.repair(session.source, edit.check, edit.action, session.dialect)
-            session.execute(f"UPDATE {session.source} SET {name} = {new} WHERE {row_sql.failing(edit.check.rows)}")
+            session.execute(
+                f"UPDATE {session.source} SET {name} = {new} WHERE {row_sql.failing_condition(edit.check.rows)}"
+            )
             by_check[edit.check.id] = rows
             repaired += rows
-    splits = [edit for edit in edits if edit.action in SPLITS]
+    splits = [edit for edit in edits if edit.action in QUARANTINE_ACTIONS]
     if not splits:
         return EditReport(repaired=repaired, by_check=by_check)
     by_check |= _split(session, splits, run_id, at, budget_rows)
@@ -257,7 +261,9 @@ def _edit_table(session: Session, edits: Sequence[Edit], run_id: str, at: str, b
     return EditReport(quarantined=moved, repaired=repaired, by_check=by_check)
 
 
-def _split(session: Session, splits: Sequence[Edit], run_id: str, at: str, budget_rows: int | None) -> dict[str, int]:
+def _split(
+    session: EditSession, splits: Sequence[RowEdit], run_id: str, at: str, budget_rows: int | None
+) -> dict[str, int]:
     """Find the bad rows and copy them into quarantine; rows by check."""
     session.execute(f"DROP TABLE IF EXISTS {BAD}")
     own = [e.check for e in splits if e.check.rows is not None and not e.check.rows.keys]
@@ -272,7 +278,7 @@ def _split(session: Session, splits: Sequence[Edit], run_id: str, at: str, budge
     return {str(name): int(rows) for name, rows in session.execute(row_sql.count_reasons()).fetchall()}
 
 
-def _keep_originals(session: Session, edit: Edit, run_id: str, at: str) -> int:
+def _keep_originals(session: EditSession, edit: RowEdit, run_id: str, at: str) -> int:
     """Copy the rows that a repair will change, as they are; returns how many."""
     session.execute(f"DROP TABLE IF EXISTS {BAD}")
     session.execute(row_sql.find_bad(session.source, [edit.check], session.dialect))
@@ -281,7 +287,7 @@ def _keep_originals(session: Session, edit: Edit, run_id: str, at: str) -> int:
     return rows
 
 
-def _fill(session: Session, run_id: str, at: str, state: str) -> None:
+def _fill(session: EditSession, run_id: str, at: str, state: str) -> None:
     """Copy the bad rows into the quarantine table, which is made or widened for them."""
     source, target, dialect = session.source, session.target, session.dialect
     columns = {name: kind for name, kind in session.columns(source).items() if name != dialect.row}

@@ -12,10 +12,10 @@ import duckdb
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.quality.adapters.editing.sessions import (
-    Session,
+    EditSession,
     open_session,
     read_parquet,
-    replaced,
+    replace_file,
     write_parquet,
 )
 from prefect_intelligent.quality.adapters.editing.sql import META, SUFFIX
@@ -24,7 +24,7 @@ from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, lit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class QuarantineBatch:
     """Rows that one run has put into quarantine for the same reasons.
 
     Attributes:
@@ -48,13 +48,13 @@ class Batch:
         return {name: getattr(self, name) for name in ("table", "run_id", "at", "state", "reasons", "rows")}
 
 
-def batches(dataset: Dataset) -> tuple[Batch, ...]:
+def batches(dataset: Dataset) -> tuple[QuarantineBatch, ...]:
     """What is in the quarantine of a dataset, or of all tables of a database if no table is named; oldest first.
 
     Raises:
         SourceError: It cannot be read.
     """
-    found: list[Batch] = []
+    found: list[QuarantineBatch] = []
     place = _place(dataset)
     for table in _tables(place):
         with open_session(place, table, keep=False) as session:
@@ -63,7 +63,7 @@ def batches(dataset: Dataset) -> tuple[Batch, ...]:
                 "GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4"
             ).fetchall()
         found += [
-            Batch(table=table, run_id=run, at=at, state=state, reasons=tuple(reasons), rows=int(n))
+            QuarantineBatch(table=table, run_id=run, at=at, state=state, reasons=tuple(reasons), rows=int(n))
             for run, at, state, reasons, n in rows
         ]
     return tuple(found)
@@ -136,7 +136,7 @@ def release(
     return count
 
 
-def _into_table(session: Session, columns: Sequence[str], where: str) -> None:
+def _into_table(session: EditSession, columns: Sequence[str], where: str) -> None:
     if not session.exists(session.source):  # the store of frames holds quarantine tables only
         names = ", ".join(quoted(c) for c in columns)
         session.execute(f"CREATE TABLE {session.source} AS SELECT {names} FROM {session.target} WHERE false")
@@ -147,19 +147,19 @@ def _into_table(session: Session, columns: Sequence[str], where: str) -> None:
     session.execute(f"INSERT INTO {session.source} ({names}) SELECT {values} FROM {session.target} WHERE {where}")
 
 
-def _into_file(dataset: Dataset, session: Session, columns: Sequence[str], where: str) -> None:
+def _into_file(dataset: Dataset, session: EditSession, columns: Sequence[str], where: str) -> None:
     path = Path(dataset.location)
     if dataset.kind is DataKind.PARQUET:
         present = read_parquet(path)
         write_parquet(path, _concatenated(present, _returned(present, session, columns, where)))
         return
     typed, text, form = read_csv(path)
-    with replaced(path) as draft:
+    with replace_file(path) as draft:
         new = as_text(_returned(typed, session, columns, where), form)
         write_csv(draft, _concatenated(text, new), form)
 
 
-def _returned(present: Any, session: Session, columns: Sequence[str], where: str) -> Any:
+def _returned(present: Any, session: EditSession, columns: Sequence[str], where: str) -> Any:
     """The rows that come back, with the columns of the file."""
     back = [c for c in columns if c in present.column_names]
     names = ", ".join(quoted(c) for c in back)

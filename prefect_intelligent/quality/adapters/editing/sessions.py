@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
-from prefect_intelligent.quality.adapters.editing.sql import DUCKDB, POSTGRES, SUFFIX, Dialect
+from prefect_intelligent.quality.adapters.editing.sql import DUCKDB, POSTGRES, SUFFIX, SqlDialect
 from prefect_intelligent.quality.adapters.sources.duckdb import (
     LOCK_PATIENCE_S,
     SourceError,
@@ -24,7 +24,7 @@ from prefect_intelligent.quality.adapters.sources.duckdb import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class EditSession:
     """A transaction on the table of a dataset.
 
     Attributes:
@@ -38,7 +38,7 @@ class Session:
     execute: Callable[..., Any]
     source: str
     target: str
-    dialect: Dialect
+    dialect: SqlDialect
     columns: Callable[[str], dict[str, str]]
 
     def exists(self, table: str) -> bool:
@@ -52,7 +52,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator[Session]:
+def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator[EditSession]:
     """A transaction on a DuckDB or PostgreSQL table: committed at the end if it is to be kept, else rolled back."""
     table = dataset.table or table
     if dataset.kind is DataKind.POSTGRES:
@@ -90,9 +90,9 @@ def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator
 
 
 def _session(
-    execute: Callable[..., Any], schema: str, table: str, dialect: Dialect, columns: Callable[[str], dict[str, str]]
-) -> Session:
-    return Session(
+    execute: Callable[..., Any], schema: str, table: str, dialect: SqlDialect, columns: Callable[[str], dict[str, str]]
+) -> EditSession:
+    return EditSession(
         execute=execute,
         source=f"{quoted(schema)}.{quoted(table)}",
         target=f"{quoted(schema)}.{quoted(table + SUFFIX)}",
@@ -157,7 +157,7 @@ def refuse_names(columns: Iterable[str], row: str) -> None:
             raise SourceError(f"column {name!r} hides the numbers of the rows, which DuckDB keeps under it; rename it")
 
 
-def refuse_uneditable(session: Session) -> None:
+def refuse_uneditable(session: EditSession) -> None:
     """Refuse a table that cannot be edited row by row without touching others.
 
     Raises:
@@ -187,7 +187,7 @@ def read_parquet(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """A draft beside a file that takes its place by one rename, or is removed if writing it fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
@@ -201,5 +201,5 @@ def write_parquet(path: Path, table: Any) -> None:
     """Put a Parquet file back by one rename."""
     import pyarrow.parquet
 
-    with replaced(path) as draft:
+    with replace_file(path) as draft:
         pyarrow.parquet.write_table(table, draft)

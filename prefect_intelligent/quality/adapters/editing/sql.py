@@ -1,6 +1,6 @@
 """The SQL of remediation: which rows fail, moving them to quarantine, repairing values. Text only, no connection.
 
-The same statements serve DuckDB and PostgreSQL; what differs between them is in `Dialect`.
+The same statements serve DuckDB and PostgreSQL; what differs between them is in `SqlDialect`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.quality.adapters.sources.duckdb import literal, quoted
-from prefect_intelligent.quality.model import Action, Check, Rows, check_parameters
+from prefect_intelligent.quality.model import CheckResult, FailingRows, RemediationAction, check_parameters
 
 SUFFIX = "__quarantine"
 BAD = "dq_bad"
@@ -21,7 +21,7 @@ META = ("_dq_id", "_dq_reasons", "_dq_run_id", "_dq_at", "_dq_state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class SqlDialect:
     """What differs between the data sources.
 
     Attributes:
@@ -41,21 +41,21 @@ class Dialect:
     folds_case: bool = True
 
 
-DUCKDB = Dialect(
+DUCKDB = SqlDialect(
     row="rowid",
     reasons="list_filter([{items}], lambda x: x IS NOT NULL)",
     text="VARCHAR",
     statistics={"median": "median({column})", "mean": "avg({column})", "mode": "mode({column})"},
     can_cast=True,
 )
-FRAME = Dialect(
+FRAME = SqlDialect(
     row="_dq_row",
     reasons=DUCKDB.reasons,
     text=DUCKDB.text,
     statistics=DUCKDB.statistics,
     can_cast=True,
 )
-POSTGRES = Dialect(
+POSTGRES = SqlDialect(
     row="ctid",
     reasons="array_remove(ARRAY[{items}]::text[], NULL)",
     text="text",
@@ -69,15 +69,15 @@ POSTGRES = Dialect(
 )
 
 
-def failing(rows: Rows) -> str:
+def failing_condition(rows: FailingRows) -> str:
     """A condition that is true exactly for the failing rows, never NULL."""
     parts = [part for part in (rows.scope, rows.predicate) if part]
     return "coalesce(" + " AND ".join(f"({part})" for part in parts) + ", false)"
 
 
-def find_bad(source: str, checks: Sequence[Check], dialect: Dialect) -> str:
+def find_bad(source: str, checks: Sequence[CheckResult], dialect: SqlDialect) -> str:
     """A temporary table of the rows that fail by their own values, with the ids of all checks they fail."""
-    named = [(failing(c.rows), literal(c.id)) for c in checks if c.rows is not None]
+    named = [(failing_condition(c.rows), literal(c.id)) for c in checks if c.rows is not None]
     items = ", ".join(f"CASE WHEN {condition} THEN {name} END" for condition, name in named)
     items = items or f"CAST(NULL AS {dialect.text})"
     where = " OR ".join(condition for condition, _ in named) or "false"
@@ -87,7 +87,7 @@ def find_bad(source: str, checks: Sequence[Check], dialect: Dialect) -> str:
     )
 
 
-def add_duplicates(source: str, check: Check, action: Action, dialect: Dialect) -> str:
+def add_duplicates(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> str:
     """Add repeated rows: with DEDUPE all but the first of each key, with QUARANTINE all of them.
 
     Rows that are bad already do not count as a copy, so the copy that is kept is a good one.
@@ -97,7 +97,7 @@ def add_duplicates(source: str, check: Check, action: Action, dialect: Dialect) 
     where = f"WHERE coalesce({check.rows.scope}, false)" if check.rows.scope else ""
     same = " AND ".join(f"s.{quoted(k)} IS NOT DISTINCT FROM d.{quoted(k)}" for k in check.rows.keys)
     by = ", ".join(f"s.{quoted(key)}" for key in check.rows.keys)
-    limit = "n > 1" if action is Action.DEDUPE else "copies > 1"
+    limit = "n > 1" if action is RemediationAction.DEDUPE else "copies > 1"
     return f"""
         INSERT INTO {BAD}
         SELECT _dq_n, {dialect.reasons.format(items=literal(check.id))} FROM (
@@ -114,7 +114,7 @@ def count_reasons() -> str:
     return f"SELECT reason, count(*) FROM (SELECT unnest(_dq_why) AS reason FROM {BAD}) r GROUP BY reason"
 
 
-def create_quarantine(source: str, target: str, columns: Mapping[str, str], dialect: Dialect) -> str:
+def create_quarantine(source: str, target: str, columns: Mapping[str, str], dialect: SqlDialect) -> str:
     """The quarantine table: the columns of the dataset, and who was put there, when, by which run, and why."""
     text = dialect.text
     plain = ", ".join(
@@ -129,7 +129,7 @@ def create_quarantine(source: str, target: str, columns: Mapping[str, str], dial
 
 
 def widen_quarantine(
-    target: str, there: Mapping[str, str], columns: Mapping[str, str], dialect: Dialect
+    target: str, there: Mapping[str, str], columns: Mapping[str, str], dialect: SqlDialect
 ) -> tuple[list[str], set[str]]:
     """(statements, columns that are kept as text): what lets rows of today's types in without changing a value.
 
@@ -156,7 +156,7 @@ def move_to_quarantine(
     source: str,
     target: str,
     columns: Mapping[str, str],
-    dialect: Dialect,
+    dialect: SqlDialect,
     *,
     texts: Collection[str],
     run_id: str,
@@ -190,7 +190,7 @@ def move_to_quarantine(
     ]
 
 
-def repair(source: str, check: Check, action: Action, dialect: Dialect) -> tuple[str, str]:
+def repair(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> tuple[str, str]:
     """(column, expression) of the value that takes the place of a failing one.
 
     Raises:
@@ -199,22 +199,22 @@ def repair(source: str, check: Check, action: Action, dialect: Dialect) -> tuple
     assert check.rows is not None
     assert check.column is not None
     column, given = quoted(check.column), check.parameters
-    if action is Action.IMPUTE and "statistic" in given:
+    if action is RemediationAction.IMPUTE and "statistic" in given:
         pattern = dialect.statistics.get(str(given["statistic"]))
         if pattern is None:
             raise InvalidInputError(
                 f"statistic of {check.id}", given["statistic"], f"known: {', '.join(dialect.statistics)}"
             )
-        good = f"SELECT {pattern.format(column=column)} FROM {source} WHERE NOT {failing(check.rows)}"
+        good = f"SELECT {pattern.format(column=column)} FROM {source} WHERE NOT {failing_condition(check.rows)}"
         return column, f"({good})"
-    if action is Action.IMPUTE:
-        return column, value(given["value"])
-    if action is Action.CLIP:
+    if action is RemediationAction.IMPUTE:
+        return column, sql_value(given["value"])
+    if action is RemediationAction.CLIP:
         expression = column
         if "min" in given:
-            expression = f"greatest({expression}, {value(given['min'])})"
+            expression = f"greatest({expression}, {sql_value(given['min'])})"
         if "max" in given:
-            expression = f"least({expression}, {value(given['max'])})"
+            expression = f"least({expression}, {sql_value(given['max'])})"
         return column, expression
     kind = str(given["type"])
     check_parameters(action, given, check.id)  # what is pasted here need not have passed the lint
@@ -223,7 +223,7 @@ def repair(source: str, check: Check, action: Action, dialect: Dialect) -> tuple
     return column, f"TRY_CAST({column} AS {kind})"
 
 
-def value(given: Any) -> str:
+def sql_value(given: Any) -> str:
     """A value of the contract as an SQL literal."""
     if given is None:
         return "NULL"

@@ -29,9 +29,9 @@ from prefect_intelligent.quality.adapters.contracts.yaml import canonical
 from prefect_intelligent.quality.adapters.soda.failing_rows import ROWS_FAILED, failing_rows
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, tables_of
 from prefect_intelligent.quality.model import (
-    Check,
+    CheckOutcome,
+    CheckResult,
     Contract,
-    Outcome,
     SchemaDrift,
     Severity,
     Verification,
@@ -41,7 +41,7 @@ from prefect_intelligent.quality.model import (
 )
 
 _LOCK = threading.Lock()
-_OUTCOMES = {"PASSED": Outcome.PASSED, "WARN": Outcome.WARNED, "FAILED": Outcome.FAILED}
+_OUTCOMES = {"PASSED": CheckOutcome.PASSED, "WARN": CheckOutcome.WARNED, "FAILED": CheckOutcome.FAILED}
 
 
 class SodaChecker:
@@ -120,7 +120,7 @@ class SodaChecker:
 
     def _verify(
         self, contract: Contract, source: _Source, variables: Mapping[str, str], at_s: float
-    ) -> tuple[tuple[Check, ...], tuple[str, ...], SchemaDrift]:
+    ) -> tuple[tuple[CheckResult, ...], tuple[str, ...], SchemaDrift]:
         drift = _missing_columns(contract, source.columns)
         if drift.removed:
             return _unread(contract, drift, at_s), (), drift
@@ -207,7 +207,7 @@ def _execute(text: str, impl: Any, variables: Mapping[str, str], at_s: float) ->
     return session.contract_verification_results[0], capture.impls
 
 
-def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> Check:
+def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> CheckResult:
     """Soda's result of one check in our words."""
     told = found.check
     attributes = dict(told.attributes or {})
@@ -215,8 +215,8 @@ def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> Check:
     value = found.threshold_value
     failed = measured.get(ROWS_FAILED.get(told.type, ""))
     tested = measured.get("check_rows_tested", measured.get("dataset_rows_tested"))
-    outcome = _OUTCOMES.get(found.outcome.name, Outcome.UNKNOWN)
-    check = Check(
+    outcome = _OUTCOMES.get(found.outcome.name, CheckOutcome.UNKNOWN)
+    check = CheckResult(
         id=told.relative_path,
         name=told.name or told.relative_path,
         kind=told.type,
@@ -231,15 +231,15 @@ def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> Check:
         rows_tested=None if tested is None else int(tested),
         rows_failed=None if failed is None else int(failed),
         rows=failing_rows(impl[0], impl[1], attributes)
-        if impl and outcome in (Outcome.FAILED, Outcome.WARNED)
+        if impl and outcome in (CheckOutcome.FAILED, CheckOutcome.WARNED)
         else None,
         detail=str(drift) if told.type == "schema" else "",
         at_s=at_s,
     )
-    if told.type == "schema" and outcome is Outcome.FAILED and not drift.breaks:
+    if told.type == "schema" and outcome is CheckOutcome.FAILED and not drift.breaks:
         # Only added columns: readers that rely on the contract still work.
         policy = attributes.get("added", "warn")
-        milder = {"observe": Outcome.PASSED, "warn": Outcome.WARNED, "block": Outcome.FAILED}
+        milder = {"observe": CheckOutcome.PASSED, "warn": CheckOutcome.WARNED, "block": CheckOutcome.FAILED}
         return replace(check, outcome=milder[policy])
     return check
 
@@ -269,14 +269,14 @@ def _schema_drift(found: Any, drift: SchemaDrift) -> SchemaDrift:
     return drift
 
 
-def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[Check, ...]:
+def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[CheckResult, ...]:
     """The checks of a dataset that lacks columns: the schema fails, the rest cannot be evaluated."""
     checks = [
-        Check(
+        CheckResult(
             id="checks.schema",
             name="Columns of the contract are there",
             kind="schema",
-            outcome=Outcome.FAILED,
+            outcome=CheckOutcome.FAILED,
             threshold="must be: 0",
             value=float(len(drift.removed)),
             measured={"schema_events_count": float(len(drift.removed) + len(drift.added))},
@@ -290,12 +290,12 @@ def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[Check,
             ((kind, body),) = item.items()
             name = f"columns.{column['name']}.checks.{kind}"
             checks.append(
-                Check(
+                CheckResult(
                     id=name + (f".{body['qualifier']}" if body and body.get("qualifier") else ""),
                     name=(body or {}).get("name") or name,
                     kind=kind,
                     column=str(column["name"]),
-                    outcome=Outcome.UNKNOWN,
+                    outcome=CheckOutcome.UNKNOWN,
                     detail="not evaluated: columns of the contract are missing",
                     at_s=at_s,
                 )

@@ -17,7 +17,7 @@ from prefect_intelligent.quality.adapters.sources.duckdb import literal, quoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CsvForm:
+class CsvFormat:
     """How a file is written.
 
     Attributes:
@@ -37,7 +37,7 @@ class CsvForm:
     formats: Mapping[str, str]
 
 
-def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
+def read_csv(path: Path) -> tuple[Any, Any, CsvFormat]:
     """(typed Arrow table, the same rows as text, form of the file).
 
     Raises:
@@ -51,7 +51,7 @@ def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
         ).fetchall()
         delimiter, quote, escape, header, columns, skipped, date, timestamp = found
         none = ("", "(empty)", "\x00", None)
-        form = CsvForm(
+        form = CsvFormat(
             delimiter=delimiter,
             quote="" if quote in none else quote,
             escape="" if escape in none else escape,
@@ -69,7 +69,7 @@ def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
     return typed, text, form
 
 
-def write_csv(path: Path, text: Any, form: CsvForm) -> None:
+def write_csv(path: Path, text: Any, form: CsvFormat) -> None:
     """Write rows of text in the form of a file."""
     with duckdb.connect(":memory:") as con:
         con.register("clean", text)
@@ -79,7 +79,7 @@ def write_csv(path: Path, text: Any, form: CsvForm) -> None:
         con.execute(f"COPY clean TO {literal(str(path))} ({options})")
 
 
-def as_text(typed: Any, form: CsvForm) -> Any:
+def as_text(typed: Any, form: CsvFormat) -> Any:
     """Typed rows as they would stand in the file."""
     with duckdb.connect(":memory:") as con:
         con.register("typed", typed)
@@ -87,7 +87,7 @@ def as_text(typed: Any, form: CsvForm) -> Any:
         return con.sql(f"SELECT {fields} FROM typed").to_arrow_table()
 
 
-def repaired_text(text: Any, before: Any, after: Any, place: int, form: CsvForm) -> Any:
+def rewrite_column(text: Any, before: Any, after: Any, place: int, form: CsvFormat) -> Any:
     """The text with the values of one column that differ between two typed tables of the same rows written anew."""
     name = text.column_names[place]
     with duckdb.connect(":memory:") as con:
@@ -100,7 +100,7 @@ def repaired_text(text: Any, before: Any, after: Any, place: int, form: CsvForm)
         return text.set_column(place, name, new.column(0))
 
 
-def _said(value: str, column: str, form: CsvForm) -> str:
+def _said(value: str, column: str, form: CsvFormat) -> str:
     """SQL for a value of a column as text."""
     pattern = form.formats.get(form.columns[column])
     return f"strftime({value}, {literal(pattern)})" if pattern else f"CAST({value} AS VARCHAR)"
