@@ -185,11 +185,11 @@ def test_the_same_run_does_not_quarantine_twice(place):
 
 
 def test_a_rollback_puts_the_good_rows_back_and_keeps_the_bad_ones(place):
-    good = place.editor.keep_good(place.dataset, place.table)
+    good = place.editor.save_snapshot(place.dataset, place.table)
     assert good is (place.kind not in ("pandas", "arrow"))
     before = place.rows()
     edit(place)
-    assert place.editor.restore_good(place.dataset, place.table, "r") is good
+    assert place.editor.restore_snapshot(place.dataset, place.table, "r") is good
     if good:
         assert place.rows() == before
 
@@ -358,10 +358,10 @@ def test_a_rollback_brings_a_renamed_column_back(tmp_path):
         con.register("good", keyed())
         con.execute("CREATE TABLE orders AS FROM good")
     editor, dataset = RowEditor(tmp_path / "store.duckdb"), parse_dataset(f"{path}::orders")
-    assert editor.keep_good(dataset, "orders")
+    assert editor.save_snapshot(dataset, "orders")
     with duckdb.connect(str(path)) as con:
         con.execute("ALTER TABLE orders RENAME country TO country_code")
-    assert editor.restore_good(dataset, "orders", "r")
+    assert editor.restore_snapshot(dataset, "orders", "r")
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT country, count(country_code) FROM orders GROUP BY 1").fetchall() == [("DE", 0)]
         assert con.execute("SELECT count(country_code) FROM orders__bad_r").fetchall() == [(4,)]

@@ -6,6 +6,7 @@ import pytest
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import OrchestratorUnavailableError, PrefectIntelligentError, StoreError
+from prefect_intelligent.quality.adapters.contracts.lint import parse_contract
 from prefect_intelligent.quality.gate import Gate, GateOutcome
 from prefect_intelligent.quality.model import (
     CheckOutcome,
@@ -21,7 +22,12 @@ from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.quality import InMemoryDownstream, ScriptedChecker
 
-CONTRACT = Contract(source="t", text="dataset: ds/main/t  # rollback", dataset="ds/main/t", tree={"columns": []})
+CONTRACT = Contract(
+    source="t",
+    text="",
+    dataset="ds/main/t",
+    tree={"checks": [{"row_count": {"attributes": {"remediation": "rollback"}}}], "columns": [{"name": "a"}]},
+)
 DATA = Dataset(kind=DataKind.DUCKDB, location="w.duckdb", table="t")
 
 
@@ -59,13 +65,13 @@ class Editor:
         self.calls.append(("edit", [e.check.id for e in edits], budget_rows, dry_run))
         if self.error:
             raise self.error
-        return EditReport(quarantined=1, by_check={e.check.id: 1 for e in edits}, place="q")
+        return EditReport(quarantined=1, by_check={e.check.id: 1 for e in edits}, quarantine="q")
 
-    def keep_good(self, dataset, table):
+    def save_snapshot(self, dataset, table):
         self.calls.append(("keep",))
         return True
 
-    def restore_good(self, dataset, table, run_id):
+    def restore_snapshot(self, dataset, table, run_id):
         self.calls.append(("restore", run_id))
         return self.has_snapshot
 
@@ -86,6 +92,24 @@ def test_good_data_passes_untouched_and_becomes_the_snapshot():
     result = gate(GOOD, editor=editor).run(CONTRACT, DATA, run_id="r")
     assert (result.outcome, result.usable) == (GateOutcome.PASSED, True)
     assert editor.calls == [("keep",)]
+
+
+@pytest.mark.parametrize(
+    ("checks", "saved"),
+    [
+        ("columns: [{name: a}]\nchecks: [{row_count: }] # remediation: rollback", False),
+        ("columns: [{name: rollback}]\nchecks: [{row_count: {name: rollback, attributes: {owner: rollback}}}]", False),
+        ("columns: [{name: a, checks: [{missing: {attributes: {remediation: quarantine}}}]}]", False),
+        ("columns: [{name: a, checks: [{missing: {attributes: {remediation: rollback}}}]}]", True),
+        ("columns: [{name: a}]\nchecks: [{schema: }, {row_count: {attributes: {remediation: rollback}}}]", True),
+        ('columns: [{name: a}]\nchecks: [{row_count: {attributes: {remediation: "roll\\x62ack"}}}]', True),
+    ],
+)
+def test_only_a_check_that_declares_rollback_has_a_snapshot_saved(checks, saved):
+    editor = Editor()
+    contract = parse_contract(f"dataset: ds/main/t\n{checks}\n", "t")
+    assert gate(GOOD, editor=editor).run(contract, DATA, run_id="r").outcome is GateOutcome.PASSED
+    assert editor.calls == [("keep",)] * saved
 
 
 def test_bad_rows_are_moved_and_the_rest_is_verified_again():
@@ -184,10 +208,10 @@ def test_a_snapshot_may_be_old_but_not_bad(kind, outcome):
 
 def test_a_snapshot_that_does_not_fit_any_more_blocks_and_holds():
     class Unfit(Editor):
-        def restore_good(self, *_):
+        def restore_snapshot(self, *_):
             raise PrefectIntelligentError("column a was BIGINT and is VARCHAR")
 
-        keep_good = restore_good
+        save_snapshot = restore_snapshot
 
     downstream = InMemoryDownstream(known=["f/d"])
     policy = RemediationPolicy(downstream=("f/d",))

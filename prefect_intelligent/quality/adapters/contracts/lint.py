@@ -1,8 +1,8 @@
-"""Reads Soda data contracts and refuses what Soda would silently ignore or should never execute.
+"""Reads and lints Soda data contracts: refuses what Soda ignores silently and what must not be executed.
 
-Soda passes a contract with a misspelt key, pastes SQL from it unread, and resolves environment variables in it. So a
-contract is linted before it is used: its YAML (`contract_yaml`); Soda's own JSON schema; names and the attributes that
-this package reads; and its SQL (`contract_sql`).
+Soda passes a contract with a misspelt key, executes SQL from it unchecked, and resolves environment variables in it.
+So a contract is linted before it is used: its YAML (`contracts.yaml`), Soda's own JSON schema, its names, the
+attributes that this package reads, and its SQL (`contracts.sql`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECK_ATTRIBUTES = (
     "added",
     "keys",
 )
-"""What the attributes of a check may say to this package; other keys are the user's own."""
+"""Attributes of a check that this package reads; other keys are the user's."""
 
 UNSAFE_NAME = re.compile(r"[\"'`;\\\x00-\x1f$]")
 
@@ -42,7 +42,7 @@ def load_contract(source: str | Path | Contract) -> Contract:
     """Read and lint a contract from a file, or from its text if `source` has several lines.
 
     Raises:
-        ContractError: It cannot be used; says where and why.
+        ContractError: It cannot be used; names the place and the problem.
     """
     if isinstance(source, Contract):
         return source
@@ -54,7 +54,7 @@ def load_contract(source: str | Path | Contract) -> Contract:
 
 
 def read_contract(path: Path) -> str:
-    """The text of a contract file, or as much of it as shows that it is too long.
+    """The text of a contract file, at most one byte more than is allowed.
 
     Raises:
         ContractError: It cannot be read as text.
@@ -78,7 +78,7 @@ def parse_contract(text: str, source: str) -> Contract:
 
 
 def lint(text: str, source: str) -> list[ContractError]:
-    """Everything that is wrong with a contract, in the order to repair it; empty if it can be used."""
+    """All problems of a contract, in the order to fix them; empty if it can be used."""
     try:
         tree = read_tree(text, source)
     except ContractError as exc:
@@ -108,7 +108,7 @@ def _findings(tree: dict[str, Any], source: str) -> list[ContractError]:
 
 @lru_cache(maxsize=1)
 def _schema() -> dict[str, Any]:
-    """Soda's JSON schema, found without importing Soda; `failed_rows` and `metric` lack keys there that Soda reads."""
+    """Soda's JSON schema, read without importing Soda and completed with keys that Soda reads but does not declare."""
     spec = importlib.util.find_spec("soda_core")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("checking a contract", "quality")
@@ -119,7 +119,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _complete(node: Any) -> None:
-    """Let every check carry `attributes` and `filter`."""
+    """Allow `attributes` and `filter` in `failed_rows` and `metric` checks, where the schema lacks them."""
     if isinstance(node, list):
         for item in node:
             _complete(item)
@@ -166,7 +166,7 @@ def _check_keys() -> dict[str, dict[str, set[str]]]:
 
 
 def _against_schema(tree: dict[str, Any], source: str) -> Iterator[ContractError]:
-    """What Soda's schema refuses; misspelt checks and keys first, because the schema says little about those."""
+    """Violations of Soda's schema; misspelt checks and keys first, as the schema's own messages do not name them."""
     typos = False
     for level, where, check in _check_items(tree):
         known = _check_keys()[level]

@@ -1,6 +1,6 @@
-"""The SQL of remediation: which rows fail, moving them to quarantine, repairing values. Text only, no connection.
+"""Builds the SQL of remediation: finding bad rows, moving them to quarantine, repairing values. No connection.
 
-The same statements serve DuckDB and PostgreSQL; what differs between them is in `SqlDialect`.
+The statements work on DuckDB and PostgreSQL; what differs between them is in `SqlDialect`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class SqlDialect:
     """What differs between the data sources.
 
     Attributes:
-        row: Expression that names a row for the length of a transaction.
-        reasons: Pattern of a list without NULLs, with {items}.
-        text: Type of text.
-        statistics: Pattern of each statistic, with {column}.
-        can_cast: Whether a cast can yield NULL instead of an error.
-        folds_case: Whether names that differ in case only are the same, quoted or not.
+        row: Expression that identifies a row during a transaction.
+        reasons: Template of a list without NULLs, with {items}.
+        text: Name of the text type.
+        statistics: Template of each statistic, with {column}.
+        can_cast: Whether a failing cast can give NULL instead of an error.
+        folds_case: Whether names that differ in case only are equal, even quoted.
     """
 
     row: str
@@ -70,13 +70,13 @@ POSTGRES = SqlDialect(
 
 
 def failing_condition(rows: FailingRows) -> str:
-    """A condition that is true exactly for the failing rows, never NULL."""
+    """A condition that is true for the failing rows and false for all others, never NULL."""
     parts = [part for part in (rows.scope, rows.predicate) if part]
     return "coalesce(" + " AND ".join(f"({part})" for part in parts) + ", false)"
 
 
 def find_bad(source: str, checks: Sequence[CheckResult], dialect: SqlDialect) -> str:
-    """A temporary table of the rows that fail by their own values, with the ids of all checks they fail."""
+    """Create a temporary table of the rows whose values fail checks, with the ids of all checks they fail."""
     named = [(failing_condition(c.rows), literal(c.id)) for c in checks if c.rows is not None]
     items = ", ".join(f"CASE WHEN {condition} THEN {name} END" for condition, name in named)
     items = items or f"CAST(NULL AS {dialect.text})"
@@ -88,9 +88,9 @@ def find_bad(source: str, checks: Sequence[CheckResult], dialect: SqlDialect) ->
 
 
 def add_duplicates(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> str:
-    """Add repeated rows: with DEDUPE all but the first of each key, with QUARANTINE all of them.
+    """Add duplicates to the bad rows: with DEDUPE all but the first row of each key, with QUARANTINE all of them.
 
-    Rows that are bad already do not count as a copy, so the copy that is kept is a good one.
+    Rows that are bad already are not counted, so the row that is kept is a good one.
     """
     assert check.rows is not None
     keys = ", ".join(quoted(key) for key in check.rows.keys)
@@ -110,12 +110,12 @@ def add_duplicates(source: str, check: CheckResult, action: RemediationAction, d
 
 
 def count_reasons() -> str:
-    """Rows by check id."""
+    """Count the bad rows by check id."""
     return f"SELECT reason, count(*) FROM (SELECT unnest(_dq_why) AS reason FROM {BAD}) r GROUP BY reason"
 
 
 def create_quarantine(source: str, target: str, columns: Mapping[str, str], dialect: SqlDialect) -> str:
-    """The quarantine table: the columns of the dataset, and who was put there, when, by which run, and why."""
+    """Create the quarantine table: the columns of the dataset, and the columns of `META`."""
     text = dialect.text
     plain = ", ".join(
         f"CAST({quoted(name)} AS {text}) AS {quoted(name)}" if kind == UNTYPED else quoted(name)
@@ -131,22 +131,22 @@ def create_quarantine(source: str, target: str, columns: Mapping[str, str], dial
 def widen_quarantine(
     target: str, there: Mapping[str, str], columns: Mapping[str, str], dialect: SqlDialect
 ) -> tuple[list[str], set[str]]:
-    """(statements, columns that are kept as text): what lets rows of today's types in without changing a value.
+    """(statements, columns kept as text): adapt the quarantine table to the present columns without losing values.
 
-    A column whose type has changed since the table was made is kept as text from then on; a new column is added.
+    A column whose type has changed since the table was created becomes text; a new column is added.
     """
     fold = str.lower if dialect.folds_case else str
     known = {fold(name): (name, kind) for name, kind in there.items()}
     statements, texts = [], set()
     for name, kind in columns.items():
-        own, was = known.get(fold(name), ("", ""))
-        if not own:
+        existing, was = known.get(fold(name), ("", ""))
+        if not existing:
             new = dialect.text if kind == UNTYPED else kind
             statements.append(f"ALTER TABLE {target} ADD COLUMN {quoted(name)} {new}")
         elif was != kind:
             texts.add(name)
             if was.lower() != dialect.text.lower():
-                column = quoted(own)
+                column = quoted(existing)
                 using = f"USING CAST({column} AS {dialect.text})"
                 statements.append(f"ALTER TABLE {target} ALTER COLUMN {column} TYPE {dialect.text} {using}")
     return statements, texts
@@ -163,9 +163,9 @@ def move_to_quarantine(
     at: str,
     state: str,
 ) -> list[str]:
-    """Statements that copy the bad rows into quarantine, each once for a run, whatever order they come in.
+    """Statements that copy the bad rows into quarantine, each row once per run, in whatever order rows are read.
 
-    A row that the same run has put there already stays there; one that was released since is held again.
+    A row that the same run has quarantined before is not copied again; if it was released since, it is held again.
     """
     text = dialect.text
     plain = ", ".join(quoted(name) for name in columns)
@@ -191,7 +191,7 @@ def move_to_quarantine(
 
 
 def repair(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> tuple[str, str]:
-    """(column, expression) of the value that takes the place of a failing one.
+    """(column, expression) of the value that replaces a failing one.
 
     Raises:
         InvalidInputError: The parameters of the action cannot be used on this data source.
@@ -217,7 +217,7 @@ def repair(source: str, check: CheckResult, action: RemediationAction, dialect: 
             expression = f"least({expression}, {sql_value(given['max'])})"
         return column, expression
     kind = str(given["type"])
-    check_parameters(action, given, check.id)  # what is pasted here need not have passed the lint
+    check_parameters(action, given, check.id)  # goes into SQL, and the contract may not have been linted
     if not dialect.can_cast:
         raise InvalidInputError(f"remediation of {check.id}", "cast", "works on DuckDB data only")
     return column, f"TRY_CAST({column} AS {kind})"
