@@ -82,7 +82,7 @@ def test_a_server_that_fails_in_the_middle_gets_the_rest_later(spool, outbox, tr
 def test_killed_between_sending_and_noting_it_nothing_is_doubled(spool, outbox, tracker, monkeypatch):
     fill(spool, 20)
 
-    def killed(self, parcels):
+    def killed(self, events):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -114,7 +114,7 @@ def test_killed_between_writing_an_archive_and_noting_it_the_same_file_is_writte
 ):
     fill(spool, 20)
 
-    def killed(self, parcels):
+    def killed(self, events):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -132,10 +132,10 @@ def test_a_record_that_the_server_never_takes_does_not_stop_the_others(spool, ou
     fill(spool, 20)
     real = InMemoryTracker.log
 
-    def picky(self, parcels):
-        if any(p.entry.id == "p:13" for p in parcels):
+    def picky(self, events):
+        if any(p.entry.id == "p:13" for p in events):
             raise TrackerError("bad name")
-        real(self, parcels)
+        real(self, events)
 
     monkeypatch.setattr(InMemoryTracker, "log", picky)
     done = once(spool, outbox, tracker)
@@ -273,7 +273,7 @@ def batch(values, stream="decisions/p/2026-01-01"):
 
 
 def drawn(values, name="n"):
-    return [(p.place, p.value) for p in metric_points(batch(values)) if p.name == name]
+    return [(p.step, p.value) for p in metric_points(batch(values)) if p.name == name]
 
 
 def test_a_value_equal_to_both_neighbours_is_left_out_and_the_line_is_the_same():
