@@ -4,8 +4,8 @@
 
 The first 70 % of the rows (by submission) are the training part: only runs that had ended when the test part begins are
 learned from, and every choice is made on a validation cut inside them. In the test part each forecast is made with what
-was known when the run was submitted; histories, trust in the medians and the offset of the 90 % quantile go on learning
-from each run that ends, the trees do not. The baselines learn just as long.
+was known when the run was submitted; the features, the choice between candidates for the median and the offset of the
+90 % quantile are updated by each run that ends, the trees are not. The baselines are updated just as long.
 
 One predictor per figure: RMSLE is of the mean of the log duration, "within 2x" of the median, coverage of the 90 %
 quantile. Any log with the columns submit, wait, run, status and user can be given (and procs, reqtime, group).

@@ -28,7 +28,7 @@ from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentC
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 
 if TYPE_CHECKING:
-    from prefect_intelligent.forecasting.adapters.outlook_cache import OutlookSource
+    from prefect_intelligent.forecasting.ports import OutlookSource
 
 _LABELS: Final = ("severity", "rule")
 """Parts of a payload that automations may want to match: they cannot look into payloads."""

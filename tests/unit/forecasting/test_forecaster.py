@@ -76,22 +76,22 @@ def test_the_encoder_does_not_look_ahead(runs):
     part = runs.iloc[:400].reset_index(drop=True)
     part["host"] = np.random.default_rng(2).choice(["h1", "h2"], len(part))
     part["cause"] = np.where(part["failed"], "ValueError", None)
-    around = Context(upstream={"a/x": ["sour/x"]}, verified=[OutputCheck(1.7e9 + 5000.0, "sour/x", True)])
-    assert find_leaks(lambda table: encode_runs(table, LEVELS_PREFECT, around), part, np.random.default_rng(1)) == ()
+    context = Context(upstream={"a/x": ["sour/x"]}, output_checks=[OutputCheck(1.7e9 + 5000.0, "sour/x", True)])
+    assert find_leaks(lambda table: encode_runs(table, LEVELS_PREFECT, context), part, np.random.default_rng(1)) == ()
 
 
 def test_what_surrounds_a_run_is_remembered():
-    ledger = FeatureState(upstream={"mart/d": ["load/d", "ingest/d"]})
-    names = ledger.feature_names
+    state = FeatureState(upstream={"mart/d": ["load/d", "ingest/d"]})
+    names = state.feature_names
 
     def seen(deployment, at_s, *wanted):
-        row = ledger.look(SubmittedRun("next", deployment), at_s)
+        row = state.features(SubmittedRun("next", deployment), at_s)
         return [row[names.index(name)] for name in wanted]
 
     def live(run, deployment, at_s, *, host, failed, cause=None):
-        ledger.submit(SubmittedRun(run, deployment), at_s)
-        ledger.start(run, at_s, host=host)
-        ledger.finish(run, at_s + 10.0, failed=failed, cause=cause)
+        state.submit(SubmittedRun(run, deployment), at_s)
+        state.start(run, at_s, host=host)
+        state.finish(run, at_s + 10.0, failed=failed, cause=cause)
 
     wanted = ("its host: last_failed", "its last kind of failure: since_finish", "its inputs: last_failed")
     assert np.isnan(seen("mart/d", 0.0, *wanted, "the checks of its inputs: last_failed")).all()
@@ -103,9 +103,9 @@ def test_what_surrounds_a_run_is_remembered():
     found = seen("mart/d", 1210.0, *wanted)
     assert found == [1.0, pytest.approx(math.log1p(1000.0)), 1.0]
     assert seen("load/d", 1210.0, "its last kind of failure: since_finish") == [pytest.approx(math.log1p(900.0))]
-    ledger.verify(OutputCheck(400.0, "ingest/d", True))
+    state.add_check(OutputCheck(400.0, "ingest/d", True))
     assert seen("mart/d", 1210.0, "the checks of its inputs: last_failed") == [1.0]
-    ledger.verify(OutputCheck(500.0, "ingest/d", False))
+    state.add_check(OutputCheck(500.0, "ingest/d", False))
     assert seen("mart/d", 1210.0, "the checks of its inputs: last_failed") == [0.0]
     assert describe_feature("the checks of its inputs: last_failed") == "recent failures of the checks of its inputs"
 
@@ -113,10 +113,10 @@ def test_what_surrounds_a_run_is_remembered():
 def test_checks_are_told_in_their_order_among_the_runs(runs):
     part = runs.iloc[:50].reset_index(drop=True)
     at_s = float(part["submitted_s"].iloc[20])
-    around = Context(
-        upstream={str(name): ["up/x"] for name in part["deployment"]}, verified=[OutputCheck(at_s, "up/x", True)]
+    context = Context(
+        upstream={str(name): ["up/x"] for name in part["deployment"]}, output_checks=[OutputCheck(at_s, "up/x", True)]
     )
-    features, names = encode_runs(part, LEVELS_PREFECT, around)
+    features, names = encode_runs(part, LEVELS_PREFECT, context)
     column = features[:, names.index("the checks of its inputs: last_failed")]
     assert np.isnan(column[:21]).all()  # what happens in the same instant is not known yet
     assert (column[21:] == 1.0).all()
@@ -188,7 +188,7 @@ def test_a_forecaster_survives_the_disk_and_refuses_damage(tmp_path, runs, train
 def test_live_and_replayed_features_are_the_same(runs):
     part = runs.iloc[:200].reset_index(drop=True)
     expected, _ = honest(part)
-    ledger = FeatureState()
+    state = FeatureState()
     moments = sorted(
         [(row.submitted_s, 0, row.Index) for row in part.itertuples()]
         + [(row.started_s, 1, row.Index) for row in part.itertuples()]
@@ -196,14 +196,14 @@ def test_live_and_replayed_features_are_the_same(runs):
     )
     for at_s, kind, index in moments:
         row = part.iloc[index]
-        work = SubmittedRun(row["run_id"], row["deployment"], row["pool"], row["queue"])
+        run = SubmittedRun(row["run_id"], row["deployment"], row["pool"], row["queue"])
         if kind == 0:
-            np.testing.assert_allclose(ledger.look(work, at_s), expected[index])
-            ledger.submit(work, at_s)
+            np.testing.assert_allclose(state.features(run, at_s), expected[index])
+            state.submit(run, at_s)
         elif kind == 1:
-            ledger.start(work.run_id, at_s)
+            state.start(run.run_id, at_s)
         else:
-            ledger.finish(work.run_id, at_s, failed=bool(row["failed"]))
+            state.finish(run.run_id, at_s, failed=bool(row["failed"]))
 
 
 def test_too_little_history_says_so(runs):
@@ -276,7 +276,11 @@ def always(trained, seconds, **changes):
     """A forecaster whose trees promise the same of every run, and that knows of nothing after instant 0."""
     low = SimpleNamespace(predict=lambda features: np.zeros(len(features)))
     flat = SimpleNamespace(predict=lambda features: np.full(len(features), math.log1p(seconds)))
-    known = {"coverage": ConformalOffset(0.9, rate=0.05), "trust": ForecastSelector(), "trained_on": {"until_s": 0.0}}
+    known = {
+        "coverage": ConformalOffset(0.9, rate=0.05),
+        "selector": ForecastSelector(),
+        "trained_on": {"until_s": 0.0},
+    }
     return replace(trained, p50_log=low, p90_log=flat, **(known | changes))
 
 
