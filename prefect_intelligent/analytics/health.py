@@ -1,6 +1,7 @@
-"""Health in two numbers: a status (the worst of its gates) and a score (a weighted geometric mean of its terms).
+"""Health of deployments, queues and pools: a status (the worst of its gates) and a score (from 0 to 100).
 
-The score never pages anybody; the burn rate does. Every term is shown with what it rests on.
+The score is a weighted geometric mean of terms, each with the number of observations it is based on. Alerts follow
+from the burn rate of the error budget, not from the score.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prefect_intelligent.history.runs_frame import settled
 
 
 class HealthStatus(StrEnum):
-    """How something is, worst last."""
+    """Status of a deployment, queue or pool, worst last."""
 
     UNKNOWN = "unknown"  # not enough data
     HEALTHY = "healthy"
@@ -48,9 +49,9 @@ class HealthTerm:
 
     Attributes:
         name: A key of `WEIGHTS`.
-        value: 0 (bad) to 1 (good); None if nothing is known.
-        n: How many observations it rests on.
-        detail: The figures in words.
+        value: 0 (bad) to 1 (good); None if it is unknown.
+        n: Number of observations.
+        detail: The figures, as text.
     """
 
     name: str
@@ -64,12 +65,12 @@ class Health:
     """Health of a deployment, queue or pool.
 
     Attributes:
-        name: Of what.
-        status: Worst of the gates.
+        name: Name of the deployment, queue or pool.
+        status: Worst status of the gates.
         score: 0 to 100; None if no term is known.
-        terms: All terms, unknown ones too.
+        terms: All terms, including unknown ones.
         gates: Why the status is not better, one sentence each.
-        budget: The error budget, for a deployment.
+        budget: The error budget of a deployment; None for a group.
     """
 
     name: str
@@ -80,18 +81,18 @@ class Health:
     budget: ErrorBudget | None = None
 
     def contribution(self, term: HealthTerm) -> float:
-        """Points of 100 that the term takes from the score by itself; 0 if it is unknown."""
+        """Points of 100 that the term alone takes from the score; 0 if it is unknown."""
         known = sum(WEIGHTS[t.name] for t in self.terms if t.value is not None)
         if term.value is None or not known:
             return 0.0
         return 100.0 * (1.0 - float(max(term.value, _FLOOR) ** (WEIGHTS[term.name] / known)))
 
 
-_FLOOR: Final = 0.01  # one zero drags the score down without erasing what the other terms say
+_FLOOR: Final = 0.01  # least value of a term in the score: a zero would make the score zero whatever the other terms
 
 
 def health_score(terms: Sequence[HealthTerm]) -> float | None:
-    """100 times the weighted geometric mean of the known terms; their weights are scaled to sum to 1."""
+    """100 times the weighted geometric mean of the known terms, weights scaled to sum to 1; None if none is known."""
     known = [(WEIGHTS[term.name], max(term.value, _FLOOR)) for term in terms if term.value is not None]
     if not known:
         return None
@@ -106,7 +107,7 @@ def deployment_health(
     *,
     target: float = DEFAULT_TARGET,
     quality: tuple[float, int] | None = None,
-    spent: CostBudget | None = None,
+    cost: CostBudget | None = None,
     retrying: bool = False,
 ) -> Health:
     """Health of one deployment.
@@ -114,11 +115,11 @@ def deployment_health(
     Args:
         name: "flow/deployment".
         runs: Its runs, as from `as_runs`.
-        now_s: The present.
-        target: Share of time in which its promise must hold.
-        quality: Severity-weighted share of passed checks, and how many checks.
-        spent: What it may cost and has cost; None if that is not known.
-        retrying: Whether its last failure is being tried again: a failure is then a warning only.
+        now_s: The present, Unix seconds.
+        target: Service level: share of time in which its output must not be late or missing, below 1.
+        quality: Severity-weighted share of passed checks, 0 to 1, and the number of checks.
+        cost: Its budget and its cost; None if unknown.
+        retrying: Whether its last failure is being retried: failures are then a warning only.
     """
     ended = runs[settled(runs)].sort_values("ended_s")
     terms = (
@@ -127,18 +128,18 @@ def deployment_health(
         _quality(quality),
         _freshness(ended, runs, now_s),
         _duration(ended),
-        _cost(spent),
+        _cost(cost),
     )
-    errors = None
+    budget = None
     if not runs.empty:
         intervals = bad_intervals(runs, now_s)
-        errors = error_budget(intervals, now_s, target=target, since_s=float(runs["submitted_s"].min()))
+        budget = error_budget(intervals, now_s, target=target, since_s=float(runs["submitted_s"].min()))
     if len(ended) < MIN_RUNS:
         why = (f"not enough data: {len(ended)} ended runs, {MIN_RUNS} are needed",)
         return Health(
-            name=name, status=HealthStatus.UNKNOWN, score=health_score(terms), terms=terms, gates=why, budget=errors
+            name=name, status=HealthStatus.UNKNOWN, score=health_score(terms), terms=terms, gates=why, budget=budget
         )
-    gates = _gates(ended, terms, errors, retrying)
+    gates = _gates(ended, terms, budget, retrying)
     status = max((found for found, _ in gates), key=_ORDER.__getitem__, default=HealthStatus.HEALTHY)
     return Health(
         name=name,
@@ -146,12 +147,12 @@ def deployment_health(
         score=health_score(terms),
         terms=terms,
         gates=tuple(why for _, why in gates),
-        budget=errors,
+        budget=budget,
     )
 
 
 def group_health(name: str, members: Sequence[Health]) -> Health:
-    """Health of a queue or pool: the worst status of its deployments, and each term averaged by what it rests on."""
+    """Health of a queue or pool: the worst status of its deployments, and the means of their terms weighted by `n`."""
     terms = []
     for term in WEIGHTS:
         known = [t for member in members for t in member.terms if t.name == term and t.value is not None]
@@ -166,17 +167,17 @@ def group_health(name: str, members: Sequence[Health]) -> Health:
 
 
 def _gates(
-    ended: pd.DataFrame, terms: Sequence[HealthTerm], spent: ErrorBudget | None, retrying: bool
+    ended: pd.DataFrame, terms: Sequence[HealthTerm], budget: ErrorBudget | None, retrying: bool
 ) -> list[tuple[HealthStatus, str]]:
     found: list[tuple[HealthStatus, str]] = []
     if bool(ended["failed"].iloc[-1]):
         in_a_row = int(ended["failed"][::-1].cumprod().sum())
         worst = HealthStatus.WARNING if retrying or in_a_row == 1 else HealthStatus.DEGRADED
         found.append((worst, f"the last {in_a_row} runs failed" if in_a_row > 1 else "the last run failed"))
-    if spent is not None and spent.action:
-        worst = HealthStatus.DEGRADED if spent.action == "page" else HealthStatus.WARNING
-        found.append((worst, f"the error budget burns fast ({spent.action})"))
-    if spent is not None and spent.left < 0:
+    if budget is not None and budget.action:
+        worst = HealthStatus.DEGRADED if budget.action == "page" else HealthStatus.WARNING
+        found.append((worst, f"the error budget burns fast ({budget.action})"))
+    if budget is not None and budget.left < 0:
         found.append((HealthStatus.DEGRADED, "the error budget is spent"))
     by_name = {term.name: term for term in terms}
     if (fresh := by_name["freshness"].value) is not None and fresh < 1.0:
@@ -254,10 +255,10 @@ def _duration(ended: pd.DataFrame) -> HealthTerm:
     )
 
 
-def _cost(spent: CostBudget | None) -> HealthTerm:
-    if spent is None:
+def _cost(cost: CostBudget | None) -> HealthTerm:
+    if cost is None:
         return HealthTerm(name="cost", value=None, n=0, detail="no budget, and too short a past")
-    value = 1.0 if spent.actual_usd <= spent.budget_usd else spent.budget_usd / spent.actual_usd
-    against = "agreed" if spent.agreed else "as it used to be"
-    detail = f"${spent.actual_usd:.2f} against ${spent.budget_usd:.2f} {against}"
-    return HealthTerm(name="cost", value=value, n=spent.runs, detail=detail)
+    value = 1.0 if cost.actual_usd <= cost.budget_usd else cost.budget_usd / cost.actual_usd
+    against = "agreed" if cost.agreed else "as it used to be"
+    detail = f"${cost.actual_usd:.2f} against ${cost.budget_usd:.2f} {against}"
+    return HealthTerm(name="cost", value=value, n=cost.runs, detail=detail)

@@ -232,7 +232,7 @@ def test_what_runs_cost_is_held_against_the_budget_or_their_own_past():
     runs = hourly(240)  # ten days, a minute an hour
     agreed = cost_budget(runs, 10 * DAY, prices, 0.2)
     assert (agreed.budget_usd, agreed.actual_usd) == (pytest.approx(2.0), pytest.approx(4.0))
-    health = deployment_health("etl/d", runs, 10 * DAY, spent=agreed)
+    health = deployment_health("etl/d", runs, 10 * DAY, cost=agreed)
     term = next(term for term in health.terms if term.name == "cost")
     assert (term.value, term.n, term.detail) == (pytest.approx(0.5), 240, "$4.00 against $2.00 agreed")
     dearer = {f"_{h}": (h * 3600.0, h * 3600.0, h * 3600.0 + 180, "COMPLETED", None) for h in range(180, 240)}
