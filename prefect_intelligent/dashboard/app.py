@@ -24,7 +24,7 @@ from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.steering.kill_switch import set_switch
 
 _FILES: Final[Mapping[str, tuple[Callable[[], str], str]]] = {
-    "/": (assets.html, "text/html; charset=utf-8"),
+    "/": (assets.live_page, "text/html; charset=utf-8"),
     "/app.css": (assets.style, "text/css; charset=utf-8"),
     "/app.js": (assets.script, "text/javascript; charset=utf-8"),
 }

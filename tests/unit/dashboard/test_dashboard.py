@@ -24,7 +24,6 @@ from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
 from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
-from prefect_intelligent.dashboard.export import render_page
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
 from prefect_intelligent.history.adapters.sql_records import open_history
@@ -339,14 +338,23 @@ def test_colours_have_the_contrast_of_wcag_aa(scheme):
 
 
 def test_a_static_page_cannot_be_broken_out_of(state):
-    text = render_page(state)
+    text = assets.static_page(state)
     inside = text.split('id="state">', 1)[1].split("</script>", 1)[0]
     assert json.loads(inside)["queues"] == state["queues"]
     assert EVIL not in text
     assert "<script>document" not in text
+    assert text.count("<script") == 2
+    assert "{{" not in assets.live_page()
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]+'", text)
     assert 'src="/' not in text
     assert 'href="/' not in text
+
+
+def test_the_text_of_a_runbook_is_escaped(monkeypatch, tmp_path):
+    (tmp_path / "page.md").write_text("<script>alert(1)</script> & more")
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path / "package")
+    monkeypatch.setitem(RUNBOOKS, "hung-run", "page.md")
+    assert '<pre class="page">&lt;script&gt;alert(1)&lt;/script&gt; &amp; more</pre>' in assets.runbook("hung-run")
 
 
 def test_the_look_ahead_serves_in_order_within_limits():
