@@ -45,10 +45,10 @@ def state():
 
 
 def client(state, **changes):
-    desk = DashboardConfig(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
+    config = DashboardConfig(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
     hub = StateBroadcaster()
     hub.publish(state)
-    return TestClient(create_app(desk, hub))
+    return TestClient(create_app(config, hub))
 
 
 def test_the_state_has_every_section(state):
