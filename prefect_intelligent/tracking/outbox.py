@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class OutboxEvent:
     """An event with its place in its stream.
 
     Attributes:
@@ -115,7 +115,7 @@ class Outbox:
             self._bound()
         return new
 
-    def waiting(self, limit: int = 1000) -> tuple[Parcel, ...]:
+    def waiting(self, limit: int = 1000) -> tuple[OutboxEvent, ...]:
         """The oldest events to send, of one stream, in order."""
         with self._guarded():
             first = self._db.execute(
@@ -129,7 +129,7 @@ class Outbox:
             ).fetchall()
         return tuple(_parcel(row) for row in rows)
 
-    def of_stream(self, stream: str) -> tuple[Parcel, ...]:
+    def of_stream(self, stream: str) -> tuple[OutboxEvent, ...]:
         """All that waits in one stream, in order."""
         with self._guarded():
             rows = self._db.execute(
@@ -137,20 +137,20 @@ class Outbox:
             ).fetchall()
         return tuple(_parcel(row) for row in rows)
 
-    def sent(self, parcels: Sequence[Parcel]) -> None:
+    def sent(self, parcels: Sequence[OutboxEvent]) -> None:
         """The server has these."""
         with self._transaction():
             marks = [(_SENT, p.entry.id) for p in parcels]
             self._db.executemany("UPDATE events SET state = ? WHERE id = ?", marks)
 
-    def refused(self, parcel: Parcel, why: str) -> None:
+    def refused(self, parcel: OutboxEvent, why: str) -> None:
         """The server will never take this one."""
         with self._transaction():
             self._db.execute(
                 "UPDATE events SET state = ?, why = ? WHERE id = ?", (_REFUSED, why[:500], parcel.entry.id)
             )
 
-    def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[Parcel, ...]]:
+    def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[OutboxEvent, ...]]:
         """Sent events for one archive file each: of one stream, enough of them or one that is old enough.
 
         What has been handed out and not been reported as `archived` is handed out again as it was, so that a file that
@@ -182,7 +182,7 @@ class Outbox:
                 ).fetchall()
             yield tuple(_parcel(row) for row in rows)
 
-    def archived(self, parcels: Sequence[Parcel]) -> None:
+    def archived(self, parcels: Sequence[OutboxEvent]) -> None:
         """These are in an archive file: their data is forgotten here, their ids are not."""
         with self._transaction():
             self._db.executemany(
@@ -248,6 +248,8 @@ class Outbox:
             raise StoreError(f"outbox {self.path}: {exc}") from exc
 
 
-def _parcel(row: tuple[str, float, str, str, str, int]) -> Parcel:
+def _parcel(row: tuple[str, float, str, str, str, int]) -> OutboxEvent:
     event, at_s, kind, record, stream, place = row
-    return Parcel(entry=Entry(id=event, at_s=at_s, kind=kind, record=json.loads(record)), stream=stream, place=place)
+    return OutboxEvent(
+        entry=Entry(id=event, at_s=at_s, kind=kind, record=json.loads(record)), stream=stream, place=place
+    )

@@ -29,9 +29,9 @@ class _Server:
 
 def _controller(server: _Server, pool: str, folder: Path, seed: int) -> None:
     """Decide without a pause until killed. The lease is left out: its holder is dead, ours would have lapsed."""
-    cockpit = crew(server, pool, folder, Restless(seed), by=f"victim {seed}")  # type: ignore[arg-type]
+    controller = crew(server, pool, folder, Restless(seed), by=f"victim {seed}")  # type: ignore[arg-type]
     while True:
-        cockpit.steer()
+        controller.reconcile()
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     # The first pass imports everything before the first fork and tells how long one takes on this machine.
     first = crew(server, pool, folder, Restless())  # type: ignore[arg-type]
     begun = time.monotonic()
-    first.steer()
+    first.reconcile()
     pass_s = min(1.0, time.monotonic() - begun)
     history = first.history
     lived, unusable, torn = [], 0, 0

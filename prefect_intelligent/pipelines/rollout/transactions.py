@@ -16,7 +16,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import Change, from_dicts, undo
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, undo
 
 SCOPE: Final = "pipelines"
 """Where the history keeps records that belong to no single pool."""
@@ -51,7 +51,7 @@ class Transactions:
     clock: Clock
     follow_up: FollowUp = _nothing
 
-    def begin(self, title: str, changes: Sequence[Change]) -> None:
+    def begin(self, title: str, changes: Sequence[ResourceChange]) -> None:
         """Make changes hold for the time being: `commit` replaces them, `abandon` or the next command takes them back.
 
         Raises:
@@ -66,7 +66,7 @@ class Transactions:
         """Take back what `begin` has made."""
         self._finish_last()
 
-    def commit(self, title: str, changes: Sequence[Change], details: Mapping[str, Any] | None = None) -> str:
+    def commit(self, title: str, changes: Sequence[ResourceChange], details: Mapping[str, Any] | None = None) -> str:
         """Make all changes hold and return the intent's name.
 
         Raises:
@@ -117,8 +117,8 @@ class Transactions:
         done = {record["name"] for record in self.history.records(OUTCOME, SCOPE) if record["outcome"] == "done"}
         return [record for record in self.history.records(INTENT, SCOPE) if record["name"] in done]
 
-    def _carry_out(self, name: str, changes: Sequence[Change], details: Mapping[str, Any]) -> None:
-        written: list[Change] = []
+    def _carry_out(self, name: str, changes: Sequence[ResourceChange], details: Mapping[str, Any]) -> None:
+        written: list[ResourceChange] = []
         try:
             for change in changes:
                 written.append(change)

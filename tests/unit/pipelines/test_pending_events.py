@@ -142,7 +142,7 @@ def hooked(tmp_path, monkeypatch):
     """Calls the hook for a completed run of a flow that writes "mart"; requests go to the server given."""
     monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(hooks, "_api_url", lambda: URL)
-    liveness.light(hooks.steering(URL, "pool"), 60)
+    liveness.mark_alive(hooks.steering_key(URL, "pool"), 60)
 
     def call(server):
         def connect(*args, **options):
@@ -163,7 +163,7 @@ def hooked(tmp_path, monkeypatch):
 
 
 def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked, tmp_path):
-    liveness.light(hooks.announcer(URL), 60)
+    liveness.mark_alive(hooks.relay_key(URL), 60)
     batch = hooked(None)
     server = Server()
     deliver(server, letterbox(URL, tmp_path))
@@ -171,9 +171,9 @@ def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked,
 
 
 def test_a_hook_without_an_announcer_delivers_its_letter_and_those_left_behind(hooked, tmp_path):
-    liveness.light(hooks.announcer(URL), 60)
+    liveness.mark_alive(hooks.relay_key(URL), 60)
     left = hooked(None)
-    liveness.put_out(hooks.announcer(URL))  # the controller has been killed
+    liveness.clear(hooks.relay_key(URL))  # the controller has been killed
     server = Server()
     mine = hooked(server)
     assert server.announced == [mine, left]
