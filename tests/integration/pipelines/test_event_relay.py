@@ -12,10 +12,10 @@ from prefect_intelligent import attach
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
-from prefect_intelligent.pipelines.dataset_events.pending import letterbox
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
-from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH
+from prefect_intelligent.pipelines.pending_events import letterbox
 
 pytestmark = pytest.mark.server
 
