@@ -65,7 +65,7 @@ def test_the_announcer_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_
     api, prefect_api, completed, tmp_path
 ):
     def told(batch):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while len(announced(api, batch)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         return announced(api, batch)
