@@ -34,7 +34,7 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
 from prefect_intelligent.local.liveness import relay_key, steering_key
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, write_letter
 
 BUDGET_S: Final = 2.0
 """Most that all hooks together may cost one run in one process, seconds."""
@@ -200,7 +200,7 @@ def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
         kept = False
     if kept and liveness.is_alive(relay_key(url)):
         return
-    from prefect_intelligent.pipelines.dataset_events.relay import announce_now
+    from prefect_intelligent.pipelines.adapters.event_relay import announce_now
 
     try:
         announce_now(box if kept else letter, left_s)

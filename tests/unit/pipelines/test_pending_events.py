@@ -14,10 +14,10 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
-from prefect_intelligent.pipelines.dataset_events import relay
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
-from prefect_intelligent.pipelines.dataset_events.relay import deliver
+from prefect_intelligent.pipelines.adapters import event_relay
+from prefect_intelligent.pipelines.adapters.event_relay import deliver
 from prefect_intelligent.pipelines.event_names import FRESH, PIPELINE_ENV
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, write_letter
 
 URL = "http://nowhere.invalid/api"
 
@@ -150,7 +150,7 @@ def hooked(tmp_path, monkeypatch):
                 raise AssertionError("a hook beside an announcer has asked the server")
             return server
 
-        monkeypatch.setattr(relay, "PrefectApi", connect)
+        monkeypatch.setattr(event_relay, "PrefectApi", connect)
         flow = SimpleNamespace(name="f", fn=None)
         setattr(flow, hooks.TERMS_ATTRIBUTE, Terms(outputs=("mart",)))
         hooks._published.add("f")

@@ -18,8 +18,8 @@ from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableErr
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Entry, Spool
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox
-from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _LOOK_EVERY_S: Final = 0.25
