@@ -11,8 +11,9 @@ from prefect_intelligent.domain import Change, Deployment, PoolSetting, QueueSet
 class Orchestrator(Protocol):
     """One work pool of a Prefect server.
 
-    Every method may raise `OrchestratorUnavailableError` (try again or skip), `ConflictError` (the thing has changed
-    or gone) and, where a name does not exist, `UnknownNameError`; nothing else escapes.
+    Every method may raise `OrchestratorUnavailableError` (try again or skip), `OrchestratorAccessDeniedError` (somebody
+    has to change the credentials), `ConflictError` (the thing has changed or gone) and, where a name does not exist,
+    `UnknownNameError`; nothing else escapes.
     """
 
     @property
@@ -34,6 +35,9 @@ class Orchestrator(Protocol):
         A change whose queue has gone is skipped, and so is one whose setting is no longer what `Change.before` says
         (a person has edited it: human-set values win). A transient refusal ends the pass and the rest is left for the
         next one.
+
+        Raises:
+            OrchestratorAccessDeniedError: We may not write; changes before the one that was denied may hold.
         """
         ...
 

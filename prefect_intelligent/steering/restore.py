@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from prefect_intelligent.domain import Change
+from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.ports import HistoryStore
@@ -18,6 +19,8 @@ from prefect_intelligent.steering.manual_overrides import Key, KnownSettings, Va
 from prefect_intelligent.steering.ports import Orchestrator
 
 _ATTEMPTS = 5
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, 
         if not left:
             break
         if attempt:
-            clock.sleep(0.5 * 2**attempt)
+            clock.sleep(backoff_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S))
         orchestrator.apply(left)
         left = plan_restoration(orchestrator, history).changes
     if left:

@@ -14,7 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, PrefectIntelligentError
+from prefect_intelligent.domain.backoff import jittered
+from prefect_intelligent.errors import (
+    ConflictError,
+    OrchestratorAccessDeniedError,
+    OrchestratorError,
+    PrefectIntelligentError,
+)
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Entry, Spool
@@ -36,6 +42,7 @@ def deliver(api: PrefectApi, box: Spool) -> int:
 
     Raises:
         OrchestratorUnavailableError: The server could not be told; what is left stays in the box.
+        OrchestratorAccessDeniedError: It does not accept our credentials; what is left stays in the box.
         StoreError: The box cannot be read or written.
     """
     done = 0
@@ -63,7 +70,7 @@ def _empty(api: PrefectApi, box: Spool) -> int:
                 _announce(api, left[-1])
                 left.pop()
                 done += 1
-        except OrchestratorUnavailableError:
+        except OrchestratorError:
             if len(left) < whole:  # so that the next round goes on where this one ended
                 for entry in left:
                     box.append(entry.kind, entry.record, event_id=entry.id, at_s=entry.at_s)
@@ -77,7 +84,7 @@ def announce_now(what: Spool | Mapping[str, Any], seconds: float) -> None:
     """Deliver a box, or a letter that could not be put into one, within so many seconds.
 
     Raises:
-        OrchestratorUnavailableError: The server could not be told.
+        OrchestratorError: The server could not be told.
         StoreError: The box cannot be read or written.
     """
     api = PrefectApi(timeout_s=min(1.0, seconds))
@@ -132,6 +139,7 @@ class EventRelay:
         self._api, self._box = PrefectApi(url, timeout_s=2.0, attempts=1), letterbox(url, folder)
         self._beacon, self._folder = relay_key(url), folder
         self._ended = threading.Event()
+        self._denied = False
         context = contextvars.copy_context()  # Prefect's settings may live there
         self._thread = threading.Thread(target=context.run, args=(self._work,), name="announcer", daemon=True)
 
@@ -146,7 +154,7 @@ class EventRelay:
         self._thread.join(5.0)
         # A hook leaves its letter before it looks at the beacon: what relied on us is in the box by now.
         liveness.clear(self._beacon, self._folder)
-        self._try()
+        self.deliver_pending()
         self._api.close()
 
     def _work(self) -> None:
@@ -155,13 +163,17 @@ class EventRelay:
             if time.monotonic() >= relit_s:
                 liveness.mark_alive(self._beacon, _LIT_S, self._folder)
                 relit_s = time.monotonic() + _LIT_S / 4.0
-            pause_s = _LOOK_EVERY_S if self._try() else _RETRY_S
+            pause_s = _LOOK_EVERY_S if self.deliver_pending() else jittered(_RETRY_S)
 
-    def _try(self) -> bool:
+    def deliver_pending(self) -> bool:
+        """Deliver what is there now; False if it is kept for later, which is logged."""
         try:
             with self._api.within(_LIT_S / 2.0):
                 deliver(self._api, self._box)
         except (PrefectIntelligentError, OSError) as error:
-            _LOG.debug("announcements are kept for later: %s", error)
+            said = isinstance(error, OrchestratorAccessDeniedError) and not self._denied
+            self._denied = isinstance(error, OrchestratorAccessDeniedError)
+            _LOG.log(logging.WARNING if said else logging.DEBUG, "announcements are kept for later: %s", error)
             return False
+        self._denied = False
         return True

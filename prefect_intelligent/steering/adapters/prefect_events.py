@@ -14,6 +14,7 @@ from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.prefect_client.api import PrefectApi
 
@@ -22,6 +23,7 @@ _EVENTS: Final = [
 ]
 """A run has come or a slot has become free. Events that our own writes cause are not among them."""
 _RECONNECT_S: Final = 5.0
+_DENIED: Final = "Unable to authenticate"  # how Prefect says that it does not accept the credentials
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,6 +45,7 @@ class PrefectWakeUps:
         self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._denied = False
         self._counted: int | None = None
         self._next_count_s = 0.0
         # The thread sees the caller's Prefect settings, also temporary ones.
@@ -100,8 +103,10 @@ class PrefectWakeUps:
             try:
                 asyncio.run(self._subscribe())
             except (Exception, asyncio.CancelledError) as error:  # counting takes over until the stream is back
-                _LOG.debug("event stream lost: %s", error)
-            self._closed.wait(_RECONNECT_S)
+                denied = _DENIED in str(error)
+                _LOG.log(logging.WARNING if denied and not self._denied else logging.DEBUG, "event stream: %s", error)
+                self._denied = denied
+            self._closed.wait(jittered(_RECONNECT_S))
 
     async def _subscribe(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from prefect_intelligent.domain import Terms
-from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
+from prefect_intelligent.errors import ConflictError, OrchestratorAccessDeniedError, OrchestratorUnavailableError
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.pipelines.dataset_events import relay
@@ -102,6 +102,27 @@ def test_what_a_server_that_goes_away_did_not_hear_is_announced_later(box):
     put(box, "d")
     assert deliver(server, box) == 3
     assert server.announced == ["c", "d", "b", "a"]
+
+
+def test_what_a_server_denied_is_kept_until_the_credentials_are_right(box):
+    server = Server(fails={1: OrchestratorAccessDeniedError("401")})
+    for batch in "abc":
+        put(box, batch)
+    with pytest.raises(OrchestratorAccessDeniedError):
+        deliver(server, box)
+    assert deliver(server, box) == 2
+    assert server.announced == ["c", "b", "a"]
+
+
+def test_a_relay_that_is_denied_warns_once(box, tmp_path, monkeypatch, caplog):
+    server = Server()
+    monkeypatch.setattr(relay, "PrefectApi", lambda *args, **options: server)
+    put(box, "a")
+    running = relay.EventRelay(URL, tmp_path)
+    for _ in range(3):
+        server.fails[0] = OrchestratorAccessDeniedError("401")
+        assert not running.deliver_pending()
+    assert caplog.text.count("check PREFECT_API_KEY") == 1
 
 
 def test_a_letter_that_prefect_refuses_does_not_hold_up_the_others(box, caplog):
