@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -11,9 +13,13 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.domain import Deployment, Estimate, Terms
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
+
+_LOG = logging.getLogger(__name__)
 
 UNKNOWN_ESTIMATE: Final = Estimate(p50_s=60.0, p90_s=300.0)
 """For a deployment that has never run and says nothing."""
@@ -22,6 +28,7 @@ _ENDED: Final = ("COMPLETED", "FAILED", "CRASHED")
 _KEPT: Final = 50
 _ENOUGH: Final = 5
 _RARE_PER_REFRESH: Final = 8
+_ASK_AGAIN_S: Final = 120.0
 _PESSIMISM: Final = 2.0  # p90 over p50 of an author's estimate
 
 
@@ -85,7 +92,7 @@ class DeploymentCatalog:
         self._ttl_s, self._start_up_s = ttl_s, start_up_s
         self._worth: dict[str, DeploymentInfo] = {}
         self._past: dict[str, RecentRuns] = {}
-        self._asked: set[str] = set()
+        self._ask_at: dict[str, float] = {}  # deployment id to the monotonic instant before which it is not asked for
         self._read_at = -float("inf")  # monotonic
         self._ended_s: float | None = None
         self.generation = 0
@@ -138,19 +145,35 @@ class DeploymentCatalog:
         return rows, flows
 
     def _read_past(self, deployment_ids: Collection[str]) -> None:
-        """The pool's runs that ended since the last look, and once the last runs of each deployment not among them."""
+        """The pool's runs that ended since the last look, and once the last runs of each deployment not among them.
+
+        A call that fails leaves what is known as it is and is made again later: steering does without a duration for
+        a while rather than without a pass.
+        """
         runs: dict[str, Any] = {"state": {"type": {"any_": list(_ENDED)}}}
         if self._ended_s is not None:
             runs["end_time"] = {"after_": iso(self._ended_s - 60.0)}
         body = {"work_pools": {"name": {"any_": [self._pool]}}, "flow_runs": runs}
-        ended = self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE})
-        self._take(ended)
-        rare = [key for key in deployment_ids if key not in self._past and key not in self._asked]
+        try:
+            self._take(self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE}))
+        except (OrchestratorUnavailableError, ConflictError) as error:
+            _LOG.warning("the ended runs of work pool %s could not be read: %s", self._pool, error)
+            return
+        now = time.monotonic()
+        rare = [key for key in deployment_ids if key not in self._past and self._ask_at.get(key, now) <= now]
+        rare.sort(key=lambda key: self._ask_at.get(key, -math.inf))  # those that failed before come last
         for key in rare[:_RARE_PER_REFRESH]:
-            self._asked.add(key)
             runs = {"state": {"type": {"any_": list(_ENDED)}}, "deployment_id": {"any_": [key]}}
             last = {"flow_runs": runs, "sort": "END_TIME_DESC", "limit": 20}
-            self._take(self._api.call("POST", "/flow_runs/filter", last))
+            try:
+                self._take(self._api.call("POST", "/flow_runs/filter", last))
+            except (OrchestratorUnavailableError, ConflictError) as error:
+                self._ask_at[key] = now + jittered(_ASK_AGAIN_S)
+                _LOG.warning("the last runs of deployment %s could not be read: %s", key, error)
+                if isinstance(error, OrchestratorUnavailableError):
+                    return  # each further call might take as long as this one did
+            else:
+                self._ask_at[key] = math.inf
 
     def _take(self, newest_first: list[dict[str, Any]]) -> None:
         for run in reversed(newest_first):
