@@ -10,7 +10,7 @@ from typing import Any
 from prefect_intelligent.cli import control_adopt, control_restore, control_run
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import load_state, release
+from prefect_intelligent.steering.controller_state import load_state, request_release
 from prefect_intelligent.steering.decision_record import KIND
 from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import describe
@@ -93,7 +93,7 @@ def _release(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     controller = open_controller(loaded.settings, chosen_pool(loaded))
     queues = [*args.queue, *([""] if args.pool_limit else [])]
-    release(controller.history, controller.orchestrator.pool, queues, time.time())
+    request_release(controller.history, controller.orchestrator.pool, queues, time.time())
     print("The next decision may change it again.")
     return 0
 

@@ -34,7 +34,7 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
 from prefect_intelligent.local.liveness import relay_key, steering_key
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+from prefect_intelligent.pipelines.dataset_events.pending import KIND, make_pending_event, pending_events
 
 BUDGET_S: Final = 2.0
 """Most that all hooks together may cost one run in one process, seconds."""
@@ -44,13 +44,13 @@ BY_NAME_ATTRIBUTE: Final = "__intelligent_terms_by_flow__"  # another name: a fl
 
 _logger = logging.getLogger(__name__)
 _spent_s: dict[str, float] = {}
-_busy: dict[str, threading.Thread] = {}
+_threads: dict[str, threading.Thread] = {}
 _quality: dict[str, float] = {}  # score of the worst gate, by flow run
 _published: set[str] = set()
-_BEHIND_S: Final = 30.0
-_TOLD_S: Final = 3600.0
-_LED_S: Final = 3.0  # before this machine asks again whether somebody else leads; it may have been a hook that died
-_MANY: Final = 1000  # runs remembered; a worker reports crashes and cancellations for months
+_BACKGROUND_S: Final = 30.0
+_PUBLISHED_S: Final = 3600.0
+_LEADER_KNOWN_S: Final = 3.0  # the holder of the lease may have been a hook that died meanwhile
+_MOST_RUNS: Final = 1000  # runs remembered; a worker reports crashes and cancellations for months
 
 
 def remember(flow: Any, terms: Terms) -> bool:
@@ -112,30 +112,30 @@ def _run_within_budget(flow: Any, flow_run: Any, state: Any, *, wait: bool) -> N
         key = str(flow_run.id)
         _report(flow, flow_run, state)
         if wait:
-            _announce(flow, flow_run, state, BUDGET_S - _spent_s.get(key, 0.0) - 0.2)
+            _emit_dataset_events(flow, flow_run, state, BUDGET_S - _spent_s.get(key, 0.0) - 0.2)
         context = contextvars.copy_context()  # Prefect's settings may live there
-        before = _busy.get(key)
+        before = _threads.get(key)
         left_s = BUDGET_S - _spent_s.get(key, 0.0) - (time.monotonic() - started)
         waiting_since = time.monotonic()
-        work = _work(flow, flow_run, left_s if wait else _BEHIND_S)  # nobody waits for it while the flow is at work
+        work = _background_work(flow, flow_run, left_s if wait else _BACKGROUND_S)
         if work is not None and left_s > 0.1 and (before is None or not before.is_alive()):
             thread = threading.Thread(target=context.run, args=(work,), name="prefect-intelligent-hook", daemon=True)
-            _busy[key] = thread
+            _threads[key] = thread
             thread.start()
-        if wait and key in _busy:
-            _busy[key].join(max(0.0, left_s - (time.monotonic() - waiting_since)))
+        if wait and key in _threads:
+            _threads[key].join(max(0.0, left_s - (time.monotonic() - waiting_since)))
     except Exception:
         _logger.debug("a hook of prefect-intelligent failed", exc_info=True)
     finally:
-        if len(_spent_s) >= _MANY:
+        if len(_spent_s) >= _MOST_RUNS:
             _spent_s.clear()
-            _busy.clear()
+            _threads.clear()
         _spent_s[key] = _spent_s.get(key, 0.0) + time.monotonic() - started
 
 
 def note_quality(flow_run_id: str, score: float) -> None:
     """Remember how good the data of a run of this process was, for the record of its end; the worst gate counts."""
-    if len(_quality) >= _MANY:
+    if len(_quality) >= _MOST_RUNS:
         _quality.clear()
     _quality[flow_run_id] = min(score, _quality.get(flow_run_id, score))
 
@@ -184,15 +184,15 @@ def _report(flow: Any, flow_run: Any, state: Any) -> None:
         spool.append("quality_request", asked, event_id=f"check:{event_id}")
 
 
-def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
+def _emit_dataset_events(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
     """Tell Prefect which datasets the run has written, or has failed to write; or leave it to the announcer."""
     terms, url = terms_of(flow), _api_url()
     if terms is None or not terms.outputs or flow_run.deployment_id is None or left_s <= 0 or not url:
         return
     if state.type.value not in ("COMPLETED", "FAILED", "CRASHED"):
         return
-    letter = write_letter(flow_run, terms.outputs, terms.batch, fresh=state.type.value == "COMPLETED")
-    box = letterbox(url)
+    letter = make_pending_event(flow_run, terms.outputs, terms.batch, fresh=state.type.value == "COMPLETED")
+    box = pending_events(url)
     try:
         box.append(KIND, letter, event_id=f"{flow_run.id}:{state.type.value}:{flow_run.run_count}")
         kept = True
@@ -200,10 +200,10 @@ def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
         kept = False
     if kept and liveness.is_alive(relay_key(url)):
         return
-    from prefect_intelligent.pipelines.dataset_events.relay import announce_now
+    from prefect_intelligent.pipelines.dataset_events.relay import deliver_now
 
     try:
-        announce_now(box if kept else letter, left_s)
+        deliver_now(box if kept else letter, left_s)
     except PrefectIntelligentError as error:
         later = "; it will be with the next run or controller on this machine" if kept else ""
         _logger.warning(
@@ -215,7 +215,7 @@ def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
         )
 
 
-def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | None:
+def _background_work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | None:
     """What is to be done on the server's side, in a thread that may be left behind; None if others take care of it."""
     terms, url = terms_of(flow), _api_url()
     pool: str | None = getattr(flow_run, "work_pool_name", None)
@@ -230,7 +230,7 @@ def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | No
         try:
             if publish and terms is not None:
                 _publish(flow.name, terms, timeout_s)
-                liveness.mark_alive(told, _TOLD_S)
+                liveness.mark_alive(told, _PUBLISHED_S)
             left_s = deadline - time.monotonic()
             if steer and pool and left_s > 0:
                 _steer(pool, left_s)
@@ -249,7 +249,7 @@ def _steer(pool: str, timeout_s: float) -> None:
     api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
     try:
         if PrefectLease(api, pool).taken():
-            liveness.mark_alive(steering_key(api.url, pool), _LED_S)
+            liveness.mark_alive(steering_key(api.url, pool), _LEADER_KNOWN_S)
             return
     finally:
         api.close()

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.manual_overrides import Key, Values, from_rows, to_rows
+from prefect_intelligent.steering.manual_overrides import SettingKey, SettingValues, from_rows, to_rows
 
 KIND = "original"
 
 
-def read_baseline(history: HistoryStore, pool: str) -> dict[Key, int | None]:
+def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | None]:
     """The values to go back to; empty if nothing of the pool has been touched since the last time."""
-    saved: dict[Key, int | None] = {}
-    edited: dict[Key, int | None] = {}
-    earlier: dict[Key, int | None] = {}  # what an edit that may yet be taken back took the place of
+    saved: dict[SettingKey, int | None] = {}
+    edited: dict[SettingKey, int | None] = {}
+    earlier: dict[SettingKey, int | None] = {}  # what an edit that may yet be taken back took the place of
     for record in history.records(KIND, pool):
         if record["what"] == "restored":
             saved, edited, earlier = {}, {}, {}
@@ -40,7 +40,9 @@ def read_baseline(history: HistoryStore, pool: str) -> dict[Key, int | None]:
     return {key: edited.get(key, value) for key, value in saved.items()}
 
 
-def save_originals(history: HistoryStore, pool: str, values: Values, touched: Collection[Key], now_s: float) -> None:
+def save_baseline(
+    history: HistoryStore, pool: str, values: SettingValues, touched: Collection[SettingKey], now_s: float
+) -> None:
     """Before `touched` is written: keep all values of the pool unless those of `touched` are already kept."""
     kept = read_baseline(history, pool)
     if any(key not in kept for key in touched):
@@ -48,7 +50,7 @@ def save_originals(history: HistoryStore, pool: str, values: Values, touched: Co
         history.append(KIND, pool, now_s, {"what": "saved", "values": to_rows(missing)})
 
 
-def note_edits(history: HistoryStore, pool: str, edits: Values, now_s: float, *, again: bool) -> None:
+def record_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float, *, again: bool) -> None:
     """A person has set these values: they are what to go back to from now on.
 
     Args:
@@ -62,7 +64,7 @@ def note_edits(history: HistoryStore, pool: str, edits: Values, now_s: float, *,
         history.append(KIND, pool, now_s, {"what": "edited again" if again else "edited", "values": to_rows(edits)})
 
 
-def note_edits_taken_back(history: HistoryStore, pool: str, edits: Values, now_s: float) -> None:
+def record_reverted_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float) -> None:
     """A person has undone an edit: what was to go back to before it counts again."""
     if edits:
         history.append(KIND, pool, now_s, {"what": "taken back", "values": to_rows(edits)})

@@ -18,7 +18,7 @@ from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardState
 from prefect_intelligent.steering.decision_record import KIND as DECISION
-from prefect_intelligent.steering.manual_overrides import Key, KnownSettings
+from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey
 
 INTENT = "intent"
 RELEASE = "release"
@@ -84,12 +84,12 @@ def apply_release_requests(history: HistoryStore, pool: str, memory: ControllerS
     return replace(memory, releases=memory.releases + len(requests), standing=replace(memory.standing, holds=holds))
 
 
-def release(history: HistoryStore, pool: str, queues: Sequence[str], now_s: float) -> None:
+def request_release(history: HistoryStore, pool: str, queues: Sequence[str], now_s: float) -> None:
     """Ask for an end to the holds on these queues ("" is the pool), or on everything if there are none."""
     history.append(RELEASE, pool, now_s, {"queues": list(queues)})
 
 
-def guard_state(memory: ControllerState, names: Sequence[str], census: Census, now_s: float) -> GuardState:
+def restore_guard_state(memory: ControllerState, names: Sequence[str], census: Census, now_s: float) -> GuardState:
     """The guard's state for the queues as they are now.
 
     No change can have been made later than now: after a clock that jumped back the guard waits one interval, not until
@@ -109,8 +109,8 @@ def guard_state(memory: ControllerState, names: Sequence[str], census: Census, n
     return GuardState(**values)
 
 
-def guard_memory(
-    before: GuardState, after: GuardState, names: Sequence[str], written: Set[Key]
+def dump_guard_state(
+    before: GuardState, after: GuardState, names: Sequence[str], written: Set[SettingKey]
 ) -> dict[str, dict[str, float | None]]:
     """The part of the guard's state that is kept, by queue.
 

@@ -14,15 +14,15 @@ from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, Q, take_census
 from prefect_intelligent.policy.guard import Permitted, permit
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, sentences
-from prefect_intelligent.steering.controller_state import ControllerState, guard_memory, guard_state
+from prefect_intelligent.steering.controller_state import ControllerState, dump_guard_state, restore_guard_state
 from prefect_intelligent.steering.cost_rate import current_cost_rate
 from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, QueueTarget
 from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import (
-    Key,
     KnownSettings,
     ManualOverride,
-    Values,
+    SettingKey,
+    SettingValues,
     describe,
     detect_overrides,
     key_of,
@@ -94,8 +94,8 @@ class PlannedPass:
 
     snapshot: Snapshot
     census: Census
-    found: Values
-    holds: Mapping[Key, ManualOverride]
+    found: SettingValues
+    holds: Mapping[SettingKey, ManualOverride]
     wanted: Plan | None
     rule: Plan
     plan: Plan
@@ -106,7 +106,7 @@ class PlannedPass:
     advice: PlanAssessment
 
     def remembered(
-        self, memory: ControllerState, *, values: Values, pending: Values, written: Iterable[Change]
+        self, memory: ControllerState, *, values: SettingValues, pending: SettingValues, written: Iterable[Change]
     ) -> ControllerState:
         """What to carry on.
 
@@ -121,7 +121,7 @@ class PlannedPass:
             memory,
             passes=memory.passes + 1,
             standing=KnownSettings(values=values, pending=pending, holds=self.holds),
-            guard=guard_memory(self.before, self.permitted.state, names, {key_of(change) for change in written}),
+            guard=dump_guard_state(self.before, self.permitted.state, names, {key_of(change) for change in written}),
         )
 
 
@@ -129,7 +129,7 @@ def decide(
     snapshot: Snapshot,
     config: ControllerConfig,
     memory: ControllerState,
-    originals: Values,
+    originals: SettingValues,
     *,
     enabled: bool,
     age_s: float,
@@ -148,7 +148,7 @@ def decide(
     holds = detect_overrides(memory.standing, found, snapshot.at_s, config.hold_s)
     census = take_census(snapshot)
     settings = _guard_settings(config, snapshot, holds, originals, enabled)
-    state = guard_state(memory, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
+    state = restore_guard_state(memory, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
     for row, queue in enumerate(snapshot.queues):
         if (queue.name, "limit") in holds:
             state.own_limit[row] = census[Q.LIMIT][row]
@@ -202,7 +202,11 @@ def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
 
 
 def _guard_settings(
-    config: ControllerConfig, snapshot: Snapshot, holds: Mapping[Key, ManualOverride], originals: Values, enabled: bool
+    config: ControllerConfig,
+    snapshot: Snapshot,
+    holds: Mapping[SettingKey, ManualOverride],
+    originals: SettingValues,
+    enabled: bool,
 ) -> GuardSettings:
     """The guard's settings with the bounds and the pins of this pass."""
     names = [queue.name for queue in snapshot.queues]
@@ -255,16 +259,16 @@ def build_record(
             late=int(considered.census[Q.LATE][row]),
             held=QueueTarget(place=order.index(name) + 1, limit=queue.setting.limit),
             priority=queue.setting.priority,
-            wanted=None if considered.wanted is None else _wish(considered.wanted, name),
-            permitted=_wish(considered.plan, name),
-            rule=_wish(considered.rule, name),
+            wanted=None if considered.wanted is None else _target(considered.wanted, name),
+            permitted=_target(considered.plan, name),
+            rule=_target(considered.rule, name),
             applied=QueueTarget(place=order_after.index(name) + 1, limit=after[name, "limit"]),
             applied_priority=after[name, "priority"] or 0,
             reasons=(
-                *_figures(queue, considered.census, row, snapshot.at_s),
+                *_waiting_summary(queue, considered.census, row, snapshot.at_s),
                 *considered.advice.of_queue.get(name, ()),
                 *sentences(int(considered.permitted.queue_notes[row])),
-                *_held(name, considered.holds),
+                *_override_reasons(name, considered.holds),
             ),
         )
 
@@ -286,7 +290,7 @@ def build_record(
             reasons=(
                 *considered.advice.of_queue.get(None, ()),
                 *sentences(int(considered.permitted.pool_notes)),
-                *_held(None, considered.holds),
+                *_override_reasons(None, considered.holds),
             ),
         ),
         planned=tuple((c.queue, c.field, c.before, c.after) for c in considered.changes),
@@ -297,11 +301,11 @@ def build_record(
     )
 
 
-def _wish(plan: Plan, name: str) -> QueueTarget:
+def _target(plan: Plan, name: str) -> QueueTarget:
     return QueueTarget(place=plan.order.index(name) + 1, limit=plan.limits[name])
 
 
-def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
+def _waiting_summary(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
     """What the queue's place is judged by, in words."""
     if not queue.waiting:
         if not queue.upcoming:
@@ -314,7 +318,7 @@ def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[
     return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
 
 
-def _held(queue: str | None, holds: Mapping[Key, ManualOverride]) -> tuple[str, ...]:
+def _override_reasons(queue: str | None, holds: Mapping[SettingKey, ManualOverride]) -> tuple[str, ...]:
     return tuple(
         f"{describe(key)} was set by a person to {'unlimited' if hold.value is None else hold.value}; left alone for "
         f"{_span(hold.until_s - hold.since_s)} or until `control release`"

@@ -23,7 +23,7 @@ KIND = "adoption"
 PREFIX = "pi-"
 _CLASSES = 5
 
-By = Literal["deployment", "value"]
+Grouping = Literal["deployment", "value"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Adoption:
     assign: tuple[tuple[str, str, str], ...]
 
 
-def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetting], by: By) -> Adoption:
+def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetting], by: Grouping) -> Adoption:
     """Lanes for the deployments that have none yet.
 
     Lanes come after the queues that exist, the most valuable deployment first, at `PRIORITY_GAP` from each other; so
@@ -51,7 +51,7 @@ def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetti
         by: One lane per deployment, or one per class of value (equal prices of lateness; at most five classes).
     """
     ranked = sorted(deployments, key=lambda d: (-d.terms.late_usd_per_hour, d.name))
-    lanes = _lanes_by_value(ranked) if by == "value" else {d.name: _lane(d.name) for d in ranked}
+    lanes = _names_by_value(ranked) if by == "value" else {d.name: _dedicated_name(d.name) for d in ranked}
     there = {queue.name for queue in queues}
     number = max((queue.priority for queue in queues), default=0)
     create: dict[str, QueueSetting] = {}
@@ -141,12 +141,12 @@ def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tupl
     return created, moved
 
 
-def _lane(deployment: str) -> str:
+def _dedicated_name(deployment: str) -> str:
     """The lane of one deployment: its name in characters that are safe in a URL."""
     return PREFIX + re.sub(r"[^a-z0-9]+", "-", deployment.lower()).strip("-")
 
 
-def _lanes_by_value(ranked: Sequence[Deployment]) -> dict[str, str]:
+def _names_by_value(ranked: Sequence[Deployment]) -> dict[str, str]:
     """Deployment to lane: equal prices share one, and so do neighbours where there are more than `_CLASSES` prices."""
     prices = sorted({deployment.terms.late_usd_per_hour for deployment in ranked}, reverse=True)
     classes = min(_CLASSES, len(prices))

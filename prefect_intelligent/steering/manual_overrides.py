@@ -12,27 +12,27 @@ from typing import Any, Literal, Self
 
 from prefect_intelligent.domain import Change, PoolSetting, QueueSetting
 
-Key = tuple[str | None, Literal["priority", "limit"]]
+SettingKey = tuple[str | None, Literal["priority", "limit"]]
 """One value: the queue (None is the pool itself) and which of its settings."""
 
-Values = Mapping[Key, int | None]
+SettingValues = Mapping[SettingKey, int | None]
 
 
-def values_of(pool: PoolSetting, queues: Iterable[QueueSetting]) -> dict[Key, int | None]:
+def values_of(pool: PoolSetting, queues: Iterable[QueueSetting]) -> dict[SettingKey, int | None]:
     """Every value of a pool that steering may touch."""
-    values: dict[Key, int | None] = {(None, "limit"): pool.limit}
+    values: dict[SettingKey, int | None] = {(None, "limit"): pool.limit}
     for queue in queues:
         values[queue.name, "priority"] = queue.priority
         values[queue.name, "limit"] = queue.limit
     return values
 
 
-def key_of(change: Change) -> Key:
+def key_of(change: Change) -> SettingKey:
     """What a change is about."""
     return change.queue, change.field
 
 
-def describe(key: Key) -> str:
+def describe(key: SettingKey) -> str:
     """A key in words."""
     queue, which = key
     return f"{which} of the pool" if queue is None else f"{which} of queue {queue!r}"
@@ -65,9 +65,9 @@ class KnownSettings:
         holds: Values that a person has set.
     """
 
-    values: Values = field(default_factory=dict)
-    pending: Values = field(default_factory=dict)
-    holds: Mapping[Key, ManualOverride] = field(default_factory=dict)
+    values: SettingValues = field(default_factory=dict)
+    pending: SettingValues = field(default_factory=dict)
+    holds: Mapping[SettingKey, ManualOverride] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -90,17 +90,19 @@ class KnownSettings:
         )
 
 
-def to_rows(values: Values) -> list[list[Any]]:
+def to_rows(values: SettingValues) -> list[list[Any]]:
     """Values in a form that JSON can hold."""
     return [[queue, which, value] for (queue, which), value in values.items()]
 
 
-def from_rows(rows: Sequence[Sequence[Any]]) -> dict[Key, int | None]:
+def from_rows(rows: Sequence[Sequence[Any]]) -> dict[SettingKey, int | None]:
     """Inverse of `to_rows`."""
     return {(queue, which): value for queue, which, value in rows}
 
 
-def detect_overrides(standing: KnownSettings, found: Values, now_s: float, hold_s: float) -> dict[Key, ManualOverride]:
+def detect_overrides(
+    standing: KnownSettings, found: SettingValues, now_s: float, hold_s: float
+) -> dict[SettingKey, ManualOverride]:
     """Which of the values found are a person's.
 
     Args:
@@ -109,7 +111,7 @@ def detect_overrides(standing: KnownSettings, found: Values, now_s: float, hold_
         now_s: The present instant. A clock that jumped back cannot make a hold last longer than `hold_s` from now.
         hold_s: How long a value is left alone.
     """
-    holds: dict[Key, ManualOverride] = {}
+    holds: dict[SettingKey, ManualOverride] = {}
     for key, value in found.items():
         if (hold := standing.holds.get(key)) is not None:
             if value == hold.before or (value == hold.value and now_s >= hold.until_s):
@@ -124,6 +126,6 @@ def detect_overrides(standing: KnownSettings, found: Values, now_s: float, hold_
     return holds
 
 
-def _ours(standing: KnownSettings, key: Key, value: int | None) -> bool:
+def _ours(standing: KnownSettings, key: SettingKey, value: int | None) -> bool:
     """Whether we were about to write the value."""
     return key in standing.pending and standing.pending[key] == value

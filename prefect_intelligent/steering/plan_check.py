@@ -60,7 +60,7 @@ def assess_plan(
     deciding = innermost_policy(policy)
     if isinstance(deciding, RulePolicy) and not isinstance(policy, OnlinePlanner):
         return PlanAssessment()
-    why = _why(deciding, snapshot, census)
+    why = _explain_by_queue(deciding, snapshot, census)
     if look_ahead is None:
         return PlanAssessment(of_queue=why)
     if not look_ahead.ready():
@@ -72,7 +72,7 @@ def assess_plan(
         return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), of_queue=why)
     if found is None:
         return PlanAssessment(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), of_queue=why)
-    return _weighed(found, tried, plans[1], look_ahead, why)
+    return _choose_plan(found, tried, plans[1], look_ahead, why)
 
 
 def innermost_policy(policy: Policy) -> Policy:
@@ -82,7 +82,7 @@ def innermost_policy(policy: Policy) -> Policy:
     return policy
 
 
-def _weighed(
+def _choose_plan(
     found: PlanCosts,
     tried: list[Proposal],
     rule_plan: Proposal,
@@ -120,7 +120,7 @@ def _weighed(
     )
 
 
-def _why(deciding: Policy, snapshot: Snapshot, census: Census) -> dict[str | None, tuple[str, ...]]:
+def _explain_by_queue(deciding: Policy, snapshot: Snapshot, census: Census) -> dict[str | None, tuple[str, ...]]:
     """The learned policy's corrections of its rule, with the features that moved them."""
     if not isinstance(deciding, LearnedPolicy):
         return {}

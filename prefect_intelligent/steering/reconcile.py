@@ -14,12 +14,12 @@ from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import note_edits, note_edits_taken_back, read_baseline, save_originals
+from prefect_intelligent.steering.baseline import read_baseline, record_edits, record_reverted_edits, save_baseline
 from prefect_intelligent.steering.controller_state import INTENT, ControllerState, apply_release_requests, load_state
 from prefect_intelligent.steering.decide import ControllerConfig, PlannedPass, build_record, decide
 from prefect_intelligent.steering.decision_record import KIND, Decision, Outcome
 from prefect_intelligent.steering.kill_switch import read_switch
-from prefect_intelligent.steering.manual_overrides import Key, ManualOverride, describe, key_of
+from prefect_intelligent.steering.manual_overrides import ManualOverride, SettingKey, describe, key_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 EVENT = "decision"
@@ -55,7 +55,7 @@ def reconcile(
     applied: tuple[Change, ...] = ()
     problems: tuple[str, ...] = ()
     outcome: Outcome = "unchanged" if enabled else "off"
-    _note_people(history, memory, considered)
+    _record_overrides(history, memory, considered)
     if enabled and config.mode != "auto":
         outcome = "recorded"
     elif enabled and considered.changes:
@@ -87,7 +87,7 @@ def _write(
     """Save what is to be put back, say what is about to be done, do it; returns what holds and what went wrong."""
     pool, at_s = orchestrator.pool, considered.snapshot.at_s
     changes = considered.changes
-    save_originals(history, pool, considered.found, [key_of(change) for change in changes], at_s)
+    save_baseline(history, pool, considered.found, [key_of(change) for change in changes], at_s)
     pending = {key_of(change): change.after for change in changes}
     intent = considered.remembered(memory, values=considered.found, pending=pending, written=changes)
     history.append(INTENT, pool, at_s, {"memory": intent.to_dict()})
@@ -99,9 +99,9 @@ def _write(
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 
 
-def _note_people(history: HistoryStore, memory: ControllerState, considered: PlannedPass) -> None:
+def _record_overrides(history: HistoryStore, memory: ControllerState, considered: PlannedPass) -> None:
     """Keep what a person has set, or set back, since the last pass: it is what `control restore` returns to."""
-    before: Mapping[Key, ManualOverride] = memory.standing.holds
+    before: Mapping[SettingKey, ManualOverride] = memory.standing.holds
     fresh = {key: hold.value for key, hold in considered.holds.items() if key not in before}
     again = {
         key: hold.value for key, hold in considered.holds.items() if key in before and before[key].value != hold.value
@@ -112,6 +112,6 @@ def _note_people(history: HistoryStore, memory: ControllerState, considered: Pla
         if key not in considered.holds and key in considered.found and considered.found[key] == hold.before
     }
     pool, at_s = considered.snapshot.pool.name, considered.snapshot.at_s
-    note_edits(history, pool, fresh, at_s, again=False)
-    note_edits(history, pool, again, at_s, again=True)
-    note_edits_taken_back(history, pool, undone, at_s)
+    record_edits(history, pool, fresh, at_s, again=False)
+    record_edits(history, pool, again, at_s, again=True)
+    record_reverted_edits(history, pool, undone, at_s)

@@ -15,7 +15,7 @@ from prefect_intelligent.steering.controller_state import load_state
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
 from prefect_intelligent.steering.kill_switch import set_switch
-from prefect_intelligent.steering.manual_overrides import Key, KnownSettings, Values, values_of
+from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey, SettingValues, values_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 _ATTEMPTS = 5
@@ -102,7 +102,7 @@ def _record(
     orchestrator.emit("restored", decision.event())
 
 
-def _differences(found: Values, originals: Mapping[Key, int | None]) -> tuple[Change, ...]:
+def _differences(found: SettingValues, originals: Mapping[SettingKey, int | None]) -> tuple[Change, ...]:
     """What to write so that `found` becomes `originals`: limits that shrink, then priorities, then limits that grow."""
     changes = [
         Change(queue=queue, field=which, before=found[queue, which], after=value)

@@ -21,7 +21,7 @@ from prefect_intelligent.pipelines.event_names import PIPELINE_ENV
 KIND: Final = "announcement"
 
 
-def letterbox(api_url: str, folder: Path | None = None) -> Spool:
+def pending_events(api_url: str, folder: Path | None = None) -> Spool:
     """The box of letters for one server.
 
     Args:
@@ -32,7 +32,9 @@ def letterbox(api_url: str, folder: Path | None = None) -> Spool:
     return Spool(base / "announcements" / hashlib.sha256(api_url.rstrip("/").encode()).hexdigest()[:16])
 
 
-def write_letter(flow_run: Any, outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool) -> dict[str, Any]:
+def make_pending_event(
+    flow_run: Any, outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool
+) -> dict[str, Any]:
     """What `pipelines.dataset_events.prefect.announce` will need, of the flow run that Prefect gives to hooks.
 
     Of the parameters only the batch is kept, and of the environment only the label of ours: the rest is none of our

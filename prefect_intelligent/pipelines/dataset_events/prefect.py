@@ -62,10 +62,10 @@ def emit_dataset_events(
         epochs = api.call("GET", f"/variables/name/{epochs_variable(flow_run['deployment_id'])}", absent_ok=True)
         if epochs is None:  # it belongs to no pipeline: nobody listens
             return []
-        begun, known = _begun(api, batch, mine)
+        begun, known = _batch_so_far(api, batch, mine)
         label = begun or epoch_at(epochs["value"], _started_s(flow_run)) or NO_PIPELINE
     else:
-        _, known = _begun(api, batch, mine)
+        _, known = _batch_so_far(api, batch, mine)
     events, announced = [], []
     for dataset in outputs:
         if (dataset, label) in known:
@@ -102,7 +102,7 @@ def _fresh_events(batch: str, resources: Sequence[str] | None = None) -> dict[st
     return {"filter": wanted, "limit": _PAGE}
 
 
-def _begun(api: PrefectApi, batch: str, mine: Sequence[str]) -> tuple[str | None, set[tuple[str, str]]]:
+def _batch_so_far(api: PrefectApi, batch: str, mine: Sequence[str]) -> tuple[str | None, set[tuple[str, str]]]:
     """The pipeline version under which the batch began, and which datasets are fresh for it under which version.
 
     Of a batch with more events than a page holds, only the datasets in `mine` are told.

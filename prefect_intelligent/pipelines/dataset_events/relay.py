@@ -24,12 +24,12 @@ from prefect_intelligent.errors import (
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Entry, Spool
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox
+from prefect_intelligent.pipelines.dataset_events.pending import KIND, pending_events
 from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _LOOK_EVERY_S: Final = 0.25
-_LIT_S: Final = 5.0  # how long hooks rely on an announcer that has just died
+_ALIVE_S: Final = 5.0  # how long hooks rely on an announcer that has just died
 _RETRY_S: Final = 1.0
 _TOO_OLD_S: Final = 7 * 86400.0  # Prefect forgets events after a week, and whether the batch was announced with them
 _LOG = logging.getLogger(__name__)
@@ -47,15 +47,15 @@ def deliver(api: PrefectApi, box: Spool) -> int:
     """
     done = 0
     while box.size_bytes():
-        with _alone(box) as alone:
-            now = _empty(api, box) if alone else 0
+        with _delivery_lock(box) as alone:
+            now = _deliver_round(api, box) if alone else 0
         if not now:
             break
         done += now
     return done
 
 
-def _empty(api: PrefectApi, box: Spool) -> int:
+def _deliver_round(api: PrefectApi, box: Spool) -> int:
     """One round; the newest first, so that what an outage has left does not hold up what has just ended."""
     done = 0
     box.seal()
@@ -67,7 +67,7 @@ def _empty(api: PrefectApi, box: Spool) -> int:
         whole = len(left)
         try:
             while left:
-                _announce(api, left[-1])
+                _emit(api, left[-1])
                 left.pop()
                 done += 1
         except OrchestratorError:
@@ -80,7 +80,7 @@ def _empty(api: PrefectApi, box: Spool) -> int:
     return done
 
 
-def announce_now(what: Spool | Mapping[str, Any], seconds: float) -> None:
+def deliver_now(what: Spool | Mapping[str, Any], seconds: float) -> None:
     """Deliver a box, or a letter that could not be put into one, within so many seconds.
 
     Raises:
@@ -93,12 +93,12 @@ def announce_now(what: Spool | Mapping[str, Any], seconds: float) -> None:
             if isinstance(what, Spool):
                 deliver(api, what)
             else:
-                _announce(api, Entry(id=what["flow_run"]["id"], at_s=time.time(), kind=KIND, record=what))
+                _emit(api, Entry(id=what["flow_run"]["id"], at_s=time.time(), kind=KIND, record=what))
     finally:
         api.close()
 
 
-def _announce(api: PrefectApi, entry: Entry) -> None:
+def _emit(api: PrefectApi, entry: Entry) -> None:
     if time.time() - entry.at_s > _TOO_OLD_S:
         _LOG.warning("given up after a week: the announcement of flow run %s", entry.id)
         return
@@ -112,7 +112,7 @@ def _announce(api: PrefectApi, entry: Entry) -> None:
 
 
 @contextmanager
-def _alone(box: Spool) -> Iterator[bool]:
+def _delivery_lock(box: Spool) -> Iterator[bool]:
     """Whether this process may empty the box."""
     fd = os.open(box.folder / "delivery.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -136,7 +136,7 @@ class EventRelay:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        self._api, self._box = PrefectApi(url, timeout_s=2.0, attempts=1), letterbox(url, folder)
+        self._api, self._box = PrefectApi(url, timeout_s=2.0, attempts=1), pending_events(url, folder)
         self._beacon, self._folder = relay_key(url), folder
         self._ended = threading.Event()
         self._denied = False
@@ -161,14 +161,14 @@ class EventRelay:
         relit_s = pause_s = 0.0
         while not self._ended.wait(pause_s):
             if time.monotonic() >= relit_s:
-                liveness.mark_alive(self._beacon, _LIT_S, self._folder)
-                relit_s = time.monotonic() + _LIT_S / 4.0
+                liveness.mark_alive(self._beacon, _ALIVE_S, self._folder)
+                relit_s = time.monotonic() + _ALIVE_S / 4.0
             pause_s = _LOOK_EVERY_S if self.deliver_pending() else jittered(_RETRY_S)
 
     def deliver_pending(self) -> bool:
         """Deliver what is there now; False if it is kept for later, which is logged."""
         try:
-            with self._api.within(_LIT_S / 2.0):
+            with self._api.within(_ALIVE_S / 2.0):
                 deliver(self._api, self._box)
         except (PrefectIntelligentError, OSError) as error:
             said = isinstance(error, OrchestratorAccessDeniedError) and not self._denied

@@ -47,7 +47,10 @@ def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) 
     colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(sorted(set(found[0].runs["queue"])))}
     span_s = max(float(each.runs["ended_s"].max()) for each in shown) - float(found[0].runs["scheduled_s"].min())
     figures = [
-        (_front(Figure, found), "Money for capacity against money for lateness: nearer to the corner is better."),
+        (
+            _tradeoff_chart(Figure, found),
+            "Money for capacity against money for lateness: nearer to the corner is better.",
+        ),
         (
             _gantt(Figure, shown, colours, span_s),
             "Which queue held how many slots: today's settings above, the cheapest policy below. "
@@ -64,7 +67,7 @@ def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) 
         f"<title>Replay of {pool}</title><style>{_STYLE}</style><h1>Replay of work pool {pool}</h1>"
         f"<p>{len(found[0].runs)} recorded runs over {_span(span_s)}, {limit}. Every policy met the same "
         "runs with the same durations and outcomes; a decision saw only what was known at its instant.</p>"
-        f'<div class="wide">{_table(found)}</div><p>{_verdict(found)}</p>{body}</html>\n'
+        f'<div class="wide">{_table(found)}</div><p>{_conclusion(found)}</p>{body}</html>\n'
     )
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8")
@@ -79,7 +82,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _verdict(found: Sequence[ReplayResult]) -> str:
+def _conclusion(found: Sequence[ReplayResult]) -> str:
     """Which policies the interval proves better than today's settings."""
     proven = [each.policy for each in found if (each.saving_low_usd or 0.0) > 0]
     if not proven:
@@ -110,7 +113,7 @@ def _table(found: Sequence[ReplayResult]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _front(figure_of: Any, found: Sequence[ReplayResult]) -> str:
+def _tradeoff_chart(figure_of: Any, found: Sequence[ReplayResult]) -> str:
     """Cost against lateness, one dot a policy."""
     figure = figure_of(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()

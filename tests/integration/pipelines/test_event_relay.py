@@ -12,7 +12,7 @@ from prefect_intelligent import attach
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
-from prefect_intelligent.pipelines.dataset_events.pending import letterbox
+from prefect_intelligent.pipelines.dataset_events.pending import pending_events
 from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
 from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH
@@ -80,7 +80,7 @@ def test_the_announcer_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_
     left = completed()
     liveness.clear(relay_key(prefect_api))
     assert told(completed()) == told(left) == [ARRIVED, FRESH]
-    assert letterbox(prefect_api).size_bytes() == 0
+    assert pending_events(prefect_api).size_bytes() == 0
 
 
 def test_an_announcer_that_ends_leaves_no_letter_behind(api, prefect_api, completed, tmp_path):
@@ -90,4 +90,4 @@ def test_an_announcer_that_ends_leaves_no_letter_behind(api, prefect_api, comple
         ending._ended.set()
         ending._thread.join()
         completed()  # after its last look, before its light is out
-    assert letterbox(prefect_api).size_bytes() == 0
+    assert pending_events(prefect_api).size_bytes() == 0

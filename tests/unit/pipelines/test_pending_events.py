@@ -15,7 +15,7 @@ from prefect_intelligent.errors import ConflictError, OrchestratorAccessDeniedEr
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.pipelines.dataset_events import relay
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+from prefect_intelligent.pipelines.dataset_events.pending import KIND, make_pending_event, pending_events
 from prefect_intelligent.pipelines.dataset_events.relay import deliver
 from prefect_intelligent.pipelines.event_names import FRESH, PIPELINE_ENV
 
@@ -49,7 +49,7 @@ class Server:
 
 @pytest.fixture
 def box(tmp_path):
-    return letterbox(URL, tmp_path)
+    return pending_events(URL, tmp_path)
 
 
 def a_run(**more):
@@ -67,7 +67,7 @@ def a_run(**more):
 
 
 def put(box, batch, **more):
-    letter = write_letter(a_run(parameters={"day": batch}), ["mart"], "day", fresh=True)
+    letter = make_pending_event(a_run(parameters={"day": batch}), ["mart"], "day", fresh=True)
     box.append(KIND, letter, event_id=batch, **more)
 
 
@@ -76,7 +76,7 @@ def test_a_letter_keeps_the_batch_and_our_label_and_nothing_else_of_the_run():
         parameters={"day": date(2026, 3, 1), "password": "hush"},
         job_variables={"env": {PIPELINE_ENV: "v7", "TOKEN": "hush"}, "image": "hush"},
     )
-    letter = write_letter(run, ("mart",), "day", fresh=False)
+    letter = make_pending_event(run, ("mart",), "day", fresh=False)
     assert letter["flow_run"]["parameters"] == {"day": "2026-03-01"}
     assert letter["flow_run"]["job_variables"] == {"env": {PIPELINE_ENV: "v7"}}
     assert (letter["outputs"], letter["batch_parameter"], letter["fresh"]) == (["mart"], "day", False)
@@ -154,8 +154,8 @@ def test_two_processes_do_not_deliver_the_same_letters(box):
 
 def test_letters_are_kept_per_server(box, tmp_path):
     put(box, "a")
-    assert letterbox("http://other.invalid/api", tmp_path).size_bytes() == 0
-    assert letterbox(URL + "/", tmp_path).size_bytes() > 0
+    assert pending_events("http://other.invalid/api", tmp_path).size_bytes() == 0
+    assert pending_events(URL + "/", tmp_path).size_bytes() > 0
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked,
     liveness.mark_alive(hooks.relay_key(URL), 60)
     batch = hooked(None)
     server = Server()
-    deliver(server, letterbox(URL, tmp_path))
+    deliver(server, pending_events(URL, tmp_path))
     assert server.announced == [batch]
 
 

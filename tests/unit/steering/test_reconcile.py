@@ -10,7 +10,7 @@ from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import release
+from prefect_intelligent.steering.controller_state import request_release
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
@@ -218,9 +218,9 @@ def test_release_ends_a_hold_at_once(pool, history):
     decide(pool, history)
     pool.edit("c", lambda queue: replace(queue, priority=500))
     decide(pool, history)
-    release(history, "pool", ["b"], 0.0)
+    request_release(history, "pool", ["b"], 0.0)
     assert decide(pool, history).outcome == "unchanged"
-    release(history, "pool", ["c"], 0.0)
+    request_release(history, "pool", ["c"], 0.0)
     assert decide(pool, history).outcome == "applied"
 
 
