@@ -53,7 +53,7 @@ def _status(args: argparse.Namespace) -> int:
     controller = open_controller(loaded.settings, chosen_pool(loaded))
     pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
     last = controller.history.latest(KIND, pool)
-    holds = load_state(controller.history, pool).standing.holds
+    holds = load_state(controller.history, pool).known.overrides
     status = {
         "pool": pool,
         "led": controller.lease.taken(),

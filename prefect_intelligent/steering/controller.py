@@ -1,4 +1,4 @@
-"""The controller: pass after pass, on events and on the interval, for as long as it leads and nobody stops it."""
+"""The controller: pass after pass, on events and on the interval, while this process leads the pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.ports import WakeUps
 
 _SLICE_S = 0.5
-"""How long a request to stop may go unnoticed."""
+"""Longest time until a request to stop is noticed."""
 _FIRST_BACK_OFF_S = 1.0
 _LONGEST_BACK_OFF_S = 30.0
 
@@ -29,7 +29,7 @@ class LoopEvent:
         decision: The decision.
         problem: Why the pass failed.
         permanent: Whether it will fail until somebody changes the credentials.
-        repeated: Whether the turn before failed for good as well: people have been told.
+        repeated: Whether the turn before was denied as well, so that it has been reported already.
     """
 
     what: Literal["decided", "standing by", "failed"]
@@ -42,7 +42,7 @@ class LoopEvent:
 def run_loop(
     steer: Callable[[], Decision],
     leadership: Leadership,
-    signals: WakeUps,
+    wake_ups: WakeUps,
     clock: Clock,
     *,
     interval_s: float,
@@ -60,10 +60,10 @@ def run_loop(
     Args:
         steer: Makes one pass.
         leadership: Of the pool.
-        signals: Bring the next pass forward, but never closer than a quarter of the interval to the last one.
+        wake_ups: Bring the next pass forward, but never closer than a quarter of the interval to the last one.
         clock: The time.
         interval_s: Longest time between two passes.
-        stopped: Whether somebody wants us to end.
+        stopped: Whether the loop is to end.
         tell: Called with what happened in each turn.
         once: Whether to end after the first turn.
         rng: Draws the jitter of the pauses.
@@ -82,7 +82,7 @@ def run_loop(
                 _pause(clock, backoff_s(failures, first_s=first_s, longest_s=longest_s, rng=rng), stopped)
             else:
                 _pause(clock, interval_s / 4.0, stopped)
-                _await(signals, interval_s * 3.0 / 4.0, stopped)
+                _wait_for_event(wake_ups, interval_s * 3.0 / 4.0, stopped)
     finally:
         leadership.resign()
 
@@ -98,17 +98,17 @@ def _turn(steer: Callable[[], Decision], leadership: Leadership) -> LoopEvent:
 
 
 def _pause(clock: Clock, seconds: float, stopped: Callable[[], bool]) -> None:
-    """Wait, in slices so that a request to stop is heeded."""
+    """Wait, in slices so that a request to stop is noticed."""
     left = seconds
     while left > 0 and not stopped():
         clock.sleep(min(_SLICE_S, left))
         left -= _SLICE_S
 
 
-def _await(signals: WakeUps, seconds: float, stopped: Callable[[], bool]) -> None:
-    """Wait for a signal, in slices."""
+def _wait_for_event(wake_ups: WakeUps, seconds: float, stopped: Callable[[], bool]) -> None:
+    """Wait until something happens in the pool, in slices."""
     left = seconds
     while left > 0 and not stopped():
-        if signals.wait(min(_SLICE_S, left)):
+        if wake_ups.wait(min(_SLICE_S, left)):
             return
         left -= _SLICE_S

@@ -1,4 +1,4 @@
-"""What steering needs from the world."""
+"""What steering needs of Prefect: the pool, a lease, and events that wake it up."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Orchestrator(Protocol):
         ...
 
     def create_queue(self, setting: QueueSetting) -> None:
-        """Make a work queue with exactly these settings.
+        """Create a work queue with exactly these settings.
 
         Raises:
             ConflictError: The pool already has a queue of that name.
@@ -58,7 +58,7 @@ class Orchestrator(Protocol):
         ...
 
     def delete_queue(self, name: str) -> None:
-        """Remove a work queue; nothing happens if it has already gone.
+        """Delete a work queue; does nothing if there is none of that name.
 
         Raises:
             ConflictError: Prefect does not allow it (the queue "default").
@@ -95,7 +95,7 @@ class Lease(Protocol):
 
 
 class WakeUps(Protocol):
-    """Tells that something happened in the pool, so that a decision need not wait for the interval."""
+    """Reports that something happened in the pool, so that the next decision need not wait for the interval."""
 
     def wait(self, timeout_s: float) -> bool:
         """Block until something happened since the last call (True) or the time is over (False); never raises."""

@@ -1,4 +1,4 @@
-"""What would keep steering from working: known pitfalls of a Prefect pool, found in its settings."""
+"""Checks before steering: known pitfalls of a Prefect pool, its queues, deployments and workers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Level = Literal["fine", "note", "problem"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightResult:
-    """One thing looked at.
+    """Result of one check.
 
     Attributes:
-        level: fine; note: worth knowing; problem: keeps steering from working.
+        level: "fine"; "note": worth knowing; "problem": keeps steering from working.
         what: What was found.
         advice: What to do; empty if there is nothing to do.
     """
@@ -105,7 +105,7 @@ def check_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[Pr
 
 
 def check_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult]:
-    """Whether steering knows what runs are worth, and can tell them apart."""
+    """Whether deadlines and prices are known, and runs of different worth are in different queues."""
     if not deployments:
         return [PreflightResult(level="note", what="the pool has no deployments", advice="deploy to it first")]
     found: list[PreflightResult] = []

@@ -1,4 +1,4 @@
-"""Signals from Prefect's event stream, or from counting runs where there is no stream."""
+"""Wake-ups from Prefect's event stream, or from counting runs while there is no stream."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 _EVENTS: Final = [
     f"prefect.flow-run.{name}" for name in ("Scheduled", "Late", "Completed", "Failed", "Crashed", "Cancelled")
 ]
-"""A run has come or a slot has become free. Events that our own writes cause are not among them."""
+"""A run has been scheduled or a slot has become free. Events caused by our own writes are not among them."""
 _RECONNECT_S: Final = 5.0
 _DENIED: Final = "Unable to authenticate"  # how Prefect says that it does not accept the credentials
 _LOG = logging.getLogger(__name__)
 
 
 class PrefectWakeUps:
-    """Implements `Signals`.
+    """Implements `WakeUps`.
 
     A thread holds the websocket; while it is not connected, `wait` counts the pool's runs instead.
 
@@ -51,7 +51,7 @@ class PrefectWakeUps:
         # The thread sees the caller's Prefect settings, also temporary ones.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=lambda: context.run(self._listen), name=f"signals of {pool}", daemon=True
+            target=lambda: context.run(self._listen), name=f"wake-ups of {pool}", daemon=True
         )
         self._thread.start()
 
@@ -83,7 +83,7 @@ class PrefectWakeUps:
                 loop.call_soon_threadsafe(task.cancel)
 
     def _count_differs(self) -> bool:
-        """Whether the number of runs that want or hold a slot has changed since the last count."""
+        """Whether the number of runs that wait or hold a slot has changed since the last count."""
         if time.monotonic() < self._next_count_s:
             return False
         self._next_count_s = time.monotonic() + self._poll_s
