@@ -119,7 +119,7 @@ def from_snapshot(
     Args:
         snapshot: The pool as it is.
         longest_s: Deployment to what only one run in a thousand exceeds, seconds.
-        at_risk: Rows with `deployment`, `queue`, `chance`, `usd_per_hour`, as from `analytics.pool_overview.at_risk_rows`.
+        at_risk: Rows with `deployment`, `queue`, `chance`, `usd_per_hour`, as from `pool_overview.at_risk_rows`.
     """
     alerts: list[Alert] = []
     for run in snapshot.runs(RunPhase.RUNNING, RunPhase.PENDING):

@@ -83,7 +83,8 @@ def _status(args: argparse.Namespace) -> int:
         formatting.console.print("  " + formatting.headline(last), soft_wrap=True)
     for key, hold in holds.items():
         formatting.console.print(
-            f"A person set the {say(key)} to {formatting.limit(hold.value)}; left alone until {formatting.instant(hold.until_s)}"
+            f"A person set the {say(key)} to {formatting.limit(hold.value)}; "
+            f"left alone until {formatting.instant(hold.until_s)}"
         )
     return 0
 

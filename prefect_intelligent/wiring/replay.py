@@ -12,7 +12,7 @@ from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.wiring.history import open_runs
-from prefect_intelligent.wiring.steering import open_outlooks
+from prefect_intelligent.wiring.outlooks import open_outlooks
 
 
 def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:

@@ -11,11 +11,10 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
-from prefect_intelligent.history.adapters.sql_records import has_history, open_history
+from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import steering
@@ -36,11 +35,7 @@ from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
 from prefect_intelligent.steering.plan_check import acting
 from prefect_intelligent.steering.ports import Signals
 from prefect_intelligent.steering.reconcile import steer
-from prefect_intelligent.wiring.history import open_runs
 from prefect_intelligent.wiring.model_registry import open_policy_store
-
-if TYPE_CHECKING:
-    from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
@@ -103,6 +98,11 @@ def open_cockpit(
         InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
         StoreError: The history store cannot be opened.
     """
+    outlooks = None
+    if check_pool:  # a hook has no time for it
+        from prefect_intelligent.wiring.outlooks import open_outlooks
+
+        outlooks = open_outlooks(settings, pool)
     charter = charter_of(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
     api = PrefectApi(timeout_s=timeout_s)
     orchestrator = PrefectOrchestrator(
@@ -110,7 +110,7 @@ def open_cockpit(
         pool,
         prices=settings.prices_of(pool),
         resources=settings.shared_resources,
-        outlooks=open_outlooks(settings, pool) if check_pool else None,  # a hook has no time for it
+        outlooks=outlooks,
     )
     if check_pool:
         with suppress(OrchestratorUnavailableError):
@@ -122,21 +122,6 @@ def open_cockpit(
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=SystemClock(),
         charter=charter,
-    )
-
-
-def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
-    """What the history makes one expect of the pool's deployments; None while there is no history."""
-    if not has_history(settings.history):
-        return None
-    from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
-    from prefect_intelligent.wiring.pipeline_graph import look_around
-
-    return HistoryOutlooks(
-        lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool),
-        settings.folder / "forecaster",
-        start_up_s=settings.pools.get(pool, PoolSettings()).startup_s,
-        around=lambda: look_around(settings),
     )
 
 

@@ -289,7 +289,7 @@ def _named(numbers: np.ndarray[Any, np.dtype[np.int32]], names: Mapping[int, str
 
 
 def _mend(frame: pd.DataFrame) -> int:
-    """Move instants that lie before the one they follow, as `history.runs_frame.as_runs` does; returns how many rows."""
+    """Move instants that lie before the one they follow, as `runs_frame.as_runs` does; returns how many rows."""
     submitted, started, ended = (frame[name].to_numpy(copy=True) for name in ("submitted_s", "started_s", "ended_s"))
     early = started < submitted
     started[early] = submitted[early]

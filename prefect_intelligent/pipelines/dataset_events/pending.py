@@ -1,8 +1,8 @@
-"""What runs have to announce, kept on disk until Prefect has been told.
+"""Dataset events of runs, kept on disk until Prefect has been told.
 
-A hook puts a letter into the box and goes on; the announcer of a controller on this machine delivers it
-(`pipelines.dataset_events.relay`). Where none is at work the hook delivers itself, together with whatever others had to leave. So
-an announcement survives a server that is away for a while, and a process killed between its letter and the server.
+A hook writes a pending event and goes on; the relay of a controller on this machine (`relay`) delivers it. Where none
+is at work the hook delivers it, together with whatever other processes had to leave. So an event survives a server
+that is away for a while, and a process killed before the server was told.
 
 Imports nothing that a flow's process does not have already.
 """

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from tests.unit.test_prediction import make_runs
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.forecasting.evaluation import _curves, calibration_bins, find_drift, train_appraised
+from tests.unit.forecasting.test_forecaster import make_runs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.test_prediction import make_runs
 
 from prefect_intelligent.forecasting.calibration import Coverage
 from prefect_intelligent.forecasting.forecast_selection import MOST_DEPLOYMENTS, Trust, voices
@@ -17,6 +16,7 @@ from prefect_intelligent.forecasting.forecaster import Forecaster, train
 from prefect_intelligent.forecasting.online_update import forecast_all, up_to_date
 from prefect_intelligent.forecasting.point_in_time_features import encode
 from prefect_intelligent.history.runs_frame import duration_s
+from tests.unit.forecasting.test_forecaster import make_runs
 
 TRAINED = 1200
 
