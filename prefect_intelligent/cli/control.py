@@ -9,9 +9,10 @@ from typing import Any
 
 from prefect_intelligent.cli import control_adopt, control_restore, control_run
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.steering.baseline import read_originals
 from prefect_intelligent.steering.controller_state import recall, release
-from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.steering.decision_record import KIND, read_decision
 from prefect_intelligent.steering.kill_switch import read_switch, turn
 from prefect_intelligent.steering.manual_overrides import say
 from prefect_intelligent.wiring.steering import open_cockpit
@@ -52,7 +53,7 @@ def _status(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
     pool, now_s = cockpit.orchestrator.pool, cockpit.clock.now_s()
-    last = cockpit.history.latest(KIND, pool)
+    last = read_latest(cockpit.history, KIND, pool, read_decision)
     holds = recall(cockpit.history, pool).standing.holds
     status = {
         "pool": pool,

@@ -91,10 +91,14 @@ class Version:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`."""
-        values = {key: value for key, value in data.items() if key != "id"}
-        if values.get("code") is not None:
-            values["code"] = Code(**values["code"])
+        """Inverse of `to_dict`; fields that are not known are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        values = {key: value for key, value in data.items() if key in cls.__slots__}
+        if (code := values.get("code")) is not None:
+            values["code"] = Code(**{key: value for key, value in code.items() if key in Code.__slots__})
         return cls(**values)
 
     def blobs(self) -> set[str]:

@@ -13,6 +13,7 @@ from prefect_intelligent.errors import PrefectIntelligentError, StoreError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.quality.drift import unlike_the_past
 from prefect_intelligent.quality.model import SPLITS, Action, Contract, Outcome, Verdict, Verification
+from prefect_intelligent.quality.past_results import KIND, past_results
 from prefect_intelligent.quality.ports import DatasetEditor, Downstream, QualityChecker
 from prefect_intelligent.quality.remediation import (
     CircuitState,
@@ -24,8 +25,6 @@ from prefect_intelligent.quality.remediation import (
     plan_steps,
 )
 
-KIND = "quality"
-"""Kind of the gate's records in the history; the pool of a record is the dataset's name."""
 _KEPT = 500  # past results that are read for circuit and drift
 
 
@@ -197,9 +196,9 @@ class Gate:
     def _past(self, dataset: str) -> Sequence[Mapping[str, Any]]:
         """Past results; none if the history cannot be read, because good data must not wait for it."""
         try:
-            return [] if self.history is None else list(self.history.records(KIND, dataset))[-_KEPT:]
+            return () if self.history is None else past_results(self.history, dataset, last=_KEPT)
         except StoreError:
-            return []
+            return ()
 
     def _good(
         self, contract: Contract, dataset: Dataset, first: Verification, circuit: CircuitState, dry_run: bool
