@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.tracking.outbox import Parcel
 
@@ -74,10 +75,13 @@ def datasets_of(entry: Entry) -> list[tuple[str, str, str]]:
     """The datasets a record names: (name, version of its contract or "", how it is used: checked, read or written)."""
     record = entry.record
     found = []
-    if record.get("dataset"):
-        found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
-    found += [(str(name), "", "read") for name in record.get("inputs") or ()]
-    found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    try:
+        if record.get("dataset"):
+            found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
+        found += [(str(name), "", "read") for name in record.get("inputs") or ()]
+        found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    except UNREADABLE as error:
+        leave_out(entry.kind, record, error)
     return found
 
 
@@ -91,13 +95,16 @@ def numbers_of(entry: Entry) -> dict[str, float]:
     """The numbers of a record, by name; those that are not finite are left out.
 
     Decisions, flow runs and quality results have their own selection; other records give all numbers they hold, nested
-    names joined by a slash.
+    names joined by a slash. A record that is not what its kind should be gives what could be read of it.
     """
     chosen = {"decision": _decision, "quality": _quality, "flow_run": _flow_run}.get(entry.kind, _flat)
     found: dict[str, float] = {}
-    for name, value in chosen(entry.record):
-        if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MOST:
-            found[clean_name(name)[:_LONGEST_NAME]] = float(value)
+    try:
+        for name, value in chosen(entry.record):
+            if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MOST:
+                found[clean_name(name)[:_LONGEST_NAME]] = float(value)
+    except (OverflowError, *UNREADABLE) as error:
+        leave_out(entry.kind, entry.record, error)
     return found
 
 
