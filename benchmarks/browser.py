@@ -12,8 +12,8 @@ from typing import Any
 
 import uvicorn
 
-from prefect_intelligent.dashboard.app import Desk, create_app
-from prefect_intelligent.dashboard.broadcast import Hub, State
+from prefect_intelligent.dashboard.app import DashboardConfig, create_app
+from prefect_intelligent.dashboard.broadcast import State, StateBroadcaster
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -24,13 +24,15 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def serve(build: Callable[[], State], *, interval_s: float = 3600.0, **desk: Any) -> Iterator[tuple[str, Hub]]:
+def serve(
+    build: Callable[[], State], *, interval_s: float = 3600.0, **desk: Any
+) -> Iterator[tuple[str, StateBroadcaster]]:
     """A running dashboard: its URL, and the hub to publish to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    hub = Hub()
-    app = create_app(Desk(pool="warehouse", build=build, interval_s=interval_s, **desk), hub)
+    hub = StateBroadcaster()
+    app = create_app(DashboardConfig(pool="warehouse", build=build, interval_s=interval_s, **desk), hub)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -40,12 +40,12 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
     from prefect_intelligent.domain import Terms, parse_deadline
     from prefect_intelligent.prefect_client.terms import publish_terms
     from prefect_intelligent.settings import GuardSection, Settings
-    from prefect_intelligent.wiring.steering import open_cockpit
+    from prefect_intelligent.wiring.steering import open_controller
 
     api = server.api()
     pool = api.pool(limit=16)
     settings = Settings(policy="atc+lookahead+share", rule="atc", guard=GuardSection(interval_s=0.0, hysteresis=0.0))
-    cockpit = open_cockpit(settings, pool)
+    controller = open_controller(settings, pool)
     deployments, queued = [], []
     for number in range(QUEUES):
         queue = f"queue-{number:02d}"
@@ -53,13 +53,15 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
         flow = f"flow-{number:02d}"
         deployments.append(api.deployment(pool, queue, flow=flow))
         deadline = parse_deadline(f"{5 + 7 * number % 60}m")
-        publish_terms(cockpit.api, flow, Terms(deadline=deadline, late_usd_per_hour=1.0 + number % 7, expected_s=90.0))
+        publish_terms(
+            controller.api, flow, Terms(deadline=deadline, late_usd_per_hour=1.0 + number % 7, expected_s=90.0)
+        )
         queued.append(api.run(deployments[-1], in_s=-1.0))
         clone_runs(server, queued[-1], runs // QUEUES - 1 + (number < runs % QUEUES), spread_s=60.0 * (number + 1))
-    first = cockpit.steer()
+    first = controller.reconcile()
     waiting = sum(queue.waiting for queue in first.queues)
     made, ours = [], []
-    calls = cockpit.api.calls
+    calls = controller.api.calls
     for number in range(decisions):
         # What happens between two decisions: a run comes, one starts, one ends.
         queued.append(api.run(deployments[(number * 5) % QUEUES], in_s=-60.0 * number))
@@ -68,9 +70,9 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
         if number > 4:
             api.set_state(queued[2 * (number - 4) % len(queued)], "COMPLETED")
         time.sleep(0.2)
-        waited_s = cockpit.api.waited_s
-        made.append(cockpit.steer())
-        ours.append(made[-1].wall_ms - 1e3 * (cockpit.api.waited_s - waited_s))
+        waited_s = controller.api.waited_s
+        made.append(controller.reconcile())
+        ours.append(made[-1].wall_ms - 1e3 * (controller.api.waited_s - waited_s))
     wall = sorted(decision.wall_ms for decision in made)
     figures = {
         "decision_wall_median_ms": statistics.median(wall),
@@ -79,7 +81,7 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
         "decision_own_max_ms": max(decision.own_ms for decision in made),
         "decision_without_server_median_ms": statistics.median(ours),
         "decision_first_wall_ms": first.wall_ms,
-        "decision_calls_mean": (cockpit.api.calls - calls) / len(made),
+        "decision_calls_mean": (controller.api.calls - calls) / len(made),
         "decisions_with_writes": sum(bool(decision.applied) for decision in made),
         "values_written": sum(len(decision.applied) for decision in made),
     }

@@ -21,7 +21,7 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
 from prefect_intelligent.testing.history import InMemoryHistory
 
 NAMES = ("ingest", "clean", "features", "train", "score", "report", "export", "audit")
@@ -183,7 +183,7 @@ def records(now_s: float) -> InMemoryHistory:
 
 def graph() -> Graph:
     """A pipeline of the pool: two sources, cleaned, joined, and read by three."""
-    declared = (Evidence("declared", "terms"),)
+    declared = (EdgeEvidence("declared", "terms"),)
     reads = [
         ("flights_raw", "clean/daily-001"),
         ("weather_raw", "features/daily-002"),

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from prefect_intelligent.domain import Estimate, Prices, RelativeDeadline, Terms
-from prefect_intelligent.pipelines.apply_graph import Arrangement, apply, arrange
+from prefect_intelligent.pipelines.apply_graph import Arrangement, apply, plan_automations
 from prefect_intelligent.pipelines.conflicts import check
 from prefect_intelligent.pipelines.critical_path import critical_path
-from prefect_intelligent.pipelines.deployments import Inventory, PoolFacts, Schedule, Step
-from prefect_intelligent.pipelines.graph import Edge, Evidence, build
+from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, PoolFacts, Schedule
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build
 from prefect_intelligent.pipelines.project_file import Project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
-from prefect_intelligent.pipelines.survey import Overrides, Survey, draw
+from prefect_intelligent.pipelines.survey import Overrides, Survey, build_model
 from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -34,10 +34,10 @@ from prefect_intelligent.testing.pipelines import FakePipelineServer
 POOLS = 20
 
 
-def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, Step]]:
+def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, DeploymentNode]]:
     """A layered random project: every deployment writes one dataset and reads some of lower-numbered ones."""
     names = [f"flow_{i:05d}/prod" for i in range(deployments)]
-    declared = (Evidence("declared", "flow.py:1"),)
+    declared = (EdgeEvidence("declared", "flow.py:1"),)
     found = [Edge(name, f"data_{i:05d}", "writes", declared) for i, name in enumerate(names)]
     seen: set[tuple[int, int]] = set()
     while len(found) < edges:
@@ -50,7 +50,7 @@ def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[
     steps = {}
     for index, name in enumerate(names):
         p50_s = float(rng.lognormal(4.0, 1.0))
-        steps[name] = Step(
+        steps[name] = DeploymentNode(
             name=name,
             pool=f"pool-{index % POOLS}",
             queue="default",
@@ -94,8 +94,8 @@ def time_noop_apply(deployments: int = 500, repeats: int = 3) -> float:
     transactions = Transactions(server, InMemoryHistory(), ManualClock())
 
     def look() -> Arrangement:
-        picture = draw(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
-        return arrange(server, picture, 1_700_000_000.0)
+        picture = build_model(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
+        return plan_automations(server, picture, 1_700_000_000.0)
 
     apply(transactions, look())
     best = float("inf")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import announcer, steering
+from prefect_intelligent.local.liveness import relay_key, steering_key
 from tests.real_prefect import RealServer  # first: it scrubs the environment
 
 HEAVY = ("soda_core", "soda_duckdb", "mlflow", "torch", "numba", "duckdb")
@@ -85,7 +85,7 @@ def measure(
 def wait_for_controller(url: str, pool: str, home: Path, timeout_s: float = 180.0) -> None:
     """Until it has decided and says so to the hooks of its machine."""
     deadline = time.monotonic() + timeout_s
-    while not (liveness.is_lit(steering(url, pool), home) and liveness.is_lit(announcer(url), home)):
+    while not (liveness.is_alive(steering_key(url, pool), home) and liveness.is_alive(relay_key(url), home)):
         if time.monotonic() > deadline:
             raise RuntimeError("the controller did not begin to steer in time")
         time.sleep(0.1)

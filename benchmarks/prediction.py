@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.forecaster import train
 from prefect_intelligent.forecasting.online_update import forecast_all
 from prefect_intelligent.forecasting.point_in_time_features import LEVELS_SWF, encode, events, find_leaks, works
@@ -86,7 +86,7 @@ def duration_figures(log_predicted: Array, seconds: Array) -> dict[str, float]:
 
 def book_forecasts(runs: pd.DataFrame) -> tuple[Array, Array]:
     """Median and 90 % quantile (logs) that the untrained duration book gives each run at its submission."""
-    book = DurationBook()
+    book = DurationQuantiles()
     middle, high = np.empty(len(runs)), np.empty(len(runs))
     counts, seconds, work = settled(runs).to_numpy(), duration_s(runs).to_numpy(), works(runs)
     for kind, row in events(runs):

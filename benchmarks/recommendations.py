@@ -22,8 +22,8 @@ import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.recommendations.evaluate import as_world, recommend, replay, usable
-from prefect_intelligent.recommendations.model import Past
+from prefect_intelligent.recommendations.evaluate import as_world, recommend, replay_daily_cost, usable
+from prefect_intelligent.recommendations.model import ReplayInput
 from prefect_intelligent.twin.simulator import Twin
 
 FAULTS = (
@@ -120,14 +120,14 @@ def submissions(fault: str, seed: int, week: int) -> pd.DataFrame:
     )
 
 
-def world(fault: str, seed: int, week: int) -> Past:
+def world(fault: str, seed: int, week: int) -> ReplayInput:
     """One week of a world, before anything waits."""
     pool, queues, prices = plant(fault, seed)
     unread = ("gold/legacy",) if fault == "unread deployment" else ()
-    return Past(runs=submissions(fault, seed, week), pool=pool, queues=queues, prices=prices, unread=unread)
+    return ReplayInput(runs=submissions(fault, seed, week), pool=pool, queues=queues, prices=prices, unread=unread)
 
 
-def live_through(past: Past, seed: int) -> Past:
+def live_through(past: ReplayInput, seed: int) -> ReplayInput:
     """The week as it would have been recorded: with the waits that its settings bring."""
     runs = usable(past)
     start = float(runs["scheduled_s"].min())
@@ -151,7 +151,7 @@ def measure(worlds: int) -> tuple[dict[str, float], dict[str, object]]:
         hits = [p for p in proposals[:3] if (p.change.kind, p.change.subject) == EXPECTED[fault]]
         found[fault].append(bool(hits))
         if hits:
-            before, after = replay(world(fault, seed, 1), [None, hits[0].change], seed=seed + 1)
+            before, after = replay_daily_cost(world(fault, seed, 1), [None, hits[0].change], seed=seed + 1)
             real = float((before - after).mean())
             errors.append(abs(hits[0].saving_usd_per_day - real) / max(abs(real), 1e-9))
             by_fault[fault].append(errors[-1])

@@ -29,7 +29,7 @@ from prefect_intelligent.errors import InvalidInputError, MissingExtraError, Unk
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry
-from prefect_intelligent.model_registry.promotion import CHALLENGER, Evidence, judge, promote
+from prefect_intelligent.model_registry.promotion import CHALLENGER, GateEvidence, check_gate, promote
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.wiring.history import open_runs, open_source
@@ -121,8 +121,8 @@ def register_candidate(bundle: str, report: str) -> str:
 def ask_gate(version: str, report: str, move: bool) -> dict[str, Any]:
     """What the gate says, and whether the champion's alias was moved."""
     store = open_policy_store(load_settings().settings)
-    evidence = Evidence.from_report(json.loads(Path(report).read_text(encoding="utf-8")))
-    judgement = judge(evidence, store.weights_sha256(version))
+    evidence = GateEvidence.from_report(json.loads(Path(report).read_text(encoding="utf-8")))
+    judgement = check_gate(evidence, store.weights_sha256(version))
     done = promote(store, version, evidence, at_s=time.time(), dry_run=not move).done
     return {"version": version, "passed": judgement.passed, "promoted": done, "reasons": list(judgement.reasons)}
 

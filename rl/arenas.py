@@ -13,7 +13,7 @@ from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.simulator import Twin
 
@@ -27,16 +27,16 @@ _CROWDED: Final = 0.7
 """Worlds that are over are dropped from a batch when fewer than this share go on."""
 
 
-def open_arena(world: World, base: RulePolicy | None = None, threads: int = 1) -> Arena:
+def open_arena(world: World, base: RulePolicy | None = None, threads: int = 1) -> ClosedLoop:
     """A batch of worlds at its beginning; `base` is the rule that may be followed or corrected."""
-    return Arena(Twin(world, threads=threads), GUARD, INTERVAL_S, base)
+    return ClosedLoop(Twin(world, threads=threads), GUARD, INTERVAL_S, base)
 
 
 def spent_usd(world: World, *policies: Policy) -> Array:
     """What each world costs under each policy, shape (policies, worlds, 3), US dollars.
 
-    The same as `Arena.play` for one policy after the other, sooner: all are played in one batch, and since a few days
-    last much longer than the others, those that are over are left out of the steps.
+    The same as `ClosedLoop.play` for one policy after the other, sooner: all are played in one batch, and since a few
+    days last much longer than the others, those that are over are left out of the steps.
     """
     count = world.n_worlds
     arena = open_arena(World(*(np.concatenate([table] * len(policies)) for table in world)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.state import COMPLETED
 from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.planner import Planner
@@ -62,7 +62,7 @@ def join(parts: list[Outcome]) -> Outcome:
     return Outcome(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _run_figures(arena: Arena, row: int) -> tuple[float, ...]:
+def _run_figures(arena: ClosedLoop, row: int) -> tuple[float, ...]:
     """Miss rate, weighted late hours, waits and tail lateness of one world."""
     count = int(arena.twin.world.settings["runs"][row])
     runs, terms = arena.twin.state.runs[row, :count], arena.twin.world.runs[row, :count]

@@ -32,14 +32,14 @@ from prefect_intelligent.policy.actions import (
     PLACES,
     SHARES,
     Levels,
-    adjust,
+    apply_action,
 )
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.bundle import read_bundle
 from prefect_intelligent.policy.census import Array, Census, Q
 from prefect_intelligent.policy.encoding import Array32, encode
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
 from rl.arenas import open_arena, spent_usd
@@ -151,7 +151,7 @@ def teach(world: World, base: RulePolicy, guide: Policy, config: TeachConfig, rn
         wanted = guide.propose(arena.census)
         if held is not None:
             rule = base.propose(arena.census)
-            tried = adjust(rule, arena.census, held)
+            tried = apply_action(rule, arena.census, held)
             explores = held.capacity != NEUTRAL_CAPACITY
             wanted = Proposal(
                 np.where(explores[:, None], tried.score, wanted.score),
@@ -187,7 +187,7 @@ def _exploration(census: Census, config: TeachConfig, rng: np.random.Generator) 
 
 
 def _label(
-    arena: Arena,
+    arena: ClosedLoop,
     rows: AnyArray,
     hourly_usd: Array,
     base: RulePolicy,
@@ -231,7 +231,7 @@ def _candidates(census: Census, config: TeachConfig, rng: np.random.Generator) -
     )
 
 
-def _levels(arena: Arena, lever: AnyArray, queue: AnyArray, level: AnyArray) -> Levels:
+def _levels(arena: ClosedLoop, lever: AnyArray, queue: AnyArray, level: AnyArray) -> Levels:
     """The candidates as levels of shape (m, 1 + k, ...); the first leaves the rule alone."""
     m, k = lever.shape
     n = arena.census.queues.shape[-2]

@@ -25,7 +25,7 @@ import pandas as pd
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from simulations.traces import read_trace
 
 RUNS: Final = 250
@@ -157,7 +157,7 @@ class Window:
             DeploymentSpec(name=f"of {queue.name}", queue=queue.name, late_usd_per_hour=float(price), failure_usd=0.0)
             for queue, price in zip(pool.queues, value, strict=True)
         ]
-        return assemble([pool], deployments, runs, seed=seed, start_s=_START_S)
+        return build_world([pool], deployments, runs, seed=seed, start_s=_START_S)
 
 
 def _dealt(key: Array, queues: int) -> npt.NDArray[np.int64]:

@@ -31,7 +31,7 @@ from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
-from prefect_intelligent.tracking.outbox import Outbox, Parcel
+from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent
 from prefect_intelligent.tracking.shipper import Shipment, ship
 from rl.figures import draw_curves
 from rl.provenance import commit
@@ -50,14 +50,14 @@ class TrainingTracker(MlflowTracker):
     def __init__(self, uri: str) -> None:
         super().__init__(uri, EXPERIMENT)
 
-    def log(self, parcels: Sequence[Parcel]) -> None:
+    def log(self, parcels: Sequence[OutboxEvent]) -> None:
         """Send records of one run; see `Tracker.log`."""
         self._in_run(parcels[0], lambda run: self._send(run, parcels))
 
-    def archive(self, parcels: Sequence[Parcel]) -> None:
+    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
         """Nothing: a run's directory holds all of it."""
 
-    def _send(self, run: str, parcels: Sequence[Parcel]) -> None:
+    def _send(self, run: str, parcels: Sequence[OutboxEvent]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         metrics: list[Metric] = []
@@ -93,7 +93,7 @@ class TrainingTracker(MlflowTracker):
         ]
         self._client.log_inputs(run, datasets=found)
 
-    def _new_run(self, experiment: str, first: Parcel) -> str:
+    def _new_run(self, experiment: str, first: OutboxEvent) -> str:
         name = first.stream.split("/")[1]
         tags = {"pi.stream": first.stream, "pi.kind": _KIND}
         run = self._client.create_run(

@@ -24,7 +24,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.world import COMPLETES, stack
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 QUEUES: Final = (
     QueueSetting(name="urgent", priority=1),
@@ -176,7 +176,7 @@ def twin_days(day: Day, worlds: int, seed: int) -> Array:
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     deployments = [DeploymentSpec(name=each.name, queue=each.name) for each in QUEUES]
-    twin = Twin(stack([assemble([pool], deployments, runs, seed=seed + world) for world in range(worlds)]))
+    twin = Twin(stack([build_world([pool], deployments, runs, seed=seed + world) for world in range(worlds)]))
     twin.finish()
     claimed: Array = twin.state.runs["first_claimed_s"][:, :count]
     return claimed

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
-from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import Work
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import KEPT, Ended, Live, Watch
+from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
 from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -38,7 +38,7 @@ from prefect_intelligent.twin.engine.state import (
 from prefect_intelligent.twin.engine.stop_run import stop_run
 from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
 START_S: Final = 1_767_225_600.0  # 2026-01-01
 DAYS: Final = 30
@@ -209,7 +209,7 @@ class World:
         )
         pool = PoolSpec(queues=(QueueSetting(name="all", priority=1),), limit=60, prices=PRICES, owned=False)
         warehouse = ResourceSpec(name="warehouse", capacity=12.0, slowdown=0.3, failure=1.0)
-        self.twin = Twin(assemble([pool], specs, runs, resources=[warehouse], seed=seed, start_s=START_S))
+        self.twin = Twin(build_world([pool], specs, runs, resources=[warehouse], seed=seed, start_s=START_S))
 
     def version(self, deployment: int, at_s: float, rolled_back: bool) -> str:
         """The version that a run starting then has."""
@@ -293,7 +293,7 @@ class _Life:
         self._levers = _TwinLevers(world, self._month)
         self._history = InMemoryHistory()
         self._ended: dict[str, list[Ended]] = {name: [] for name in NAMES}
-        self._book = DurationBook()
+        self._book = DurationQuantiles()
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
 
@@ -440,7 +440,7 @@ class _Life:
         first, behind = self._window(now_s)
         phase = state["phase"][first:behind]
         at_work = (np.flatnonzero((phase == RUNNING) | (phase == PENDING)) + first).tolist()
-        watch = Watch(
+        watch = Evidence(
             now_s=now_s,
             ended=self._ended,
             live=[

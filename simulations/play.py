@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.domain import Cost
-from prefect_intelligent.policy.actions import adjust, unflatten
+from prefect_intelligent.policy.actions import apply_action, unflatten
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, P
 from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED
 from prefect_intelligent.twin.simulator import Twin
 
 
-class Steered(Arena):
+class Steered(ClosedLoop):
     """An arena whose pools get no more slots than can be bought, and share a budget.
 
     Args:
@@ -28,7 +28,7 @@ class Steered(Arena):
         guard: What the guard permits; None applies proposals as they are.
         decision_s: Time between two decisions.
         budget_slots: Slots that the pools of one world may have together; None for no such bound.
-        base: See `Arena`.
+        base: See `ClosedLoop`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Steered(Arena):
         if self._budget is None:
             super().act(actions, until_s)
         else:
-            self.step(adjust(self.rule, self.census, unflatten(actions)), self.rule, until_s)
+            self.step(apply_action(self.rule, self.census, unflatten(actions)), self.rule, until_s)
 
     def follow(self, until_s: Array | float | None = None) -> None:
         """The same with what the base rule wants."""

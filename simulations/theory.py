@@ -18,7 +18,7 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.state import CANCELLED
 from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 _BATCHES: Final = 40
 _T99: Final = 2.708  # 99.5 % quantile of Student's t with 39 degrees of freedom
@@ -86,7 +86,7 @@ def station(
     )
     pool = PoolSpec(queues=queues, limit=slots, max_slots=slots, poll_s=0.0, startup_s=0.0, prefetch_s=0.0, room=room)
     deployments = [DeploymentSpec(name=f"flow/{queue.name}", queue=queue.name) for queue in queues]
-    return assemble([pool], deployments, runs, seed=seed)
+    return build_world([pool], deployments, runs, seed=seed)
 
 
 def waits_of(world: World) -> tuple[Array, Array]:

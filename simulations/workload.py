@@ -13,7 +13,7 @@ from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.world import World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004
@@ -194,7 +194,7 @@ def draw_world(scenario: Scenario, seed: int) -> World:
         edges += [np.stack([first[above] + np.arange(count), numbers], axis=1) for above in source.after]
         columns.append(_column(source, at_s, startup_s.get(source.terms.queue, 0.0), place[name], rng))
         total += count
-    return assemble(
+    return build_world(
         scenario.pools,
         [source.terms for source in scenario.sources],
         _sorted_runs(columns, edges),

@@ -7,13 +7,13 @@ from typing import Any
 
 from prefect_intelligent.domain import Prices, Terms
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
-from prefect_intelligent.pipelines.deployments import Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.project_file import read_project
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
-from prefect_intelligent.pipelines.survey import Overrides, Picture, Survey, draw
+from prefect_intelligent.pipelines.survey import Overrides, PipelineModel, Survey, build_model
 from prefect_intelligent.pipelines.version import Code, Version
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -60,12 +60,14 @@ class Project:
     def rollout(self) -> Rollout:
         return Rollout(self.transactions, self.versions, "/versions")
 
-    def picture(self, overrides: Overrides | None = None, text: str = "") -> Picture:
+    def picture(self, overrides: Overrides | None = None, text: str = "") -> PipelineModel:
         steps = {
-            name: Step(name=name, terms=Terms(inputs=inputs, outputs=outputs), schema=SCHEMA)
+            name: DeploymentNode(name=name, terms=Terms(inputs=inputs, outputs=outputs), schema=SCHEMA)
             for name, (inputs, outputs) in self.chain.items()
         }
-        return draw(Survey(steps=steps), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s())
+        return build_model(
+            Survey(steps=steps), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s()
+        )
 
     def version(self, content: str, deployment: str = "clean/p", **spec: Any) -> Version:
         """A kept version whose source is `content`."""

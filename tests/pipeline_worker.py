@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefect_intelligent.pipelines.dataset_events.prefect import announce
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events
 from prefect_intelligent.prefect_client.api import PrefectApi
 from tests.real_prefect import Api
 
@@ -60,5 +60,5 @@ class QuickWorker:
             ok = False
         self.api.set_state(run_id, "COMPLETED" if ok else "FAILED")
         datasets, parameter = self.outputs.get(run["deployment_id"], ((), None))
-        announce(self.prefect, run, datasets, parameter, fresh=ok)
+        emit_dataset_events(self.prefect, run, datasets, parameter, fresh=ok)
         self.ran.append((run["deployment_id"], run_id))

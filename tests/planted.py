@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_intelligent.domain import Estimate, Terms, parse_deadline
-from prefect_intelligent.pipelines.deployments import Call, Column, Inventory, PoolFacts, Schedule, Step
-from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
+from prefect_intelligent.pipelines.deployments import Call, Column, DeploymentNode, Inventory, PoolFacts, Schedule
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
 
 AT_S = 1_767_225_600.0  # 2026-01-01 00:00 UTC
-DECLARED = (Evidence("declared", "flows.py"),)
+DECLARED = (EdgeEvidence("declared", "flows.py"),)
 SCHEMA = {"properties": {"batch": {"type": "string"}}, "required": ["batch"]}
 
 
-def step(name: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (), **more: Any) -> Step:
+def step(name: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (), **more: Any) -> DeploymentNode:
     usd = more.pop("usd", 50.0)
-    return Step(
+    return DeploymentNode(
         name=name,
         pool="pool",
         queue=more.pop("queue", "low"),
@@ -33,7 +33,7 @@ def daily(hour: int, minute: int = 0) -> tuple[Schedule, ...]:
     return (Schedule(cron=f"{minute} {hour} * * *"),)
 
 
-def clean_steps() -> dict[str, Step]:
+def clean_steps() -> dict[str, DeploymentNode]:
     flights = {"flights": {"delay": Column(type="integer", minimum=-100.0, maximum=2000.0)}}
     steps = [
         step("ingest/flights", ("external:bts",), ("raw_flights",), schedules=daily(2)),
@@ -45,22 +45,22 @@ def clean_steps() -> dict[str, Step]:
     return {item.name: item for item in steps}
 
 
-def make(steps: dict[str, Step], calls: tuple[Call, ...] = (), **more: Any) -> tuple[Graph, Inventory]:
+def make(steps: dict[str, DeploymentNode], calls: tuple[Call, ...] = (), **more: Any) -> tuple[Graph, Inventory]:
     edges = [Edge(name, dataset, "writes", DECLARED) for name, s in steps.items() for dataset in s.terms.outputs]
     edges += [Edge(dataset, name, "reads", DECLARED) for name, s in steps.items() for dataset in s.terms.inputs]
-    edges += [Edge(call.caller, call.callee, "calls", (Evidence("source", call.where),)) for call in calls]
+    edges += [Edge(call.caller, call.callee, "calls", (EdgeEvidence("source", call.where),)) for call in calls]
     pool = PoolFacts(name="pool", limit=more.pop("limit", 4), priorities={"high": 1, "low": 2})
     return build(edges, steps), Inventory(steps=steps, pools={"pool": pool}, calls=calls, at_s=AT_S, **more)
 
 
-def changed(name: str, terms: dict[str, Any] | None = None, **more: Any) -> dict[str, Step]:
+def changed(name: str, terms: dict[str, Any] | None = None, **more: Any) -> dict[str, DeploymentNode]:
     steps = clean_steps()
     new = replace(steps[name], **more)
     steps[name] = replace(new, terms=replace(new.terms, **terms)) if terms else new
     return steps
 
 
-def added(new: Step) -> dict[str, Step]:
+def added(new: DeploymentNode) -> dict[str, DeploymentNode]:
     return clean_steps() | {new.name: new}
 
 

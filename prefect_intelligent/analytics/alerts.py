@@ -158,7 +158,7 @@ def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s:
     return [_alert("controller-silent", pool, text, last_s + interval_s)]
 
 
-def fold(alerts: Iterable[Alert], upstream: Mapping[str, Sequence[str]]) -> tuple[Alert, ...]:
+def deduplicate(alerts: Iterable[Alert], upstream: Mapping[str, Sequence[str]]) -> tuple[Alert, ...]:
     """One alert per thing: per key, per deployment, per cause, and downstream folded into what it waits for.
 
     A budget that burns because its deployment keeps failing, and a new cause that only hits deployments that have an

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.analytics.group_stats import Array, Codes, Sorted, Sparse, codes_of
-from prefect_intelligent.analytics.trends import Change, Trend, find_changes, find_trend
+from prefect_intelligent.analytics.trends import Trend, TrendChange, find_changes, find_trend
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.errors import InvalidInputError
@@ -109,7 +109,7 @@ class Report:
     utilisation: float | None
     idle_usd: float | None
     daily: tuple[Mapping[str, float | None], ...]
-    changes: tuple[Change, ...]
+    changes: tuple[TrendChange, ...]
     trends: tuple[Trend, ...]
     mended: int
 

@@ -16,7 +16,7 @@ _SIGNIFICANT: Final = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class TrendChange:
     """A lasting change of a daily series.
 
     Attributes:
@@ -76,7 +76,7 @@ def _known(daily: Daily, series: str) -> tuple[np.ndarray[tuple[int], np.dtype[n
     return np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float)
 
 
-def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float = 6.0) -> tuple[Change, ...]:
+def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float = 6.0) -> tuple[TrendChange, ...]:
     """Where a daily series changed its level for good.
 
     Binary segmentation: the split with the largest t (difference of means over the spread of the day-to-day
@@ -89,7 +89,7 @@ def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float =
     steps = np.diff(values)
     noise = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / np.sqrt(2.0)
     noise = max(noise, 0.02 * float(np.abs(np.median(values))), 1e-9)
-    found: list[Change] = []
+    found: list[TrendChange] = []
 
     def split(start: int, end: int) -> None:
         if end - start < 2 * least:
@@ -105,7 +105,7 @@ def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float =
         level = abs(float(np.median(part[at:]) - np.median(part[:at]))) if at > 0 else 0.0
         if best > strength and level > 2.0 * noise:
             found.append(
-                Change(
+                TrendChange(
                     series=series,
                     at_s=float(days[start + at]),
                     before=float(np.median(part[:at])),

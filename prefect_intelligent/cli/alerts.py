@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
     from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring.steering import Cockpit
+    from prefect_intelligent.wiring.steering import PoolController
 
 _DONE = {"create": "created", "change": "changed", "keep": "is there already:", "delete": "deleted"}
 
@@ -56,18 +56,18 @@ def run(args: argparse.Namespace) -> int:
     every_s = None if args.every is None else parse_span(args.every, what="--every")
     if every_s is not None and not (args.send and every_s >= 5.0):
         raise InvalidInputError("--every", args.every, "needs --send and at least 5s")
-    cockpit, builder = open_builder(loaded.settings, pool)
+    controller, builder = open_builder(loaded.settings, pool)
     if every_s is None:
-        return int(_look(args, loaded.settings, cockpit, builder))
+        return int(_look(args, loaded.settings, controller, builder))
     while True:
         try:
-            _look(args, loaded.settings, cockpit, builder)
+            _look(args, loaded.settings, controller, builder)
         except PrefectIntelligentError as error:  # a server that restarts must not end who watches it
             print(f"error: {error}; trying again", file=sys.stderr)
         time.sleep(every_s)
 
 
-def _look(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, builder: Builder) -> bool:
+def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: Builder) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 
@@ -79,7 +79,7 @@ def _look(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, builde
     resolved: list[str] = []
     if args.send:
         opened, resolved = raise_alerts(
-            alerts, cockpit.orchestrator, cockpit.history, time.time(), runbooks_url=settings.runbooks_url
+            alerts, controller.orchestrator, controller.history, time.time(), runbooks_url=settings.runbooks_url
         )
     pages = any(alert.severity == "page" for alert in alerts)
     if args.json:

@@ -10,12 +10,12 @@ from typing import Any
 from prefect_intelligent.cli import control_adopt, control_restore, control_run
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.history.reading import read_latest
-from prefect_intelligent.steering.baseline import read_originals
-from prefect_intelligent.steering.controller_state import recall, release
+from prefect_intelligent.steering.baseline import read_baseline
+from prefect_intelligent.steering.controller_state import load_state, release
 from prefect_intelligent.steering.decision_record import KIND, read_decision
-from prefect_intelligent.steering.kill_switch import read_switch, turn
-from prefect_intelligent.steering.manual_overrides import say
-from prefect_intelligent.wiring.steering import open_cockpit
+from prefect_intelligent.steering.kill_switch import read_switch, set_switch
+from prefect_intelligent.steering.manual_overrides import describe
+from prefect_intelligent.wiring.steering import open_controller
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,21 +51,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
-    pool, now_s = cockpit.orchestrator.pool, cockpit.clock.now_s()
-    last = read_latest(cockpit.history, KIND, pool, read_decision)
-    holds = recall(cockpit.history, pool).standing.holds
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
+    pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
+    last = read_latest(controller.history, KIND, pool, read_decision)
+    holds = load_state(controller.history, pool).standing.holds
     status = {
         "pool": pool,
-        "led": cockpit.lease.taken(),
-        "switch": read_switch(cockpit.history, pool),
+        "led": controller.lease.taken(),
+        "switch": read_switch(controller.history, pool),
         "last_decision": None if last is None else {k: v for k, v in last.items() if k not in ("memory", "queues")},
         "age_s": None if last is None else now_s - last["at_s"],
         "held_by_people": [
             {"queue": queue, "setting": which, "value": hold.value, "until_s": hold.until_s}
             for (queue, which), hold in holds.items()
         ],
-        "values_to_put_back": len(read_originals(cockpit.history, pool)),
+        "values_to_put_back": len(read_baseline(controller.history, pool)),
     }
     if args.json:
         print_json(status)
@@ -84,7 +84,7 @@ def _status(args: argparse.Namespace) -> int:
         formatting.console.print("  " + formatting.headline(last), soft_wrap=True)
     for key, hold in holds.items():
         formatting.console.print(
-            f"A person set the {say(key)} to {formatting.limit(hold.value)}; "
+            f"A person set the {describe(key)} to {formatting.limit(hold.value)}; "
             f"left alone until {formatting.instant(hold.until_s)}"
         )
     return 0
@@ -92,9 +92,9 @@ def _status(args: argparse.Namespace) -> int:
 
 def _release(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
     queues = [*args.queue, *([""] if args.pool_limit else [])]
-    release(cockpit.history, cockpit.orchestrator.pool, queues, time.time())
+    release(controller.history, controller.orchestrator.pool, queues, time.time())
     print("The next decision may change it again.")
     return 0
 
@@ -109,8 +109,8 @@ def _turn_on(args: argparse.Namespace) -> int:
 
 def _turn(args: argparse.Namespace, *, on: bool) -> int:
     loaded = read_settings(args, ("pool",))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
-    pool = cockpit.orchestrator.pool
-    turn(cockpit.history, pool, "on" if on else "off", time.time(), f"{getpass.getuser()} on the command line")
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
+    pool = controller.orchestrator.pool
+    set_switch(controller.history, pool, "on" if on else "off", time.time(), f"{getpass.getuser()} on the command line")
     print(f"Steering of work pool {pool} is {'on' if on else 'off; settings stay as they are'}.")
     return 0

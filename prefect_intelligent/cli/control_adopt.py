@@ -6,7 +6,7 @@ import argparse
 
 from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
-from prefect_intelligent.wiring.steering import open_cockpit
+from prefect_intelligent.wiring.steering import open_controller
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show or make the lanes; exit code 1 if nothing is left to adopt and nothing was asked to be written."""
     loaded = read_settings(args, ("pool",))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
-    adoption = plan_adoption(cockpit.orchestrator.deployments(), cockpit.orchestrator.settings()[1], args.by)
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
+    adoption = plan_adoption(controller.orchestrator.deployments(), controller.orchestrator.settings()[1], args.by)
     if args.apply and (adoption.create or adoption.assign):
-        adopt(cockpit.orchestrator, cockpit.history, cockpit.clock, adoption)
+        adopt(controller.orchestrator, controller.history, controller.clock, adoption)
     if args.json:
         print_json(
             {
-                "pool": cockpit.orchestrator.pool,
+                "pool": controller.orchestrator.pool,
                 "written": args.apply,
                 "create": [{"queue": queue.name, "priority": queue.priority} for queue in adoption.create],
                 "assign": [dict(zip(("deployment", "from", "to"), move, strict=True)) for move in adoption.assign],

@@ -12,7 +12,7 @@ from prefect_intelligent.prevention.engine import prefix, undo_prevention
 from prefect_intelligent.steering.dedicated_queues import plan_undo
 from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.wiring.prevention import open_levers
-from prefect_intelligent.wiring.steering import open_cockpit
+from prefect_intelligent.wiring.steering import open_controller
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,26 +25,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Put everything back and say what that was."""
     loaded = read_settings(args, ("pool",))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
-    pool = cockpit.orchestrator.pool
-    leads = args.dry_run or args.force or cockpit.lease.acquire()
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
+    pool = controller.orchestrator.pool
+    leads = args.dry_run or args.force or controller.lease.acquire()
     if not leads:
         raise ConflictError(
             f"a controller leads work pool {pool!r}: stop it first, wait {loaded.settings.interval_s * 3:.0f} s after "
             "it was killed, or use --force"
         )
     try:
-        undo = plan_undo(cockpit.orchestrator, cockpit.history)
+        undo = plan_undo(controller.orchestrator, controller.history)
         if args.dry_run:
-            found = plan_restoration(cockpit.orchestrator, cockpit.history)
+            found = plan_restoration(controller.orchestrator, controller.history)
             measures = [key for key in open_levers(loaded.settings).in_force() if key.startswith(prefix(pool))]
         else:
             by = f"{getpass.getuser()} on the command line"
-            found = restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by=by)
-            now_s = cockpit.clock.now_s()
-            measures = list(undo_prevention(cockpit.history, open_levers(loaded.settings), pool, now_s))
+            found = restore(controller.orchestrator, controller.history, controller.clock, by=by)
+            now_s = controller.clock.now_s()
+            measures = list(undo_prevention(controller.history, open_levers(loaded.settings), pool, now_s))
     finally:
-        cockpit.lease.release()
+        controller.lease.release()
     rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]
     if args.json:
         print_json(

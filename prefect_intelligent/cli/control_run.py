@@ -14,18 +14,18 @@ from typing import Any
 from prefect_intelligent.cli.options import add_json, chosen_pool, read_settings
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import steering
+from prefect_intelligent.local.liveness import steering_key
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.pipelines.dataset_events.relay import Announcer
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.steering.controller import Moment, run_loop
+from prefect_intelligent.steering.controller import LoopEvent, run_loop
 from prefect_intelligent.steering.controller_state import INTENT
 from prefect_intelligent.steering.decision_record import KIND
-from prefect_intelligent.steering.kill_switch import read_switch, turn
+from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.leadership import Leadership
-from prefect_intelligent.steering.ports import Signals
+from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.restore import restore
-from prefect_intelligent.wiring.steering import Cockpit, open_cockpit
+from prefect_intelligent.wiring.steering import PoolController, open_controller
 
 _TIDY_EVERY_S = 3600.0
 
@@ -49,20 +49,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Steer until SIGTERM or SIGINT; the last good settings stay in force and the lease is given up."""
     loaded = read_settings(args, ("pool", "policy", "mode", "interval_s"))
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded))
-    pool = cockpit.orchestrator.pool
-    if read_switch(cockpit.history, pool) == "restored":
-        turn(cockpit.history, pool, "on", cockpit.clock.now_s(), cockpit.charter.by)
-    tidy = _Tidy(cockpit, loaded.settings)
+    controller = open_controller(loaded.settings, chosen_pool(loaded))
+    pool = controller.orchestrator.pool
+    if read_switch(controller.history, pool) == "restored":
+        set_switch(controller.history, pool, "on", controller.clock.now_s(), controller.config.by)
+    tidy = _Tidy(controller, loaded.settings)
     failed = False
-    records, led = Spool(loaded.settings.spool_dir), steering(cockpit.api.url, pool)
+    records, led = Spool(loaded.settings.spool_dir), steering_key(controller.api.url, pool)
     metrics = _metrics(args.metrics_port)
 
-    def tell(moment: Moment) -> None:
+    def tell(moment: LoopEvent) -> None:
         nonlocal failed
         failed = moment.what == "failed"
         if not failed and not args.once:  # one of us leads: hooks on this machine need not decide
-            liveness.light(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
+            liveness.mark_alive(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
         if moment.decision is not None:
             _record(records, moment.decision.to_dict())
         if metrics is not None:
@@ -70,26 +70,26 @@ def run(args: argparse.Namespace) -> int:
         _print(moment, as_json=args.json, again=not args.once)
         tidy(moment)
 
-    signals: Signals = _Silence(cockpit) if args.once or not loaded.settings.react else cockpit.signals()
+    signals: WakeUps = _Silence(controller) if args.once or not loaded.settings.react else controller.signals()
     if not args.json and not args.once:
-        charter = cockpit.charter
-        print(f"Steering work pool {pool} with {charter.policy.name}, mode {charter.mode}; Ctrl-C ends it.", flush=True)
-    announcer = contextlib.nullcontext() if args.once else Announcer(cockpit.api.url, loaded.settings.folder)
+        config = controller.config
+        print(f"Steering work pool {pool} with {config.policy.name}, mode {config.mode}; Ctrl-C ends it.", flush=True)
+    announcer = contextlib.nullcontext() if args.once else EventRelay(controller.api.url, loaded.settings.folder)
     with _shipper(args.ship, args.config), announcer, _Stop() as stop, contextlib.closing(signals):
         run_loop(
-            cockpit.steer,
-            Leadership(cockpit.lease),
+            controller.reconcile,
+            Leadership(controller.lease),
             signals,
-            cockpit.clock,
+            controller.clock,
             interval_s=loaded.settings.interval_s,
             stopped=stop.asked,
             tell=tell,
             once=args.once,
         )
     if not args.once:
-        liveness.put_out(led, loaded.settings.folder)
+        liveness.clear(led, loaded.settings.folder)
     if args.restore_on_exit:
-        restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by=cockpit.charter.by)
+        restore(controller.orchestrator, controller.history, controller.clock, by=controller.config.by)
     return 1 if args.once and failed else 0
 
 
@@ -118,7 +118,7 @@ def _shipper(uri: str | None, config: str | None) -> Iterator[None]:
         process.wait()
 
 
-def _metrics(port: int | None) -> Callable[[str, Moment], None] | None:
+def _metrics(port: int | None) -> Callable[[str, LoopEvent], None] | None:
     """Serve metrics on the port; returns what has to be told each moment."""
     if port is None:
         return None
@@ -127,7 +127,7 @@ def _metrics(port: int | None) -> Callable[[str, Moment], None] | None:
     metrics = ControllerMetrics()
     metrics.serve(port)
 
-    def tell(pool: str, moment: Moment) -> None:
+    def tell(pool: str, moment: LoopEvent) -> None:
         if moment.decision is not None:
             metrics.decided(moment.decision.to_dict())
         elif moment.what == "failed":
@@ -165,8 +165,8 @@ class _Stop:
 class _Silence:
     """Signals that never fire: only the interval counts."""
 
-    def __init__(self, cockpit: Cockpit) -> None:
-        self._clock = cockpit.clock
+    def __init__(self, controller: PoolController) -> None:
+        self._clock = controller.clock
 
     def wait(self, timeout_s: float) -> bool:
         self._clock.sleep(timeout_s)
@@ -179,10 +179,10 @@ class _Silence:
 class _Tidy:
     """Forgets old decisions now and then."""
 
-    def __init__(self, cockpit: Cockpit, settings: Settings) -> None:
-        self._cockpit, self._keep_s, self._next_s = cockpit, settings.keep_s, 0.0
+    def __init__(self, controller: PoolController, settings: Settings) -> None:
+        self._cockpit, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: LoopEvent) -> None:
         now_s = self._cockpit.clock.now_s()
         if moment.what == "decided" and now_s >= self._next_s:
             self._next_s = now_s + _TIDY_EVERY_S
@@ -190,7 +190,7 @@ class _Tidy:
                 self._cockpit.history.forget(kind, now_s - self._keep_s)
 
 
-def _print(moment: Moment, *, as_json: bool, again: bool) -> None:
+def _print(moment: LoopEvent, *, as_json: bool, again: bool) -> None:
     decision = None if moment.decision is None else moment.decision.to_dict()
     if as_json:
         print(json.dumps({"what": moment.what, "problem": moment.problem, "decision": decision}), flush=True)

@@ -16,7 +16,7 @@ from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 if TYPE_CHECKING:
     from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring.steering import Cockpit
+    from prefect_intelligent.wiring.steering import PoolController
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -63,41 +63,41 @@ def run(args: argparse.Namespace) -> int:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("the dashboard", "dashboard") from error
-    from prefect_intelligent.dashboard.app import Desk, create_app
+    from prefect_intelligent.dashboard.app import DashboardConfig, create_app
 
-    cockpit, builder = open_builder(settings.settings, pool)
-    desk = Desk(
+    controller, builder = open_builder(settings.settings, pool)
+    desk = DashboardConfig(
         pool=pool,
         build=builder,
         interval_s=args.every,
         token=token,
-        actions=cockpit.history if args.allow_actions else None,
+        actions=controller.history if args.allow_actions else None,
     )
     print(f"http://{args.host}:{args.port}/", file=sys.stderr)
     uvicorn.run(create_app(desk), host=args.host, port=args.port, log_level="warning", access_log=False)
     return 0
 
 
-def open_builder(settings: Settings, pool: str) -> tuple[Cockpit, Builder]:
+def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import Builder
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import open_graph
-    from prefect_intelligent.wiring.steering import open_cockpit
+    from prefect_intelligent.wiring.steering import open_controller
 
-    cockpit = open_cockpit(settings, pool, by="dashboard")
+    controller = open_controller(settings, pool, by="dashboard")
     runs = open_runs(settings)
     builder = Builder(
-        observe=cockpit.orchestrator.observe,
+        observe=controller.orchestrator.observe,
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
-        history=cockpit.history,
+        history=controller.history,
         pool=pool,
         prices=settings.prices_of(pool),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
     )
-    return cockpit, builder
+    return controller, builder
 
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:

@@ -15,11 +15,11 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import Finding
 from prefect_intelligent.pipelines.rollout.canary import Canary, run_canary
 from prefect_intelligent.pipelines.rollout.trial_run import try_out
-from prefect_intelligent.pipelines.sprt import Trial
+from prefect_intelligent.pipelines.sprt import SprtConfig
 from prefect_intelligent.pipelines.version import SHORT, Version
 from prefect_intelligent.quality.run_scores import RunQuality
 from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
-from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
+from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make, check and bring the version."""
-    workshop = open_workshop(read_settings(args).settings)
+    workspace = open_workspace(read_settings(args).settings)
     share, timeout_s = read_share(args.share), parse_span(args.timeout, what="--timeout")
     request = Request(
         entrypoint=args.entrypoint,
@@ -70,20 +70,20 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         allow_dirty=args.allow_dirty,
     )
-    with workshop.alone() as finished:
+    with workspace.alone() as finished:
         tell_finished(finished)
-        version = make_version(workshop, request)
-        findings = new_findings(workshop.picture(history=False), version)
+        version = make_version(workspace, request)
+        findings = new_findings(workspace.picture(history=False), version)
         for finding in findings:
             print(f"conflict {finding.rule}: {finding.evidence}", file=sys.stderr if args.json else sys.stdout)
         if args.dry_run or (findings and not args.force):
             _report_kept_back(version, findings, args)
             return 1 if findings and not args.force else 0
-        workshop.rollout.baseline(version.deployment, version.author)
-        version = workshop.versions.keep(version)
+        workspace.rollout.baseline(version.deployment, version.author)
+        version = workspace.versions.keep(version)
         if args.trial:
-            try_out(workshop.rollout, version, {}, timeout_s)
-        canary = _bring(workshop, version, args, share, timeout_s)
+            try_out(workspace.rollout, version, {}, timeout_s)
+        canary = _bring(workspace, version, args, share, timeout_s)
     promoted = canary is None or canary.verdict == "promote"
     if args.json:
         result: dict[str, Any] = {"deployment": version.deployment, "version": version.id, "in_force": promoted}
@@ -108,9 +108,9 @@ def _report_kept_back(version: Version, findings: Sequence[Finding], args: argpa
 
 
 def _bring(
-    workshop: Workshop, version: Version, args: argparse.Namespace, share: float, timeout_s: float
+    workspace: PipelineWorkspace, version: Version, args: argparse.Namespace, share: float, timeout_s: float
 ) -> Canary | None:
-    rollout = workshop.rollout
+    rollout = workspace.rollout
     if args.strategy == "swap":
         rollout.swap(version, scheduled=args.scheduled)
     elif args.strategy == "drain":
@@ -119,10 +119,10 @@ def _bring(
         again = rollout.restart(version, args.begin)
         print(f"{again} runs start again", file=sys.stderr if args.json else sys.stdout)
     else:
-        prices = workshop.settings.prices_of(version.spec["work_pool_name"])
-        trial = Trial(max_runs=args.max_runs)
+        prices = workspace.settings.prices_of(version.spec["work_pool_name"])
+        trial = SprtConfig(max_runs=args.max_runs)
         tell = (lambda state: None) if args.json else _Progress()
-        quality = RunQuality(workshop.history, workshop.clock)
+        quality = RunQuality(workspace.history, workspace.clock)
         return run_canary(
             rollout,
             version,

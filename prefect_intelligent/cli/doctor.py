@@ -14,7 +14,7 @@ from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.preflight import (
-    Finding,
+    PreflightResult,
     examine_deployments,
     examine_server,
     examine_settings,
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 
 
-def _findings(settings: Settings, pool: str) -> Iterator[Finding]:
-    yield Finding(level="fine", what=f"prefect-intelligent {__version__} on Python {platform.python_version()}")
+def _findings(settings: Settings, pool: str) -> Iterator[PreflightResult]:
+    yield PreflightResult(level="fine", what=f"prefect-intelligent {__version__} on Python {platform.python_version()}")
     prefect = _installed("prefect")
     yield examine_versions(prefect, _installed("fastapi"))
     if prefect is None:
@@ -65,27 +65,33 @@ def _findings(settings: Settings, pool: str) -> Iterator[Finding]:
         api = PrefectApi()
         yield examine_server(prefect, str(api.call("GET", "/admin/version")))
     except (OrchestratorError, InvalidInputError) as error:
-        yield Finding(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
+        yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
     orchestrator = PrefectOrchestrator(api, pool)
     held, queues = orchestrator.settings()
     yield from examine_settings(held, queues)
     try:
         api.call("PATCH", f"/work_pools/{pool}", {})
-        yield Finding(level="fine", what="the pool may be written")
+        yield PreflightResult(level="fine", what="the pool may be written")
     except OrchestratorError as error:
-        yield Finding(level="problem", what=f"the pool cannot be written: {error}", advice="use a key that may write")
+        yield PreflightResult(
+            level="problem", what=f"the pool cannot be written: {error}", advice="use a key that may write"
+        )
     yield from examine_deployments(orchestrator.deployments())
     for problem in orchestrator.problems:
-        yield Finding(level="problem", what=problem, advice="correct it in the decorator and deploy or run again")
+        yield PreflightResult(
+            level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
+        )
     workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
     seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
     yield examine_workers([time.time() - at_s for at_s in seen])
     try:
         open_history(settings.history)
-        yield Finding(level="fine", what=f"the history can be written: {settings.history}")
+        yield PreflightResult(level="fine", what=f"the history can be written: {settings.history}")
     except StoreError as error:
-        yield Finding(level="problem", what=str(error), advice="set history_url or data_dir to a place of yours")
+        yield PreflightResult(
+            level="problem", what=str(error), advice="set history_url or data_dir to a place of yours"
+        )
 
 
 def _installed(distribution: str) -> str | None:

@@ -34,24 +34,24 @@ def run(args: argparse.Namespace) -> int:
     """Print start and end of each run."""
     import numpy as np
 
-    from prefect_intelligent.replay.eta import foresee_runs
+    from prefect_intelligent.replay.eta import predict_run_times
     from prefect_intelligent.wiring.replay import observe_pool, pool_model
-    from prefect_intelligent.wiring.steering import charter_of
+    from prefect_intelligent.wiring.steering import controller_config
 
     seed = chosen_seed(args)
     if args.futures < 1:
         raise InvalidInputError("--futures", args.futures, "must be 1 or more")
     loaded = read_settings(args, ("pool", "policy"))
     settings, pool = loaded.settings, chosen_pool(loaded)
-    charter = charter_of(settings, pool, "eta")
+    config = controller_config(settings, pool, "eta")
     snapshot = observe_pool(settings, pool)
     if args.queue is not None:
         snapshot.queue(args.queue)
-    found = foresee_runs(
+    found = predict_run_times(
         snapshot,
         pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues)),
-        charter.policy,
-        charter.guard,
+        config.policy,
+        config.guard,
         np.random.default_rng(seed),
         interval_s=settings.interval_s,
         futures=args.futures,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if args.flow_run in (None, eta.run.id) and args.queue in (None, eta.run.queue)
     ]
     if args.json:
-        print_json({"pool": pool, "at_s": snapshot.at_s, "policy": charter.policy.name, "runs": rows})
+        print_json({"pool": pool, "at_s": snapshot.at_s, "policy": config.policy.name, "runs": rows})
     else:
         _show(pool, rows)
     return 0

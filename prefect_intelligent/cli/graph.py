@@ -11,19 +11,19 @@ from urllib.parse import quote
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.domain.deadlines import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, arrange, remove_all
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events, fresh_for
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
 from prefect_intelligent.pipelines.automations import batch_parameter
 from prefect_intelligent.pipelines.conflicts import Finding, check
 from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
-from prefect_intelligent.pipelines.conflicts_simulation import foresee
+from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
 from prefect_intelligent.pipelines.critical_path import critical_path, impact, plan
-from prefect_intelligent.pipelines.dataset_events.prefect import announce, fresh_for
 from prefect_intelligent.pipelines.graph import cycles
 from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_ordering
 from prefect_intelligent.pipelines.render import to_mermaid, to_svg
-from prefect_intelligent.pipelines.resource_changes import Change
-from prefect_intelligent.pipelines.survey import Picture
-from prefect_intelligent.wiring.pipelines import PROJECT_FILE, Workshop, open_workshop
+from prefect_intelligent.pipelines.resource_changes import ResourceChange
+from prefect_intelligent.pipelines.survey import PipelineModel
+from prefect_intelligent.wiring.pipelines import PROJECT_FILE, PipelineWorkspace, open_workspace
 
 _ROUNDS = 8
 """Of fixing and looking again."""
@@ -66,9 +66,9 @@ def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    workshop = open_workshop(read_settings(args).settings, project=args.project)
+    workspace = open_workspace(read_settings(args).settings, project=args.project)
     if args.action != "apply":
-        tell_finished(workshop.settle())
+        tell_finished(workspace.settle())
     actions = {
         "show": _show,
         "critical": _critical,
@@ -78,16 +78,16 @@ def run(args: argparse.Namespace) -> int:
         "check": _check,
         "apply": _apply,
     }
-    return actions[args.action](workshop, args)
+    return actions[args.action](workspace, args)
 
 
-def _notes(picture: Picture) -> None:
+def _notes(picture: PipelineModel) -> None:
     for note in picture.notes:
         print(f"note: {note}")
 
 
-def _show(workshop: Workshop, args: argparse.Namespace) -> int:
-    picture = workshop.picture()
+def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    picture = workspace.picture()
     graph = picture.graph
     if args.json or args.format == "json":
         edges = [
@@ -125,8 +125,8 @@ def _show(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _critical(workshop: Workshop, args: argparse.Namespace) -> int:
-    picture = workshop.picture()
+def _critical(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    picture = workspace.picture()
     path = critical_path(picture.graph, picture.steps, args.to)
     rows = [(name, picture.steps[name].duration) for name in path.deployments if name in picture.steps]
     if args.json:
@@ -144,8 +144,8 @@ def _critical(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _impact(workshop: Workshop, args: argparse.Namespace) -> int:
-    picture = workshop.picture()
+def _impact(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    picture = workspace.picture()
     delay_s = parse_span(args.late, what="--late")
     inventory = picture.inventory
     delays = impact(picture.graph, picture.steps, args.deployment, delay_s, inventory.prices, inventory.at_s)
@@ -163,11 +163,11 @@ def _impact(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(workshop: Workshop, args: argparse.Namespace) -> int:
-    graph = workshop.picture(history=False).graph
+def _plan(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    graph = workspace.picture(history=False).graph
     fresh = set(args.fresh)
     if args.batch is not None:
-        fresh |= fresh_for(workshop.api, args.batch) & set(graph.datasets)
+        fresh |= fresh_for(workspace.api, args.batch) & set(graph.datasets)
     names = plan(graph, args.dataset, fresh)
     if args.json:
         print_json({"dataset": args.dataset, "deployments": names, "fresh": sorted(fresh)})
@@ -179,13 +179,13 @@ def _plan(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(workshop: Workshop, args: argparse.Namespace) -> int:
-    held = workshop.api.call("GET", f"/flow_runs/{quote(args.flow_run)}", absent_ok=True)
+def _announce(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    held = workspace.api.call("GET", f"/flow_runs/{quote(args.flow_run)}", absent_ok=True)
     if held is None or held["deployment_id"] is None or held["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
         raise InvalidInputError("flow run", args.flow_run, "must be an ended run of a deployment")
-    step = workshop.picture(history=False).steps[workshop.server.deployment_name(held["deployment_id"])]
+    step = workspace.picture(history=False).steps[workspace.server.deployment_name(held["deployment_id"])]
     fresh = held["state_type"] == "COMPLETED"
-    found = announce(workshop.api, held, step.terms.outputs, batch_parameter(step), fresh=fresh)
+    found = emit_dataset_events(workspace.api, held, step.terms.outputs, batch_parameter(step), fresh=fresh)
     if args.json:
         print_json({"announced": found})
     else:
@@ -193,23 +193,23 @@ def _announce(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(workshop: Workshop, args: argparse.Namespace) -> int:
-    picture = workshop.picture()
-    findings = check(picture.graph, foresee(picture.graph, picture.inventory), args.ignore)
+def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    picture = workspace.picture()
+    findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
     fixed: list[str] = []
     if args.fix and findings:
-        file = args.project or workshop.folder / PROJECT_FILE
-        with workshop.alone():
+        file = args.project or workspace.folder / PROJECT_FILE
+        with workspace.alone():
             for _ in range(_ROUNDS):  # a shifted producer may make its readers too early in turn
-                done = apply_fixes(workshop.transactions, findings, file)
+                done = apply_fixes(workspace.transactions, findings, file)
                 if not done:
                     break
                 fixed += done
                 if file.is_file():
-                    workshop = workshop.with_project(read_project(file.read_text(), file.name))
-                picture = workshop.picture()
-                findings = check(picture.graph, foresee(picture.graph, picture.inventory), args.ignore)
-            workshop.publish(picture)
+                    workspace = workspace.with_project(read_project(file.read_text(), file.name))
+                picture = workspace.picture()
+                findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
+            workspace.publish(picture)
     if args.json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
     else:
@@ -228,21 +228,21 @@ def _print_finding(finding: Finding) -> None:
     print(f"{finding.rule}{cost}: {finding.evidence}\n    {finding.advice}")
 
 
-def _apply(workshop: Workshop, args: argparse.Namespace) -> int:
+def _apply(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     if args.remove:
-        with workshop.alone():
-            changes = remove_all(workshop.transactions, write=args.yes)
+        with workspace.alone():
+            changes = remove_all(workspace.transactions, write=args.yes)
         _report_changes(changes, args)
         return 0
     wait_s = None if args.wait is None else parse_span(args.wait, what="--wait")
-    workshop = workshop.with_project(replace_ordering(workshop.project, wait_s, args.on_late))
-    with workshop.alone() as finished:
-        picture = workshop.picture(history=False)
-        arrangement = arrange(workshop.server, picture, workshop.clock.now_s(), prune=args.prune)
+    workspace = workspace.with_project(replace_ordering(workspace.project, wait_s, args.on_late))
+    with workspace.alone() as finished:
+        picture = workspace.picture(history=False)
+        arrangement = plan_automations(workspace.server, picture, workspace.clock.now_s(), prune=args.prune)
         published: list[str] = []
         if args.yes:
-            apply(workshop.transactions, arrangement)
-            published = workshop.publish(picture)
+            apply(workspace.transactions, arrangement)
+            published = workspace.publish(picture)
     if (args.wait or args.on_late) and not args.json:
         print(f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}")
     if not args.json:
@@ -256,7 +256,9 @@ def _apply(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _report_changes(changes: Sequence[Change], args: argparse.Namespace, more: Mapping[str, Any] | None = None) -> None:
+def _report_changes(
+    changes: Sequence[ResourceChange], args: argparse.Namespace, more: Mapping[str, Any] | None = None
+) -> None:
     rows = [{"verb": change.verb, "resource": change.resource} for change in changes]
     if args.json:
         print_json({"changes": rows, "written": args.yes, **(more or {})})

@@ -13,7 +13,7 @@ from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, Modificatio
 from prefect_intelligent.pipelines.survey import Overrides
 from prefect_intelligent.pipelines.version import Version
 from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
-from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
+from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,39 +50,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work the modification out, check it, and write it with --yes."""
-    workshop = open_workshop(read_settings(args).settings)
-    with workshop.alone() as finished:
-        draw = workshop.drawer()
+    workspace = open_workspace(read_settings(args).settings)
+    with workspace.alone() as finished:
+        draw = workspace.drawer()
         version = None
         if args.action == "undo":
-            modification, version = prepare_undo(workshop.rollout, draw)
+            modification, version = prepare_undo(workspace.rollout, draw)
         elif args.action == "replace":
-            version = _new_version(workshop, args)
-            modification = prepare(workshop.rollout, draw, current_overrides(workshop.transactions), version)
+            version = _new_version(workspace, args)
+            modification = prepare(workspace.rollout, draw, current_overrides(workspace.transactions), version)
         else:
-            modification = prepare(workshop.rollout, draw, _overrides(workshop, args))
+            modification = prepare(workspace.rollout, draw, _overrides(workspace, args))
         blocked = bool(modification.findings) and not args.force
         if version is not None and args.action == "replace":
             found = new_findings(draw(modification.overrides), version)
             modification = replace(modification, findings=(*modification.findings, *found))
             blocked = bool(modification.findings) and not args.force
         if args.yes and not blocked:
-            carry_out(workshop.rollout, modification, UNDO if args.action == "undo" else MODIFY, version)
+            carry_out(workspace.rollout, modification, UNDO if args.action == "undo" else MODIFY, version)
     _report(modification, args, finished, blocked)
     return 1 if blocked else 0
 
 
-def _new_version(workshop: Workshop, args: argparse.Namespace) -> Version:
+def _new_version(workspace: PipelineWorkspace, args: argparse.Namespace) -> Version:
     request = Request(
         entrypoint=args.entrypoint, name=args.name, source=args.source.resolve(), allow_dirty=args.allow_dirty
     )
-    return workshop.versions.keep(make_version(workshop, request))
+    return workspace.versions.keep(make_version(workspace, request))
 
 
-def _overrides(workshop: Workshop, args: argparse.Namespace) -> Overrides:
+def _overrides(workspace: PipelineWorkspace, args: argparse.Namespace) -> Overrides:
     """The overrides in force with the change that was asked for."""
-    held = current_overrides(workshop.transactions)
-    picture = workshop.drawer()(held)
+    held = current_overrides(workspace.transactions)
+    picture = workspace.drawer()(held)
     step = picture.graph.check_deployment(args.step)
     if args.action == "remove":
         return replace(held, removed=held.removed | {step})

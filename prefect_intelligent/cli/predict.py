@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
     """Train, look for drift, or show forecasts."""
     from prefect_intelligent.domain import RunPhase
     from prefect_intelligent.forecasting.forecaster import Forecaster
-    from prefect_intelligent.forecasting.live_forecasts import foretell
+    from prefect_intelligent.forecasting.live_forecasts import forecast_live_runs
     from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import look_around
-    from prefect_intelligent.wiring.steering import open_cockpit
+    from prefect_intelligent.wiring.steering import open_controller
 
     loaded = read_settings(args, ("pool",))
     settings = loaded.settings
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     if not (folder / "forecaster.json").exists():
         raise InvalidInputError("forecaster", str(folder), "there is none yet: run `prefect-intelligent predict train`")
     forecaster = Forecaster.load(folder)
-    cockpit = open_cockpit(settings, pool, by="predict")
-    snapshot = cockpit.orchestrator.observe()
-    beats = last_heartbeats(cockpit.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
+    controller = open_controller(settings, pool, by="predict")
+    snapshot = controller.orchestrator.observe()
+    beats = last_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
     past = open_runs(settings).run_frame(since_s=since_s)
-    rows = foretell(forecaster, past, snapshot, heartbeats=beats, around=look_around(settings))
+    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, around=look_around(settings))
     if args.json:
         print_json(rows)
         return 0

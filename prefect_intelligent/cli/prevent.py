@@ -48,7 +48,7 @@ def _once(args: argparse.Namespace) -> int:
     from prefect_intelligent.prevention.measures import Phase
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.prevention import look, open_levers, rule_terms
-    from prefect_intelligent.wiring.steering import open_cockpit
+    from prefect_intelligent.wiring.steering import open_controller
 
     loaded = read_settings(args, ("pool",))
     settings, pool = loaded.settings, chosen_pool(loaded)
@@ -60,9 +60,9 @@ def _once(args: argparse.Namespace) -> int:
     history = open_history(settings.history)
     if args.action == "run":
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
-        cockpit = open_cockpit(settings, pool, by="prevent")
+        controller = open_controller(settings, pool, by="prevent")
         steps = prevent(
-            look(cockpit, runs), history, open_levers(settings), pool, terms=terms, tell=cockpit.orchestrator.emit
+            look(controller, runs), history, open_levers(settings), pool, terms=terms, tell=controller.orchestrator.emit
         )
         if runs.empty and not args.json:
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")

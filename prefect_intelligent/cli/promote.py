@@ -15,7 +15,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.settings import Loaded
 
 if TYPE_CHECKING:
-    from prefect_intelligent.model_registry.promotion import Evidence
+    from prefect_intelligent.model_registry.promotion import GateEvidence
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError(
             "promote", None, "name a bundle and one of --evidence, --replay and --recording, or give --back"
         )
-    from prefect_intelligent.model_registry.promotion import Evidence, judge, promote
+    from prefect_intelligent.model_registry.promotion import GateEvidence, check_gate, promote
     from prefect_intelligent.policy.bundle import MANIFEST, read_bundle
     from prefect_intelligent.wiring.model_registry import open_policy_store
 
@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
     read_bundle(args.bundle)
     sha256 = str(json.loads((args.bundle / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"])
     if args.evidence is not None:
-        evidence = Evidence.from_report(_read(args.evidence))
+        evidence = GateEvidence.from_report(_read(args.evidence))
     else:
         evidence = _replayed(args, loaded, sha256)
     store = open_policy_store(loaded.settings)
-    judgement = judge(evidence, sha256)
+    judgement = check_gate(evidence, sha256)
     done = False
     if judgement.passed and args.apply:
         version = store.add(args.bundle)
@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
     return 0 if judgement.passed else 1
 
 
-def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> Evidence:
+def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> GateEvidence:
     """Evidence from the history of the pool, or from a recording of one."""
-    from prefect_intelligent.model_registry.replay_evidence import prove
+    from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
     from prefect_intelligent.policy.bundle import read_bundle
     from prefect_intelligent.replay.adapters.recording_file import read_recording
     from prefect_intelligent.wiring.replay import recording_model, recording_of
-    from prefect_intelligent.wiring.steering import charter_of
+    from prefect_intelligent.wiring.steering import controller_config
 
     if args.recording is not None:
         recording, source = read_recording(args.recording), f"replay of {args.recording.name}"
@@ -84,12 +84,12 @@ def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> Evidence
         recording = recording_of(loaded.settings, pool, parse_span(args.replay, what="--replay"))
         source = f"replay of pool {pool}, {args.replay}"
     bundle = read_bundle(args.bundle)
-    return prove(
+    return evaluate_on_history(
         recording.runs,
         recording_model(recording),
         bundle.policy(),
         bundle.base,
-        guard=charter_of(loaded.settings, recording.pool.name, "promotion").guard,
+        guard=controller_config(loaded.settings, recording.pool.name, "promotion").guard,
         interval_s=loaded.settings.interval_s,
         weights_sha256=sha256,
         source=source,

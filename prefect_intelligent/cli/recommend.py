@@ -13,7 +13,7 @@ from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.wiring.steering import Cockpit
+    from prefect_intelligent.wiring.steering import PoolController
 
 _MEMORY_PRICE = "aws-us-east-1/fargate"
 
@@ -38,32 +38,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, apply, undo or score."""
-    from prefect_intelligent.wiring.steering import open_cockpit
+    from prefect_intelligent.wiring.steering import open_controller
 
     loaded = read_settings(args, ("pool",))
     span_s = parse_span(args.last, what="--last")
-    cockpit = open_cockpit(loaded.settings, chosen_pool(loaded), by="recommend")
+    controller = open_controller(loaded.settings, chosen_pool(loaded), by="recommend")
     try:
         if args.action == "show":
-            return _show(args, loaded.settings, cockpit, span_s)
+            return _show(args, loaded.settings, controller, span_s)
         if args.action == "score":
-            return _score(args, loaded.settings, cockpit)
-        return _apply(args, cockpit) if args.action == "apply" else _undo(args, cockpit)
+            return _score(args, loaded.settings, controller)
+        return _apply(args, controller) if args.action == "apply" else _undo(args, controller)
     except ModuleNotFoundError as error:
         raise MissingExtraError("replaying history", "twin") from error
 
 
-def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
+def _past(settings: Settings, controller: PoolController, since_s: float) -> Any:
     """What is replayed."""
-    from prefect_intelligent.recommendations.model import Past
+    from prefect_intelligent.recommendations.model import ReplayInput
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import history_graph, unread
 
-    name = cockpit.orchestrator.pool
-    pool, queues = cockpit.orchestrator.settings()
+    name = controller.orchestrator.pool
+    pool, queues = controller.orchestrator.settings()
     store = open_runs(settings)
     runs = store.run_frame(since_s=since_s, pool=name)
-    return Past(
+    return ReplayInput(
         runs=runs,
         pool=pool,
         queues=queues,
@@ -72,13 +72,13 @@ def _past(settings: Settings, cockpit: Cockpit, since_s: float) -> Any:
     )
 
 
-def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s: float) -> int:
+def _show(args: argparse.Namespace, settings: Settings, controller: PoolController, span_s: float) -> int:
     import numpy as np
 
     from prefect_intelligent.recommendations.evaluate import KIND, recommend
 
     now_s, rng = time.time(), np.random.default_rng(0)
-    past = _past(settings, cockpit, now_s - span_s)
+    past = _past(settings, controller, now_s - span_s)
     found = recommend(past, rng)
     if args.usage is not None:
         from prefect_intelligent.recommendations.memory_rightsizing import rightsize
@@ -91,7 +91,7 @@ def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s
         found += rightsize(past.runs, peaks, asked, gb[1] - gb[0], rng)
         found.sort(key=lambda one: -one.saving_usd_per_day)
     rows = [one.row() for one in found]
-    cockpit.history.append(KIND, cockpit.orchestrator.pool, now_s, {"rows": rows, "last": args.last})
+    controller.history.append(KIND, controller.orchestrator.pool, now_s, {"rows": rows, "last": args.last})
     if args.json:
         print_json(rows)
         return 0
@@ -104,19 +104,19 @@ def _show(args: argparse.Namespace, settings: Settings, cockpit: Cockpit, span_s
     return 0
 
 
-def _apply(args: argparse.Namespace, cockpit: Cockpit) -> int:
+def _apply(args: argparse.Namespace, controller: PoolController) -> int:
     from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of
     from prefect_intelligent.recommendations.evaluate import KIND
 
-    rows = read_latest(cockpit.history, KIND, cockpit.orchestrator.pool, lambda kept: list(kept["rows"])) or []
+    rows = read_latest(controller.history, KIND, controller.orchestrator.pool, lambda kept: list(kept["rows"])) or []
     if args.number is None or not 1 <= args.number <= len(rows):
         raise InvalidInputError("number", args.number, f"must be 1 to {len(rows)}; run `recommend` first")
     row = rows[args.number - 1]
-    wanted = changes_of(row, cockpit.orchestrator)
-    lanes, moves = lanes_of(row, cockpit.orchestrator), moves_of(row, cockpit.orchestrator)
+    wanted = changes_of(row, controller.orchestrator)
+    lanes, moves = lanes_of(row, controller.orchestrator), moves_of(row, controller.orchestrator)
     if args.write:
-        wanted = apply_row(row, cockpit.orchestrator, cockpit.history, cockpit.clock)
+        wanted = apply_row(row, controller.orchestrator, controller.history, controller.clock)
     if args.json:
         done = "written" if args.write else "would_write"
         print_json({done: [_row(change) for change in wanted], "queues": lanes, "moves": moves})
@@ -135,10 +135,10 @@ def _apply(args: argparse.Namespace, cockpit: Cockpit) -> int:
     return 0
 
 
-def _undo(args: argparse.Namespace, cockpit: Cockpit) -> int:
+def _undo(args: argparse.Namespace, controller: PoolController) -> int:
     from prefect_intelligent.recommendations.apply import undo_last
 
-    done = undo_last(cockpit.orchestrator, cockpit.history, cockpit.clock)
+    done = undo_last(controller.orchestrator, controller.history, controller.clock)
     if args.json:
         print_json({"written": [_row(change) for change in done]})
         return 0
@@ -149,14 +149,14 @@ def _undo(args: argparse.Namespace, cockpit: Cockpit) -> int:
     return 0
 
 
-def _score(args: argparse.Namespace, settings: Settings, cockpit: Cockpit) -> int:
+def _score(args: argparse.Namespace, settings: Settings, controller: PoolController) -> int:
     """Promised against real saving of what was applied last."""
     import numpy as np
 
     from prefect_intelligent.recommendations.apply import SCORED, last_applied, rescore
 
-    record = last_applied(cockpit.orchestrator.pool, cockpit.history)
-    found = rescore(_past(settings, cockpit, float(record["at_s"])), record, np.random.default_rng(0))
+    record = last_applied(controller.orchestrator.pool, controller.history)
+    found = rescore(_past(settings, controller, float(record["at_s"])), record, np.random.default_rng(0))
     row = {
         "title": record["title"],
         "promised_usd_per_day": record["saving_usd_per_day"],
@@ -164,7 +164,7 @@ def _score(args: argparse.Namespace, settings: Settings, cockpit: Cockpit) -> in
         "interval": [round(bound, 4) for bound in found.interval],
         "days": found.days,
     }
-    cockpit.history.append(SCORED, cockpit.orchestrator.pool, time.time(), row)
+    controller.history.append(SCORED, controller.orchestrator.pool, time.time(), row)
     if args.json:
         print_json(row)
         return 0

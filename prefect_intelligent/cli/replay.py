@@ -22,7 +22,7 @@ from prefect_intelligent.errors import InvalidInputError
 if TYPE_CHECKING:
     from prefect_intelligent.policy import Policy
     from prefect_intelligent.replay.adapters.recording_file import Recording
-    from prefect_intelligent.replay.replay import Replayed
+    from prefect_intelligent.replay.replay import ReplayResult
     from prefect_intelligent.settings import Settings
 
 _DEFAULT = "prefect-default,static,edf,wspt,atc,atc+lookahead"
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
     from prefect_intelligent.wiring.replay import recording_model, recording_of
-    from prefect_intelligent.wiring.steering import charter_of, choose_policy
+    from prefect_intelligent.wiring.steering import choose_policy, controller_config
 
     span_s, seed = parse_span(args.last, what="--last"), chosen_seed(args)
     for flag, path in (("--save", args.save), ("--html", args.html)):
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
         from prefect_intelligent.replay.adapters.recording_file import write_recording
 
         write_recording(args.save, recording)
-    charter = charter_of(settings, recording.pool.name, "replay")
+    config = controller_config(settings, recording.pool.name, "replay")
     found = replay(
         recording.runs,
         recording_model(recording),
         policies,
-        guard=charter.guard,
+        guard=config.guard,
         interval_s=settings.interval_s,
         seed=seed,
     )
@@ -100,18 +100,18 @@ def _keep_front(
     import time
 
     from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.replay.tradeoff_curve import KIND, make_front
+    from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
     from prefect_intelligent.wiring.replay import recording_model
-    from prefect_intelligent.wiring.steering import charter_of
+    from prefect_intelligent.wiring.steering import controller_config
 
     pool = recording.pool.name
-    charter = charter_of(settings, pool, "replay")
-    points = make_front(
+    config = controller_config(settings, pool, "replay")
+    points = tradeoff_curve(
         recording.runs,
         recording_model(recording),
-        policies | {settings.policy: charter.policy},
+        policies | {settings.policy: config.policy},
         settings.policy,
-        guard=charter.guard,
+        guard=config.guard,
         interval_s=settings.interval_s,
         seed=args.seed,
     )
@@ -119,7 +119,7 @@ def _keep_front(
     open_history(settings.history).append(KIND, pool, time.time(), {"points": points, "note": note})
 
 
-def as_row(found: Replayed) -> dict[str, Any]:
+def as_row(found: ReplayResult) -> dict[str, Any]:
     """The figures of one policy, JSON-ready."""
     return {
         "policy": found.policy,
@@ -138,7 +138,7 @@ def as_row(found: Replayed) -> dict[str, Any]:
     }
 
 
-def _show(pool: str, found: tuple[Replayed, ...]) -> None:
+def _show(pool: str, found: tuple[ReplayResult, ...]) -> None:
     """A table for people."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

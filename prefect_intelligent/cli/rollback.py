@@ -7,7 +7,7 @@ import argparse
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare_undo
 from prefect_intelligent.pipelines.version import SHORT
-from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
+from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Go back."""
-    workshop = open_workshop(read_settings(args).settings)
-    with workshop.alone() as finished:
+    workspace = open_workspace(read_settings(args).settings)
+    with workspace.alone() as finished:
         tell_finished(finished)
         if args.deployment is None:
-            return _undo(workshop, args)
-        version = workshop.rollout.roll_back(args.deployment, args.version)
+            return _undo(workspace, args)
+        version = workspace.rollout.roll_back(args.deployment, args.version)
     if args.json:
         print_json({"deployment": args.deployment, "version": version.id})
     else:
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _undo(workshop: Workshop, args: argparse.Namespace) -> int:
-    modification, version = prepare_undo(workshop.rollout, workshop.drawer())
-    carry_out(workshop.rollout, modification, UNDO, version)
+def _undo(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    modification, version = prepare_undo(workspace.rollout, workspace.drawer())
+    carry_out(workspace.rollout, modification, UNDO, version)
     changes = [{"verb": change.verb, "resource": change.resource} for change in modification.changes]
     if args.json:
         print_json({"changes": changes})

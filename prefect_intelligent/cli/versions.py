@@ -13,7 +13,7 @@ from prefect_intelligent.pipelines.adapters.source_diff import file_diff, packag
 from prefect_intelligent.pipelines.apply_graph import pipeline_versions
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.version import SHORT, Version, difference, pull_inputs
-from prefect_intelligent.wiring.pipelines import Workshop, open_workshop
+from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,32 +48,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    workshop = open_workshop(read_settings(args).settings)
+    workspace = open_workspace(read_settings(args).settings)
     if args.action != "gc":
-        tell_finished(workshop.settle())
+        tell_finished(workspace.settle())
     actions = {"list": _list, "pipelines": _pipelines, "show": _show, "diff": _diff, "tag": _tag, "gc": _gc}
-    return actions[args.action](workshop, args)
+    return actions[args.action](workspace, args)
 
 
-def _in_force(workshop: Workshop) -> set[str]:
+def _in_force(workspace: PipelineWorkspace) -> set[str]:
     """Ids of all versions that a deployment may run, batches in flight included."""
     found: set[str] = set()
-    for resource, content in workshop.server.read_all(DEPLOYMENT).items():
+    for resource, content in workspace.server.read_all(DEPLOYMENT).items():
         inputs = pull_inputs(content) or {}
         found.update(str(version) for version in (inputs.get("under") or {}).values())
-        current = workshop.versions.current(resource.removeprefix(DEPLOYMENT), content)
+        current = workspace.versions.current(resource.removeprefix(DEPLOYMENT), content)
         found.update(() if current is None else (current.id,))
     return found
 
 
-def _list(workshop: Workshop, args: argparse.Namespace) -> int:
+def _list(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     if args.deployment is not None:
-        workshop.server.deployment_id(args.deployment)
-    in_force = _in_force(workshop)
+        workspace.server.deployment_id(args.deployment)
+    in_force = _in_force(workspace)
     names: dict[str, list[str]] = {}
-    for tag, version_id in workshop.versions.tags().items():
+    for tag, version_id in workspace.versions.tags().items():
         names.setdefault(version_id, []).append(tag)
-    versions = workshop.versions.all(args.deployment)
+    versions = workspace.versions.all(args.deployment)
     if args.json:
         rows = [{**v.to_dict(), "in_force": v.id in in_force, "tags": names.get(v.id, [])} for v in versions]
         print_json({"versions": rows})
@@ -90,8 +90,8 @@ def _list(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _pipelines(workshop: Workshop, args: argparse.Namespace) -> int:
-    found = pipeline_versions(workshop.transactions)
+def _pipelines(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    found = pipeline_versions(workspace.transactions)
     if args.json:
         print_json({"pipelines": [asdict(version) for version in found]})
         return 0
@@ -105,15 +105,15 @@ def _pipelines(workshop: Workshop, args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(workshop: Workshop, args: argparse.Namespace) -> int:
-    print_json(workshop.versions.get(args.version).to_dict())
+def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    print_json(workspace.versions.get(args.version).to_dict())
     return 0
 
 
-def _diff(workshop: Workshop, args: argparse.Namespace) -> int:
-    old, new = workshop.versions.get(args.old), workshop.versions.get(args.new)
+def _diff(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    old, new = workspace.versions.get(args.old), workspace.versions.get(args.new)
     lines = difference(old, new)
-    packages, files = _content_diff(workshop, old, new)
+    packages, files = _content_diff(workspace, old, new)
     if args.json:
         print_json({"differences": lines, "packages": packages, "files": files})
     else:
@@ -121,9 +121,9 @@ def _diff(workshop: Workshop, args: argparse.Namespace) -> int:
     return 1 if lines else 0
 
 
-def _content_diff(workshop: Workshop, old: Version, new: Version) -> tuple[list[str], list[str]]:
+def _content_diff(workspace: PipelineWorkspace, old: Version, new: Version) -> tuple[list[str], list[str]]:
     """What differs in packages and source files; nothing where one side has no record of them."""
-    blobs = workshop.blobs
+    blobs = workspace.blobs
     packages: list[str] = []
     files: list[str] = []
     if old.lock and new.lock and old.lock != new.lock:
@@ -133,19 +133,19 @@ def _content_diff(workshop: Workshop, old: Version, new: Version) -> tuple[list[
     return packages, files
 
 
-def _tag(workshop: Workshop, args: argparse.Namespace) -> int:
-    version = workshop.versions.get(args.version)
-    workshop.versions.tag(version, args.name)
+def _tag(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
+    version = workspace.versions.get(args.version)
+    workspace.versions.tag(version, args.name)
     print(f"{version.id[:SHORT]} is {args.name}")
     return 0
 
 
-def _gc(workshop: Workshop, args: argparse.Namespace) -> int:
+def _gc(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     if args.keep < 0:
         raise InvalidInputError("--keep", args.keep, "must be 0 or more")
-    with workshop.alone():
-        in_force = _in_force(workshop)
-        forgotten, blobs = workshop.versions.collect(in_force, args.keep, write=args.yes)
+    with workspace.alone():
+        in_force = _in_force(workspace)
+        forgotten, blobs = workspace.versions.collect(in_force, args.keep, write=args.yes)
     done = "removed" if args.yes else "to remove; nothing was removed (add --yes)"
     if args.json:
         print_json({"versions": [version.id for version in forgotten], "blobs": blobs, "removed": args.yes})

@@ -18,10 +18,10 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from prefect_intelligent.dashboard import assets
-from prefect_intelligent.dashboard.broadcast import Hub, Refresher, State
+from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster
 from prefect_intelligent.dashboard.state import ACKNOWLEDGED
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.kill_switch import set_switch
 
 _FILES: Final[Mapping[str, tuple[Callable[[], str], str]]] = {
     "/": (assets.html, "text/html; charset=utf-8"),
@@ -46,7 +46,7 @@ _MOST_BODY: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class DashboardConfig:
     """What the application serves.
 
     Attributes:
@@ -64,9 +64,9 @@ class Desk:
     actions: HistoryStore | None = None
 
 
-def create_app(desk: Desk, hub: Hub | None = None) -> FastAPI:
+def create_app(desk: DashboardConfig, hub: StateBroadcaster | None = None) -> FastAPI:
     """The application; it builds the state in a thread of its own while it runs."""
-    found = hub or Hub()
+    found = hub or StateBroadcaster()
     csrf = secrets.token_urlsafe(32)
 
     @asynccontextmanager
@@ -134,7 +134,7 @@ def create_app(desk: Desk, hub: Hub | None = None) -> FastAPI:
         who = request.client.host if request.client else "?"
         about: dict[str, str] = {}
         if name in ("steer-on", "steer-off"):
-            turn(desk.actions, desk.pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {who}")
+            set_switch(desk.actions, desk.pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {who}")
         elif name == "acknowledge":
             body = await _read(request)
             if not body or len(body) > _MOST_BODY:
@@ -161,7 +161,7 @@ async def _read(request: Request) -> bytes:
     return body
 
 
-def _refuse(request: Request, desk: Desk, csrf: str) -> Response | None:
+def _refuse(request: Request, desk: DashboardConfig, csrf: str) -> Response | None:
     """Why the request is not served; None if it is."""
     if desk.token is None:
         host = request.headers.get("host", "")

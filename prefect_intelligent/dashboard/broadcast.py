@@ -45,7 +45,7 @@ def finite(value: Any) -> Any:
     return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-class Hub:
+class StateBroadcaster:
     """Holds the latest state and hands patches to whoever listens; safe to `publish` from any thread."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Refresher(threading.Thread):
         interval_s: Between two builds.
     """
 
-    def __init__(self, hub: Hub, build: Callable[[], State], interval_s: float) -> None:
+    def __init__(self, hub: StateBroadcaster, build: Callable[[], State], interval_s: float) -> None:
         super().__init__(name="dashboard-refresh", daemon=True)
         self._hub, self._build, self._interval_s = hub, build, interval_s
         self._ended = threading.Event()

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 import pandas as pd
 
-from prefect_intelligent.analytics.alerts import Alert, fold, from_causes, from_health, from_snapshot, silent_controller
+from prefect_intelligent.analytics.alerts import (
+    Alert,
+    deduplicate,
+    from_causes,
+    from_health,
+    from_snapshot,
+    silent_controller,
+)
 from prefect_intelligent.analytics.error_budget import DEFAULT_TARGET
 from prefect_intelligent.analytics.failure_signatures import Cause, group_causes
 from prefect_intelligent.analytics.health import Health, Status
@@ -129,7 +136,7 @@ class Builder:
         }
         alerts += silent_controller(self._pool, None if last is None else last["at_s"], self._interval_s, now_s)
         alerts += from_health(health, now_s) + from_causes(causes, now_s)
-        self.alerts = fold(alerts, self._upstream)
+        self.alerts = deduplicate(alerts, self._upstream)
         acknowledged = self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)
         seen = set(read_each(ACKNOWLEDGED, acknowledged, lambda row: str(row["alert"])))
         live["alerts"] = [self._alert_row(alert, alert.key in seen) for alert in self.alerts]

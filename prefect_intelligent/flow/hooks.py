@@ -33,8 +33,8 @@ from typing import Any, Final
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
-from prefect_intelligent.local.liveness import announcer, steering
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+from prefect_intelligent.local.liveness import relay_key, steering_key
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, write_letter
 
 BUDGET_S: Final = 2.0
 """Most that all hooks together may cost one run in one process, seconds."""
@@ -81,30 +81,30 @@ def terms_of(flow: Any) -> Terms | None:
 
 def report_running(flow: Any, flow_run: Any, state: Any) -> None:
     """The run has started, or started again: report, publish the terms, steer; does not wait."""
-    _guarded(flow, flow_run, state, wait=False)
+    _run_within_budget(flow, flow_run, state, wait=False)
 
 
 def report_completed(flow: Any, flow_run: Any, state: Any) -> None:
     """The run has completed: report and steer, since its slot is about to be free."""
-    _guarded(flow, flow_run, state, wait=True)
+    _run_within_budget(flow, flow_run, state, wait=True)
 
 
 def report_failed(flow: Any, flow_run: Any, state: Any) -> None:
     """The run has failed: report and steer."""
-    _guarded(flow, flow_run, state, wait=True)
+    _run_within_budget(flow, flow_run, state, wait=True)
 
 
 def report_crashed(flow: Any, flow_run: Any, state: Any) -> None:
     """The run's process has died: report and steer, from another process."""
-    _guarded(flow, flow_run, state, wait=True)
+    _run_within_budget(flow, flow_run, state, wait=True)
 
 
 def report_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
     """The run is being cancelled: report and steer, mostly from another process."""
-    _guarded(flow, flow_run, state, wait=True)
+    _run_within_budget(flow, flow_run, state, wait=True)
 
 
-def _guarded(flow: Any, flow_run: Any, state: Any, *, wait: bool) -> None:
+def _run_within_budget(flow: Any, flow_run: Any, state: Any, *, wait: bool) -> None:
     """Do what a hook does within what is left of the run's budget; failures are logged at debug level."""
     started = time.monotonic()
     key = "?"
@@ -198,9 +198,9 @@ def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
         kept = True
     except PrefectIntelligentError:  # no disk: then it is now or never
         kept = False
-    if kept and liveness.is_lit(announcer(url)):
+    if kept and liveness.is_alive(relay_key(url)):
         return
-    from prefect_intelligent.pipelines.dataset_events.relay import announce_now
+    from prefect_intelligent.pipelines.adapters.event_relay import announce_now
 
     try:
         announce_now(box if kept else letter, left_s)
@@ -220,8 +220,8 @@ def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | No
     terms, url = terms_of(flow), _api_url()
     pool: str | None = getattr(flow_run, "work_pool_name", None)
     told = f"terms:{url}:{flow.name}:{terms}"
-    publish = terms is not None and flow.name not in _published and not liveness.is_lit(told)
-    steer = pool is not None and bool(url) and not liveness.is_lit(steering(url, pool))
+    publish = terms is not None and flow.name not in _published and not liveness.is_alive(told)
+    steer = pool is not None and bool(url) and not liveness.is_alive(steering_key(url, pool))
     if not publish and not steer:
         return None
 
@@ -230,7 +230,7 @@ def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | No
         try:
             if publish and terms is not None:
                 _publish(flow.name, terms, timeout_s)
-                liveness.light(told, _TOLD_S)
+                liveness.mark_alive(told, _TOLD_S)
             left_s = deadline - time.monotonic()
             if steer and pool and left_s > 0:
                 _steer(pool, left_s)
@@ -249,7 +249,7 @@ def _steer(pool: str, timeout_s: float) -> None:
     api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
     try:
         if PrefectLease(api, pool).taken():
-            liveness.light(steering(api.url, pool), _LED_S)
+            liveness.mark_alive(steering_key(api.url, pool), _LED_S)
             return
     finally:
         api.close()

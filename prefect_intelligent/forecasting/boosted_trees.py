@@ -119,7 +119,7 @@ class Trees:
         return cls(baseline=baseline, depth=int(depth), **parts)
 
 
-def grow(
+def fit(
     features: Array,
     target: Array,
     *,

@@ -1,6 +1,6 @@
 """How long a run will take: quantiles from its own past, falling back from its kind to its deployment to its pool.
 
-`DurationBook` needs no training and is there from the first run; the trained quantiles are in `forecaster`.
+`DurationQuantiles` needs no training and is there from the first run; the trained quantiles are in `forecaster`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GUESS_SPREAD = math.log(4.0)  # p90 / p50 when only an author's word is known
 Z90 = 1.2815515655446004
 
 
-class DurationBook:
+class DurationQuantiles:
     """Durations of the last runs of each kind of work, deployment and pool.
 
     The finest key with at least five runs answers; below that the author's estimate, then whatever is known. The 90 %
@@ -115,9 +115,9 @@ def _normal_quantile(share: float) -> float:
     return 0.5 * (low + high)
 
 
-def learn_book(runs: pd.DataFrame) -> DurationBook:
+def learn_book(runs: pd.DataFrame) -> DurationQuantiles:
     """A book that has seen all ended runs of the table, in the order in which they ended."""
-    book = DurationBook()
+    book = DurationQuantiles()
     seen = runs[settled(runs)].sort_values("ended_s", kind="stable")
     for work, seconds in zip(works(seen), duration_s(seen).tolist(), strict=True):
         book.learn(work, seconds)

@@ -14,7 +14,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.forecasting.calibration import sigmoid
 from prefect_intelligent.forecasting.forecaster import MIN_RUNS, Forecaster, train
 from prefect_intelligent.forecasting.online_update import forecast_all
-from prefect_intelligent.forecasting.point_in_time_features import LEVELS_PREFECT, NOTHING, Around, Levels, encode
+from prefect_intelligent.forecasting.point_in_time_features import LEVELS_PREFECT, NOTHING, Context, Levels, encode
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 Array = npt.NDArray[np.float64]
@@ -83,7 +83,7 @@ def train_appraised(
     levels: Levels = LEVELS_PREFECT,
     seed: int = 0,
     iterations: int | None = None,
-    around: Around = NOTHING,
+    around: Context = NOTHING,
 ) -> tuple[Forecaster, Appraisal]:
     """A forecaster trained on all ended runs, and how good one is that was trained on the first four fifths alone.
 
@@ -163,7 +163,7 @@ def calibration_bins(probability: Array, failed: Array) -> Array:
     return np.array([[probability[p].mean(), failed[p].mean(), len(p)] for p in parts]).reshape(-1, 3)
 
 
-def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Around = NOTHING) -> Drift:
+def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOTHING) -> Drift:
     """Whether runs that came after the training still look and end as foretold.
 
     Three questions: is the Brier score further above what calibrated probabilities would give than chance explains

@@ -24,7 +24,7 @@ _MARGIN: Final = 0.02
 _TWICE: Final = math.log(2.0)
 
 
-def voices(middle: Array, features: Array, names: Sequence[str]) -> Array:
+def candidate_forecasts(middle: Array, features: Array, names: Sequence[str]) -> Array:
     """What each forecast says, in log seconds: the trees' median first, then the rivals; shape (runs, voices).
 
     A rival that knows nothing of a run yet says what the trees say.
@@ -41,7 +41,7 @@ def voices(middle: Array, features: Array, names: Sequence[str]) -> Array:
 
 
 @dataclass(slots=True)
-class Trust:
+class ForecastSelector:
     """How often each forecast has lately been off by more than a factor of two, by deployment and in all.
 
     Follow the leader with forgetting: a run's weight halves with every hundred that end after it, the record of a
@@ -57,9 +57,9 @@ class Trust:
     pool: list[float] = field(default_factory=list)
     deployments: dict[str, list[float]] = field(default_factory=dict)
 
-    def copy(self) -> Trust:
+    def copy(self) -> ForecastSelector:
         """One that learns on its own."""
-        return Trust(list(self.pool), {name: list(record) for name, record in self.deployments.items()})
+        return ForecastSelector(list(self.pool), {name: list(record) for name, record in self.deployments.items()})
 
     def choose(self, deployment: str, said: Sequence[float]) -> float:
         """The word of the voice to believe, of those that `said` holds in the order of `voices`."""

@@ -17,15 +17,15 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.forecasting.boosted_trees import Growth, Loss, Trees, grow
+from prefect_intelligent.forecasting.boosted_trees import Growth, Loss, Trees, fit
 from prefect_intelligent.forecasting.calibration import BetaCalibration, Coverage, sigmoid
-from prefect_intelligent.forecasting.forecast_selection import Trust, voices
+from prefect_intelligent.forecasting.forecast_selection import ForecastSelector, candidate_forecasts
 from prefect_intelligent.forecasting.key_statistics import PER_LEVEL
 from prefect_intelligent.forecasting.point_in_time_features import (
     GLOBAL,
     LEVELS_PREFECT,
     NOTHING,
-    Around,
+    Context,
     Levels,
     encode,
 )
@@ -97,7 +97,7 @@ class Forecaster:
     p50_log: Trees
     p90_log: Trees
     coverage: Coverage
-    trust: Trust = field(default_factory=Trust)
+    trust: ForecastSelector = field(default_factory=ForecastSelector)
     trained_on: dict[str, float] = field(default_factory=dict)
 
     def failure_probability(self, features: Array) -> Array:
@@ -108,7 +108,7 @@ class Forecaster:
 
     def voices(self, features: Array) -> Array:
         """What each forecast says of the median, log seconds: the trees first; shape (runs, voices)."""
-        return voices(self.p50_log.predict(features), features, self.feature_names)
+        return candidate_forecasts(self.p50_log.predict(features), features, self.feature_names)
 
     def quantiles(self, deployment: str, said: Sequence[float], bare: float) -> tuple[float, float]:
         """Median and 90 % quantile of one run, log seconds.
@@ -214,7 +214,7 @@ class Forecaster:
             p50_log=Trees.from_arrays(kept, "p50_log"),
             p90_log=Trees.from_arrays(kept, "p90_log"),
             coverage=Coverage(**manifest["coverage"]),
-            trust=Trust(**manifest.get("trust", {})),
+            trust=ForecastSelector(**manifest.get("trust", {})),
             trained_on=manifest["trained_on"],
         )
 
@@ -233,7 +233,7 @@ def train(
     seed: int = 0,
     features: Array | None = None,
     iterations: int | None = None,
-    around: Around = NOTHING,
+    around: Context = NOTHING,
 ) -> Forecaster:
     """Learn from the runs that had ended by `until_s`.
 
@@ -265,7 +265,7 @@ def train(
     split_s = float(runs["submitted_s"].to_numpy()[rows[int(0.75 * len(rows))]])
     early = rows[runs["ended_s"].to_numpy()[rows] <= split_s]
     late = rows[runs["submitted_s"].to_numpy()[rows] >= split_s]
-    calibration, coverage, trust = BetaCalibration(), Coverage(0.9), Trust()
+    calibration, coverage, trust = BetaCalibration(), Coverage(0.9), ForecastSelector()
     if len(early) >= MIN_RUNS // 2:
         first = _fit(features[early], failed[early], logs[early], names, levels, seed, iterations)
         calibration = BetaCalibration.fit(first.failure_probability(features[late]), failed[late])
@@ -288,7 +288,7 @@ def _fit(
 ) -> Forecaster:
     def fitted(growth: Growth, target: Array, loss: Loss, quantile: float | None = None) -> Trees:
         how = growth if iterations is None else replace(growth, iterations=iterations)
-        return grow(features, target, loss=loss, quantile=quantile, growth=how, seed=seed)
+        return fit(features, target, loss=loss, quantile=quantile, growth=how, seed=seed)
 
     two_outcomes = 5 <= failed.sum() <= len(failed) - 5
     return Forecaster(

@@ -25,7 +25,7 @@ def survives(elapsed_s: float, estimate: Estimate) -> float:
     return 0.5 * math.erfc((math.log(elapsed_s) - math.log(max(1e-3, estimate.p50_s))) / (sigma * math.sqrt(2.0)))
 
 
-def failing_now(
+def failure_probability_now(
     before: float,
     elapsed_s: float,
     completed: Estimate,

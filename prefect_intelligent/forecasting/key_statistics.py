@@ -42,7 +42,7 @@ def _follow(old: float, new: float, weight: float) -> float:
     return new if old != old else old + weight * (new - old)
 
 
-class Past:
+class KeyStatistics:
     """Counts, rates and moving means; nan until something is known."""
 
     __slots__ = (

@@ -10,20 +10,20 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate, Run, RunPhase, Snapshot
 from prefect_intelligent.forecasting.forecaster import Forecast, Forecaster
-from prefect_intelligent.forecasting.in_flight_risk import failing_now
-from prefect_intelligent.forecasting.online_update import up_to_date
+from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now
+from prefect_intelligent.forecasting.online_update import update_online
 from prefect_intelligent.forecasting.outlook import span_of
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Around, Ledger, Work, tell
+from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context, FeatureState, Work, replay_into
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 
-def foretell(
+def forecast_live_runs(
     forecaster: Forecaster,
     runs: pd.DataFrame,
     snapshot: Snapshot,
     *,
     heartbeats: Mapping[str, float] | None = None,
-    around: Around = NOTHING,
+    around: Context = NOTHING,
 ) -> list[dict[str, Any]]:
     """Duration, failure probability and its reasons of every live run, likeliest failures first.
 
@@ -38,8 +38,8 @@ def foretell(
         around: What is known of the world around the runs.
     """
     past = runs[settled(runs)].reset_index(drop=True)
-    ledger = Ledger(forecaster.levels, around.upstream)
-    tell(ledger, past, around.verified)
+    ledger = FeatureState(forecaster.levels, around.upstream)
+    replay_into(ledger, past, around.verified)
     last = past.groupby(past["deployment"].astype(str)).last()
     live = list(snapshot.runs(RunPhase.WAITING, RunPhase.UPCOMING, RunPhase.RUNNING))
     seconds = duration_s(past)[past["failed"]].groupby(past["deployment"].astype(str)[past["failed"]])
@@ -54,7 +54,7 @@ def foretell(
     if not features:
         return []
     names = [run.deployment for run in live]
-    forecasts = up_to_date(forecaster, past, around).forecast(np.array(features, dtype=float), names)
+    forecasts = update_online(forecaster, past, around).forecast(np.array(features, dtype=float), names)
     rows = [
         {
             "id": run.id,
@@ -77,6 +77,8 @@ def _at_work(
     probability, reasons = forecast.failure_probability, forecast.reasons
     if run.phase is RunPhase.RUNNING and run.started_s is not None:
         silent_s = None if run.id not in heartbeats else at_s - heartbeats[run.id]
-        probability, since = failing_now(probability, at_s - run.started_s, forecast.estimate, failed, silent_s)
+        probability, since = failure_probability_now(
+            probability, at_s - run.started_s, forecast.estimate, failed, silent_s
+        )
         reasons = (*since, *reasons)
     return {"failure_probability": probability, "reasons": [str(reason) for reason in reasons]}

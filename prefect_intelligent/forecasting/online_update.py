@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Around, encode, events
+from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context, encode, events
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 Array = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def forecast_all(forecaster: Forecaster, runs: pd.DataFrame, features: Array, si
     )
 
 
-def up_to_date(forecaster: Forecaster, runs: pd.DataFrame, around: Around = NOTHING) -> Forecaster:
+def update_online(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOTHING) -> Forecaster:
     """The forecaster with the trust and the offset that the runs since its training have left it with.
 
     Args:

@@ -11,10 +11,17 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import Estimate
-from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.online_update import up_to_date
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Around, Ledger, Work, tell, works
+from prefect_intelligent.forecasting.online_update import update_online
+from prefect_intelligent.forecasting.point_in_time_features import (
+    NOTHING,
+    Context,
+    FeatureState,
+    Work,
+    replay_into,
+    works,
+)
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 ENOUGH: Final = 5
@@ -50,7 +57,7 @@ def make_outlook(
     forecaster: Forecaster | None = None,
     *,
     start_up_s: float = 0.0,
-    around: Around = NOTHING,
+    around: Context = NOTHING,
 ) -> dict[str, Outlook]:
     """An outlook for every deployment with at least five ended runs; empty if the history is a day old.
 
@@ -68,7 +75,7 @@ def make_outlook(
     told = runs[settled(runs) & (runs["ended_s"] <= now_s)].sort_values("ended_s", kind="stable").reset_index(drop=True)
     if told.empty or now_s - float(told["ended_s"].iloc[-1]) > LONGEST_AGE_S:
         return {}
-    book = DurationBook()
+    book = DurationQuantiles()
     last: dict[str, Work] = {}
     rates: dict[str, tuple[float, float, int]] = {}
     failed: dict[str, list[float]] = {}
@@ -104,12 +111,12 @@ def _trained(
     last: Mapping[str, Work],
     known: list[str],
     now_s: float,
-    around: Around,
+    around: Context,
 ) -> dict[str, tuple[Estimate, float]]:
-    ledger = Ledger(forecaster.levels, around.upstream)
-    tell(ledger, told, around.verified)
+    ledger = FeatureState(forecaster.levels, around.upstream)
+    replay_into(ledger, told, around.verified)
     features = np.array([ledger.look(last[name], now_s) for name in known], dtype=float)
-    found = up_to_date(forecaster, told, around).forecast(features, known, reasons=0)
+    found = update_online(forecaster, told, around).forecast(features, known, reasons=0)
     return {
         name: (forecast.estimate, forecast.failure_probability)
         for name, forecast in zip(known, found, strict=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from prefect_intelligent.forecasting.key_statistics import PER_LEVEL, Past
+from prefect_intelligent.forecasting.key_statistics import PER_LEVEL, KeyStatistics
 from prefect_intelligent.history.runs_frame import settled
 
 Array = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class Verified(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class Context:
     """What is known of the world around the runs.
 
     Attributes:
@@ -51,7 +51,7 @@ class Around:
     verified: Sequence[Verified] = ()
 
 
-NOTHING: Final = Around()
+NOTHING: Final = Context()
 
 LEVELS_SWF: Final[Levels] = {
     "the same work": ("deployment", "size", "expected_s"),
@@ -101,12 +101,12 @@ class _Flight:
     """A run under way."""
 
     work: Work
-    pasts: tuple[Past, ...]
+    pasts: tuple[KeyStatistics, ...]
     submitted_s: float
     started_s: float | None = None
 
 
-class Ledger:
+class FeatureState:
     """The past as of now.
 
     Args:
@@ -118,7 +118,7 @@ class Ledger:
         self.levels = dict(levels)
         self._upstream = dict(upstream or {})
         self._late = {columns[0]: level for level, columns in self.levels.items() if columns and columns[0] in LATE}
-        self._pasts: dict[tuple[Any, ...], Past] = {}
+        self._pasts: dict[tuple[Any, ...], KeyStatistics] = {}
         self._flights: dict[str, _Flight] = {}
         self._by_deployment: dict[str, dict[str, float]] = {}
         self._last_host: dict[str, str] = {}
@@ -129,13 +129,13 @@ class Ledger:
         """Names of the entries of `look`, "level: feature" or the feature alone."""
         return (*GLOBAL, *(f"{level}: {feature}" for level in self.levels for feature in PER_LEVEL))
 
-    def _past(self, level: str, *key: Any) -> Past:
+    def _past(self, level: str, *key: Any) -> KeyStatistics:
         past = self._pasts.get((level, *key))
         if past is None:
-            past = self._pasts[(level, *key)] = Past()
+            past = self._pasts[(level, *key)] = KeyStatistics()
         return past
 
-    def _pasts_of(self, work: Work) -> tuple[Past, ...]:
+    def _pasts_of(self, work: Work) -> tuple[KeyStatistics, ...]:
         """Those of the keys that are known when a run is submitted."""
         return tuple(
             self._past(level, *(_plain(getattr(work, column)) for column in columns))
@@ -163,7 +163,7 @@ class Ledger:
             row.extend((self._late_past(columns[0], work.deployment) if late else next(early)).features(at_s))
         return row
 
-    def _late_past(self, column: str, deployment: str) -> Past:
+    def _late_past(self, column: str, deployment: str) -> KeyStatistics:
         """What a run that is submitted now will probably meet; an empty past if that is not known."""
         if column in ("host", "cause"):
             last = (self._last_host if column == "host" else self._last_cause).get(deployment)
@@ -171,13 +171,13 @@ class Ledger:
         of = self._inputs(deployment) if column == "inputs" else self._checks(deployment)
         return max(of, key=_badness, default=_UNKNOWN)
 
-    def _inputs(self, deployment: str) -> list[Past]:
+    def _inputs(self, deployment: str) -> list[KeyStatistics]:
         """The pasts of the deployments it reads from, as far as they have one."""
         level = next((level for level, columns in self.levels.items() if columns == ("deployment",)), None)
         keys = [(level, name) for name in self._upstream.get(deployment, ())]
         return [self._pasts[key] for key in keys if key in self._pasts]
 
-    def _checks(self, deployment: str) -> list[Past]:
+    def _checks(self, deployment: str) -> list[KeyStatistics]:
         keys = [(self._late["checks"], name) for name in self._upstream.get(deployment, ())]
         return [self._pasts[key] for key in keys if key in self._pasts]
 
@@ -229,10 +229,10 @@ class Ledger:
             self._past(self._late["checks"], check.deployment).finish(check.at_s, 0.0, math.nan, check.failed)
 
 
-_UNKNOWN: Final = Past()
+_UNKNOWN: Final = KeyStatistics()
 
 
-def _badness(past: Past) -> tuple[float, float]:
+def _badness(past: KeyStatistics) -> tuple[float, float]:
     """Worst last: the last one failed, then how many failed lately; unknown is no worse than good."""
     return (
         past.last_failed if past.last_failed == past.last_failed else 0.0,
@@ -269,8 +269,8 @@ def works(runs: pd.DataFrame) -> list[Work]:
     return [Work(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
 
 
-def tell(
-    ledger: Ledger,
+def replay_into(
+    ledger: FeatureState,
     runs: pd.DataFrame,
     verified: Sequence[Verified] = (),
     *,
@@ -310,13 +310,13 @@ def tell(
 
 
 def encode(
-    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, around: Around = NOTHING, since_s: float = -math.inf
+    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, around: Context = NOTHING, since_s: float = -math.inf
 ) -> tuple[Array, tuple[str, ...]]:
     """Features of every run as of its submission: shape (n_runs, n_features), and their names.
 
     Rows submitted before `since_s` are remembered but not looked at: all of their features are NaN.
     """
-    ledger = Ledger(levels, around.upstream)
+    ledger = FeatureState(levels, around.upstream)
     features = np.full((len(runs), len(ledger.feature_names)), np.nan)
     submitted = runs["submitted_s"].to_numpy()
 
@@ -324,7 +324,7 @@ def encode(
         if submitted[row] >= since_s:
             features[row] = ledger.look(work, submitted[row])
 
-    tell(ledger, runs, around.verified, before=look)
+    replay_into(ledger, runs, around.verified, before=look)
     return features, ledger.feature_names
 
 

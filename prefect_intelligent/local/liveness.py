@@ -17,17 +17,17 @@ from prefect_intelligent.local.spool import default_folder
 _LONGEST_S = 3600.0  # a clock that was set back must not keep a beacon lit for ever
 
 
-def announcer(api_url: str) -> str:
+def relay_key(api_url: str) -> str:
     """The beacon that is lit while a controller on this machine delivers the letters for that server."""
     return f"announcer:{api_url.rstrip('/')}"
 
 
-def steering(api_url: str, pool: str) -> str:
+def steering_key(api_url: str, pool: str) -> str:
     """The beacon that is lit while no hook on this machine needs to decide for that pool."""
     return f"steering:{api_url.rstrip('/')}:{pool}"
 
 
-def light(name: str, seconds: float, folder: Path | None = None) -> None:
+def mark_alive(name: str, seconds: float, folder: Path | None = None) -> None:
     """Say that `name` is taken care of for so many seconds from now (an hour at most); never raises."""
     path = _path(name, folder)
     with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ def light(name: str, seconds: float, folder: Path | None = None) -> None:
         draft.replace(path)
 
 
-def is_lit(name: str, folder: Path | None = None) -> bool:
+def is_alive(name: str, folder: Path | None = None) -> bool:
     """Whether somebody takes care of `name` now."""
     try:
         until_s = float(_path(name, folder).read_text())
@@ -47,7 +47,7 @@ def is_lit(name: str, folder: Path | None = None) -> bool:
     return now_s < until_s <= now_s + _LONGEST_S
 
 
-def put_out(name: str, folder: Path | None = None) -> None:
+def clear(name: str, folder: Path | None = None) -> None:
     """Nobody takes care of `name` any more; never raises."""
     with contextlib.suppress(OSError):
         _path(name, folder).unlink(missing_ok=True)

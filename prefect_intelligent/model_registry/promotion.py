@@ -22,7 +22,7 @@ LEAST_EPISODES: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class GateEvidence:
     """What is known of a challenger against the policy in charge or the tuned rule.
 
     Attributes:
@@ -44,7 +44,7 @@ class Evidence:
     episodes: int
 
     @classmethod
-    def from_report(cls, report: Mapping[str, Any]) -> Evidence:
+    def from_report(cls, report: Mapping[str, Any]) -> GateEvidence:
         """The evidence in a report of `rl.evaluate` or of a replay.
 
         Raises:
@@ -71,7 +71,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class GateDecision:
     """What the gate says.
 
     Attributes:
@@ -83,7 +83,7 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
-def judge(evidence: Evidence, weights_sha256: str) -> Judgement:
+def check_gate(evidence: GateEvidence, weights_sha256: str) -> GateDecision:
     """Hold the evidence against the gate."""
     conditions = (
         (
@@ -107,7 +107,7 @@ def judge(evidence: Evidence, weights_sha256: str) -> Judgement:
             f"{evidence.guard_violations:.0f} guard violations, none is permitted",
         ),
     )
-    return Judgement(
+    return GateDecision(
         passed=all(held for held, _ in conditions),
         reasons=tuple(f"{'ok' if held else 'refused'}: {text}" for held, text in conditions),
     )
@@ -126,14 +126,14 @@ class Move:
 
     before: str | None
     after: str | None
-    judgement: Judgement | None
+    judgement: GateDecision | None
     done: bool
 
 
-def promote(store: PolicyStore, version: str, evidence: Evidence, *, at_s: float, dry_run: bool) -> Move:
+def promote(store: PolicyStore, version: str, evidence: GateEvidence, *, at_s: float, dry_run: bool) -> Move:
     """Make a stored version the champion if the gate lets it pass."""
     before = store.alias(CHAMPION)
-    judgement = judge(evidence, store.weights_sha256(version))
+    judgement = check_gate(evidence, store.weights_sha256(version))
     done = judgement.passed and not dry_run
     if done:
         store.set_alias(CHAMPION, version, why="; ".join((evidence.source, *judgement.reasons)), at_s=at_s)

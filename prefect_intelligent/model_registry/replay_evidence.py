@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.model_registry.promotion import Evidence
+from prefect_intelligent.model_registry.promotion import GateEvidence
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
@@ -28,7 +28,7 @@ _LEAST_SHARE: Final = 0.01
 _LONGEST_S: Final = 30 * 86400.0
 
 
-def prove(
+def evaluate_on_history(
     runs: pd.DataFrame,
     pool: PoolSpec,
     policy: Policy,
@@ -39,7 +39,7 @@ def prove(
     weights_sha256: str,
     source: str,
     seed: int = 0,
-) -> Evidence:
+) -> GateEvidence:
     """Replay a history under a policy and under the rule that it must beat.
 
     Args:
@@ -69,7 +69,7 @@ def prove(
     ratios = blocks[0][drawn].sum(1) / np.maximum(blocks[1][drawn].sum(1), 1e-9)
     parts = [_pieces(spent, begin_s, end_s, min(PARTS, count)) for spent in (ours, theirs)]
     least = _LEAST_SHARE * parts[1].mean()
-    return Evidence(
+    return GateEvidence(
         weights_sha256=weights_sha256,
         source=source,
         ratio=float(blocks[0].sum() / blocks[1].sum()),

@@ -14,14 +14,14 @@ from prefect_intelligent.pipelines.resource_changes import (
     AUTOMATION,
     DEPLOYMENT,
     EPOCHS,
-    Change,
+    ResourceChange,
     Value,
     add_epoch,
     differences,
     epoch_at,
 )
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.survey import Overrides, Picture
+from prefect_intelligent.pipelines.survey import Overrides, PipelineModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Arrangement:
     """
 
     components: tuple[Component, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[ResourceChange, ...]
     retired: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -49,9 +49,9 @@ def current_overrides(transactions: Transactions) -> Overrides:
     return Overrides()
 
 
-def arrange(
+def plan_automations(
     server: PipelineServer,
-    picture: Picture,
+    picture: PipelineModel,
     now_s: float,
     *,
     prune: bool = False,
@@ -103,7 +103,7 @@ def arrange(
 
 
 def _expired(
-    name: str, spec: Mapping[str, Any], epochs: Mapping[str, Mapping[str, Any]], now_s: float, picture: Picture
+    name: str, spec: Mapping[str, Any], epochs: Mapping[str, Mapping[str, Any]], now_s: float, picture: PipelineModel
 ) -> bool:
     """Whether no batch can need an automation of an earlier version any more."""
     if any(action.get("deployment") not in picture.steps for action in spec["actions"]):
@@ -132,7 +132,7 @@ def apply(transactions: Transactions, arrangement: Arrangement, details: Mapping
     return len(arrangement.changes)
 
 
-def remove_all(transactions: Transactions, *, write: bool = True) -> tuple[Change, ...]:
+def remove_all(transactions: Transactions, *, write: bool = True) -> tuple[ResourceChange, ...]:
     """Remove every automation and epoch that is ours, or only say what that would be."""
     held = {**transactions.server.read_all(AUTOMATION), **transactions.server.read_all(EPOCHS)}
     changes = differences(dict.fromkeys(held), held)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from prefect_intelligent.pipelines.deployments import Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, DATASET, FRESH, PIPELINE, PIPELINE_ENV
 from prefect_intelligent.pipelines.graph import Graph, order
 from prefect_intelligent.pipelines.project_file import HOLD_S, LatePolicy, Project
@@ -70,7 +70,7 @@ class Component:
         return tuple(sorted({*self.roots, *self.starts}))
 
 
-def batch_parameter(step: Step) -> str | None:
+def batch_parameter(step: DeploymentNode) -> str | None:
     """The parameter that carries the batch: `Terms.batch`, else "batch" if the flow has such a parameter."""
     if step.terms.batch is not None:
         return step.terms.batch
@@ -79,7 +79,10 @@ def batch_parameter(step: Step) -> str | None:
 
 
 def plan_starts(
-    graph: Graph, steps: Mapping[str, Step], project: Project, parameters: Mapping[str, Mapping[str, Any]] | None = None
+    graph: Graph,
+    steps: Mapping[str, DeploymentNode],
+    project: Project,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Start], list[str]]:
     """What starts each deployment that reads something, and notes about those that nothing can start.
 

@@ -11,7 +11,7 @@ from typing import Any
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import Finding, Fix
 from prefect_intelligent.pipelines.project_file import with_terms
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 
 
@@ -46,7 +46,7 @@ def apply_fixes(transactions: Transactions, findings: Iterable[Finding], project
         if line is not None:
             done.append(line)
     changes = [
-        Change(resource=DEPLOYMENT + name, before=before[name], after=after[name])
+        ResourceChange(resource=DEPLOYMENT + name, before=before[name], after=after[name])
         for name in sorted(before)
         if before[name] != after[name]
     ]

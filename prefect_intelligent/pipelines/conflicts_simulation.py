@@ -9,11 +9,11 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.pipelines.conflicts import Calendar, overloaded
-from prefect_intelligent.pipelines.deployments import Congestion, Inventory, PoolFacts, Step
+from prefect_intelligent.pipelines.deployments import Congestion, DeploymentNode, Inventory, PoolFacts
 from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.twin.engine.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 WAITED_S: Final = 300.0
 """A run that waits longer than this for a slot has met a pool that does not keep up."""
@@ -21,7 +21,7 @@ _DAY_S: Final = 86_400.0
 _MOST_RUNS: Final = 20_000
 
 
-def foresee(graph: Graph, inventory: Inventory) -> Inventory:
+def overloaded_hours(graph: Graph, inventory: Inventory) -> Inventory:
     """The inventory with what the twin says of every pool that has more work scheduled than it can do.
 
     Every run takes its mean duration. The day with the most work is played; one with more than 20,000 runs until there.
@@ -66,7 +66,7 @@ def _play(inventory: Inventory, calendar: Calendar, pool: PoolFacts, day: int) -
     )
     model = PoolSpec(queues=queues, limit=pool.limit, max_slots=max(pool.limit or 0, 64), startup_s=0.0)
     specs = [DeploymentSpec(name=step.name, queue=step.queue or "default", limit=step.limit) for step in steps]
-    twin = Twin(assemble([model], specs, runs))
+    twin = Twin(build_world([model], specs, runs))
     twin.finish()
     waited_s = twin.state.runs["first_claimed_s"][0, :count] - scheduled_s
     late = scheduled_s[waited_s > WAITED_S] + day * _DAY_S
@@ -75,7 +75,7 @@ def _play(inventory: Inventory, calendar: Calendar, pool: PoolFacts, day: int) -
     )
 
 
-def _starts_s(step: Step, calendar: Calendar, began_s: float) -> np.ndarray:
+def _starts_s(step: DeploymentNode, calendar: Calendar, began_s: float) -> np.ndarray:
     """Starts within the day, seconds from its begin: scheduled, or as something scheduled leads to them."""
     if step.active_schedules:
         starts = [at_s for s in step.active_schedules for at_s in s.starts_s(began_s, began_s + _DAY_S)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prefect_intelligent.domain import Estimate, Prices
 from prefect_intelligent.domain.objective import lateness_usd
-from prefect_intelligent.pipelines.deployments import Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.graph import Graph, order
 
 _Z90 = 1.2815515655446004
@@ -55,7 +55,7 @@ def chain(estimates: Collection[Estimate]) -> Estimate:
     return Estimate(p50_s=p50, p90_s=p50 * math.exp(_Z90 * sigma))
 
 
-def critical_path(graph: Graph, steps: Mapping[str, Step], to: str | None = None) -> CriticalPath:
+def critical_path(graph: Graph, steps: Mapping[str, DeploymentNode], to: str | None = None) -> CriticalPath:
     """The chain that sets how soon everything (or the dataset `to`) can be refreshed.
 
     Raises:
@@ -96,7 +96,12 @@ def critical_path(graph: Graph, steps: Mapping[str, Step], to: str | None = None
 
 
 def impact(
-    graph: Graph, steps: Mapping[str, Step], deployment: str, delay_s: float, prices: Prices, at_s: float = 0.0
+    graph: Graph,
+    steps: Mapping[str, DeploymentNode],
+    deployment: str,
+    delay_s: float,
+    prices: Prices,
+    at_s: float = 0.0,
 ) -> list[Delay]:
     """What is late if `deployment` finishes `delay_s` later, and what it costs; dearest first.
 

@@ -151,7 +151,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DeploymentNode:
     """A deployment as the graph sees it.
 
     Attributes:
@@ -255,7 +255,7 @@ class Inventory:
         congestion: What is foreseen of overloaded pools, by name; empty if nobody has looked.
     """
 
-    steps: Mapping[str, Step]
+    steps: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
     external: frozenset[str] = frozenset()

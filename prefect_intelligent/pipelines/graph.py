@@ -27,7 +27,7 @@ CERTAINTY: Final[Mapping[str, float]] = {
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Evidence:
+class EdgeEvidence:
     """Why an edge is believed: `kind` is a key of `CERTAINTY`, `where` the file and line, automation or event."""
 
     kind: str
@@ -41,7 +41,7 @@ class Edge:
     source: str
     target: str
     kind: EdgeKind
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[EdgeEvidence, ...] = ()
 
     @property
     def certainty(self) -> float:

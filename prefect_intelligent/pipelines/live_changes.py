@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.pipelines.apply_graph import Arrangement, arrange, current_overrides
+from prefect_intelligent.pipelines.apply_graph import Arrangement, current_overrides, plan_automations
 from prefect_intelligent.pipelines.conflicts import Finding, check
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
 from prefect_intelligent.pipelines.graph import cycles
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
-from prefect_intelligent.pipelines.survey import Overrides, Picture
+from prefect_intelligent.pipelines.survey import Overrides, PipelineModel
 from prefect_intelligent.pipelines.version import Version, pull_inputs
 
-Drawer = Callable[[Overrides], Picture]
+Drawer = Callable[[Overrides], PipelineModel]
 """Draws the graph as it would be with these overrides."""
 
 MODIFY = "modify"
@@ -41,7 +41,7 @@ class Modification:
 
     overrides: Overrides
     arrangement: Arrangement
-    changes: tuple[Change, ...]
+    changes: tuple[ResourceChange, ...]
     findings: tuple[Finding, ...]
 
 
@@ -78,7 +78,7 @@ def prepare(rollout: Rollout, draw: Drawer, overrides: Overrides, replacement: V
     fresh = [f for f in check(after.graph, after.inventory) if (f.rule, f.subjects) not in known]
     now_s = rollout.transactions.clock.now_s()
     replaced = frozenset({replacement.deployment}) if replacement is not None else frozenset()
-    arrangement = arrange(rollout.server, after, now_s, replaced=replaced)
+    arrangement = plan_automations(rollout.server, after, now_s, replaced=replaced)
     overrides, own = _own_settings(rollout, arrangement, held, overrides)
     changes = [*arrangement.changes, *own]
     if replacement is not None:
@@ -93,7 +93,7 @@ def _news(held: Overrides, name: str, given: Mapping[str, Any]) -> bool:
 
 def _own_settings(
     rollout: Rollout, arrangement: Arrangement, held: Overrides, wanted: Overrides
-) -> tuple[Overrides, list[Change]]:
+) -> tuple[Overrides, list[ResourceChange]]:
     """What no automation can say: schedules of removed steps, and parameters of steps that begin batches."""
     started = {name for component in arrangement.components for name in component.starts}
     mine = {name for name in wanted.parameters if name not in started | wanted.removed}
@@ -112,7 +112,7 @@ def _own_settings(
         elif name in held.own:
             after["parameters"] = dict(held.own[name])
         if after != content:
-            changes.append(Change(resource=DEPLOYMENT + name, before=content, after=after))
+            changes.append(ResourceChange(resource=DEPLOYMENT + name, before=content, after=after))
     return replace(wanted, own=own), changes
 
 
@@ -127,7 +127,7 @@ def carry_out(
     rollout.transactions.commit(title, modification.changes, details)
 
 
-def _replace(rollout: Rollout, arrangement: Arrangement, version: Version, now_s: float) -> Change:
+def _replace(rollout: Rollout, arrangement: Arrangement, version: Version, now_s: float) -> ResourceChange:
     """The step's new version for later batches, the one in force for those that have begun."""
     rollout.versions.check(version)
     held = rollout.held(version.deployment)
@@ -142,7 +142,7 @@ def _replace(rollout: Rollout, arrangement: Arrangement, version: Version, now_s
             for label in _labels_in_force(rollout, component.roots, component.label):
                 under.setdefault(label, str(inputs["version"]))
     content = version.render(rollout.store, under=under)
-    return Change(resource=DEPLOYMENT + version.deployment, before=held, after=content)
+    return ResourceChange(resource=DEPLOYMENT + version.deployment, before=held, after=content)
 
 
 def _labels_in_force(rollout: Rollout, roots: tuple[str, ...], new: str) -> set[str]:

@@ -20,7 +20,7 @@ KEPT_EPOCHS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ResourceChange:
     """One resource from one content to another.
 
     Attributes:
@@ -43,20 +43,22 @@ class Change:
         return "create" if self.before is None else "remove" if self.after is None else "change"
 
 
-def from_dicts(items: Sequence[Mapping[str, Any]]) -> tuple[Change, ...]:
-    """Inverse of `Change.to_dict` for a list."""
-    return tuple(Change(resource=item["resource"], before=item["before"], after=item["after"]) for item in items)
+def from_dicts(items: Sequence[Mapping[str, Any]]) -> tuple[ResourceChange, ...]:
+    """Inverse of `ResourceChange.to_dict` for a list."""
+    return tuple(
+        ResourceChange(resource=item["resource"], before=item["before"], after=item["after"]) for item in items
+    )
 
 
-def undo(changes: Sequence[Change]) -> tuple[Change, ...]:
+def undo(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
     """What takes the changes back, last one first."""
-    return tuple(Change(resource=c.resource, before=c.after, after=c.before) for c in reversed(changes))
+    return tuple(ResourceChange(resource=c.resource, before=c.after, after=c.before) for c in reversed(changes))
 
 
-def differences(wanted: Mapping[str, Value], held: Mapping[str, Value]) -> tuple[Change, ...]:
+def differences(wanted: Mapping[str, Value], held: Mapping[str, Value]) -> tuple[ResourceChange, ...]:
     """Changes that make `held` into `wanted`, for the resources named in `wanted`; creations first, removals last."""
     found = [
-        Change(resource=name, before=held.get(name), after=value)
+        ResourceChange(resource=name, before=held.get(name), after=value)
         for name, value in wanted.items()
         if held.get(name) != value
     ]

@@ -20,7 +20,7 @@ MEASURES: Final = ("failed", "duration", "quality", "cost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How one run went.
 
     Attributes:
@@ -56,7 +56,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class SprtConfig:
     """How a canary is judged.
 
     Attributes:
@@ -74,7 +74,9 @@ class Trial:
     max_runs: int = 50
 
 
-def judge(trial: Trial, baseline: Sequence[Outcome], canary: Sequence[Outcome]) -> tuple[Verdict, list[Measured]]:
+def judge(
+    trial: SprtConfig, baseline: Sequence[RunOutcome], canary: Sequence[RunOutcome]
+) -> tuple[Verdict, list[Measured]]:
     """The verdict after the canary's runs so far.
 
     Args:
@@ -107,7 +109,7 @@ def judge(trial: Trial, baseline: Sequence[Outcome], canary: Sequence[Outcome]) 
 
 
 def _bad(
-    trial: Trial, measure: str, baseline: Sequence[Outcome], canary: Sequence[Outcome]
+    trial: SprtConfig, measure: str, baseline: Sequence[RunOutcome], canary: Sequence[RunOutcome]
 ) -> tuple[list[bool], list[bool]] | None:
     """Which runs are bad by a measure; None if it cannot be compared."""
     if measure == "failed":

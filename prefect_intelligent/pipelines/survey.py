@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.deployments import Call, Inventory, PoolFacts, Step
-from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
+from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
 from prefect_intelligent.pipelines.project_file import Project
 
 
@@ -24,7 +24,7 @@ class Survey:
         notes: What could not be read, one sentence each.
     """
 
-    steps: Mapping[str, Step]
+    steps: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -81,7 +81,7 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class PipelineModel:
     """The graph with everything that the rules and the planner need.
 
     Attributes:
@@ -99,18 +99,18 @@ class Picture:
     notes: tuple[str, ...] = ()
 
     @property
-    def steps(self) -> Mapping[str, Step]:
+    def steps(self) -> Mapping[str, DeploymentNode]:
         """Deployments by name."""
         return self.inventory.steps
 
 
-def draw(survey: Survey, project: Project, overrides: Overrides, prices: Prices, at_s: float) -> Picture:
+def build_model(survey: Survey, project: Project, overrides: Overrides, prices: Prices, at_s: float) -> PipelineModel:
     """Put together what was found, what the project file says and what was changed since.
 
     Raises:
         InvalidInputError: A term of the project file or of the overrides cannot be used.
     """
-    steps: dict[str, Step] = {}
+    steps: dict[str, DeploymentNode] = {}
     for name, step in survey.steps.items():
         terms = project.terms_of(name, step.terms)
         if name in overrides.terms:
@@ -121,7 +121,7 @@ def draw(survey: Survey, project: Project, overrides: Overrides, prices: Prices,
             expects={**step.expects, **project.expects.get(name, {})},
             promises={**step.promises, **project.promises.get(name, {})},
         )
-    return Picture(
+    return PipelineModel(
         graph=build([*survey.edges, *declared_edges(steps)], steps),
         inventory=Inventory(
             steps=steps,
@@ -137,9 +137,9 @@ def draw(survey: Survey, project: Project, overrides: Overrides, prices: Prices,
     )
 
 
-def declared_edges(steps: Mapping[str, Step]) -> Iterator[Edge]:
+def declared_edges(steps: Mapping[str, DeploymentNode]) -> Iterator[Edge]:
     """Edges from the terms of each deployment."""
-    evidence = (Evidence("declared", "terms"),)
+    evidence = (EdgeEvidence("declared", "terms"),)
     for name, step in steps.items():
         yield from (Edge(dataset, name, "reads", evidence) for dataset in step.terms.inputs)
         yield from (Edge(name, dataset, "writes", evidence) for dataset in step.terms.outputs)

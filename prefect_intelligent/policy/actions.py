@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.policy.backend import Column, Values, ceiling, rounded, rows, run
+from prefect_intelligent.policy.backend import Column, Values, ceiling, rounded, rows, run_batch
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census, P
 from prefect_intelligent.policy.priority_rules import rank
@@ -64,7 +64,7 @@ def unflatten(action: npt.NDArray[np.int64]) -> Levels:
     return Levels(action[..., 0], action[..., 1 : 1 + n], action[..., 1 + n :])
 
 
-def adjust(base: Proposal, census: Census, levels: Levels, place: Array | None = None) -> Proposal:
+def apply_action(base: Proposal, census: Census, levels: Levels, place: Array | None = None) -> Proposal:
     """The rule's proposal with the corrections of `levels`; the rule's own where all are neutral.
 
     Args:
@@ -76,7 +76,7 @@ def adjust(base: Proposal, census: Census, levels: Levels, place: Array | None =
     shape = base.score.shape
     score, limit, pool_limit = np.empty(shape), np.empty(shape), np.empty(shape[:-1])
     action = flatten(levels)
-    run(
+    run_batch(
         adjust_pools,
         np.ascontiguousarray(action.reshape(-1, action.shape[-1]), dtype=np.int64),
         rows(rank(base.score, census) if place is None else place, shape, 1),

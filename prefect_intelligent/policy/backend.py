@@ -1,7 +1,7 @@
 """How rules, levers, encoder and guard are run over the pools of a batch: interpreted, or compiled by the twin.
 
 Each is written once, for one pool, as plain Python over columns of numbers: `table[C.WAITING][queue]`. This module
-runs such a function over lists. The twin compiles the very same function and announces it here by `compiled_as`; its
+runs such a function over lists. The twin compiles the very same function and announces it here by `use_compiled`; its
 environments and a live controller that has loaded it then run the machine code. Nothing in this package needs numba.
 """
 
@@ -29,12 +29,12 @@ Loop = Callable[..., None]
 _fast: Final[dict[Loop, Loop]] = {}
 
 
-def compiled_as(loop: Loop, fast: Loop) -> None:
+def use_compiled(loop: Loop, fast: Loop) -> None:
     """From now on `run` calls `fast` for `loop`; both must compute the same."""
     _fast[loop] = fast
 
 
-def run(loop: Loop, *given: Any, into: tuple[Any, ...]) -> None:
+def run_batch(loop: Loop, *given: Any, into: tuple[Any, ...]) -> None:
     """Call `loop(*given, *into)`, which reads the arrays of `given` and writes those of `into`, pool by pool."""
     if loop in _fast:
         _fast[loop](*given, *into)

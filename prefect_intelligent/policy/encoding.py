@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run, within
+from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run_batch, within
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import LOOK_AHEAD_S, Array, C, Census, P, plain
 from prefect_intelligent.policy.priority_rules import rank
@@ -131,7 +131,7 @@ def encode(census: Census, base: Proposal, place: Array | None = None) -> Observ
     shape = census.queues.shape[:-1]
     queues = np.empty((*shape, len(F)), dtype=np.float32)
     pool = np.empty((*shape[:-1], len(G)), dtype=np.float32)
-    run(
+    run_batch(
         encode_pools,
         rows(census.queues, census.queues.shape, 2),
         rows(census.pool, census.pool.shape, 1),

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.policy.backend import Column, Numbers, Values, columns, rows, run
+from prefect_intelligent.policy.backend import Column, Numbers, Values, columns, rows, run_batch
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import Bounds, GuardNumbers, GuardSettings, GuardState
-from prefect_intelligent.policy.guard_steps import Draft, Memory, Wish, permit_pool
+from prefect_intelligent.policy.guard_steps import Draft, GuardMemory, RequestedSettings, permit_pool
 
 Notes = npt.NDArray[np.int64]
 
@@ -78,7 +78,7 @@ def permit(
     after = state.copy()
     pool_limit, pool_notes = np.empty(shape[:-1]), np.zeros(shape[:-1], dtype=np.int64)
     draft = blank_draft(int(np.prod(shape[:-1])), shape[-1])
-    run(
+    run_batch(
         permit_pools,
         rows(census.queues, census.queues.shape, 2),
         rows(census.pool, census.pool.shape, 1),
@@ -95,16 +95,18 @@ def permit(
     return Permitted(Proposal(-place, limit, pool_limit), queue_notes, pool_notes, after)
 
 
-def wishes(proposal: Proposal, shape: tuple[int, ...]) -> Wish:
-    """A proposal for a batch of that shape, (..., n_queues), as a `Wish` whose columns have one row per pool."""
+def wishes(proposal: Proposal, shape: tuple[int, ...]) -> RequestedSettings:
+    """A proposal for a batch of shape (..., n_queues) as `RequestedSettings` whose columns have one row per pool."""
     per_pool = rows(proposal.pool_limit, shape[:-1], 0)
-    return Wish._make([rows(proposal.score, shape, 1), rows(proposal.limit, shape, 1), per_pool])
+    return RequestedSettings._make([rows(proposal.score, shape, 1), rows(proposal.limit, shape, 1), per_pool])
 
 
-def memories(state: GuardState, shape: tuple[int, ...]) -> Memory:
-    """The same for a guard's state: a `Memory` that writes to it."""
+def memories(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
+    """The same for a guard's state: a `GuardMemory` that writes to it."""
     per_queue = [rows(column, shape, 1) for column in (state.own_limit, state.limit_changed_s)]
-    return Memory._make([*per_queue, *(rows(c, shape[:-1], 0) for c in (state.order_changed_s, state.pool_changed_s))])
+    return GuardMemory._make(
+        [*per_queue, *(rows(c, shape[:-1], 0) for c in (state.order_changed_s, state.pool_changed_s))]
+    )
 
 
 def blank_draft(pools: int, queues: int) -> Draft:
@@ -143,10 +145,10 @@ def permit_pools(
         verdict = permit_pool(
             columns(queues[row]),
             figures[row],
-            Wish(wanted.score[row], wanted.limit[row], wanted.pool_limit[row]),
-            Wish(fallback.score[row], fallback.limit[row], fallback.pool_limit[row]),
+            RequestedSettings(wanted.score[row], wanted.limit[row], wanted.pool_limit[row]),
+            RequestedSettings(fallback.score[row], fallback.limit[row], fallback.pool_limit[row]),
             has_fallback,
-            Memory(own_limits[row], limits_changed_s[row], orders_changed_s[row], pools_changed_s[row]),
+            GuardMemory(own_limits[row], limits_changed_s[row], orders_changed_s[row], pools_changed_s[row]),
             Bounds(
                 bounds.queue_min[row],
                 bounds.queue_max[row],

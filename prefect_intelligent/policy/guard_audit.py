@@ -8,7 +8,7 @@ from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
 
 
-def broken_promises(settings: Proposal, census: Census) -> Array:
+def guard_violations(settings: Proposal, census: Census) -> Array:
     """Settings per pool that would hurt running work or are no settings at all, shape (...,); it should be 0.
 
     Args:

@@ -14,7 +14,7 @@ _UNLIMITED: Final = 1e9
 """Stands for `inf` inside, so that differences stay numbers."""
 
 
-class Wish(NamedTuple):
+class RequestedSettings(NamedTuple):
     """A proposal for one pool; see `base.Proposal`."""
 
     score: Column
@@ -22,7 +22,7 @@ class Wish(NamedTuple):
     pool_limit: float
 
 
-class Memory(NamedTuple):
+class GuardMemory(NamedTuple):
     """What the guard remembers of one pool; see `guard_state.GuardState`."""
 
     own_limit: Column
@@ -55,7 +55,7 @@ class Draft(NamedTuple):
     unmet: Values
 
 
-class Verdict(NamedTuple):
+class PoolOutcome(NamedTuple):
     """What the guard says about the pool as a whole.
 
     Attributes:
@@ -74,16 +74,16 @@ class Verdict(NamedTuple):
 def permit_pool(
     table: Table,
     figures: Column,
-    wanted: Wish,
-    fallback: Wish,
+    wanted: RequestedSettings,
+    fallback: RequestedSettings,
     has_fallback: bool,
-    memory: Memory,
+    memory: GuardMemory,
     bounds: Bounds,
     numbers: GuardNumbers,
     now_s: float,
     age_s: float,
     draft: Draft,
-) -> Verdict:
+) -> PoolOutcome:
     """Write the permitted order and limits into `draft`, and the instant into `memory` where a limit changes.
 
     Args:
@@ -116,7 +116,7 @@ def permit_pool(
         pool = _keep(table, held, draft)
 
     _ease_limits(table, memory, numbers, now_s, draft)
-    pool, more = _eased(pool, held, memory.pool_changed_s, numbers, now_s)
+    pool, more = _rate_limited(pool, held, memory.pool_changed_s, numbers, now_s)
     notes |= more | _ease_order(table, memory, numbers, now_s, draft)
 
     for queue in range(len(draft.limit)):
@@ -126,7 +126,7 @@ def permit_pool(
     pool, more = _bounded(pool, held, figures[P.ACTIVE], bounds.pool_min, bounds.pool_max)
     notes |= more
 
-    starved = _feed(table, bounds, numbers, draft)
+    starved = _serve_starved(table, bounds, numbers, draft)
     if starved > 0:
         room = min(held, figures[P.ACTIVE] + starved)
         roomy = max(pool, min(room, max(bounds.pool_max, pool)))
@@ -135,7 +135,7 @@ def permit_pool(
     pool_is_ours = bounds.pool_pinned == 0 and held > 0 and figures[P.PAUSED] == 0
     if not pool_is_ours:
         pool = held
-    _seat(table, bounds, draft)
+    _restore_pinned(table, bounds, draft)
 
     for queue in range(len(draft.limit)):
         if not _limit_is_ours(table, bounds, queue):
@@ -152,7 +152,7 @@ def permit_pool(
         for queue in range(len(draft.notes)):
             draft.notes[queue] = _KILLED
     reordered = _finish(table, memory, now_s, draft)
-    return Verdict(math.inf if pool >= _UNLIMITED else pool, notes, reordered, pool != held)
+    return PoolOutcome(math.inf if pool >= _UNLIMITED else pool, notes, reordered, pool != held)
 
 
 _KILLED, _INVALID, _EXPIRED, _PERSON = int(Note.KILLED), int(Note.INVALID), int(Note.EXPIRED), int(Note.PERSON)
@@ -166,7 +166,7 @@ def _whole(limit: float) -> float:
     return rounded(min(limit, _UNLIMITED))
 
 
-def _valid(wish: Wish, table: Table) -> bool:
+def _valid(wish: RequestedSettings, table: Table) -> bool:
     """Whether scores are finite and limits numbers, 0 or more."""
     present = table[C.PRESENT]
     for queue in range(len(present)):
@@ -185,7 +185,7 @@ def _limit_is_ours(table: Table, bounds: Bounds, queue: int) -> bool:
     return bounds.limit_pinned[queue] == 0 and _is_open(table, queue)
 
 
-def _take(wish: Wish, table: Table, draft: Draft) -> float:
+def _take(wish: RequestedSettings, table: Table, draft: Draft) -> float:
     """Begin with a proposal; its pool limit."""
     rank_pool(wish.score, table, draft.place, draft.sequence)
     for queue in range(len(draft.limit)):
@@ -202,16 +202,18 @@ def _keep(table: Table, held: float, draft: Draft) -> float:
     return held
 
 
-def _ease_limits(table: Table, memory: Memory, numbers: GuardNumbers, now_s: float, draft: Draft) -> None:
+def _ease_limits(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> None:
     """`_eased` for every queue."""
     for queue in range(len(draft.limit)):
         before = _whole(table[C.LIMIT][queue])
-        eased, note = _eased(draft.limit[queue], before, memory.limit_changed_s[queue], numbers, now_s)
+        eased, note = _rate_limited(draft.limit[queue], before, memory.limit_changed_s[queue], numbers, now_s)
         draft.limit[queue] = eased
         draft.notes[queue] |= note
 
 
-def _eased(wanted: float, in_force: float, changed_s: float, numbers: GuardNumbers, now_s: float) -> tuple[float, int]:
+def _rate_limited(
+    wanted: float, in_force: float, changed_s: float, numbers: GuardNumbers, now_s: float
+) -> tuple[float, int]:
     """A limit after interval, hysteresis and largest step."""
     change = math.fabs(wanted - in_force)
     if change == 0:
@@ -226,7 +228,7 @@ def _eased(wanted: float, in_force: float, changed_s: float, numbers: GuardNumbe
     return wanted, 0
 
 
-def _ease_order(table: Table, memory: Memory, numbers: GuardNumbers, now_s: float, draft: Draft) -> int:
+def _ease_order(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> int:
     """Keep the order in force within an interval, or if the new one moves no queue with work past another."""
     differs, matters, furthest = False, False, -1.0
     for at in range(len(draft.sequence)):
@@ -253,7 +255,7 @@ def _bounded(wanted: float, in_force: float, active: float, least: float, most: 
     return (floor, note | _RUNNING) if inside < floor else (inside, note)
 
 
-def _feed(table: Table, bounds: Bounds, numbers: GuardNumbers, draft: Draft) -> int:
+def _serve_starved(table: Table, bounds: Bounds, numbers: GuardNumbers, draft: Draft) -> int:
     """Starved queues in front, the longest wait first, each with room for one more run. How many starve."""
     waited_s, active = table[C.HEAD_WAIT_S], table[C.ACTIVE]
     starved = 0
@@ -279,7 +281,7 @@ def _feed(table: Table, bounds: Bounds, numbers: GuardNumbers, draft: Draft) -> 
     return starved
 
 
-def _seat(table: Table, bounds: Bounds, draft: Draft) -> None:
+def _restore_pinned(table: Table, bounds: Bounds, draft: Draft) -> None:
     """Every queue that a person has pinned back to the place it has, the others in turn on the places left."""
     pinned = False
     for queue in range(len(draft.seat)):
@@ -306,7 +308,7 @@ def _conserve(
     table: Table,
     room: float,
     urgent: bool,
-    memory: Memory,
+    memory: GuardMemory,
     bounds: Bounds,
     numbers: GuardNumbers,
     draft: Draft,
@@ -363,7 +365,7 @@ def _free_on_resource(table: Table, at: int, draft: Draft) -> float:
     return free
 
 
-def _finish(table: Table, memory: Memory, now_s: float, draft: Draft) -> bool:
+def _finish(table: Table, memory: GuardMemory, now_s: float, draft: Draft) -> bool:
     """The permitted settings with `inf` for unlimited, and the instants of change. Whether the order changes."""
     reordered = False
     for queue in range(len(draft.limit)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.policy.actions import adjust
+from prefect_intelligent.policy.actions import apply_action
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.encoding import Observation, encode
@@ -37,7 +37,7 @@ class LearnedPolicy:
         rule = self.base.propose(census)
         place = rank(rule.score, census)
         seen, gains = self._look(census, rule, place)
-        wanted = adjust(rule, census, choose(gains, self.margin), place)
+        wanted = apply_action(rule, census, choose(gains, self.margin), place)
         sound = is_sound(seen, gains)
         per_queue = sound[..., None]
         return Proposal(

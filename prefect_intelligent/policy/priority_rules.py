@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from prefect_intelligent.policy.backend import Column, Numbers, Table, Values, columns, rows, run, within
+from prefect_intelligent.policy.backend import Column, Numbers, Table, Values, columns, rows, run_batch, within
 from prefect_intelligent.policy.census import Array, C, Census
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 
@@ -29,7 +29,7 @@ _LEAST_USD: Final = 1e-6
 _LEAST_S: Final = 1.0
 
 
-class Front(NamedTuple):
+class HeadOfLine(NamedTuple):
     """The run by which a queue is judged.
 
     Attributes:
@@ -43,14 +43,14 @@ class Front(NamedTuple):
     slack_s: float
 
 
-def head(table: Table, queue: int) -> Front:
+def head(table: Table, queue: int) -> HeadOfLine:
     """The run that Prefect would start next in a queue."""
     if table[C.WAITING][queue] > 0:
         return _front(table[C.HEAD_USD_PER_HOUR][queue], table[C.HEAD_ESTIMATE_S][queue], table[C.HEAD_SLACK_S][queue])
     return _front(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
 
 
-def most_urgent(table: Table, queue: int) -> Front:
+def most_urgent(table: Table, queue: int) -> HeadOfLine:
     """The waiting run with the least slack, taken together with the work that has to go before it in its queue."""
     if table[C.WAITING][queue] > 0:
         ahead_s = table[C.URGENT_AHEAD_S][queue]
@@ -165,7 +165,7 @@ def blend(table: Table, queue: int, mean_s: float, numbers: RuleNumbers) -> floa
     return best + numbers.backlog_exponent * math.log(1.0 + table[C.WAITING][queue])
 
 
-def _blend(front: Front, scale_s: float, numbers: RuleNumbers) -> float:
+def _blend(front: HeadOfLine, scale_s: float, numbers: RuleNumbers) -> float:
     """The logarithm of all but the backlog in `blend`."""
     index = numbers.value_exponent * math.log(front.usd_per_hour)
     index -= numbers.duration_exponent * math.log(front.estimate_s)
@@ -289,7 +289,7 @@ def rank(score: Array, census: Census) -> Array:
     shape = census.queues.shape[:-1]
     places = np.empty(shape)
     sequences = np.empty(rows(places, shape, 1).shape, dtype=np.int64)
-    run(
+    run_batch(
         rank_pools,
         rows(score, shape, 1),
         rows(census.queues, census.queues.shape, 2),
@@ -303,6 +303,6 @@ def next_slack_s(table: Table, queue: int) -> float:
     return table[C.NEXT_SLACK_S][queue] if table[C.UPCOMING][queue] > 0 else math.inf
 
 
-def _front(usd_per_hour: float, estimate_s: float, slack_s: float) -> Front:
+def _front(usd_per_hour: float, estimate_s: float, slack_s: float) -> HeadOfLine:
     """A front within the bounds it promises."""
-    return Front(max(_LEAST_USD, usd_per_hour), max(_LEAST_S, estimate_s), within(slack_s, -FAR_S, FAR_S))
+    return HeadOfLine(max(_LEAST_USD, usd_per_hour), max(_LEAST_S, estimate_s), within(slack_s, -FAR_S, FAR_S))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run
+from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run_batch
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.capacity_rules import CAPACITY_RULES, slots_of_pool
 from prefect_intelligent.policy.census import C, Census
@@ -68,7 +68,7 @@ class RulePolicy:
         """The three rules' wishes; absent queues get score 0, limit 0."""
         shape = census.queues.shape[:-1]
         score, limit, pool_limit = np.empty(shape), np.empty(shape), np.empty(shape[:-1])
-        run(
+        run_batch(
             propose_pools,
             rows(census.queues, census.queues.shape, 2),
             rows(census.pool, census.pool.shape, 1),

@@ -52,7 +52,7 @@ def found_at(api: PrefectApi, route: str) -> dict[str, Any] | None:
     return found
 
 
-def claim(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
+def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
     """Claim deployments, and bring that into force; those that do not exist or lack the lever are left out."""
     deployments = [(name, found) for name in names if (found := found_at(api, f"/deployments/name/{name}")) is not None]
     if kind == "resize":
@@ -73,7 +73,7 @@ def claim(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: A
     return tuple(name for name, _ in deployments)
 
 
-def unclaim(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
+def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
     """Take back what is claimed under a key; returns (deployment, kind, amount) where nothing of that kind is left."""
     freed: list[tuple[str, Kind, Any]] = []
     for variable in variables(api):

@@ -55,7 +55,7 @@ def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class PublishedTerms:
     """All terms known to a server.
 
     Attributes:
@@ -71,7 +71,7 @@ class Agreed:
         return self.by_subject.get(f"{flow}/{deployment}") or self.by_subject.get(flow)
 
 
-def read_terms(api: PrefectApi) -> Agreed:
+def read_terms(api: PrefectApi) -> PublishedTerms:
     """The terms of all flows and deployments of the server, in one call per 200 of them."""
     found: dict[str, Terms] = {}
     problems: list[str] = []
@@ -83,7 +83,7 @@ def read_terms(api: PrefectApi) -> Agreed:
                 problems.append(f"variable {variable['name']}: {error}")
             else:
                 found[subject] = terms
-    return Agreed(found, tuple(problems))
+    return PublishedTerms(found, tuple(problems))
 
 
 def _read(value: Any) -> tuple[str, Terms]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
-from prefect_intelligent.prevention.evidence import Watch
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Phase, RuleTerms, Standing
+from prefect_intelligent.prevention.evidence import Evidence
+from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, Phase, RuleTerms
 from prefect_intelligent.prevention.ports import Levers
 from prefect_intelligent.prevention.rules import RULES
 
@@ -27,13 +27,13 @@ def prefix(pool: str) -> str:
     return f"prevention of {pool}: "
 
 
-def read_standing(history: HistoryStore, pool: str) -> dict[str, Standing]:
+def read_standing(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
     """Measures in force or lately ended, by key."""
     return _recall(history, pool)[0]
 
 
 def prevent(
-    watch: Watch,
+    watch: Evidence,
     history: HistoryStore,
     levers: Levers,
     pool: str,
@@ -77,7 +77,7 @@ def prevent(
             steps.append(_step(old, new, note))
             if tell is not None and may.mode == "auto":
                 tell(EVENT, steps[-1])
-        _renew(name, standing, levers, prefix(pool))
+        _extend(name, standing, levers, prefix(pool))
     kept = {key: s for key, s in standing.items() if s.phase is not Phase.OVER or watch.now_s < s.waited_s}
     if steps or kept != before:
         record = {
@@ -93,11 +93,11 @@ def prevent(
 
 def _recall(
     history: HistoryStore, pool: str, since_s: float = -math.inf
-) -> tuple[dict[str, Standing], list[list[Any]], dict[str, float]]:
+) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
     """What the last pass has kept: measures by key, those begun since (rule and instant), and those refused since."""
 
-    def read(record: Mapping[str, Any]) -> tuple[dict[str, Standing], list[list[Any]], dict[str, float]]:
-        standing = {found.key: found for found in read_each(KIND, record["standing"], Standing.from_record)}
+    def read(record: Mapping[str, Any]) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+        standing = {found.key: found for found in read_each(KIND, record["standing"], MeasureInForce.from_record)}
         begun = [[str(rule), float(at_s)] for rule, at_s, *_ in record.get("begun", ()) if at_s > since_s]
         refused = {str(key): float(at_s) for key, at_s in record.get("refused", {}).items() if at_s > since_s}
         return standing, begun, refused
@@ -118,7 +118,9 @@ def undo_prevention(history: HistoryStore, levers: Levers, pool: str, now_s: flo
     return released
 
 
-def _beyond_budget(name: str, may: RuleTerms, standing: Mapping[str, Standing], begun: list[list[Any]]) -> str | None:
+def _beyond_budget(
+    name: str, may: RuleTerms, standing: Mapping[str, MeasureInForce], begun: list[list[Any]]
+) -> str | None:
     in_force = sum(s.rule == name and s.phase is not Phase.OVER for s in standing.values())
     if in_force >= may.most:
         return f"{in_force} measures of this rule are in force, its budget is {may.most}"
@@ -129,8 +131,8 @@ def _beyond_budget(name: str, may: RuleTerms, standing: Mapping[str, Standing], 
 
 
 def _carried_out(
-    levers: Levers, begin: str, old: Standing | None, new: Standing, may: RuleTerms
-) -> tuple[Standing, str]:
+    levers: Levers, begin: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms
+) -> tuple[MeasureInForce, str]:
     """The measure as it stands after the levers were pulled, and what is to be said about it."""
     was_written = old is not None and old.written
     if new.phase is Phase.OVER:
@@ -152,7 +154,7 @@ def _carried_out(
     return replace(new, written=True), ""
 
 
-def _pull(levers: Levers, key: str, old: Standing | None, new: Standing, may: RuleTerms) -> bool:
+def _pull(levers: Levers, key: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms) -> bool:
     what = new.measure
     if new.phase is Phase.PROBING:
         if what.lever is Lever.HOLD:
@@ -182,7 +184,7 @@ def _pull(levers: Levers, key: str, old: Standing | None, new: Standing, may: Ru
     return False
 
 
-def _renew(name: str, standing: Mapping[str, Standing], levers: Levers, begin: str) -> None:
+def _extend(name: str, standing: Mapping[str, MeasureInForce], levers: Levers, begin: str) -> None:
     """Measures that work run by run are carried over to the runs that have come since."""
     for held in standing.values():
         if held.rule == name and held.written and held.phase is Phase.ON and held.measure.lever is Lever.PATIENCE:
@@ -193,7 +195,12 @@ def _renew(name: str, standing: Mapping[str, Standing], levers: Levers, begin: s
 
 
 def _end_all(
-    name: str, standing: dict[str, Standing], levers: Levers, begin: str, now_s: float, steps: list[dict[str, Any]]
+    name: str,
+    standing: dict[str, MeasureInForce],
+    levers: Levers,
+    begin: str,
+    now_s: float,
+    steps: list[dict[str, Any]],
 ) -> None:
     """A rule that has been switched off lets go of everything."""
     for key, old in list(standing.items()):
@@ -203,7 +210,7 @@ def _end_all(
             steps.append(_step(old, over, note))
 
 
-def _step(old: Standing | None, new: Standing, note: str) -> dict[str, Any]:
+def _step(old: MeasureInForce | None, new: MeasureInForce, note: str) -> dict[str, Any]:
     return {
         "rule": new.rule,
         "subject": new.subject,

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
-from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import Work
 from prefect_intelligent.history.runs_frame import settled
 
@@ -59,7 +59,7 @@ class Live(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Evidence:
     """Everything a rule may look at.
 
     Attributes:
@@ -122,7 +122,7 @@ def read_watch(
     unhealthy: frozenset[str] = frozenset(),
     resources: Mapping[str, Sequence[str]] | None = None,
     kept: int = KEPT,
-) -> Watch:
+) -> Evidence:
     """A watch from a table of runs (see `history.runs_frame`); an empty table is fine, rules then find nothing.
 
     Runs that end in the future by the clock of another machine are taken to end now. Of each deployment the last `kept`
@@ -130,7 +130,7 @@ def read_watch(
     """
     told = runs[settled(runs)].sort_values("ended_s", kind="stable")
     ended: dict[str, list[Ended]] = {}
-    book = DurationBook()
+    book = DurationQuantiles()
     columns = [
         told[name].astype(object).where(told[name].notna(), None).tolist()
         if name in told.columns
@@ -157,7 +157,7 @@ def read_watch(
         ended.setdefault(run.deployment, []).append(run)
         if not run.failed and run.attempts <= 1:  # else pauses between attempts would count as work
             book.learn(Work("", run.deployment), run.ended_s - run.started_s)
-    return Watch(
+    return Evidence(
         now_s=now_s,
         ended={name: found[-max(1, kept) :] for name, found in ended.items()},
         live=tuple(live),

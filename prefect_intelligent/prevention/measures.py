@@ -77,7 +77,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class MeasureInForce:
     """A measure of one rule on one subject.
 
     Attributes:
@@ -120,7 +120,7 @@ class Standing:
         """Whether a failure is already taken care of."""
         return self.phase is not Phase.OVER and run.ended_s >= self.bad_since_s and self.measure.concerns(run)
 
-    def turned(self, phase: Phase, now_s: float, why: str, **changes: Any) -> Standing:
+    def turned(self, phase: Phase, now_s: float, why: str, **changes: Any) -> MeasureInForce:
         """The same in another phase from now on."""
         return replace(self, phase=phase, since_s=now_s, why=why, **changes)
 
@@ -129,7 +129,7 @@ class Standing:
         return asdict(self)
 
     @classmethod
-    def from_record(cls, row: Mapping[str, Any]) -> Standing:
+    def from_record(cls, row: Mapping[str, Any]) -> MeasureInForce:
         """Inverse of `to_record`; fields that are not known are ignored.
 
         Raises:

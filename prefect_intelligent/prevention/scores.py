@@ -10,8 +10,8 @@ from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.prevention.engine import KIND
-from prefect_intelligent.prevention.evidence import Ended, Watch
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Standing
+from prefect_intelligent.prevention.evidence import Ended, Evidence
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce
 
 Verdict = Literal["right", "false", "open"]
 
@@ -45,7 +45,7 @@ class Score:
     why: str
 
 
-def score_measures(records: Iterable[Mapping[str, Any]], watch: Watch, prices: Prices) -> list[Score]:
+def score_measures(records: Iterable[Mapping[str, Any]], watch: Evidence, prices: Prices) -> list[Score]:
     """Score every measure that has begun.
 
     A hold and an avoided host are right if the first probe failed again, or their cause was still there at their end,
@@ -95,8 +95,8 @@ def _read_step(step: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: Watch, prices: Prices) -> Score:
-    standing = Standing.from_record(
+def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: Evidence, prices: Prices) -> Score:
+    standing = MeasureInForce.from_record(
         {
             "rule": step["rule"],
             "subject": step["subject"],
@@ -142,7 +142,7 @@ def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: 
     )
 
 
-def _same_work(standing: Standing, run: Ended) -> bool:
+def _same_work(standing: MeasureInForce, run: Ended) -> bool:
     """After a roll-back or with more memory, runs of the deployment count whatever their version."""
     return standing.measure.version is not None and run.deployment in standing.measure.deployments
 
@@ -168,7 +168,7 @@ def _of_shadow(after: Sequence[Ended], until: float, waste: float) -> tuple[Verd
 
 
 def _of_hold(
-    standing: Standing, later: Sequence[Mapping[str, Any]], watch: Watch, waste: float
+    standing: MeasureInForce, later: Sequence[Mapping[str, Any]], watch: Evidence, waste: float
 ) -> tuple[Verdict, float | None, str]:
     back = [s for s in later if s["from"] == "probing"]
     if standing.rule == "bad-input":
@@ -192,7 +192,7 @@ def _of_hold(
     return "false", 0.0, why
 
 
-def _of_change(standing: Standing, after: Sequence[Ended], waste: float) -> tuple[Verdict, float | None, str]:
+def _of_change(standing: MeasureInForce, after: Sequence[Ended], waste: float) -> tuple[Verdict, float | None, str]:
     if standing.measure.lever is Lever.STOP:
         if not after:
             return "open", None, "the deployment has not run since"
@@ -210,7 +210,7 @@ def _of_change(standing: Standing, after: Sequence[Ended], waste: float) -> tupl
     return ("right" if right else "false"), (expected - failed) * waste, why
 
 
-def _usual_per_hour(standing: Standing, watch: Watch) -> float:
+def _usual_per_hour(standing: MeasureInForce, watch: Evidence) -> float:
     """Runs of the deployments per hour in the day before."""
     count = 0
     for name in standing.measure.deployments:

@@ -72,7 +72,7 @@ def _robust(past: npt.NDArray[np.float64]) -> Baseline:
     return Baseline(centre=float(np.average(clipped, weights=weights)), scale=scale)
 
 
-def unlike_the_past(verification: Verification, records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def find_drift(verification: Verification, records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """A sentence for each value that passes and is far from its baseline.
 
     Args:

@@ -11,7 +11,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import PrefectIntelligentError, StoreError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.quality.drift import unlike_the_past
+from prefect_intelligent.quality.drift import find_drift
 from prefect_intelligent.quality.model import SPLITS, Action, Contract, Outcome, Verdict, Verification
 from prefect_intelligent.quality.past_results import KIND, past_results
 from prefect_intelligent.quality.ports import DatasetEditor, Downstream, QualityChecker
@@ -19,7 +19,7 @@ from prefect_intelligent.quality.remediation import (
     CircuitState,
     EditReport,
     RemediationPolicy,
-    Step,
+    RemediationStep,
     circuit_of,
     edits_of,
     plan_steps,
@@ -61,7 +61,7 @@ class GateResult:
     outcome: GateOutcome
     first: Verification
     after: Verification | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[RemediationStep, ...] = ()
     log: tuple[str, ...] = ()
     report: EditReport = field(default_factory=EditReport)
     circuit: CircuitState = CircuitState.CLOSED
@@ -182,7 +182,7 @@ class Gate:
             )
             result = self._edited(contract, result, run_id, variables)
             result = self._ended(contract, result, run_id, producer, past, variables)
-        result = replace(result, unusual=unlike_the_past(first, [r["first"] for r in past]))
+        result = replace(result, unusual=find_drift(first, [r["first"] for r in past]))
         if self.history is not None and not dry_run:
             record = result.to_record(run_id, now_s, producer)
             if self.editor is None and record["good"] is False:
@@ -223,7 +223,7 @@ class Gate:
             return result
         if self.editor is None:
             return replace(result, log=(*result.log, "nothing may be changed here: no editor"))
-        if self._hopeless(result):
+        if self._blocked_regardless(result):
             return replace(result, log=(*result.log, "rows were left alone: the data will be blocked anyway"))
         rows = result.first.rows_tested
         budget = None if rows is None else int(rows * self.policy.budget_percent / 100)
@@ -255,7 +255,7 @@ class Gate:
         after = self.checker.verify(contract, data, variables=variables)
         return replace(result, report=report, log=(*log, f"verified again: {after.sentence()}"), data=data, after=after)
 
-    def _hopeless(self, result: GateResult) -> bool:
+    def _blocked_regardless(self, result: GateResult) -> bool:
         """Whether a step blocks whatever the edits do: then rows stay where they are, for whoever looks into it."""
         return any(step.action in (Action.BLOCK, Action.ROLLBACK, Action.RETRY) for step in result.steps)
 

@@ -64,7 +64,7 @@ class CircuitState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class RemediationStep:
     """One thing to do about one check.
 
     Attributes:
@@ -97,22 +97,26 @@ def default_action(check: Check) -> Action:
     return Action.DEDUPE if check.rows.keys else Action.QUARANTINE
 
 
-def plan_steps(verification: Verification, policy: RemediationPolicy, circuit: CircuitState) -> tuple[Step, ...]:
+def plan_steps(
+    verification: Verification, policy: RemediationPolicy, circuit: CircuitState
+) -> tuple[RemediationStep, ...]:
     """What to do about each failed check, mildest action first.
 
     A verification that is an ERROR gets a single BLOCK: nothing is known about the data, so nothing is changed.
     """
     if verification.verdict is Verdict.ERROR:
-        return (Step(check="", action=Action.BLOCK, reason="the checker could not do its work"),)
+        return (RemediationStep(check="", action=Action.BLOCK, reason="the checker could not do its work"),)
     steps = [_step(check, verification.rows_tested) for check in verification.failed()]
     steps += [
-        Step(check=c.id, action=Action.WARN, reason="warning threshold", rows=c.rows_failed)
+        RemediationStep(check=c.id, action=Action.WARN, reason="warning threshold", rows=c.rows_failed)
         for c in verification.checks
         if c.outcome is Outcome.WARNED
     ]
     if circuit is CircuitState.OPEN:
         steps = [
-            Step(check=s.check, action=Action.BLOCK, reason=f"the circuit is open (else {s.action})", rows=s.rows)
+            RemediationStep(
+                check=s.check, action=Action.BLOCK, reason=f"the circuit is open (else {s.action})", rows=s.rows
+            )
             if s.action not in (Action.OBSERVE, Action.WARN)
             else s
             for s in steps
@@ -121,14 +125,14 @@ def plan_steps(verification: Verification, policy: RemediationPolicy, circuit: C
     return tuple(sorted(_within_budget(steps, verification, policy), key=lambda s: order.index(s.action)))
 
 
-def _step(check: Check, rows_tested: int | None) -> Step:
+def _step(check: Check, rows_tested: int | None) -> RemediationStep:
     wanted, reason = check.action, "declared by the contract"
     if wanted is None:
         wanted, reason = default_action(check), f"default for a {check.severity} {check.kind} check"
     obstacle = _obstacle(check, wanted, rows_tested)
     if obstacle:
         wanted, reason = Action.BLOCK, f"{obstacle} (else {wanted})"
-    return Step(check=check.id, action=wanted, reason=reason, rows=check.rows_failed)
+    return RemediationStep(check=check.id, action=wanted, reason=reason, rows=check.rows_failed)
 
 
 def _obstacle(check: Check, action: Action, rows_tested: int | None) -> str:
@@ -145,7 +149,9 @@ def _obstacle(check: Check, action: Action, rows_tested: int | None) -> str:
     return ""
 
 
-def _within_budget(steps: list[Step], verification: Verification, policy: RemediationPolicy) -> Iterable[Step]:
+def _within_budget(
+    steps: list[RemediationStep], verification: Verification, policy: RemediationPolicy
+) -> Iterable[RemediationStep]:
     """Replace all splits by BLOCK if even the largest of them exceeds the budget: the union is checked when applied."""
     largest = max((step.rows or 0 for step in steps if step.action in SPLITS), default=0)
     percent = _percent(largest, verification.rows_tested)
@@ -154,7 +160,7 @@ def _within_budget(steps: list[Step], verification: Verification, policy: Remedi
             reason = (
                 f"{percent:.3g} % of the rows exceed the budget of {policy.budget_percent:g} % (else {step.action})"
             )
-            yield Step(check=step.check, action=Action.BLOCK, reason=reason, rows=step.rows)
+            yield RemediationStep(check=step.check, action=Action.BLOCK, reason=reason, rows=step.rows)
         else:
             yield step
 
@@ -222,7 +228,7 @@ class EditReport:
     data: Any = field(default=None, repr=False, compare=False)
 
 
-def edits_of(verification: Verification, steps: Iterable[Step]) -> tuple[Edit, ...]:
+def edits_of(verification: Verification, steps: Iterable[RemediationStep]) -> tuple[Edit, ...]:
     """The changes of rows and values among the steps; repairs first, so that a repaired row is not moved away."""
     by_id = {check.id: check for check in verification.checks}
     wanted = [s for s in steps if s.action in REPAIRS | SPLITS]

@@ -13,8 +13,8 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_latest
-from prefect_intelligent.recommendations.evaluate import replay
-from prefect_intelligent.recommendations.model import Change, Past, Recommendation, judge
+from prefect_intelligent.recommendations.evaluate import replay_daily_cost
+from prefect_intelligent.recommendations.model import ProposedChange, Recommendation, ReplayInput, bootstrap_saving
 from prefect_intelligent.steering.ports import Orchestrator
 
 APPLIED: Final = "recommendation-applied"
@@ -130,7 +130,7 @@ def _read(record: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"what": str(record["what"]), "at_s": float(record.get("at_s", 0.0))}
 
 
-def rescore(past: Past, record: Mapping[str, Any], rng: np.random.Generator, *, seed: int = 0) -> Recommendation:
+def rescore(past: ReplayInput, record: Mapping[str, Any], rng: np.random.Generator, *, seed: int = 0) -> Recommendation:
     """What an applied recommendation has really saved: the days since, as they were and without it.
 
     Args:
@@ -144,7 +144,7 @@ def rescore(past: Past, record: Mapping[str, Any], rng: np.random.Generator, *, 
     """
     values = {(queue, name): before for queue, name, before, _ in record["values"]}
     order = {queue.name: values.get((queue.name, "priority"), queue.priority) for queue in past.queues}
-    without = Change(
+    without = ProposedChange(
         kind="undo",
         subject=past.pool.name,
         title=record["title"],
@@ -154,5 +154,5 @@ def rescore(past: Past, record: Mapping[str, Any], rng: np.random.Generator, *, 
         order=tuple(sorted(order, key=lambda name: (order[name] or 0, name))),
         homes={name: before for name, before, _ in record["moves"]},
     )
-    was, would = replay(past, [None, without], seed=seed)
-    return judge(without, would - was, rng)
+    was, would = replay_daily_cost(past, [None, without], seed=seed)
+    return bootstrap_saving(without, would - was, rng)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.history.runs_frame import duration_s
-from prefect_intelligent.recommendations.model import Array, Change, Past
+from prefect_intelligent.recommendations.model import Array, ProposedChange, ReplayInput
 
 MOST_SLOTS: Final = 512
 """Slots of a pool without a limit, and the largest limit proposed."""
@@ -21,7 +21,7 @@ _RESCUED: Final = 0.05
 _LATE_ANYWAY: Final = 0.8
 
 
-def propose(past: Past, runs: pd.DataFrame) -> list[Change]:
+def propose(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Everything worth trying; which of it saves money is for the twin to say.
 
     Args:
@@ -46,7 +46,7 @@ def _of(runs: pd.DataFrame) -> pd.Series:
     return deployment
 
 
-def _serving(past: Past) -> list[str]:
+def _serving(past: ReplayInput) -> list[str]:
     """Queues from first to last served."""
     return [queue.name for queue in sorted(past.queues, key=lambda q: (q.priority, q.name))]
 
@@ -61,7 +61,7 @@ def _busy(runs: pd.DataFrame) -> Array:
     return held
 
 
-def _pool_limits(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _pool_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Other limits of the pool: quantiles of what was busy, and multiples where runs were late."""
     now = past.pool.limit
     if now is None:
@@ -76,7 +76,7 @@ def _pool_limits(past: Past, runs: pd.DataFrame) -> list[Change]:
         f"one run in ten waited {float(waits.quantile(0.9)) / 60:.0f} min or more."
     )
     return [
-        Change(
+        ProposedChange(
             kind="pool-limit",
             subject=past.pool.name,
             title=f"{'Lower' if limit < now else 'Raise'} the limit of pool {past.pool.name} from {now} to {limit}",
@@ -96,7 +96,7 @@ def _lateness(runs: pd.DataFrame) -> pd.Series:
     return spent
 
 
-def _queue_limits(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _queue_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Wider limits for queues whose own limit makes runs late."""
     found = []
     spent = _lateness(runs)
@@ -107,7 +107,7 @@ def _queue_limits(past: Past, runs: pd.DataFrame) -> list[Change]:
         for limit in (queue.limit + 1, 2 * queue.limit, None):
             to = "no limit" if limit is None else str(limit)
             found.append(
-                Change(
+                ProposedChange(
                     kind="queue-limit",
                     subject=queue.name,
                     title=f"Raise the limit of queue {queue.name} from {queue.limit} to {to}",
@@ -118,7 +118,7 @@ def _queue_limits(past: Past, runs: pd.DataFrame) -> list[Change]:
     return found
 
 
-def _orders(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _orders(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Late and dear queues moved to the front."""
     order = _serving(past)
     found = []
@@ -128,7 +128,7 @@ def _orders(past: Past, runs: pd.DataFrame) -> list[Change]:
         after = (str(name), *(other for other in order if other != name))
         ahead = order.index(str(name))
         found.append(
-            Change(
+            ProposedChange(
                 kind="order",
                 subject=str(name),
                 title=f"Serve queue {name} first",
@@ -139,7 +139,7 @@ def _orders(past: Past, runs: pd.DataFrame) -> list[Change]:
     return found
 
 
-def _schedules(runs: pd.DataFrame) -> list[Change]:
+def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
     """Deployments whose runs start together with many others, moved by half an hour or more; those with most work."""
     minute = (runs["scheduled_s"] // 300.0).astype(np.int64)
     together = minute.map(minute.value_counts())
@@ -157,7 +157,7 @@ def _schedules(runs: pd.DataFrame) -> list[Change]:
         for shift_min in (-120, -60, -30, 30, 60, 120):
             way = "later" if shift_min > 0 else "earlier"
             found.append(
-                Change(
+                ProposedChange(
                     kind="schedule",
                     subject=str(name),
                     title=f"Start {name} {abs(shift_min)} min {way}",
@@ -169,7 +169,7 @@ def _schedules(runs: pd.DataFrame) -> list[Change]:
     return found
 
 
-def _splits(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _splits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Deployments that pay for lateness while cheaper ones share their queue, given a queue of their own before it."""
     late_h = ((runs["ended_s"] - runs["due_s"]) / 3600.0).clip(lower=0.0).fillna(0.0)
     price = runs["late_usd_per_hour"].fillna(0.0)
@@ -186,7 +186,7 @@ def _splits(past: Past, runs: pd.DataFrame) -> list[Change]:
         at = order.index(queue)
         evidence = f"Its lateness cost ${money:.2f} behind {len(beside)} other deployments of queue {queue}."
         found.append(
-            Change(
+            ProposedChange(
                 kind="split",
                 subject=name,
                 title=f"Give {name} a queue of its own before {queue}",
@@ -198,7 +198,7 @@ def _splits(past: Past, runs: pd.DataFrame) -> list[Change]:
     return found
 
 
-def _merges(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _merges(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Two limited queues of which one makes runs late, as one queue with both limits."""
     spent = _lateness(runs)
     limited = [queue for queue in past.queues if queue.limit is not None]
@@ -211,7 +211,7 @@ def _merges(past: Past, runs: pd.DataFrame) -> list[Change]:
         movers = sorted(_of(runs)[runs["queue"].astype(str) == gone.name].unique())
         both = (kept.limit or 0) + (gone.limit or 0)
         found.append(
-            Change(
+            ProposedChange(
                 kind="merge",
                 subject=" and ".join(sorted((a.name, b.name))),
                 title=f"Merge queue {gone.name} into {kept.name}, with a limit of {both}",
@@ -223,7 +223,7 @@ def _merges(past: Past, runs: pd.DataFrame) -> list[Change]:
     return found
 
 
-def _retries(runs: pd.DataFrame) -> list[Change]:
+def _retries(runs: pd.DataFrame) -> list[ProposedChange]:
     """Deployments whose retries hardly ever help."""
     again = runs[runs["attempts"] > 1]
     rescued = (again["state"] == "COMPLETED").groupby(_of(again)).agg(["mean", "size"])
@@ -233,7 +233,7 @@ def _retries(runs: pd.DataFrame) -> list[Change]:
             continue
         evidence = f"Of {int(row['size'])} runs that were tried again {row['mean']:.0%} completed."
         found.append(
-            Change(
+            ProposedChange(
                 kind="retries",
                 subject=str(name),
                 title=f"Stop retrying {name}",
@@ -245,11 +245,11 @@ def _retries(runs: pd.DataFrame) -> list[Change]:
     return found[:_FEW]
 
 
-def _unread(past: Past, runs: pd.DataFrame) -> list[Change]:
+def _unread(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     """Deployments that nobody needs."""
     known = set(_of(runs))
     return [
-        Change(
+        ProposedChange(
             kind="unread",
             subject=name,
             title=f"Pause {name}: nobody reads what it makes",
@@ -262,7 +262,7 @@ def _unread(past: Past, runs: pd.DataFrame) -> list[Change]:
     ]
 
 
-def _deadlines(runs: pd.DataFrame) -> list[Change]:
+def _deadlines(runs: pd.DataFrame) -> list[ProposedChange]:
     """Deadlines that most runs miss even if they start at once."""
     work, within = duration_s(runs), runs["due_s"] - runs["scheduled_s"]
     due = runs[within.notna()]
@@ -274,7 +274,7 @@ def _deadlines(runs: pd.DataFrame) -> list[Change]:
         median, agreed = float(work[own].median()), float(within[own].median())
         now, takes = format_span(round(agreed)), format_span(round(median))
         found.append(
-            Change(
+            ProposedChange(
                 kind="deadline",
                 subject=str(name),
                 title=f"Agree on a deadline of {format_span(needed)} for {name}, or make it faster",

@@ -17,10 +17,16 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import duration_s, settled
 from prefect_intelligent.recommendations.candidates import MOST_SLOTS, propose
-from prefect_intelligent.recommendations.model import Array, Change, Past, Recommendation, judge
+from prefect_intelligent.recommendations.model import (
+    Array,
+    ProposedChange,
+    Recommendation,
+    ReplayInput,
+    bootstrap_saving,
+)
 from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World, stack
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 KIND: Final = "recommendations"
 MIN_RUNS: Final = 50
@@ -29,7 +35,7 @@ _TAIL_S: Final = 86400.0
 _NEVER_S: Final = 1e9
 
 
-def recommend(past: Past, rng: np.random.Generator, *, most: int = 10, seed: int = 0) -> list[Recommendation]:
+def recommend(past: ReplayInput, rng: np.random.Generator, *, most: int = 10, seed: int = 0) -> list[Recommendation]:
     """What would have saved money, most first; only what has saved on resampled days nine times out of ten.
 
     Args:
@@ -43,17 +49,17 @@ def recommend(past: Past, rng: np.random.Generator, *, most: int = 10, seed: int
     """
     runs = usable(past)
     changes = propose(past, runs)
-    daily = replay(past, [None, *changes], seed=seed)
+    daily = replay_daily_cost(past, [None, *changes], seed=seed)
     found: dict[tuple[str, str], Recommendation] = {}
     for change, series in zip(changes, daily[1:], strict=True):
-        one = judge(change, daily[0] - series, rng)
+        one = bootstrap_saving(change, daily[0] - series, rng)
         key = (change.kind, change.subject)
         if one.interval[0] > 0 and (key not in found or found[key].saving_usd_per_day < one.saving_usd_per_day):
             found[key] = one
     return sorted(found.values(), key=lambda one: -one.saving_usd_per_day)[:most]
 
 
-def replay(past: Past, changes: Sequence[Change | None], *, seed: int = 0) -> Array:
+def replay_daily_cost(past: ReplayInput, changes: Sequence[ProposedChange | None], *, seed: int = 0) -> Array:
     """Money spent on each whole day with each change (None is as it was), shape (changes, days), US dollars."""
     runs = usable(past)
     start = float(runs["scheduled_s"].min())
@@ -73,7 +79,7 @@ def replay(past: Past, changes: Sequence[Change | None], *, seed: int = 0) -> Ar
     return out
 
 
-def usable(past: Past) -> pd.DataFrame:
+def usable(past: ReplayInput) -> pd.DataFrame:
     """The runs that can be replayed: ended, of a known queue.
 
     Raises:
@@ -90,13 +96,13 @@ def usable(past: Past) -> pd.DataFrame:
     return runs
 
 
-def _limit(past: Past, change: Change | None) -> int:
+def _limit(past: ReplayInput, change: ProposedChange | None) -> int:
     """Slots paid for."""
     limit = past.pool.limit if change is None or change.pool_limit is None else change.pool_limit
     return MOST_SLOTS if limit is None else limit
 
 
-def as_world(past: Past, runs: pd.DataFrame, change: Change | None, start_s: float, seed: int) -> World:
+def as_world(past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | None, start_s: float, seed: int) -> World:
     """The history as a world of the twin, with one thing changed."""
     queues = list(past.queues)
     if change is not None:
@@ -157,4 +163,4 @@ def as_world(past: Past, runs: pd.DataFrame, change: Change | None, start_s: flo
         fate=np.where(runs["failed"].to_numpy(dtype=bool), FAILS, COMPLETES).astype(np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
-    return assemble([pool], specs, columns, seed=seed, start_s=start_s)
+    return build_world([pool], specs, columns, seed=seed, start_s=start_s)

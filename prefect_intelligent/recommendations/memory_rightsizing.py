@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.history.runs_frame import duration_s, settled
-from prefect_intelligent.recommendations.model import Change, Recommendation, judge
+from prefect_intelligent.recommendations.model import ProposedChange, Recommendation, bootstrap_saving
 
 MIN_RUNS: Final = 20
 HEADROOM: Final = 1.25
@@ -65,12 +65,12 @@ def rightsize(
         hours = duration_s(ended)[own].groupby(day[own] - day.min()).sum() / 3600.0
         saved = np.zeros(days)
         saved[hours.index.to_numpy()] = hours.to_numpy() * (asked - enough) / 1024.0 * gb_usd_per_hour
-        change = Change(
+        change = ProposedChange(
             kind="memory",
             subject=name,
             title=f"Give {name} {enough} MiB of memory instead of {asked:.0f}",
             evidence=f"{measured} of its runs used at most {peak:.0f} MiB.",
             by_hand=f"set the job variable for the memory of {name} to {enough} MiB",
         )
-        found.append(judge(change, saved, rng))
+        found.append(bootstrap_saving(change, saved, rng))
     return sorted(found, key=lambda one: -one.saving_usd_per_day)

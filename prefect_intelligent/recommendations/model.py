@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ProposedChange:
     """One thing that could be otherwise.
 
     Attributes:
@@ -62,7 +62,7 @@ class Recommendation:
         days: Days replayed.
     """
 
-    change: Change
+    change: ProposedChange
     saving_usd_per_day: float
     interval: tuple[float, float]
     days: int
@@ -87,7 +87,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class ReplayInput:
     """What is replayed: the ended runs of one pool and its settings.
 
     Attributes:
@@ -107,7 +107,7 @@ class Past:
     unread: tuple[str, ...] = ()
 
 
-def judge(change: Change, saved: Array, rng: np.random.Generator) -> Recommendation:
+def bootstrap_saving(change: ProposedChange, saved: Array, rng: np.random.Generator) -> Recommendation:
     """A change with the mean of what it saves a day and its 90 % interval, from resampled days.
 
     Args:

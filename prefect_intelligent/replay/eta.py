@@ -13,8 +13,8 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.twin.closed_loop import Arena
-from prefect_intelligent.twin.from_snapshot import Present, begin_now
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+from prefect_intelligent.twin.from_snapshot import SampledFutures, sample_futures
 from prefect_intelligent.twin.spec import PoolSpec
 
 _DAY_S: Final = 86400.0
@@ -65,7 +65,7 @@ class WhatIf:
     changed_late_runs: float
 
 
-def foresee_runs(
+def predict_run_times(
     snapshot: Snapshot,
     pool: PoolSpec,
     policy: Policy,
@@ -77,7 +77,7 @@ def foresee_runs(
     horizon_s: float = 4 * 3600.0,
 ) -> tuple[Eta, ...]:
     """When the runs of the snapshot will start and end if `policy` goes on deciding."""
-    present = begin_now(snapshot, pool, rng, futures=futures, horizon_s=horizon_s)
+    present = sample_futures(snapshot, pool, rng, futures=futures, horizon_s=horizon_s)
     if not present.runs:
         return ()
     _play(present, policy, guard, interval_s, horizon_s)
@@ -170,7 +170,7 @@ def _ended(snapshot: Snapshot, pool: PoolSpec, seed: int, futures: int, horizon_
     """Money and late runs per future, when everything has ended under the settings of the snapshot."""
     set_pool = replace(pool, queues=tuple(queue.setting for queue in snapshot.queues), limit=snapshot.pool.limit)
     rng = np.random.default_rng(seed)
-    present = begin_now(snapshot, set_pool, rng, futures=futures, horizon_s=horizon_s)
+    present = sample_futures(snapshot, set_pool, rng, futures=futures, horizon_s=horizon_s)
     present.twin.finish()
     state = present.twin.state.runs
     over_s = np.where(np.isnan(state["finished_s"]), np.inf, state["finished_s"])
@@ -178,9 +178,9 @@ def _ended(snapshot: Snapshot, pool: PoolSpec, seed: int, futures: int, horizon_
     return present.twin.money.sum(1), late
 
 
-def _play(present: Present, policy: Policy, guard: GuardSettings, interval_s: float, horizon_s: float) -> None:
+def _play(present: SampledFutures, policy: Policy, guard: GuardSettings, interval_s: float, horizon_s: float) -> None:
     """Let the policy decide for the horizon, then let everything end."""
-    arena = Arena(present.twin, guard, interval_s)
+    arena = ClosedLoop(present.twin, guard, interval_s)
     for _ in range(int(np.ceil(horizon_s / interval_s))):
         if not np.any(arena.running):
             return

@@ -17,15 +17,15 @@ import pandas as pd
 from prefect_intelligent.domain import Cost, Estimate
 from prefect_intelligent.domain.objective import weighted_late_minutes
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.forecasting.duration_baseline import DurationBook
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import events, works
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World
-from prefect_intelligent.twin.from_history import recorded_world
+from prefect_intelligent.twin.from_history import world_from_runs
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec, ResourceSpec
 
@@ -39,7 +39,7 @@ _LONGEST_S: Final = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayResult:
     """What one policy would have made of the history.
 
     Attributes:
@@ -84,7 +84,7 @@ def replay(
     resources: Sequence[ResourceSpec] = (),
     loads: dict[str, tuple[str, ...]] | None = None,
     seed: int = 0,
-) -> tuple[Replayed, ...]:
+) -> tuple[ReplayResult, ...]:
     """Replay `runs` under every policy and compare each with today's settings.
 
     The interval is a bootstrap over blocks of time (a 48th of the span each): what happens within a block hangs
@@ -136,12 +136,12 @@ def history_world(
     if known.empty:
         raise InvalidInputError("history", f"{len(runs)} runs", "none of them has ended; there is nothing to replay")
     estimates = [each for each, keep in zip(past_estimates(runs), kept, strict=True) if keep]
-    return recorded_world(known, pool, estimates, resources=resources, loads=loads, seed=seed)
+    return world_from_runs(known, pool, estimates, resources=resources, loads=loads, seed=seed)
 
 
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:
-    """What `DurationBook` would have predicted for each run at its submission, from what had ended by then."""
-    book = DurationBook()
+    """What `DurationQuantiles` would have predicted for each run at its submission, from what had ended by then."""
+    book = DurationQuantiles()
     work = works(runs)
     counts = settled(runs).to_numpy()
     seconds = (runs["ended_s"] - runs["started_s"]).to_numpy()
@@ -157,14 +157,14 @@ def past_estimates(runs: pd.DataFrame) -> list[Estimate]:
 class _Played:
     """A world after it has been played, with the money at every decision."""
 
-    def __init__(self, arena: Arena, at_s: Array, money: Array) -> None:
+    def __init__(self, arena: ClosedLoop, at_s: Array, money: Array) -> None:
         self.arena, self.at_s, self.money = arena, at_s, money
 
 
 def _play(world: World, policy: Policy, guard: GuardSettings, interval_s: float) -> _Played:
     """Play one world to its end, keeping the total spent at each decision."""
     twin = Twin(world)
-    arena = Arena(twin, guard, interval_s)
+    arena = ClosedLoop(twin, guard, interval_s)
     at_s, money = [float(twin.now_s[0])], [0.0]
     last_s = at_s[0] + float(world.runs["scheduled_s"].max() - at_s[0]) + _LONGEST_S
     while arena.running[0] and twin.now_s[0] < last_s:
@@ -184,7 +184,9 @@ def _savings(base: _Played, other: _Played, block_s: float, rng: np.random.Gener
     return float(saved.sum()), float(low), float(high)
 
 
-def _account(name: str, played: _Played, known: pd.DataFrame, saving: tuple[float, float, float] | None) -> Replayed:
+def _account(
+    name: str, played: _Played, known: pd.DataFrame, saving: tuple[float, float, float] | None
+) -> ReplayResult:
     """The figures of one policy."""
     twin = played.arena.twin
     state = twin.state.runs[0]
@@ -203,7 +205,7 @@ def _account(name: str, played: _Played, known: pd.DataFrame, saving: tuple[floa
     weight = float(twin.world.settings["lateness_weight"][0])
     mean_price = float(known["late_usd_per_hour"].fillna(0.0).mean())
     low, high = (saving[1], saving[2]) if saving else (None, None)
-    return Replayed(
+    return ReplayResult(
         policy=name,
         cost=cost,
         late_runs=int((table["ended_s"] > table["due_s"]).sum()),

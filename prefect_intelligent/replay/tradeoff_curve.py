@@ -13,7 +13,7 @@ import pandas as pd
 
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.replay.replay import REFERENCE, Replayed, replay
+from prefect_intelligent.replay.replay import REFERENCE, ReplayResult, replay
 from prefect_intelligent.twin.spec import PoolSpec
 
 KIND: Final = "front"
@@ -21,7 +21,7 @@ DIALS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Positions tried, as multiples of the one in force."""
 
 
-def make_front(
+def tradeoff_curve(
     runs: pd.DataFrame,
     pool: PoolSpec,
     policies: Mapping[str, Policy],
@@ -59,7 +59,7 @@ def make_front(
     return points
 
 
-def _point(found: Replayed, weight: float, *, here: bool, dial: float | None) -> dict[str, Any]:
+def _point(found: ReplayResult, weight: float, *, here: bool, dial: float | None) -> dict[str, Any]:
     return {
         "name": found.policy,
         "dial": dial,

@@ -16,7 +16,7 @@ from prefect_intelligent.steering.manual_overrides import Key, Values, from_rows
 KIND = "original"
 
 
-def read_originals(history: HistoryStore, pool: str) -> dict[Key, int | None]:
+def read_baseline(history: HistoryStore, pool: str) -> dict[Key, int | None]:
     """The values to go back to; empty if nothing of the pool has been touched since the last time."""
     saved: dict[Key, int | None] = {}
     edited: dict[Key, int | None] = {}
@@ -50,7 +50,7 @@ def _read(record: Mapping[str, Any]) -> tuple[str, Values]:
 
 def save_originals(history: HistoryStore, pool: str, values: Values, touched: Collection[Key], now_s: float) -> None:
     """Before `touched` is written: keep all values of the pool unless those of `touched` are already kept."""
-    kept = read_originals(history, pool)
+    kept = read_baseline(history, pool)
     if any(key not in kept for key in touched):
         missing = {key: value for key, value in values.items() if key not in kept}
         history.append(KIND, pool, now_s, {"what": "saved", "values": to_rows(missing)})

@@ -10,7 +10,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorError, StoreError
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.leadership import Leadership
-from prefect_intelligent.steering.ports import Signals
+from prefect_intelligent.steering.ports import WakeUps
 
 _SLICE_S = 0.5
 """How long a request to stop may go unnoticed."""
@@ -18,7 +18,7 @@ _LONGEST_BACK_OFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class LoopEvent:
     """What happened in one turn of the loop.
 
     Attributes:
@@ -35,12 +35,12 @@ class Moment:
 def run_loop(
     steer: Callable[[], Decision],
     leadership: Leadership,
-    signals: Signals,
+    signals: WakeUps,
     clock: Clock,
     *,
     interval_s: float,
     stopped: Callable[[], bool],
-    tell: Callable[[Moment], None],
+    tell: Callable[[LoopEvent], None],
     once: bool = False,
 ) -> None:
     """Run until `stopped()`.
@@ -75,13 +75,13 @@ def run_loop(
         leadership.resign()
 
 
-def _turn(steer: Callable[[], Decision], leadership: Leadership) -> Moment:
+def _turn(steer: Callable[[], Decision], leadership: Leadership) -> LoopEvent:
     try:
         if not leadership.lead():
-            return Moment(what="standing by")
-        return Moment(what="decided", decision=steer())
+            return LoopEvent(what="standing by")
+        return LoopEvent(what="decided", decision=steer())
     except (OrchestratorError, StoreError) as error:
-        return Moment(what="failed", problem=str(error))
+        return LoopEvent(what="failed", problem=str(error))
 
 
 def _pause(clock: Clock, seconds: float, stopped: Callable[[], bool]) -> None:
@@ -92,7 +92,7 @@ def _pause(clock: Clock, seconds: float, stopped: Callable[[], bool]) -> None:
         left -= _SLICE_S
 
 
-def _await(signals: Signals, seconds: float, stopped: Callable[[], bool]) -> None:
+def _await(signals: WakeUps, seconds: float, stopped: Callable[[], bool]) -> None:
     """Wait for a signal, in slices."""
     left = seconds
     while left > 0 and not stopped():

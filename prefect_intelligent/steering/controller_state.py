@@ -19,7 +19,7 @@ from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardState
 from prefect_intelligent.steering.decision_record import KIND as DECISION
-from prefect_intelligent.steering.manual_overrides import Key, Standing
+from prefect_intelligent.steering.manual_overrides import Key, KnownSettings
 
 INTENT = "intent"
 RELEASE = "release"
@@ -29,7 +29,7 @@ _PER_POOL = ("order_changed_s", "pool_changed_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class ControllerState:
     """What is carried from pass to pass.
 
     Attributes:
@@ -41,7 +41,7 @@ class Memory:
 
     passes: int = 0
     releases: int = 0
-    standing: Standing = field(default_factory=Standing)
+    standing: KnownSettings = field(default_factory=KnownSettings)
     guard: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Memory:
         return cls(
             passes=int(data["passes"]),
             releases=int(data["releases"]),
-            standing=Standing.from_dict(data.get("standing", {})),
+            standing=KnownSettings.from_dict(data.get("standing", {})),
             guard={
                 str(name): {column: None if value is None else float(value) for column, value in values.items()}
                 for name, values in data.get("guard", {}).items()
@@ -67,17 +67,17 @@ class Memory:
         )
 
 
-def recall(history: HistoryStore, pool: str) -> Memory:
+def load_state(history: HistoryStore, pool: str) -> ControllerState:
     """The memory of the pool: of its last decision, or of a later intent that never became one."""
-    memory = Memory()
+    memory = ControllerState()
     for kind in (DECISION, INTENT):
-        found = read_latest(history, kind, pool, lambda record: Memory.from_dict(record["memory"]))
+        found = read_latest(history, kind, pool, lambda record: ControllerState.from_dict(record["memory"]))
         if found is not None and found.passes > memory.passes:
             memory = found
     return memory
 
 
-def heed_releases(history: HistoryStore, pool: str, memory: Memory) -> Memory:
+def apply_release_requests(history: HistoryStore, pool: str, memory: ControllerState) -> ControllerState:
     """The memory without the holds that a person has asked to end since the last pass."""
     requests = history.records(RELEASE, pool)[memory.releases :]
     if not requests:
@@ -94,7 +94,7 @@ def release(history: HistoryStore, pool: str, queues: Sequence[str], now_s: floa
     history.append(RELEASE, pool, now_s, {"queues": list(queues)})
 
 
-def guard_state(memory: Memory, names: Sequence[str], census: Census, now_s: float) -> GuardState:
+def guard_state(memory: ControllerState, names: Sequence[str], census: Census, now_s: float) -> GuardState:
     """The guard's state for the queues as they are now.
 
     No change can have been made later than now: after a clock that jumped back the guard waits one interval, not until

@@ -9,7 +9,7 @@ from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_us
 from prefect_intelligent.domain.runs import RunPhase
 
 
-def stakes_of(snapshot: Snapshot) -> Mapping[str, float]:
+def current_cost_rate(snapshot: Snapshot) -> Mapping[str, float]:
     """Numbers of a snapshot that people follow over time; a run counts as late from its due instant on.
 
     Returns:

@@ -14,27 +14,27 @@ from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, Q, take_census
 from prefect_intelligent.policy.guard import Permitted, permit
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, sentences
-from prefect_intelligent.steering.controller_state import Memory, guard_memory, guard_state
-from prefect_intelligent.steering.cost_rate import stakes_of
-from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, Wish
+from prefect_intelligent.steering.controller_state import ControllerState, guard_memory, guard_state
+from prefect_intelligent.steering.cost_rate import current_cost_rate
+from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, QueueTarget
 from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import (
-    Hold,
     Key,
-    Standing,
+    KnownSettings,
+    ManualOverride,
     Values,
-    find_holds,
+    describe,
+    detect_overrides,
     key_of,
-    say,
     values_of,
 )
-from prefect_intelligent.steering.plan_check import Advice, advise
+from prefect_intelligent.steering.plan_check import PlanAssessment, assess_plan
 
 Mode = Literal["shadow", "advise", "auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class LimitBounds:
     """How far a limit may go.
 
     Attributes:
@@ -47,7 +47,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Charter:
+class ControllerConfig:
     """What a controller is told to do.
 
     Attributes:
@@ -66,15 +66,15 @@ class Charter:
     rule: Policy
     mode: Mode = "auto"
     guard: GuardSettings = field(default_factory=GuardSettings)
-    pool_bounds: Bounds = field(default_factory=Bounds)
-    queue_bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    pool_bounds: LimitBounds = field(default_factory=LimitBounds)
+    queue_bounds: Mapping[str, LimitBounds] = field(default_factory=dict)
     hold_s: float = 86_400.0
     by: str = "controller"
     look_ahead: LookAhead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Considered:
+class PlannedPass:
     """What a pass would do.
 
     Attributes:
@@ -95,7 +95,7 @@ class Considered:
     snapshot: Snapshot
     census: Census
     found: Values
-    holds: Mapping[Key, Hold]
+    holds: Mapping[Key, ManualOverride]
     wanted: Plan | None
     rule: Plan
     plan: Plan
@@ -103,9 +103,11 @@ class Considered:
     reasons: tuple[str, ...]
     permitted: Permitted
     before: GuardState
-    advice: Advice
+    advice: PlanAssessment
 
-    def remembered(self, memory: Memory, *, values: Values, pending: Values, written: Iterable[Change]) -> Memory:
+    def remembered(
+        self, memory: ControllerState, *, values: Values, pending: Values, written: Iterable[Change]
+    ) -> ControllerState:
         """What to carry on.
 
         Args:
@@ -118,38 +120,46 @@ class Considered:
         return replace(
             memory,
             passes=memory.passes + 1,
-            standing=Standing(values=values, pending=pending, holds=self.holds),
+            standing=KnownSettings(values=values, pending=pending, holds=self.holds),
             guard=guard_memory(self.before, self.permitted.state, names, {key_of(change) for change in written}),
         )
 
 
-def consider(
-    snapshot: Snapshot, charter: Charter, memory: Memory, originals: Values, *, enabled: bool, age_s: float
-) -> Considered:
+def decide(
+    snapshot: Snapshot,
+    config: ControllerConfig,
+    memory: ControllerState,
+    originals: Values,
+    *,
+    enabled: bool,
+    age_s: float,
+) -> PlannedPass:
     """Decide what to write.
 
     Args:
         snapshot: The pool as it is.
-        charter: What we are told to do.
+        config: What we are told to do.
         memory: From the last pass.
         originals: What people gave the pool before we changed it, as far as we did.
         enabled: False while steering is switched off.
         age_s: Seconds since the snapshot was taken.
     """
     found = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
-    holds = find_holds(memory.standing, found, snapshot.at_s, charter.hold_s)
+    holds = detect_overrides(memory.standing, found, snapshot.at_s, config.hold_s)
     census = take_census(snapshot)
-    settings = _guard_settings(charter, snapshot, holds, originals, enabled)
+    settings = _guard_settings(config, snapshot, holds, originals, enabled)
     state = guard_state(memory, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
     for row, queue in enumerate(snapshot.queues):
         if (queue.name, "limit") in holds:
             state.own_limit[row] = census[Q.LIMIT][row]
-    proposal, problem = _propose(charter.policy, census)
-    base, _ = _propose(charter.rule, census)
+    proposal, problem = _propose(config.policy, census)
+    base, _ = _propose(config.rule, census)
     wanted = proposal
-    advice = Advice()
+    advice = PlanAssessment()
     if problem is None and enabled:
-        advice = advise(charter.policy, charter.rule, charter.look_ahead, snapshot, census, (proposal, base), settings)
+        advice = assess_plan(
+            config.policy, config.rule, config.look_ahead, snapshot, census, (proposal, base), settings
+        )
         proposal = advice.followed or proposal
 
     def allow(wanted: Proposal) -> Permitted:
@@ -162,7 +172,7 @@ def consider(
         # the policy keeps the order in force: queues that share a priority go on sharing it
         pinned |= set(snapshot.order)
     changes = diff(snapshot.pool, [queue.setting for queue in snapshot.queues], plan, pinned)
-    return Considered(
+    return PlannedPass(
         snapshot=snapshot,
         census=census,
         found=found,
@@ -192,19 +202,19 @@ def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
 
 
 def _guard_settings(
-    charter: Charter, snapshot: Snapshot, holds: Mapping[Key, Hold], originals: Values, enabled: bool
+    config: ControllerConfig, snapshot: Snapshot, holds: Mapping[Key, ManualOverride], originals: Values, enabled: bool
 ) -> GuardSettings:
     """The guard's settings with the bounds and the pins of this pass."""
     names = [queue.name for queue in snapshot.queues]
-    bounds = [charter.queue_bounds.get(name) for name in names]
-    guard = charter.guard
+    bounds = [config.queue_bounds.get(name) for name in names]
+    guard = config.guard
     queue_min = np.broadcast_to(np.asarray(guard.queue_min, dtype=float), (len(names),)).copy()
     queue_max = np.broadcast_to(np.asarray(guard.queue_max, dtype=float), (len(names),)).copy()
     for index, own in enumerate(bounds):
         if own is not None:
             queue_min[index] = own.least
             queue_max[index] = math.inf if own.most is None else own.most
-    most = charter.pool_bounds.most
+    most = config.pool_bounds.most
     if most is None:
         most = originals.get((None, "limit"), snapshot.pool.limit)
     return replace(
@@ -212,16 +222,20 @@ def _guard_settings(
         enabled=guard.enabled and enabled,
         queue_min=queue_min,
         queue_max=np.maximum(queue_max, queue_min),
-        pool_min=float(charter.pool_bounds.least),
-        pool_max=math.inf if most is None else float(max(most, charter.pool_bounds.least)),
+        pool_min=float(config.pool_bounds.least),
+        pool_max=math.inf if most is None else float(max(most, config.pool_bounds.least)),
         order_pinned=np.array([(name, "priority") in holds for name in names], dtype=bool),
         limit_pinned=np.array([(name, "limit") in holds for name in names], dtype=bool),
         pool_pinned=(None, "limit") in holds,
     )
 
 
-def account(
-    considered: Considered, charter: Charter, applied: tuple[Change, ...], outcome: Outcome, problems: tuple[str, ...]
+def build_record(
+    considered: PlannedPass,
+    config: ControllerConfig,
+    applied: tuple[Change, ...],
+    outcome: Outcome,
+    problems: tuple[str, ...],
 ) -> Decision:
     """The decision as it is recorded, but for the time it took."""
     snapshot = considered.snapshot
@@ -239,12 +253,12 @@ def account(
             waiting=int(considered.census[Q.WAITING][row]),
             active=len(queue.active),
             late=int(considered.census[Q.LATE][row]),
-            held=Wish(place=order.index(name) + 1, limit=queue.setting.limit),
+            held=QueueTarget(place=order.index(name) + 1, limit=queue.setting.limit),
             priority=queue.setting.priority,
             wanted=None if considered.wanted is None else _wish(considered.wanted, name),
             permitted=_wish(considered.plan, name),
             rule=_wish(considered.rule, name),
-            applied=Wish(place=order_after.index(name) + 1, limit=after[name, "limit"]),
+            applied=QueueTarget(place=order_after.index(name) + 1, limit=after[name, "limit"]),
             applied_priority=after[name, "priority"] or 0,
             reasons=(
                 *_figures(queue, considered.census, row, snapshot.at_s),
@@ -257,10 +271,10 @@ def account(
     return Decision(
         pool=snapshot.pool.name,
         at_s=snapshot.at_s,
-        mode=charter.mode,
-        by=charter.by,
-        policy=charter.policy.name,
-        rule=charter.rule.name,
+        mode=config.mode,
+        by=config.by,
+        policy=config.policy.name,
+        rule=config.rule.name,
         outcome=outcome,
         queues=tuple(told(snapshot.queues[rows[name]]) for name in order),
         pool_limit=PoolDecision(
@@ -279,12 +293,12 @@ def account(
         applied=tuple((c.queue, c.field, c.before, c.after) for c in applied),
         reasons=(*considered.reasons, *problems),
         foreseen=considered.advice.foreseen,
-        stakes=stakes_of(snapshot),
+        stakes=current_cost_rate(snapshot),
     )
 
 
-def _wish(plan: Plan, name: str) -> Wish:
-    return Wish(place=plan.order.index(name) + 1, limit=plan.limits[name])
+def _wish(plan: Plan, name: str) -> QueueTarget:
+    return QueueTarget(place=plan.order.index(name) + 1, limit=plan.limits[name])
 
 
 def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
@@ -300,9 +314,9 @@ def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[
     return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
 
 
-def _held(queue: str | None, holds: Mapping[Key, Hold]) -> tuple[str, ...]:
+def _held(queue: str | None, holds: Mapping[Key, ManualOverride]) -> tuple[str, ...]:
     return tuple(
-        f"{say(key)} was set by a person to {'unlimited' if hold.value is None else hold.value}; left alone for "
+        f"{describe(key)} was set by a person to {'unlimited' if hold.value is None else hold.value}; left alone for "
         f"{_span(hold.until_s - hold.since_s)} or until `control release`"
         for key, hold in holds.items()
         if key[0] == queue

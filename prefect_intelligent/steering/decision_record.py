@@ -14,7 +14,7 @@ settings were put back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class QueueTarget:
     """Settings of one queue in some plan.
 
     Attributes:
@@ -49,12 +49,12 @@ class QueueDecision:
     waiting: int
     active: int
     late: int
-    held: Wish
+    held: QueueTarget
     priority: int
-    wanted: Wish | None
-    permitted: Wish
-    rule: Wish
-    applied: Wish
+    wanted: QueueTarget | None
+    permitted: QueueTarget
+    rule: QueueTarget
+    applied: QueueTarget
     applied_priority: int
     reasons: tuple[str, ...]
 
@@ -172,7 +172,7 @@ def _plain(part: QueueDecision | PoolDecision) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name in part.__slots__:
         value = getattr(part, name)
-        if isinstance(value, Wish):
+        if isinstance(value, QueueTarget):
             value = {"place": value.place, "limit": value.limit}
         plain[name] = list(value) if isinstance(value, tuple) else value
     return plain

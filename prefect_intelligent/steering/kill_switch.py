@@ -33,7 +33,7 @@ def _read(record: Mapping[str, Any]) -> Position:
     return position
 
 
-def turn(history: HistoryStore, pool: str, position: Position, now_s: float, by: str) -> None:
+def set_switch(history: HistoryStore, pool: str, position: Position, now_s: float, by: str) -> None:
     """Set the switch, unless it already stands there."""
     if read_switch(history, pool) != position:
         history.append(KIND, pool, now_s, {"position": position, "by": by})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from prefect_intelligent.domain import Snapshot
-from prefect_intelligent.policy.actions import CAPACITY_FACTORS, NEUTRAL_CAPACITY, adjust, neutral
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, NEUTRAL_CAPACITY, apply_action, neutral
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardSettings
@@ -29,7 +29,7 @@ _LEAST_FUTURES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
+class PlanCosts:
     """What the twin expects of plans, over the futures that there was time for.
 
     Attributes:
@@ -80,7 +80,7 @@ class LookAhead:
 
     def foresee(
         self, snapshot: Snapshot, plans: Sequence[Proposal], rule: Policy, guard: GuardSettings
-    ) -> Foreseen | None:
+    ) -> PlanCosts | None:
         """What each plan would cost; None if not even two futures fitted into the budget.
 
         Args:
@@ -105,7 +105,7 @@ class LookAhead:
                 break
         if len(costs) < _LEAST_FUTURES:
             return None
-        return Foreseen(costs_usd=np.array(costs), horizon_s=self.horizon_s, took_ms=(self.stopwatch() - begun) * 1e3)
+        return PlanCosts(costs_usd=np.array(costs), horizon_s=self.horizon_s, took_ms=(self.stopwatch() - begun) * 1e3)
 
     def _future(
         self,
@@ -118,12 +118,12 @@ class LookAhead:
     ) -> Array:
         """Cost of every plan in one future."""
         # Not before somebody looks ahead: rules need no twin, and the twin needs an extra that may not be there.
-        from prefect_intelligent.twin.closed_loop import Arena
-        from prefect_intelligent.twin.from_snapshot import begin_now
-        from prefect_intelligent.twin.planner import to_come_usd
+        from prefect_intelligent.twin.closed_loop import ClosedLoop
+        from prefect_intelligent.twin.from_snapshot import sample_futures
+        from prefect_intelligent.twin.planner import remaining_lateness_usd
 
-        present = begin_now(snapshot, pool, rng, futures=1, horizon_s=self.horizon_s)
-        arena = Arena(present.twin, guard, _STEP_S).fork(np.zeros(len(plans), dtype=np.int64))
+        present = sample_futures(snapshot, pool, rng, futures=1, horizon_s=self.horizon_s)
+        arena = ClosedLoop(present.twin, guard, _STEP_S).fork(np.zeros(len(plans), dtype=np.int64))
         held = Proposal(
             np.stack([plan.score for plan in plans]),
             np.stack([plan.limit for plan in plans]),
@@ -133,7 +133,7 @@ class LookAhead:
         hold = max(1, round(self.hold_s / _STEP_S))
         for step in range(round(self.horizon_s / _STEP_S)):
             arena.step(held if step < hold else rule.propose(arena.census))
-        cost: Array = arena.twin.money.sum(-1) - before + to_come_usd(arena.census)
+        cost: Array = arena.twin.money.sum(-1) - before + remaining_lateness_usd(arena.census)
         return cost
 
 
@@ -173,5 +173,5 @@ class OnlinePlanner:
         return [
             self.pupil.propose(census),
             rule,
-            *(adjust(rule, census, still._replace(capacity=np.asarray(level))) for level in factors),
+            *(apply_action(rule, census, still._replace(capacity=np.asarray(level))) for level in factors),
         ]

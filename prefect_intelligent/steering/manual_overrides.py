@@ -34,14 +34,14 @@ def key_of(change: Change) -> Key:
     return change.queue, change.field
 
 
-def say(key: Key) -> str:
+def describe(key: Key) -> str:
     """A key in words."""
     queue, which = key
     return f"{which} of the pool" if queue is None else f"{which} of queue {queue!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class ManualOverride:
     """A value that a person has set.
 
     Attributes:
@@ -58,7 +58,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class KnownSettings:
     """What a controller knows of the settings between two passes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Standing:
 
     values: Values = field(default_factory=dict)
     pending: Values = field(default_factory=dict)
-    holds: Mapping[Key, Hold] = field(default_factory=dict)
+    holds: Mapping[Key, ManualOverride] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -108,14 +108,14 @@ def _read_value(row: Sequence[Any]) -> tuple[Key, int | None]:
     return (None if queue is None else str(queue), which), number
 
 
-def _read_hold(row: Sequence[Any]) -> tuple[Key, Hold]:
+def _read_hold(row: Sequence[Any]) -> tuple[Key, ManualOverride]:
     queue, which, value, before, since_s, until_s, *_ = row
     key, value = _read_value((queue, which, value))
     _, before = _read_value((queue, which, before))
-    return key, Hold(value=value, before=before, since_s=float(since_s), until_s=float(until_s))
+    return key, ManualOverride(value=value, before=before, since_s=float(since_s), until_s=float(until_s))
 
 
-def find_holds(standing: Standing, found: Values, now_s: float, hold_s: float) -> dict[Key, Hold]:
+def detect_overrides(standing: KnownSettings, found: Values, now_s: float, hold_s: float) -> dict[Key, ManualOverride]:
     """Which of the values found are a person's.
 
     Args:
@@ -124,21 +124,21 @@ def find_holds(standing: Standing, found: Values, now_s: float, hold_s: float) -
         now_s: The present instant. A clock that jumped back cannot make a hold last longer than `hold_s` from now.
         hold_s: How long a value is left alone.
     """
-    holds: dict[Key, Hold] = {}
+    holds: dict[Key, ManualOverride] = {}
     for key, value in found.items():
         if (hold := standing.holds.get(key)) is not None:
             if value == hold.before or (value == hold.value and now_s >= hold.until_s):
                 continue
             if value == hold.value:
                 until_s = min(hold.until_s, now_s + hold_s)
-                holds[key] = Hold(value=value, before=hold.before, since_s=hold.since_s, until_s=until_s)
+                holds[key] = ManualOverride(value=value, before=hold.before, since_s=hold.since_s, until_s=until_s)
             else:
-                holds[key] = Hold(value=value, before=hold.before, since_s=now_s, until_s=now_s + hold_s)
+                holds[key] = ManualOverride(value=value, before=hold.before, since_s=now_s, until_s=now_s + hold_s)
         elif key in standing.values and value != standing.values[key] and not _ours(standing, key, value):
-            holds[key] = Hold(value=value, before=standing.values[key], since_s=now_s, until_s=now_s + hold_s)
+            holds[key] = ManualOverride(value=value, before=standing.values[key], since_s=now_s, until_s=now_s + hold_s)
     return holds
 
 
-def _ours(standing: Standing, key: Key, value: int | None) -> bool:
+def _ours(standing: KnownSettings, key: Key, value: int | None) -> bool:
     """Whether we were about to write the value."""
     return key in standing.pending and standing.pending[key] == value

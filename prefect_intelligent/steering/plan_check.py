@@ -15,13 +15,13 @@ from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.steering.lookahead import Foreseen, LookAhead, OnlinePlanner
+from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner, PlanCosts
 
 _MOST_FEATURES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class PlanAssessment:
     """What is known of a plan.
 
     Attributes:
@@ -37,7 +37,7 @@ class Advice:
     foreseen: Mapping[str, float] | None = None
 
 
-def advise(
+def assess_plan(
     policy: Policy,
     rule: Policy,
     look_ahead: LookAhead | None,
@@ -45,7 +45,7 @@ def advise(
     census: Census,
     plans: tuple[Proposal, Proposal],
     guard: GuardSettings,
-) -> Advice:
+) -> PlanAssessment:
     """Explain a policy's plan and ask the twin about it; nothing for a rule.
 
     Args:
@@ -57,25 +57,25 @@ def advise(
         plans: What the policy and what the rule propose.
         guard: What is permitted.
     """
-    deciding = acting(policy)
+    deciding = innermost_policy(policy)
     if isinstance(deciding, RulePolicy) and not isinstance(policy, OnlinePlanner):
-        return Advice()
+        return PlanAssessment()
     why = _why(deciding, snapshot, census)
     if look_ahead is None:
-        return Advice(of_queue=why)
+        return PlanAssessment(of_queue=why)
     if not look_ahead.ready():
-        return Advice(reasons=("the twin was not asked: it is being compiled",), of_queue=why)
+        return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), of_queue=why)
     tried = policy.candidates(census) if isinstance(policy, OnlinePlanner) else [plans[0]]
     try:
         found = look_ahead.foresee(snapshot, [*tried, plans[1]], rule, guard)
     except Exception as error:  # the twin advises; without its advice the guard still stands
-        return Advice(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), of_queue=why)
+        return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), of_queue=why)
     if found is None:
-        return Advice(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), of_queue=why)
+        return PlanAssessment(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), of_queue=why)
     return _weighed(found, tried, plans[1], look_ahead, why)
 
 
-def acting(policy: Policy) -> Policy:
+def innermost_policy(policy: Policy) -> Policy:
     """The policy that decides in the end, behind those that follow an alias or plan around it."""
     while (behind := getattr(policy, "acting", None)) is not None:
         policy = behind
@@ -83,12 +83,12 @@ def acting(policy: Policy) -> Policy:
 
 
 def _weighed(
-    found: Foreseen,
+    found: PlanCosts,
     tried: list[Proposal],
     rule_plan: Proposal,
     look_ahead: LookAhead,
     why: Mapping[str | None, tuple[str, ...]],
-) -> Advice:
+) -> PlanAssessment:
     """Choose among what was tried; the rule's plan is the last."""
     mean, last = found.mean_usd, len(tried)
     best = int(mean[:last].argmin())
@@ -104,7 +104,7 @@ def _weighed(
         "plans": float(last),
     }
     if found.clearly_worse(chosen, last, look_ahead.margin):
-        return Advice(
+        return PlanAssessment(
             followed=rule_plan,
             reasons=(f"{said}: the rule's plan was followed instead",),
             of_queue=why,
@@ -112,7 +112,7 @@ def _weighed(
         )
     if chosen:
         said = f"{said}; it is the best of {last} plans that were tried"
-    return Advice(
+    return PlanAssessment(
         followed=tried[chosen] if chosen else None,
         reasons=(said,),
         of_queue={} if chosen else why,

@@ -90,7 +90,7 @@ class Lease(Protocol):
         ...
 
 
-class Signals(Protocol):
+class WakeUps(Protocol):
     """Tells that something happened in the pool, so that a decision need not wait for the interval."""
 
     def wait(self, timeout_s: float) -> bool:

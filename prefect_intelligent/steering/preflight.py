@@ -13,7 +13,7 @@ Level = Literal["fine", "note", "problem"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class PreflightResult:
     """One thing looked at.
 
     Attributes:
@@ -27,43 +27,47 @@ class Finding:
     advice: str = ""
 
 
-def examine_versions(prefect: str | None, fastapi: str | None) -> Finding:
+def examine_versions(prefect: str | None, fastapi: str | None) -> PreflightResult:
     """Whether Prefect's server starts with the FastAPI beside it (Prefect 3.8 does not with 0.155 or newer)."""
     if prefect is None:
-        return Finding(level="problem", what="Prefect is not installed", advice="pip install prefect-intelligent")
+        return PreflightResult(
+            level="problem", what="Prefect is not installed", advice="pip install prefect-intelligent"
+        )
     here = f"Prefect {prefect}, FastAPI {fastapi or 'not installed'}"
     if fastapi is not None and _numbers(prefect) < (3, 9) and _numbers(fastapi) >= (0, 155):
-        return Finding(
+        return PreflightResult(
             level="problem",
             what=f"{here}: a Prefect server of this version does not start with this FastAPI",
             advice="pip install 'fastapi<0.151'",
         )
-    return Finding(level="fine", what=here)
+    return PreflightResult(level="fine", what=here)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def examine_server(client: str, server: str) -> Finding:
+def examine_server(client: str, server: str) -> PreflightResult:
     """Whether client and server are of one minor version."""
     if _numbers(client) != _numbers(server):
-        return Finding(
+        return PreflightResult(
             level="note",
             what=f"the server runs Prefect {server}, we {client}",
             advice="bring them to one minor version",
         )
-    return Finding(level="fine", what=f"the server answers and runs Prefect {server}")
+    return PreflightResult(level="fine", what=f"the server answers and runs Prefect {server}")
 
 
-def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[Finding]:
+def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[PreflightResult]:
     """Pitfalls in the settings of the pool and its queues."""
-    found: list[Finding] = []
+    found: list[PreflightResult] = []
     if pool.paused or pool.limit == 0:
-        found.append(Finding(level="note", what="the pool is paused or its limit is 0", advice="steering leaves it so"))
+        found.append(
+            PreflightResult(level="note", what="the pool is paused or its limit is 0", advice="steering leaves it so")
+        )
     if pool.limit is None and all(queue.limit is None for queue in queues):
         found.append(
-            Finding(
+            PreflightResult(
                 level="problem",
                 what="neither the pool nor any queue has a limit: order has no effect while everything starts at once",
                 advice=f"prefect work-pool set-concurrency-limit {pool.name} N, with what your workers can carry",
@@ -75,7 +79,7 @@ def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[
     for priority, names in sorted(by_priority.items()):
         if len(names) > 1:
             found.append(
-                Finding(
+                PreflightResult(
                     level="note",
                     what=f"queues {', '.join(sorted(names))} share priority {priority}: Prefect serves them as one, "
                     "first come, first served",
@@ -85,29 +89,31 @@ def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[
     paused = sorted(queue.name for queue in queues if queue.paused or queue.limit == 0)
     if paused:
         found.append(
-            Finding(level="note", what=f"paused or with limit 0: {', '.join(paused)}", advice="steering leaves them so")
+            PreflightResult(
+                level="note", what=f"paused or with limit 0: {', '.join(paused)}", advice="steering leaves them so"
+            )
         )
     if len(queues) == 1:
         found.append(
-            Finding(
+            PreflightResult(
                 level="problem",
                 what="there is one queue only, and within a queue Prefect serves first come, first served",
                 advice=f"prefect-intelligent control adopt --pool {pool.name}",
             )
         )
-    return found or [Finding(level="fine", what="limits and priorities can be steered")]
+    return found or [PreflightResult(level="fine", what="limits and priorities can be steered")]
 
 
-def examine_deployments(deployments: Sequence[Deployment]) -> list[Finding]:
+def examine_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult]:
     """Whether steering knows what runs are worth, and can tell them apart."""
     if not deployments:
-        return [Finding(level="note", what="the pool has no deployments", advice="deploy to it first")]
-    found: list[Finding] = []
+        return [PreflightResult(level="note", what="the pool has no deployments", advice="deploy to it first")]
+    found: list[PreflightResult] = []
     silent = [deployment.name for deployment in deployments if not deployment.declared]
     if silent:
         more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
         found.append(
-            Finding(
+            PreflightResult(
                 level="note",
                 what=f"no deadline or price is known for {', '.join(silent[:3])}{more}",
                 advice="decorate the flow with @intelligent(deadline=..., late_usd_per_hour=...)",
@@ -119,16 +125,16 @@ def examine_deployments(deployments: Sequence[Deployment]) -> list[Finding]:
     mixed = sorted(queue for queue, prices in queues.items() if len(prices) > 1)
     if mixed:
         found.append(
-            Finding(
+            PreflightResult(
                 level="note",
                 what=f"deployments of different worth share the queue {', '.join(mixed)}: they cannot be told apart",
                 advice="prefect-intelligent control adopt",
             )
         )
-    return found or [Finding(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
+    return found or [PreflightResult(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
 
 
-def examine_workers(heartbeat_ages_s: Sequence[float]) -> Finding:
+def examine_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
     """Whether a worker polls the pool.
 
     Args:
@@ -136,6 +142,34 @@ def examine_workers(heartbeat_ages_s: Sequence[float]) -> Finding:
     """
     polling = sum(age_s < 90.0 for age_s in heartbeat_ages_s)
     if polling:
-        return Finding(level="fine", what=f"{polling} worker{'s poll' if polling > 1 else ' polls'} the pool")
+        return PreflightResult(level="fine", what=f"{polling} worker{'s poll' if polling > 1 else ' polls'} the pool")
     seen = f"the last one was seen {min(heartbeat_ages_s):.0f} s ago" if heartbeat_ages_s else "none was ever seen"
-    return Finding(level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL")
+    return PreflightResult(
+        level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL"
+    )
+
+
+def examine_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:
+    """Whether Prefect makes runs of the schedules (a 3.8 server beside SQLAlchemy 2.1 makes none).
+
+    Args:
+        scheduled: Deployments that should have upcoming runs.
+        idle: Names of those that have none.
+
+    Returns:
+        None if nothing is scheduled.
+    """
+    if not scheduled:
+        return None
+    if not idle:
+        return PreflightResult(level="fine", what=f"Prefect has scheduled runs of all {scheduled} active schedules")
+    more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+    what = f"active schedules, no upcoming runs: {', '.join(idle[:3])}{more}"
+    if len(idle) < scheduled:
+        return PreflightResult(level="note", what=what, advice="see whether their schedules have come to an end")
+    return PreflightResult(
+        level="problem",
+        what=what,
+        advice="see that the server's scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and look into its "
+        "log; with Prefect 3.8 the server needs 'sqlalchemy<2.1'",
+    )

@@ -14,22 +14,22 @@ from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import note_edits, note_edits_taken_back, read_originals, save_originals
-from prefect_intelligent.steering.controller_state import INTENT, Memory, heed_releases, recall
-from prefect_intelligent.steering.decide import Charter, Considered, account, consider
+from prefect_intelligent.steering.baseline import note_edits, note_edits_taken_back, read_baseline, save_originals
+from prefect_intelligent.steering.controller_state import INTENT, ControllerState, apply_release_requests, load_state
+from prefect_intelligent.steering.decide import ControllerConfig, PlannedPass, build_record, decide
 from prefect_intelligent.steering.decision_record import KIND, Decision, Outcome
 from prefect_intelligent.steering.kill_switch import read_switch
-from prefect_intelligent.steering.manual_overrides import Hold, Key, key_of, say
+from prefect_intelligent.steering.manual_overrides import Key, ManualOverride, describe, key_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 EVENT = "decision"
 
 
-def steer(
+def reconcile(
     orchestrator: Orchestrator,
     history: HistoryStore,
     clock: Clock,
-    charter: Charter,
+    config: ControllerConfig,
     *,
     stopwatch: Callable[[], float] = time.perf_counter,
 ) -> Decision:
@@ -42,28 +42,28 @@ def steer(
     """
     begun = stopwatch()
     pool = orchestrator.pool
-    memory = heed_releases(history, pool, recall(history, pool))
-    originals = read_originals(history, pool)
+    memory = apply_release_requests(history, pool, load_state(history, pool))
+    originals = read_baseline(history, pool)
     enabled = read_switch(history, pool) == "on"
     snapshot = orchestrator.observe()
 
     thinking = stopwatch()
     age_s = max(0.0, clock.now_s() - snapshot.at_s)
-    considered = consider(snapshot, charter, memory, originals, enabled=enabled, age_s=age_s)
+    considered = decide(snapshot, config, memory, originals, enabled=enabled, age_s=age_s)
     own_s = stopwatch() - thinking
 
     applied: tuple[Change, ...] = ()
     problems: tuple[str, ...] = ()
     outcome: Outcome = "unchanged" if enabled else "off"
     _note_people(history, memory, considered)
-    if enabled and charter.mode != "auto":
+    if enabled and config.mode != "auto":
         outcome = "recorded"
     elif enabled and considered.changes:
         outcome = "applied"
         applied, problems = _write(orchestrator, history, memory, considered)
 
     thinking = stopwatch()
-    decision = account(considered, charter, applied, outcome, problems)
+    decision = build_record(considered, config, applied, outcome, problems)
     tried = considered.changes if outcome == "applied" else ()
     after = considered.remembered(
         memory,
@@ -76,13 +76,13 @@ def steer(
     spent = {"own_ms": own_s * 1e3, "wall_ms": (stopwatch() - begun) * 1e3}
     history.append(KIND, pool, snapshot.at_s, record | spent)
     decision = replace(decision, own_ms=spent["own_ms"], wall_ms=spent["wall_ms"])
-    if charter.mode != "shadow":
+    if config.mode != "shadow":
         orchestrator.emit(EVENT, decision.event())
     return replace(decision, wall_ms=(stopwatch() - begun) * 1e3)
 
 
 def _write(
-    orchestrator: Orchestrator, history: HistoryStore, memory: Memory, considered: Considered
+    orchestrator: Orchestrator, history: HistoryStore, memory: ControllerState, considered: PlannedPass
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Save what is to be put back, say what is about to be done, do it; returns what holds and what went wrong."""
     pool, at_s = orchestrator.pool, considered.snapshot.at_s
@@ -95,13 +95,13 @@ def _write(
         applied = orchestrator.apply(changes)
     except OrchestratorError as error:
         return (), (f"the changes could not be written: {error}",)
-    missed = [say(key_of(change)) for change in changes if change not in applied]
+    missed = [describe(key_of(change)) for change in changes if change not in applied]
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 
 
-def _note_people(history: HistoryStore, memory: Memory, considered: Considered) -> None:
+def _note_people(history: HistoryStore, memory: ControllerState, considered: PlannedPass) -> None:
     """Keep what a person has set, or set back, since the last pass: it is what `control restore` returns to."""
-    before: Mapping[Key, Hold] = memory.standing.holds
+    before: Mapping[Key, ManualOverride] = memory.standing.holds
     fresh = {key: hold.value for key, hold in considered.holds.items() if key not in before}
     again = {
         key: hold.value for key, hold in considered.holds.items() if key in before and before[key].value != hold.value

@@ -9,12 +9,12 @@ from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import mark_restored, read_originals
-from prefect_intelligent.steering.controller_state import recall
+from prefect_intelligent.steering.baseline import mark_restored, read_baseline
+from prefect_intelligent.steering.controller_state import load_state
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
-from prefect_intelligent.steering.kill_switch import turn
-from prefect_intelligent.steering.manual_overrides import Key, Standing, Values, values_of
+from prefect_intelligent.steering.kill_switch import set_switch
+from prefect_intelligent.steering.manual_overrides import Key, KnownSettings, Values, values_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 _ATTEMPTS = 5
@@ -37,7 +37,7 @@ class Restoration:
 
 def plan_restoration(orchestrator: Orchestrator, history: HistoryStore) -> Restoration:
     """What would be written."""
-    originals = read_originals(history, orchestrator.pool)
+    originals = read_baseline(history, orchestrator.pool)
     found = values_of(*orchestrator.settings())
     gone = {queue for queue, _ in originals if queue is not None and (queue, "priority") not in found}
     return Restoration(changes=_differences(found, originals), gone=tuple(sorted(gone)), touched=bool(originals))
@@ -53,7 +53,7 @@ def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, 
         OrchestratorError: Prefect refused for longer than we try; run it again.
     """
     pool = orchestrator.pool
-    turn(history, pool, "restored", clock.now_s(), by)
+    set_switch(history, pool, "restored", clock.now_s(), by)
     done = plan_restoration(orchestrator, history)
     undo_adoption(orchestrator, history, clock)
     left = done.changes
@@ -79,7 +79,7 @@ def _record(
 ) -> None:
     """Keep the going back as a decision, so that the next pass does not take it for a person's edit."""
     pool, at_s = orchestrator.pool, clock.now_s()
-    memory = recall(history, pool)
+    memory = load_state(history, pool)
     written = tuple((c.queue, c.field, c.before, c.after) for c in changes)
     decision = Decision(
         pool=pool,
@@ -93,7 +93,7 @@ def _record(
         applied=written,
     )
     after = replace(
-        memory, passes=memory.passes + 1, standing=Standing(values=values_of(*orchestrator.settings())), guard={}
+        memory, passes=memory.passes + 1, standing=KnownSettings(values=values_of(*orchestrator.settings())), guard={}
     )
     history.append(KIND, pool, at_s, decision.to_dict() | {"memory": after.to_dict()})
     orchestrator.emit("restored", decision.event())

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.faults import Faults
-from prefect_intelligent.tracking.metrics import EVENTS, points_of
-from prefect_intelligent.tracking.outbox import Parcel
+from prefect_intelligent.tracking.metrics import EVENTS, metric_points
+from prefect_intelligent.tracking.outbox import OutboxEvent
 
 
 class InMemoryTracker:
@@ -24,13 +24,13 @@ class InMemoryTracker:
         self.files: dict[tuple[str, int, int], tuple[str, ...]] = {}
         self.faults = Faults(clock=ManualClock())
 
-    def log(self, parcels: Sequence[Parcel]) -> None:
+    def log(self, parcels: Sequence[OutboxEvent]) -> None:
         """Keep the numbers."""
         self.faults.strike("log")
-        for point in points_of(parcels):
+        for point in metric_points(parcels):
             self.points.add((parcels[0].stream, point.name, point.at_s, point.place, point.value))
 
-    def archive(self, parcels: Sequence[Parcel]) -> None:
+    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
         """Keep the whole records."""
         self.faults.strike("archive")
         self.files[(parcels[0].stream, parcels[0].place, parcels[-1].place)] = tuple(p.entry.id for p in parcels)

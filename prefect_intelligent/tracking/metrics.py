@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry
-from prefect_intelligent.tracking.outbox import Parcel
+from prefect_intelligent.tracking.outbox import OutboxEvent
 
 _NAME = re.compile(r"[^A-Za-z0-9_\-. /]+")
 _LONGEST_NAME = 200
@@ -48,7 +48,7 @@ def stream_of(entry: Entry) -> str:
     return f"{_STREAMS.get(entry.kind, entry.kind)}/{clean_name(owner).replace('/', '.')}/{day}"
 
 
-def points_of(parcels: Sequence[Parcel]) -> list[Point]:
+def metric_points(parcels: Sequence[OutboxEvent]) -> list[Point]:
     """What is drawn of a batch of one stream: the same lines as all its numbers, with as few points as possible.
 
     A value that equals the one before and the one after it in the batch is left out, since the line through its

@@ -38,7 +38,7 @@ _TABLES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class OutboxEvent:
     """An event with its place in its stream.
 
     Attributes:
@@ -119,7 +119,7 @@ class Outbox:
             self._bound()
         return new
 
-    def waiting(self, limit: int = 1000) -> tuple[Parcel, ...]:
+    def waiting(self, limit: int = 1000) -> tuple[OutboxEvent, ...]:
         """The oldest events to send, of one stream, in order."""
         while True:
             with self._guarded():
@@ -135,7 +135,7 @@ class Outbox:
             if found := self._parcels(rows):
                 return found
 
-    def of_stream(self, stream: str) -> tuple[Parcel, ...]:
+    def of_stream(self, stream: str) -> tuple[OutboxEvent, ...]:
         """All that waits in one stream, in order."""
         with self._guarded():
             rows = self._db.execute(
@@ -143,17 +143,17 @@ class Outbox:
             ).fetchall()
         return self._parcels(rows)
 
-    def sent(self, parcels: Sequence[Parcel]) -> None:
+    def sent(self, parcels: Sequence[OutboxEvent]) -> None:
         """The server has these."""
         with self._transaction():
             marks = [(_SENT, p.entry.id) for p in parcels]
             self._db.executemany("UPDATE events SET state = ? WHERE id = ?", marks)
 
-    def refused(self, parcel: Parcel, why: str) -> None:
+    def refused(self, parcel: OutboxEvent, why: str) -> None:
         """The server will never take this one."""
         self._refuse(parcel.entry.id, why)
 
-    def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[Parcel, ...]]:
+    def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[OutboxEvent, ...]]:
         """Sent events for one archive file each: of one stream, enough of them or one that is old enough.
 
         What has been handed out and not been reported as `archived` is handed out again as it was, so that a file that
@@ -186,7 +186,7 @@ class Outbox:
             if found := self._parcels(rows):
                 yield found
 
-    def archived(self, parcels: Sequence[Parcel]) -> None:
+    def archived(self, parcels: Sequence[OutboxEvent]) -> None:
         """These are in an archive file: their data is forgotten here, their ids are not."""
         with self._transaction():
             self._db.executemany(
@@ -229,7 +229,7 @@ class Outbox:
             for statement in _TABLES if found < _SCHEMA else ():
                 self._db.execute(statement)
 
-    def _parcels(self, rows: Iterable[_Row]) -> tuple[Parcel, ...]:
+    def _parcels(self, rows: Iterable[_Row]) -> tuple[OutboxEvent, ...]:
         """The events in these rows; one that cannot be read is refused, so that it does not stop the others."""
         found = []
         for row in rows:
@@ -283,8 +283,10 @@ class Outbox:
             raise StoreError(f"outbox {self.path}: {exc}") from exc
 
 
-def _parcel(row: _Row) -> Parcel:
+def _parcel(row: _Row) -> OutboxEvent:
     event, at_s, kind, version, record, stream, place = row
     data = dict(upcast(kind, version, json.loads(record)))
     version = max(version, version_of(kind))
-    return Parcel(entry=Entry(id=event, at_s=at_s, kind=kind, record=data, version=version), stream=stream, place=place)
+    return OutboxEvent(
+        entry=Entry(id=event, at_s=at_s, kind=kind, record=data, version=version), stream=stream, place=place
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from prefect_intelligent.tracking.outbox import Parcel
+from prefect_intelligent.tracking.outbox import OutboxEvent
 
 
 class Tracker(Protocol):
     """A tracking server for what happened. Sending the same parcels again must change nothing."""
 
-    def log(self, parcels: Sequence[Parcel]) -> None:
+    def log(self, parcels: Sequence[OutboxEvent]) -> None:
         """Send parcels of one stream.
 
         Raises:
@@ -20,7 +20,7 @@ class Tracker(Protocol):
         """
         ...
 
-    def archive(self, parcels: Sequence[Parcel]) -> None:
+    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
         """Keep parcels of one stream as a file, whole.
 
         Raises:

@@ -13,7 +13,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import StoreError, TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.tracking.metrics import stream_of
-from prefect_intelligent.tracking.outbox import Outbox, OutboxStatus, Parcel
+from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent, OutboxStatus
 from prefect_intelligent.tracking.ports import Tracker
 
 REQUESTS = "quality_request"
@@ -177,7 +177,7 @@ def _check(outbox: Outbox, check: Callable[[Entry], None] | None) -> int:
     return done
 
 
-def _send(outbox: Outbox, tracker: Tracker, parcels: tuple[Parcel, ...]) -> int:
+def _send(outbox: Outbox, tracker: Tracker, parcels: tuple[OutboxEvent, ...]) -> int:
     """Send a batch; one that is refused is halved until the culprits are alone. Returns how many were refused."""
     try:
         tracker.log(parcels)

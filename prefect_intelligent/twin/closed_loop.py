@@ -14,21 +14,21 @@ from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.engine.batch import (
-    BACKED,
+    APPLY_ACTIONS,
+    APPLY_RULE,
     CENSUS,
     FINISH,
-    FOLLOW,
     GUARD,
     INTERVAL,
     OBSERVE,
     PLAN,
-    PULL,
     RUN,
+    WITH_FALLBACK,
 )
 from prefect_intelligent.twin.simulator import Twin
 
 
-class Arena:
+class ClosedLoop:
     """A batch of worlds in which every decision passes the guard.
 
     Whatever it shows (`census`, `rule`, `seen`, `state`, what `step` returns) is a view of the twin's desk, which the
@@ -106,7 +106,7 @@ class Arena:
         if fallback is not None:
             desk.back(fallback)
         parts = PLAN + (FINISH if finishing else RUN)
-        self._decide(parts if fallback is None else parts + BACKED, until_s)
+        self._decide(parts if fallback is None else parts + WITH_FALLBACK, until_s)
         notes = desk.per_queue(desk.queue_notes), desk.per_pool(desk.pool_notes)
         return Permitted(desk.wanted, *notes, desk.memory)
 
@@ -119,11 +119,11 @@ class Arena:
         """
         table = self.twin.desk.actions
         table.reshape(-1)[:] = actions.reshape(-1)
-        self._decide(PULL + BACKED + PLAN + RUN, until_s)
+        self._decide(APPLY_ACTIONS + WITH_FALLBACK + PLAN + RUN, until_s)
 
     def follow(self, until_s: Array | float | None = None) -> None:
         """The same with what the base rule wants."""
-        self._decide(FOLLOW + BACKED + PLAN + RUN, until_s)
+        self._decide(APPLY_RULE + WITH_FALLBACK + PLAN + RUN, until_s)
 
     def play(self, policy: Policy, most_steps: int = 1200) -> Array:
         """Let `policy` decide until every run is over, at most so many times; returns the dollars spent, (worlds, 3).
@@ -137,9 +137,9 @@ class Arena:
         self.twin.finish()
         return self.twin.money
 
-    def fork(self, rows: npt.NDArray[Any]) -> Arena:
+    def fork(self, rows: npt.NDArray[Any]) -> ClosedLoop:
         """An arena whose worlds are copies of some of the worlds of this one, as they are now."""
-        fork = Arena.__new__(Arena)  # plain, also where this one watches what it does
+        fork = ClosedLoop.__new__(ClosedLoop)  # plain, also where this one watches what it does
         fork.guard, fork.interval_s, fork.base, fork._numbers = self.guard, self.interval_s, self.base, self._numbers
         fork.twin = self.twin.take(rows)
         return fork

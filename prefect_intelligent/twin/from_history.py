@@ -11,13 +11,13 @@ import pandas as pd
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, FAILS, World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
 _FATES: Final = {"COMPLETED": COMPLETES, "FAILED": FAILS, "CRASHED": CRASHES}
 _SHORTEST_S: Final = 0.01
 
 
-def recorded_world(
+def world_from_runs(
     runs: pd.DataFrame,
     pool: PoolSpec,
     estimates: Sequence[Estimate],
@@ -71,4 +71,4 @@ def recorded_world(
         fate=runs["state"].astype(str).map(_FATES).fillna(COMPLETES).to_numpy().astype(np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
-    return assemble([pool], deployments, columns, resources=resources, seed=seed, start_s=float(scheduled.min()))
+    return build_world([pool], deployments, columns, resources=resources, seed=seed, start_s=float(scheduled.min()))

@@ -19,17 +19,17 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.nodes import set_timer
 from prefect_intelligent.twin.engine.numba_structs import by_reference, state_row, world_row
-from prefect_intelligent.twin.engine.run_lifecycle import hold, start
+from prefect_intelligent.twin.engine.run_lifecycle import start, take_slot
 from prefect_intelligent.twin.engine.state import LATE, PENDING
 from prefect_intelligent.twin.engine.world import DRAWN, World, stack
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
 _SHORTEST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Present:
+class SampledFutures:
     """A live pool in sampled futures.
 
     Attributes:
@@ -41,9 +41,9 @@ class Present:
     runs: tuple[Run, ...]
 
 
-def begin_now(
+def sample_futures(
     snapshot: Snapshot, pool: PoolSpec, rng: np.random.Generator, *, futures: int, horizon_s: float
-) -> Present:
+) -> SampledFutures:
     """Futures of a pool from now on.
 
     Args:
@@ -62,7 +62,7 @@ def begin_now(
     world = stack(worlds)
     twin = Twin(world)
     _place_active(world, twin.state, active)
-    return Present(twin=twin, runs=runs)
+    return SampledFutures(twin=twin, runs=runs)
 
 
 def _future(
@@ -109,7 +109,7 @@ def _future(
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     seed = int(rng.integers(1 << 62))
-    world = assemble([pool], deployments, columns, resources=resources, seed=seed, start_s=snapshot.at_s)
+    world = build_world([pool], deployments, columns, resources=resources, seed=seed, start_s=snapshot.at_s)
     arriving = world.arrivals[0][world.arrivals[0] >= active]
     world.arrivals[0, : len(arriving)] = arriving
     world.settings["arrivals"] = len(arriving)
@@ -158,7 +158,7 @@ def _place_active(world: Any, state: Any, active: int) -> None:
             mine.pools[pool].present += 1
             if math.isfinite(truth.due_s):
                 set_timer(mine, max(truth.due_s, mine.clock[0].now_s), LATE, run)
-            hold(one, mine, run)
+            take_slot(one, mine, run)
             own.seated = 1
             mine.pools[pool].seated += 1
             start(one, mine, run)

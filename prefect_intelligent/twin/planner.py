@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.policy.actions import CAPACITY_FACTORS, NEUTRAL_CAPACITY, Levels, adjust, neutral
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, NEUTRAL_CAPACITY, Levels, apply_action, neutral
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.closed_loop import Arena
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.state import COMPLETED, PENDING, RUNNING
 
 AnyArray = npt.NDArray[Any]
@@ -64,7 +64,7 @@ class Planner:
     ) -> None:
         self.base, self.config, self.rng, self.name, self.pupil = base, config, rng, name, pupil
 
-    def play(self, arena: Arena, most_steps: int = 1200) -> Array:
+    def play(self, arena: ClosedLoop, most_steps: int = 1200) -> Array:
         """Decide until every run is over; the money of each world, (worlds, 3) US dollars."""
         chosen = np.zeros(0, dtype=np.int64)
         for step in range(most_steps):
@@ -76,7 +76,7 @@ class Planner:
         arena.twin.finish()
         return arena.twin.money
 
-    def choose(self, arena: Arena) -> npt.NDArray[np.int64]:
+    def choose(self, arena: ClosedLoop) -> npt.NDArray[np.int64]:
         """The candidate to hold next in every world: a level of the pool, or the number behind them for the pupil."""
         rows = np.flatnonzero(arena.running)
         usual = NEUTRAL_CAPACITY if self.pupil is None else len(CAPACITY_FACTORS)
@@ -89,7 +89,7 @@ class Planner:
     def carried_out(self, census: Census, chosen: npt.NDArray[np.int64]) -> Proposal:
         """The proposals of the chosen candidates, shape (worlds,)."""
         levels = neutral(census)._replace(capacity=np.minimum(chosen, len(CAPACITY_FACTORS) - 1))
-        wanted = adjust(self.base.propose(census), census, levels)
+        wanted = apply_action(self.base.propose(census), census, levels)
         if self.pupil is None:
             return wanted
         learned, own = self.pupil.propose(census), chosen == len(CAPACITY_FACTORS)
@@ -99,14 +99,14 @@ class Planner:
             np.where(own, learned.pool_limit, wanted.pool_limit),
         )
 
-    def costs(self, arena: Arena, rows: AnyArray) -> Array:
+    def costs(self, arena: ClosedLoop, rows: AnyArray) -> Array:
         """Expected cost of every candidate in the worlds `rows`, shape (rows, candidates)."""
         if self.config.futures == 0:
             return self._futures_costs(arena, rows, None)
         seeds = self.rng.integers(2**62, size=self.config.futures)
         return np.asarray(np.mean([self._futures_costs(arena, rows, int(seed)) for seed in seeds], axis=0))
 
-    def _futures_costs(self, arena: Arena, rows: AnyArray, imagined: int | None) -> Array:
+    def _futures_costs(self, arena: ClosedLoop, rows: AnyArray, imagined: int | None) -> Array:
         """Costs of the candidates in one future, the true one if None."""
         count, n = len(CAPACITY_FACTORS), arena.census.queues.shape[-2]
         still = neutral(Census(arena.census.queues[:1], arena.census.pool[:1]))
@@ -124,7 +124,7 @@ class Planner:
 
 
 def tried_usd(
-    arena: Arena,
+    arena: ClosedLoop,
     rows: AnyArray,
     levels: Levels,
     base: RulePolicy,
@@ -151,19 +151,19 @@ def tried_usd(
     chosen = Levels(levels.capacity.reshape(-1), levels.place.reshape(-1, n), levels.share.reshape(-1, n))
     fork = arena.fork(np.repeat(rows, k))
     if imagined is not None:
-        imagine(fork, k, np.random.default_rng(imagined))
+        resample_unknowns(fork, k, np.random.default_rng(imagined))
     before = fork.twin.money.sum(-1)
     for step in range(horizon):
         if step < hold:
-            fork.step(adjust(base.propose(fork.census), fork.census, chosen))
+            fork.step(apply_action(base.propose(fork.census), fork.census, chosen))
         else:
             fork.step(guide.propose(fork.census))
-    left_usd = to_come_usd(fork.census) + work_left_usd(fork.census)
+    left_usd = remaining_lateness_usd(fork.census) + work_left_usd(fork.census)
     cost: Array = fork.twin.money.sum(-1) - before + left_usd
     return cost.reshape(m, k)
 
 
-def imagine(arena: Arena, copies: int, rng: np.random.Generator) -> None:
+def resample_unknowns(arena: ClosedLoop, copies: int, rng: np.random.Generator) -> None:
     """Replace what a controller cannot know by draws from what it expects, alike in `copies` consecutive worlds.
 
     Durations of runs that have not begun are drawn from their estimates. Runs that nobody has scheduled come at other
@@ -198,7 +198,7 @@ def imagine(arena: Arena, copies: int, rng: np.random.Generator) -> None:
             twin.world.arrivals[world, used - len(ahead) : used] = ahead[order]
 
 
-def to_come_usd(census: Census) -> Array:
+def remaining_lateness_usd(census: Census) -> Array:
     """Fluid estimate of what lateness the waiting work will still cost, shape (...,), US dollars.
 
     Queues are served one after the other in the order in force; a queue's work is done when the slots have served

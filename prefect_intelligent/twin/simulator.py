@@ -14,25 +14,25 @@ from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardNumbers, GuardSettings
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 from prefect_intelligent.twin.engine.batch import (
+    APPLY_ACTIONS,
+    APPLY_RULE,
     CENSUS,
     FINISH,
-    FOLLOW,
     GUARD,
     INTERVAL,
     PLAN,
-    PULL,
     RUN,
     begin_all,
     work,
 )
-from prefect_intelligent.twin.engine.decision_buffers import Desk, blank_desk
-from prefect_intelligent.twin.engine.numba_structs import letter
+from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers, blank_desk
+from prefect_intelligent.twin.engine.numba_structs import pack_pointers
 from prefect_intelligent.twin.engine.state import COMPLETED, State, blank_state
-from prefect_intelligent.twin.engine.threads import Crew
+from prefect_intelligent.twin.engine.threads import WorkerThreads
 from prefect_intelligent.twin.engine.world import Table, World, as_bytes
 
 _FIRST_LOG: Final = 4096
-_AGAIN: Final = ~(PULL + FOLLOW + GUARD + PLAN + INTERVAL)
+_AGAIN: Final = ~(APPLY_ACTIONS + APPLY_RULE + GUARD + PLAN + INTERVAL)
 """What is repeated when a log had no room: all that comes after the plan."""
 _NO_RULE: Final = RuleNumbers(0, 0, 0, *(1.0 for _ in RuleNumbers._fields[3:]))
 _ANY_GUARD: Final = GuardSettings().numbers()
@@ -52,9 +52,9 @@ class Twin:
     def __init__(self, world: World, *, log: bool = False, threads: int = 1) -> None:
         self.world = world = World(*(np.ascontiguousarray(table) for table in world))
         self.threads = max(1, min(threads, world.n_worlds))
-        self._crew = Crew(work, self.threads)
+        self._crew = WorkerThreads(work, self.threads)
         self.state = blank_state(world, 4 * world.runs.shape[1] + _FIRST_LOG if log else 0)
-        self.desk: Desk = blank_desk(world)
+        self.desk: DecisionBuffers = blank_desk(world)
         self._address()
         begin_all(world, self.state, np.arange(world.n_worlds))
 
@@ -135,7 +135,7 @@ class Twin:
     def take(self, rows: npt.NDArray[np.int64]) -> Twin:
         """A batch of copies of some worlds as they are now; a row may be asked for more than once."""
         twin = Twin.__new__(Twin)
-        twin.threads, twin._crew = 1, Crew(work, 1)
+        twin.threads, twin._crew = 1, WorkerThreads(work, 1)
         twin.world = World(*(table[rows] for table in self.world))
         twin.state = self.state.take(rows)
         twin.desk = self.desk.take(rows)
@@ -178,7 +178,7 @@ class Twin:
 
     def _address(self) -> None:
         """Write the letters by which the compiled functions find the arrays."""
-        self._letters = letter(self.world), letter(self.state), letter(self.desk)
+        self._letters = pack_pointers(self.world), pack_pointers(self.state), pack_pointers(self.desk)
 
     def _grow_log(self) -> None:
         old = self.state.log

@@ -204,7 +204,7 @@ class Runs:
     edges: npt.NDArray[np.int64]
 
 
-def assemble(
+def build_world(
     pools: Sequence[PoolSpec],
     deployments: Sequence[DeploymentSpec],
     runs: Runs,

@@ -6,10 +6,10 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy import GuardSettings, GuardState, parse_policy, permit
-from prefect_intelligent.policy.actions import adjust, neutral
+from prefect_intelligent.policy.actions import apply_action, neutral
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 
 def warm() -> None:
@@ -28,9 +28,9 @@ def warm() -> None:
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     pool = PoolSpec(queues=(QueueSetting(name="default", priority=1),), limit=1)
-    twin = Twin(assemble([pool], [DeploymentSpec(name="flow/warm", queue="default")], runs))
+    twin = Twin(build_world([pool], [DeploymentSpec(name="flow/warm", queue="default")], runs))
     census, rule = twin.census(), parse_policy("atc+lookahead+share")
-    wanted = adjust(rule.propose(census), census, neutral(census))
+    wanted = apply_action(rule.propose(census), census, neutral(census))
     encode(census, wanted)
     permit(wanted, census, GuardState.start(census), GuardSettings(), now_s=0.0)
     twin.finish()

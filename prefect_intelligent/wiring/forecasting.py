@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect_intelligent.forecasting.evaluation import ENOUGH, Appraisal, Drift, appraise, find_drift, train_appraised
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.point_in_time_features import Around, encode
+from prefect_intelligent.forecasting.point_in_time_features import Context, encode
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.history import open_runs
@@ -88,7 +88,7 @@ def look_for_drift(settings: Settings, *, since_s: float) -> Drift:
     return find_drift(forecaster, open_runs(settings).run_frame(since_s=since_s), look_around(settings))
 
 
-def _worse(folder: Path, appraisal: Appraisal, runs: Any, around: Around) -> bool:
+def _worse(folder: Path, appraisal: Appraisal, runs: Any, around: Context) -> bool:
     """Whether the forecaster in the folder does better on runs that neither it nor the appraised one has seen."""
     if not (folder / "forecaster.json").exists() or "brier" not in appraisal.figures:
         return False

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
-from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry, RememberedRegistry
+from prefect_intelligent.model_registry.adapters.mlflow import CachedRegistry, PolicyRegistry
 from prefect_intelligent.model_registry.ports import PolicyStore
 from prefect_intelligent.settings import Settings
 
@@ -38,5 +38,5 @@ def open_registry(
         uri: MLflow, if not the one of the settings.
         follow: For a controller, which must not wait for MLflow.
     """
-    kind = RememberedRegistry if follow else PolicyRegistry
+    kind = CachedRegistry if follow else PolicyRegistry
     return kind(uri or settings.mlflow_uri, name, settings.folder / "policies")

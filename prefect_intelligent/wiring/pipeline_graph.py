@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.forecasting.point_in_time_features import Around, Verified
-from prefect_intelligent.pipelines.graph import Edge, Evidence, Graph, build
+from prefect_intelligent.forecasting.point_in_time_features import Context, Verified
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
 from prefect_intelligent.quality.past_results import past_results
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def history_graph(runs: SqlRuns) -> Graph:
 
 
 def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
-    evidence = (Evidence("declared", "terms"),)
+    evidence = (EdgeEvidence("declared", "terms"),)
     yield from (Edge(dataset, name, "reads", evidence) for dataset in terms.get("inputs") or ())
     yield from (Edge(name, dataset, "writes", evidence) for dataset in terms.get("outputs") or ())
 
 
-def look_around(settings: Settings) -> Around:
+def look_around(settings: Settings) -> Context:
     """Who reads from whom, and how the quality checks of what they write went, as the history knows it."""
     from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.wiring.history import open_runs
@@ -46,7 +46,7 @@ def look_around(settings: Settings) -> Around:
         for result in past_results(open_history(settings.history))
         for name in graph.writers.get(result["dataset"], ())
     ]
-    return Around(
+    return Context(
         upstream={name: graph.upstream(name) for name in graph.deployments},
         verified=sorted(verified),
     )
@@ -56,10 +56,10 @@ def open_graph(settings: Settings, runs: SqlRuns) -> Callable[[], Graph]:
     """What gives the graph as it is now; with the history's while the server does not answer."""
 
     def look() -> Graph:
-        from prefect_intelligent.wiring.pipelines import open_workshop
+        from prefect_intelligent.wiring.pipelines import open_workspace
 
         try:
-            return open_workshop(settings).picture(history=False).graph
+            return open_workspace(settings).picture(history=False).graph
         except PrefectIntelligentError:
             return history_graph(runs)
 

@@ -17,12 +17,12 @@ from prefect_intelligent.pipelines.adapters.prefect_discovery import read_schedu
 from prefect_intelligent.pipelines.adapters.source_archive import pack
 from prefect_intelligent.pipelines.conflicts import Finding, check
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
-from prefect_intelligent.pipelines.deployments import Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.graph import build
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
-from prefect_intelligent.pipelines.survey import Picture, declared_edges
+from prefect_intelligent.pipelines.survey import PipelineModel, declared_edges
 from prefect_intelligent.pipelines.version import Code, Version
-from prefect_intelligent.wiring.pipelines import Workshop
+from prefect_intelligent.wiring.pipelines import PipelineWorkspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Request:
     allow_dirty: bool = False
 
 
-def make_version(workshop: Workshop, request: Request) -> Version:
+def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
     """Pack the source, import the flow from it, and make the version; nothing is written to Prefect.
 
     Raises:
@@ -68,7 +68,7 @@ def make_version(workshop: Workshop, request: Request) -> Version:
         )
     flow = probe(tree.archive, request.entrypoint)
     deployment = f"{flow.name}/{request.name}"
-    held = workshop.server.read(DEPLOYMENT + deployment) or {}
+    held = workspace.server.read(DEPLOYMENT + deployment) or {}
     pool = request.pool or held.get("work_pool_name")
     if pool is None:
         raise InvalidInputError("--pool", None, f"{deployment} does not exist yet: name its work pool")
@@ -104,8 +104,8 @@ def make_version(workshop: Workshop, request: Request) -> Version:
     contract = None
     if terms.get("contract") and (request.source / terms["contract"]).is_file():
         contract = (request.source / terms["contract"]).read_text()
-    current = workshop.versions.current(deployment, held or None)
-    blobs = workshop.blobs
+    current = workspace.versions.current(deployment, held or None)
+    blobs = workspace.blobs
     return Version(
         deployment=deployment,
         spec=json.loads(json.dumps(spec)),
@@ -122,7 +122,7 @@ def make_version(workshop: Workshop, request: Request) -> Version:
     )
 
 
-def new_findings(picture: Picture, version: Version) -> list[Finding]:
+def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
     """Conflicts that a version would bring: graph, schedules, parameters of everything that starts it, contract.
 
     A deployment that does not exist yet may come before the producers of what it reads.
@@ -130,7 +130,7 @@ def new_findings(picture: Picture, version: Version) -> list[Finding]:
     name = version.deployment
     before = {(finding.rule, finding.subjects) for finding in check(picture.graph, picture.inventory)}
     steps = dict(picture.steps)
-    held = steps.get(name) or Step(name=name)
+    held = steps.get(name) or DeploymentNode(name=name)
     terms = picture.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
     promises = dict(held.promises)
     if version.contract is not None and terms.outputs:

@@ -31,7 +31,7 @@ from prefect_intelligent.pipelines.project_file import Project, read_project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
-from prefect_intelligent.pipelines.survey import Overrides, Picture, Survey, draw
+from prefect_intelligent.pipelines.survey import Overrides, PipelineModel, Survey, build_model
 from prefect_intelligent.pipelines.version import pull_inputs
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
@@ -44,7 +44,7 @@ _LEASE_S = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
+class PipelineWorkspace:
     """Everything that the pipeline commands need.
 
     Attributes:
@@ -69,11 +69,11 @@ class Workshop:
     folder: Path
     project: Project
 
-    def picture(self, *, history: bool = True) -> Picture:
+    def picture(self, *, history: bool = True) -> PipelineModel:
         """The graph as it is now."""
         found = self._survey(history=history)
         prices = self.settings.prices_of(self.settings.pool or "")
-        return draw(found, self.project, current_overrides(self.transactions), prices, self.clock.now_s())
+        return build_model(found, self.project, current_overrides(self.transactions), prices, self.clock.now_s())
 
     def _survey(self, *, history: bool) -> Survey:
         known = {version.id: version for version in self.versions.all()}
@@ -99,7 +99,7 @@ class Workshop:
             return None
         return None if content is None else content.decode()
 
-    def with_project(self, project: Project) -> Workshop:
+    def with_project(self, project: Project) -> PipelineWorkspace:
         """The same for another project file."""
         return replace(self, project=project)
 
@@ -113,13 +113,13 @@ class Workshop:
         """Changes the version of deployments."""
         return Rollout(self.transactions, self.versions, self.settings.versions)
 
-    def drawer(self) -> Callable[[Overrides], Picture]:
+    def drawer(self) -> Callable[[Overrides], PipelineModel]:
         """Draws the graph for any overrides from one look at the server."""
         found = self._survey(history=False)
         prices = self.settings.prices_of(self.settings.pool or "")
-        return lambda overrides: draw(found, self.project, overrides, prices, self.clock.now_s())
+        return lambda overrides: build_model(found, self.project, overrides, prices, self.clock.now_s())
 
-    def publish(self, picture: Picture) -> list[str]:
+    def publish(self, picture: PipelineModel) -> list[str]:
         """Tell controllers the terms that the project file gives deployments; names of those that they did not know."""
         known = [name for name in sorted(self.project.terms) if name in picture.steps]
         return [name for name in known if publish_terms(self.api, name, picture.steps[name].terms)]
@@ -200,7 +200,7 @@ def _prolong(lease: PrefectLease, done: threading.Event) -> None:
             lease.acquire()  # prolongs it; takes it again if it has lapsed
 
 
-def open_workshop(settings: Settings, folder: Path | None = None, project: Path | None = None) -> Workshop:
+def open_workspace(settings: Settings, folder: Path | None = None, project: Path | None = None) -> PipelineWorkspace:
     """Make the adapters.
 
     Args:
@@ -220,7 +220,7 @@ def open_workshop(settings: Settings, folder: Path | None = None, project: Path 
     server = PrefectPipelines(api)
     history = open_history(settings.history)
     clock = SystemClock()
-    return Workshop(
+    return PipelineWorkspace(
         settings=settings,
         api=api,
         server=server,

@@ -10,7 +10,7 @@ from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectLevers
-from prefect_intelligent.prevention.evidence import Live, Watch, read_watch
+from prefect_intelligent.prevention.evidence import Evidence, Live, read_watch
 from prefect_intelligent.prevention.measures import RuleTerms
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.quality.past_results import past_results
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefect_intelligent.domain import Deployment
-    from prefect_intelligent.wiring.steering import Cockpit
+    from prefect_intelligent.wiring.steering import PoolController
 
 _QUALITY_S = 3 * 86400.0
 
@@ -47,24 +47,24 @@ def open_levers(settings: Settings) -> PrefectLevers:
     """The levers on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
 
     def roll_back(deployment: str, version: str | None) -> bool:
-        from prefect_intelligent.wiring.pipelines import open_workshop
+        from prefect_intelligent.wiring.pipelines import open_workspace
 
         with contextlib.suppress(PrefectIntelligentError):
-            workshop = open_workshop(settings)
-            with workshop.alone():
-                workshop.rollout.roll_back(deployment)
+            workspace = open_workspace(settings)
+            with workspace.alone():
+                workspace.rollout.roll_back(deployment)
                 return True
         return False
 
     return PrefectLevers(roll_back)
 
 
-def look(cockpit: Cockpit, runs: pd.DataFrame) -> Watch:
+def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
-    snapshot = cockpit.orchestrator.observe()
-    deployments = cockpit.orchestrator.deployments()
+    snapshot = controller.orchestrator.observe()
+    deployments = controller.orchestrator.deployments()
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
-    beats = last_heartbeats(cockpit.api, at_work)
+    beats = last_heartbeats(controller.api, at_work)
     live = [
         Live(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
         for run in snapshot.runs()
@@ -74,7 +74,7 @@ def look(cockpit: Cockpit, runs: pd.DataFrame) -> Watch:
         snapshot.at_s,
         live=live,
         upstream=_upstream(deployments),
-        unhealthy=_unhealthy(deployments, cockpit.history, snapshot.at_s),
+        unhealthy=_unhealthy(deployments, controller.history, snapshot.at_s),
         resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
     )
 

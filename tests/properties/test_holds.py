@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from prefect_intelligent.domain import Estimate, PoolSetting, QueueSetting, Run, RunPhase, assign_priorities
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.policy import GuardSettings, Proposal, Q, parse_policy
-from prefect_intelligent.steering.controller_state import recall
-from prefect_intelligent.steering.decide import Charter
-from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.controller_state import load_state
+from prefect_intelligent.steering.decide import ControllerConfig
+from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
@@ -75,41 +75,41 @@ steps = st.lists(
 def test_going_back_returns_to_what_people_set_last(steps, seed):
     pool, history = made_pool(), InMemoryHistory()
     guard = GuardSettings(interval_s=0.0, hysteresis=0.0)
-    charter = Charter(policy=Restless(seed), rule=parse_policy("fifo"), guard=guard)
+    config = ControllerConfig(policy=Restless(seed), rule=parse_policy("fifo"), guard=guard)
     people = values_of(*pool.settings())  # what people have set last, as they see it
     for step in [*steps, ("steer",)]:
         match step:
             case ("steer",):
-                steer(pool, history, pool.clock, charter)
+                reconcile(pool, history, pool.clock, config)
             case ("steer and fail",):
                 pool.faults.fail(OrchestratorUnavailableError("503"), on="write")
-                steer(pool, history, pool.clock, charter)
+                reconcile(pool, history, pool.clock, config)
                 pool.faults._errors.clear()
             case ("limit", queue, limit):
                 if values_of(*pool.settings())[queue, "limit"] != limit:
                     pool.edit(queue, lambda held, limit=limit: replace(held, limit=limit))
                     people[queue, "limit"] = limit
-                    steer(pool, history, pool.clock, charter)
+                    reconcile(pool, history, pool.clock, config)
             case ("priority", queue, number):
                 if values_of(*pool.settings())[queue, "priority"] != number:
                     pool.edit(queue, lambda held, number=number: replace(held, priority=number))
                     people[queue, "priority"] = number
-                    steer(pool, history, pool.clock, charter)
+                    reconcile(pool, history, pool.clock, config)
             case ("pool", limit):
                 if values_of(*pool.settings())[None, "limit"] != limit:
                     pool.edit_pool(lambda held, limit=limit: replace(held, limit=limit))
                     people[None, "limit"] = limit
-                    steer(pool, history, pool.clock, charter)
+                    reconcile(pool, history, pool.clock, config)
             case ("jump", seconds):
                 pool.clock.jump(seconds)
-        held = recall(history, "pool").standing.holds
+        held = load_state(history, "pool").standing.holds
         found = values_of(*pool.settings())
         assert all(found[key] == hold.value == people[key] for key, hold in held.items())
     restore(pool, history, pool.clock, by="test")
     assert values_of(*pool.settings()) == people
-    turn(history, "pool", "on", 0.0, "test")
-    steer(pool, history, pool.clock, replace(charter, policy=parse_policy("fifo")))
-    assert not recall(history, "pool").standing.holds
+    set_switch(history, "pool", "on", 0.0, "test")
+    reconcile(pool, history, pool.clock, replace(config, policy=parse_policy("fifo")))
+    assert not load_state(history, "pool").standing.holds
 
 
 @settings(max_examples=300, deadline=None)

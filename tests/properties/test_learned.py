@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.policy import Census, P, Q, RulePolicy
-from prefect_intelligent.policy.actions import Levels, adjust, flatten, neutral, unflatten
+from prefect_intelligent.policy.actions import Levels, apply_action, flatten, neutral, unflatten
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.network import Network, weight_shapes
@@ -61,7 +61,7 @@ def test_numbers_that_are_none_leave_the_rule_and_spoil_no_other_pool(batch: Cen
 def test_neutral_levels_change_nothing_and_survive_flattening(batch: Census) -> None:
     rule = BASE.propose(batch)
     levels = unflatten(flatten(neutral(batch)))
-    same = adjust(rule, batch, levels)
+    same = apply_action(rule, batch, levels)
     assert np.array_equal(rank(same.score, batch), rank(rule.score, batch))
     assert np.array_equal(same.limit, rule.limit)
     assert np.array_equal(same.pool_limit, rule.pool_limit)
@@ -74,7 +74,7 @@ def test_levers_do_what_they_say() -> None:
     census = Census(table, pool)
     rule = RulePolicy(priority="prefect-default").propose(census)
     levels = Levels(np.array(6), np.array([0, 1, 2]), np.array([0, 1, 2]))  # x2; last, kept, first; quarter, half, all
-    wanted = adjust(rule, census, levels)
+    wanted = apply_action(rule, census, levels)
     assert rank(wanted.score, census).tolist() == [2, 1, 0]
     assert wanted.pool_limit == 20
     assert wanted.limit.tolist() == [5, 10, np.inf]

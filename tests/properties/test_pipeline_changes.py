@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_intelligent.pipelines.apply_graph import apply, arrange, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION
 from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
@@ -34,10 +34,10 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
         before = copy.deepcopy(project.server.resources)
         overrides = Overrides(removed=frozenset(removed & chain.keys()))
         picture = project.picture(overrides, f'on_late = "{policy}"')
-        apply(project.transactions, arrange(project.server, picture, project.clock.now_s()))
+        apply(project.transactions, plan_automations(project.server, picture, project.clock.now_s()))
         once = copy.deepcopy(project.server.resources)
         project.clock.jump(3600)
-        again = arrange(project.server, picture, project.clock.now_s())
+        again = plan_automations(project.server, picture, project.clock.now_s())
         assert again.changes == ()
         apply(project.transactions, again)
         assert project.server.resources == once

@@ -7,11 +7,11 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import check
 from prefect_intelligent.pipelines.critical_path import plan
 from prefect_intelligent.pipelines.deployments import Inventory
-from prefect_intelligent.pipelines.graph import CERTAINTY, Edge, Evidence, build, cycles, order
+from prefect_intelligent.pipelines.graph import CERTAINTY, Edge, EdgeEvidence, build, cycles, order
 
 DEPLOYMENTS = st.sampled_from([f"d{i}/p" for i in range(6)])
 DATASETS = st.sampled_from([f"s{i}" for i in range(6)])
-EVIDENCE = st.builds(Evidence, st.sampled_from(sorted(CERTAINTY)), st.sampled_from(["", "a.py:1", "b.py:2"]))
+EVIDENCE = st.builds(EdgeEvidence, st.sampled_from(sorted(CERTAINTY)), st.sampled_from(["", "a.py:1", "b.py:2"]))
 EDGES = st.lists(
     st.one_of(
         st.builds(lambda s, t, e: Edge(s, t, "reads", (e,)), DATASETS, DEPLOYMENTS, EVIDENCE),

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.steering.adapters import live_runs
-from prefect_intelligent.steering.adapters.live_runs import RunBook
+from prefect_intelligent.steering.adapters.live_runs import LiveRunCache
 
 NOW_S = 1_750_000_000.0
 QUEUES = ("a", "b", "c")
@@ -69,7 +69,7 @@ class Pool(RuleBasedStateMachine):
         self.small = mock.patch.multiple(live_runs, PAGE=4, _REREAD=2)
         self.small.start()
         self.server = Server()
-        self.book = RunBook(self.server, "pool", budget=self.budget, per_queue=self.per_queue)
+        self.book = LiveRunCache(self.server, "pool", budget=self.budget, per_queue=self.per_queue)
         self.queues = set(QUEUES)
         self.numbers = itertools.count()
         self.fresh = self.settled = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.outlook import Outlook, make_outlook
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Around
+from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class HistoryOutlooks:
         start_up_s: float = 3.0,
         ttl_s: float = 300.0,
         now: Callable[[], float] = time.time,
-        around: Callable[[], Around] = lambda: NOTHING,
+        around: Callable[[], Context] = lambda: NOTHING,
     ) -> None:
         self._read, self._folder, self._start_up_s = read, forecaster, start_up_s
         self._ttl_s, self._now, self._around = ttl_s, now, around

@@ -23,7 +23,7 @@ from prefect_intelligent.history.rows import (
 )
 from prefect_intelligent.history.runs_frame import FAILED_STATES
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
-from prefect_intelligent.prefect_client.terms import Agreed, read_terms
+from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
 _EVENTS_PAGE: Final = 50  # Prefect's own maximum
 _RUN_EVENT: Final = "prefect.flow-run."
@@ -107,7 +107,7 @@ class PrefectHistory:
         return found
 
     def _read_deployments(self) -> list[tuple[DeploymentFact, Terms | None]]:
-        agreed: Agreed = read_terms(self._api)
+        agreed: PublishedTerms = read_terms(self._api)
         self._flows = {row["id"]: row["name"] for page in self._api.pages("/flows/filter", {}) for row in page}
         found = []
         for page in self._api.pages("/deployments/filter", {}):

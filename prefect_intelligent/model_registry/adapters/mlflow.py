@@ -263,7 +263,7 @@ class PolicyRegistry:
             raise StoreError(f"policy registry {self.model} in MLflow at {self.uri}: {text}") from error
 
 
-class RememberedRegistry(PolicyRegistry):
+class CachedRegistry(PolicyRegistry):
     """The registry as a controller reads it: never waited for, and not needed once it has answered.
 
     The alias is asked for in the background and answered from memory; it is kept on disk, so that a controller that is

@@ -17,9 +17,9 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
 from prefect_intelligent.pipelines.adapters.prefect_lineage import automated, observed
 from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines, in_order
-from prefect_intelligent.pipelines.deployments import Call, PoolFacts, Schedule, Shape, Step
+from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, PoolFacts, Schedule, Shape
 from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
-from prefect_intelligent.pipelines.graph import Edge, Evidence
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence
 from prefect_intelligent.pipelines.survey import Survey
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import read_terms
@@ -64,7 +64,7 @@ def survey(
     agreed = read_terms(api)
     notes = list(agreed.problems)
     estimates, rates = _durations(api, server) if history else ({}, {})
-    steps: dict[str, Step] = {}
+    steps: dict[str, DeploymentNode] = {}
     edges: list[Edge] = []
     calls: list[Call] = []
     for name, held in deployments.items():
@@ -74,14 +74,14 @@ def survey(
         flow, _, short = name.partition("/")
         terms = version.terms or agreed.of(flow, short)
         if source is not None:
-            line = Evidence("source", f"{where}:{source.line}")
+            line = EdgeEvidence("source", f"{where}:{source.line}")
             if terms is None and (source.inputs is not None or source.outputs is not None):
                 terms = Terms(inputs=source.inputs or (), outputs=source.outputs or (), batch=source.batch)
-            edges += [Edge(key, name, "reads", (Evidence("asset", line.where),)) for key in source.asset_inputs]
-            edges += [Edge(name, key, "writes", (Evidence("asset", line.where),)) for key in source.asset_outputs]
+            edges += [Edge(key, name, "reads", (EdgeEvidence("asset", line.where),)) for key in source.asset_inputs]
+            edges += [Edge(name, key, "writes", (EdgeEvidence("asset", line.where),)) for key in source.asset_outputs]
             for call in source.calls:
                 at = f"{where}:{call.line}"
-                edges.append(Edge(name, call.name, "calls", (Evidence("source", at),)))
+                edges.append(Edge(name, call.name, "calls", (EdgeEvidence("source", at),)))
                 calls.append(
                     Call(
                         caller=name,
@@ -112,9 +112,11 @@ def survey(
     )
 
 
-def _step(name: str, held: Mapping[str, Any], terms: Terms, estimate: Estimate | None, rate: float | None) -> Step:
+def _step(
+    name: str, held: Mapping[str, Any], terms: Terms, estimate: Estimate | None, rate: float | None
+) -> DeploymentNode:
     limit = held.get("global_concurrency_limit")
-    return Step(
+    return DeploymentNode(
         name=name,
         pool=held["work_pool_name"],
         queue=held["work_queue_name"],

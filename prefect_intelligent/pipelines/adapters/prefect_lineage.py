@@ -9,7 +9,7 @@ from typing import Any, Final
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelines
 from prefect_intelligent.pipelines.deployments import Call
-from prefect_intelligent.pipelines.graph import Edge, EdgeKind, Evidence
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, EdgeKind
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 Links = tuple[list[Edge], list[Call]]
@@ -39,7 +39,7 @@ def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[st
             if TAG in held["tags"] or not held["enabled"]:
                 continue
             where = f"automation {held['name']}"
-            evidence = (Evidence("automation", where),)
+            evidence = (EdgeEvidence("automation", where),)
             for trigger in _plain(held["trigger"]):
                 watched = _watched(trigger)
                 sources = {
@@ -111,7 +111,7 @@ def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
             if name is None or name not in deployments:
                 continue
             key = event["resource"]["prefect.resource.id"]
-            evidence = (Evidence("observed", f"event {event['event']}"),)
+            evidence = (EdgeEvidence("observed", f"event {event['event']}"),)
             read = event["event"] == _ASSET_READ
             found.add(Edge(key, name, "reads", evidence) if read else Edge(name, key, "writes", evidence))
         following = page.get("next_page")
@@ -144,7 +144,7 @@ def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
             waited = ended is None or (child_ended is not None and unix_s(ended) >= unix_s(child_ended))
             waits[pair] = waits.get(pair, True) and waited
     known = {pair: waited for pair, waited in sorted(waits.items()) if set(pair) <= set(deployments)}
-    evidence = (Evidence("observed", "parent run"),)
+    evidence = (EdgeEvidence("observed", "parent run"),)
     edges = [Edge(caller, callee, "calls", evidence) for caller, callee in known]
     return edges, [
         Call(caller=caller, callee=callee, waits=waited, where="parent run")

@@ -10,7 +10,7 @@ from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.domain.objective import lateness_usd
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_S, Calendar
-from prefect_intelligent.pipelines.deployments import Inventory, Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
 Place = tuple[str, str | None]
@@ -29,7 +29,7 @@ class Overload:
 
     work_s: float
     day: int
-    steps: tuple[Step, ...]
+    steps: tuple[DeploymentNode, ...]
 
 
 def overloaded(inventory: Inventory, calendar: Calendar) -> dict[Place, Overload]:
@@ -39,7 +39,7 @@ def overloaded(inventory: Inventory, calendar: Calendar) -> dict[Place, Overload
     """
     every_day: dict[Place, float] = {}
     some_days: dict[Place, dict[int, float]] = {}
-    members: dict[Place, list[Step]] = {}
+    members: dict[Place, list[DeploymentNode]] = {}
     for name, step in sorted(inventory.steps.items()):
         per_day = calendar.per_day(name) if step.pool is not None else None
         if step.pool is None or not per_day:

@@ -14,7 +14,7 @@ from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.domain.objective import lateness_usd
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_S, Calendar, finish_p95_s, one_at_a_time
-from prefect_intelligent.pipelines.deployments import Inventory, Schedule, Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, Schedule
 from prefect_intelligent.pipelines.graph import Graph
 
 OFTEN = 4
@@ -138,7 +138,7 @@ def _overlap_s(earlier: Sequence[float], span_s: float, later: Sequence[float], 
 
 def duplicate_schedule(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """The same runs scheduled twice: equal schedules of one deployment, or of twins with equal flow and parameters."""
-    twins: dict[tuple[str, ...], list[tuple[Step, int, Schedule]]] = {}
+    twins: dict[tuple[str, ...], list[tuple[DeploymentNode, int, Schedule]]] = {}
     for name, step in sorted(inventory.steps.items()):
         if step.paused:
             continue
@@ -172,8 +172,8 @@ def duplicate_schedule(graph: Graph, inventory: Inventory, calendar: Calendar) -
 
 
 def _extra(
-    one: tuple[Step, int, Schedule], other: tuple[Step, int, Schedule], at_s: float
-) -> tuple[Step, int, Schedule] | None:
+    one: tuple[DeploymentNode, int, Schedule], other: tuple[DeploymentNode, int, Schedule], at_s: float
+) -> tuple[DeploymentNode, int, Schedule] | None:
     """Of two schedules the one that adds nothing, the second if they are equal; None if both are needed.
 
     Within a deployment that is one whose starts are all starts of the other; between deployments all must be equal.
@@ -193,7 +193,7 @@ def _extra(
     return one if mine and mine <= theirs else None
 
 
-def _defaults(step: Step) -> dict[str, Any]:
+def _defaults(step: DeploymentNode) -> dict[str, Any]:
     """Defaults of the flow's parameters."""
     properties: Mapping[str, Mapping[str, Any]] = (step.schema or {}).get("properties", {})
     return {name: value["default"] for name, value in properties.items() if "default" in value}

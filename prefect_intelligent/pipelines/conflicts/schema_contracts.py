@@ -9,7 +9,7 @@ from typing import Any
 from prefect_intelligent.domain.objective import run_cost
 from prefect_intelligent.pipelines.conflicts.findings import Finding
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
-from prefect_intelligent.pipelines.deployments import Call, Column, Inventory, Shape, Step
+from prefect_intelligent.pipelines.deployments import Call, Column, DeploymentNode, Inventory, Shape
 from prefect_intelligent.pipelines.graph import Graph
 
 _FAMILIES = (
@@ -158,7 +158,7 @@ def parameter_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> I
                 )
 
 
-def _starts_of(step: Step, calls: Iterable[Call]) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
+def _starts_of(step: DeploymentNode, calls: Iterable[Call]) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
     """Everything that starts a deployment by itself, with the parameters that it gives, and those of unknown value."""
     for schedule in step.active_schedules:
         yield f"schedule {schedule}", schedule.parameters, ()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from prefect_intelligent.pipelines.deployments import Inventory, Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
 DAY_S: Final = 86_400.0
@@ -49,7 +49,7 @@ class Calendar:
         self._horizons: dict[str, float] = {}
         self._led: dict[str, Led] | None = None
 
-    def horizon_s(self, step: Step) -> float:
+    def horizon_s(self, step: DeploymentNode) -> float:
         """The shortest horizon that shows the whole pattern of a deployment's schedules."""
         found = self._horizons.get(step.name)
         if found is None:
@@ -60,7 +60,7 @@ class Calendar:
             self._horizons[step.name] = found
         return found
 
-    def starts(self, step: Step, horizon_s: float) -> Sequence[float]:
+    def starts(self, step: DeploymentNode, horizon_s: float) -> Sequence[float]:
         """Scheduled starts within the horizon, ascending, Unix seconds."""
         key = (step.name, horizon_s)
         if key not in self._starts:
@@ -131,13 +131,13 @@ def _rarest(known: Sequence[Led]) -> Led | None:
     return best
 
 
-def _moments(step: Step) -> tuple[float, float]:
+def _moments(step: DeploymentNode) -> tuple[float, float]:
     """Mean and variance of a run's duration, seconds and seconds squared."""
     mean_s = step.mean_s
     return mean_s, mean_s**2 * math.expm1(step.duration.sigma**2)
 
 
-def finish_p95_s(led: Led, step: Step) -> float:
+def finish_p95_s(led: Led, step: DeploymentNode) -> float:
     """95 % quantile of the time from the root's start to the end of `step`: a sum of lognormals, fitted by moments."""
     own_s, own_s2 = _moments(step)
     mean_s, variance_s2 = led.mean_s + own_s, led.variance_s2 + own_s2
@@ -145,7 +145,7 @@ def finish_p95_s(led: Led, step: Step) -> float:
     return mean_s * math.exp(_Z95 * sigma - sigma**2 / 2)
 
 
-def one_at_a_time(inventory: Inventory, *steps: Step) -> bool:
+def one_at_a_time(inventory: Inventory, *steps: DeploymentNode) -> bool:
     """Whether a limit of one keeps the runs of these deployments apart."""
     first = steps[0]
     if len({step.name for step in steps}) == 1 and first.limit == 1:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
-from prefect_intelligent.pipelines.deployments import Inventory, Step
+from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
 from prefect_intelligent.pipelines.graph import Graph, cycles
 
 EXTERNAL = "external:"
@@ -91,7 +91,7 @@ def priority_inversion(graph: Graph, inventory: Inventory, calendar: Calendar) -
             )
 
 
-def _place(step: Step, inventory: Inventory) -> tuple[str, int] | None:
+def _place(step: DeploymentNode, inventory: Inventory) -> tuple[str, int] | None:
     """Pool and priority of its queue; None if not known."""
     pool = inventory.pools.get(step.pool or "")
     priority = None if pool is None else pool.priorities.get(step.queue or "")

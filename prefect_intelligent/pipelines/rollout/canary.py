@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from prefect_intelligent.domain import Prices, Terms, run_cost
 from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, TOKENS, Change
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, TOKENS, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.runs import PipelineRun
-from prefect_intelligent.pipelines.sprt import Measured, Outcome, Trial, Verdict, judge
+from prefect_intelligent.pipelines.sprt import Measured, RunOutcome, SprtConfig, Verdict, judge
 from prefect_intelligent.pipelines.version import Version, tokens_of
 
 Quality = Callable[[str], float | None]
@@ -44,7 +44,7 @@ def run_canary(
     version: Version,
     *,
     share: float,
-    trial: Trial,
+    trial: SprtConfig,
     timeout_s: float,
     prices: Prices,
     poll_s: float = 1.0,
@@ -92,8 +92,8 @@ def run_canary(
     resource = DEPLOYMENT + version.deployment
     on_trial = {**held, "pull_steps": content["pull_steps"]}
     rollout.server.write(TOKENS + tokens, None)  # what an earlier trial may have left
-    admission = Change(resource=TOKENS + tokens, before=None, after={"allowed": 0})
-    rollout.transactions.begin("canary", [admission, Change(resource=resource, before=held, after=on_trial)])
+    admission = ResourceChange(resource=TOKENS + tokens, before=None, after={"allowed": 0})
+    rollout.transactions.begin("canary", [admission, ResourceChange(resource=resource, before=held, after=on_trial)])
 
     def admit(started: int) -> None:
         rollout.server.write(TOKENS + tokens, {"allowed": int(share * started + 1e-9)})
@@ -106,8 +106,8 @@ def run_canary(
         rollout.transactions.abandon()
         raise
     if state.verdict == "promote":
-        change = Change(resource=resource, before=held, after=version.render(rollout.store))
-        over = Change(resource=TOKENS + tokens, before={"allowed": 0}, after=None)
+        change = ResourceChange(resource=resource, before=held, after=version.render(rollout.store))
+        over = ResourceChange(resource=TOKENS + tokens, before={"allowed": 0}, after=None)
         rollout.transactions.commit("deploy --strategy canary", [change, over], {"version": version.id})
     else:
         rollout.transactions.abandon()
@@ -118,8 +118,8 @@ def _watch(
     rollout: Rollout,
     version: Version,
     stable: Version,
-    trial: Trial,
-    before: list[Outcome],
+    trial: SprtConfig,
+    before: list[RunOutcome],
     began_s: float,
     timeout_s: float,
     poll_s: float,
@@ -171,7 +171,7 @@ def _watch(
         clock.sleep(poll_s)
 
 
-def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: Quality) -> Outcome:
+def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: Quality) -> RunOutcome:
     """How a run went, in the terms of the test."""
     duration_s = None if run.started_s is None or run.ended_s is None else run.ended_s - run.started_s
     due_s = None if terms.deadline is None else terms.deadline.due_s(run.scheduled_s)
@@ -184,4 +184,4 @@ def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: Quality) -
         failed=run.failed,
         failure_usd=terms.failure_usd,
     )
-    return Outcome(failed=run.failed, duration_s=duration_s, quality=quality(run.id), cost_usd=cost.total_usd)
+    return RunOutcome(failed=run.failed, duration_s=duration_s, quality=quality(run.id), cost_usd=cost.total_usd)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
 from prefect_intelligent.pipelines.runs import ACTIVE, PipelineRun
@@ -55,10 +55,10 @@ class Rollout:
             return known
         return self.versions.keep(Version(deployment=deployment, spec=content, author=author))
 
-    def change(self, version: Version) -> Change:
+    def change(self, version: Version) -> ResourceChange:
         """The change that makes a deployment run a version."""
         resource = DEPLOYMENT + version.deployment
-        return Change(resource=resource, before=self.held(version.deployment), after=version.render(self.store))
+        return ResourceChange(resource=resource, before=self.held(version.deployment), after=version.render(self.store))
 
     def swap(self, version: Version, *, scheduled: Literal["new", "old"] = "new") -> None:
         """New runs execute `version`, running ones finish on what they began with.
@@ -91,7 +91,9 @@ class Rollout:
         self.versions.check(version)
         held = self.held(version.deployment)
         if held is not None:
-            paused = Change(resource=DEPLOYMENT + version.deployment, before=held, after={**held, "paused": True})
+            paused = ResourceChange(
+                resource=DEPLOYMENT + version.deployment, before=held, after={**held, "paused": True}
+            )
             self.transactions.begin("deploy --strategy drain", [paused])
             clock = self.transactions.clock
             deadline = clock.now_s() + timeout_s
@@ -100,7 +102,7 @@ class Rollout:
                     self.transactions.abandon()
                     raise InvalidInputError("--timeout", timeout_s, "runs were still active; nothing has changed")
                 clock.sleep(poll_s)
-        change = Change(resource=DEPLOYMENT + version.deployment, before=held, after=version.render(self.store))
+        change = ResourceChange(resource=DEPLOYMENT + version.deployment, before=held, after=version.render(self.store))
         self.transactions.commit("deploy --strategy drain", [change], {"version": version.id})
 
     def restart(self, version: Version, begin: Literal["first", "failed"] = "first") -> int:
@@ -150,7 +152,7 @@ class Rollout:
             if found is None:
                 raise InvalidInputError("rollback", deployment, "the version before is not kept any more; name one")
             target = self.versions.check(found)
-        change = Change(resource=DEPLOYMENT + deployment, before=content, after=after)
+        change = ResourceChange(resource=DEPLOYMENT + deployment, before=content, after=after)
         self.transactions.commit(ROLLBACK, [change], {"version": target.id})
         return target
 

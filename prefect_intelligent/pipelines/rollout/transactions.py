@@ -17,7 +17,7 @@ from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import Change, from_dicts, undo
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, undo
 
 SCOPE: Final = "pipelines"
 """Where the history keeps records that belong to no single pool."""
@@ -52,7 +52,7 @@ class Transactions:
     clock: Clock
     follow_up: FollowUp = _nothing
 
-    def begin(self, title: str, changes: Sequence[Change]) -> None:
+    def begin(self, title: str, changes: Sequence[ResourceChange]) -> None:
         """Make changes hold for the time being: `commit` replaces them, `abandon` or the next command takes them back.
 
         Raises:
@@ -67,7 +67,7 @@ class Transactions:
         """Take back what `begin` has made."""
         self._finish_last()
 
-    def commit(self, title: str, changes: Sequence[Change], details: Mapping[str, Any] | None = None) -> str:
+    def commit(self, title: str, changes: Sequence[ResourceChange], details: Mapping[str, Any] | None = None) -> str:
         """Make all changes hold and return the intent's name.
 
         Raises:
@@ -126,8 +126,8 @@ class Transactions:
         intents = read_each(INTENT, self.history.records(INTENT, SCOPE), _read_intent)
         return [intent for intent in intents if intent["name"] in done]
 
-    def _carry_out(self, name: str, changes: Sequence[Change], details: Mapping[str, Any]) -> None:
-        written: list[Change] = []
+    def _carry_out(self, name: str, changes: Sequence[ResourceChange], details: Mapping[str, Any]) -> None:
+        written: list[ResourceChange] = []
         try:
             for change in changes:
                 written.append(change)

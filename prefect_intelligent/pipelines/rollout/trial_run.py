@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, Change
+from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.version import SHORT, Version
 
@@ -32,7 +32,7 @@ def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], t
         "concurrency_limit": None,
     }
     try:  # interim: if this process dies, the next command removes it
-        trial = Change(resource=DEPLOYMENT + name, before=None, after=content)
+        trial = ResourceChange(resource=DEPLOYMENT + name, before=None, after=content)
         rollout.transactions.begin("deploy --trial", [trial])
         run_id = server.start_run(name, {**version.spec["parameters"], **parameters}, key=f"{name} {clock.now_s()}")
         deadline = clock.now_s() + timeout_s

@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.prefect_client.deployment_patches import claim, content, found_at, opened, unclaim, variables
+from prefect_intelligent.prefect_client.deployment_patches import (
+    apply_patch,
+    content,
+    found_at,
+    opened,
+    revert_patch,
+    variables,
+)
 from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
 RETRY_DELAY_S: Final = 300
@@ -31,22 +38,22 @@ class PrefectLevers(PrefectDownstream):
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """One concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
         with opened() as api:
-            return claim(api, key, deployments, "share", max(1, most))
+            return apply_patch(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
         with opened() as api:
-            return claim(api, key, deployments, "resize", times)
+            return apply_patch(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
         with opened() as api:
-            return claim(api, key, deployments, "avoid", host)
+            return apply_patch(api, key, deployments, "avoid", host)
 
     def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
         with opened() as api:
-            known = claim(api, key, deployments, "patience", retries)
+            known = apply_patch(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
                 usual = _usual_retries(api, name)
@@ -60,7 +67,7 @@ class PrefectLevers(PrefectDownstream):
     def release(self, dataset: str) -> tuple[str, ...]:
         """Undo everything that is done under the key."""
         with opened() as api:
-            freed = unclaim(api, dataset)
+            freed = revert_patch(api, dataset)
             for name, kind, amount in freed:
                 if kind == "patience":
                     usual = _usual_retries(api, name)

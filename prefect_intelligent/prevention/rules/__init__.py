@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch
-from prefect_intelligent.prevention.measures import Standing
+from prefect_intelligent.prevention.evidence import Evidence
+from prefect_intelligent.prevention.measures import MeasureInForce
 from prefect_intelligent.prevention.rules.bad_inputs import bad_input
 from prefect_intelligent.prevention.rules.bad_releases import bad_release
 from prefect_intelligent.prevention.rules.circuit_breaker import keeps_failing
@@ -16,7 +16,7 @@ from prefect_intelligent.prevention.rules.out_of_memory import out_of_memory
 from prefect_intelligent.prevention.rules.overload import overload
 from prefect_intelligent.prevention.rules.transient_errors import bad_hour, passing_trouble
 
-Rule = Callable[[Watch, Mapping[str, Standing]], Iterator[Standing]]
+Rule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
 """From what is known, and the measures of all rules by key, to those of this rule that begin, change or end."""
 
 RULES: Final[Mapping[str, Rule]] = {

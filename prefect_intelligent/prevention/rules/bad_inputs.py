@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Evidence
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "bad-input"
 _LONGEST_S: Final = 36 * 3600.0
 
 
-def bad_input(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def bad_input(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Hold what reads from a deployment whose last run failed, or whose output failed its quality checks.
 
     A failed run alone is not enough (many readers do well with yesterday's data): one reader must have failed since.
@@ -46,7 +46,7 @@ def bad_input(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standi
         if not unhealthy and not failed:
             continue
         reason = "its output failed its checks" if unhealthy else f"its last run failed, and then {', '.join(failed)}"
-        yield Standing(
+        yield MeasureInForce(
             rule=NAME,
             subject=f"deployment:{source}",
             measure=Measure(lever=Lever.HOLD, deployments=tuple(sorted(names))),
@@ -58,7 +58,7 @@ def bad_input(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standi
         )
 
 
-def _bad_since(watch: Watch, source: str) -> float:
+def _bad_since(watch: Evidence, source: str) -> float:
     """The end of the first of the failures in a row that the upstream's past ends with."""
     since = watch.now_s
     for run in reversed(watch.ended.get(source, ())):

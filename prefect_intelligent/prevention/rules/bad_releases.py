@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Evidence, chance_of, smoothed
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "bad-release"
 _BEFORE: Final = 10
@@ -14,7 +14,7 @@ _SURE: Final = 1e-3
 _LONGEST_S: Final = 30 * DAY_S
 
 
-def bad_release(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def bad_release(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Roll back when the newest version fails more than chance allows, by causes the old one did not have.
 
     Needs ten runs of versions before. It ends when a version that is neither of the two runs.
@@ -44,7 +44,7 @@ def bad_release(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Stan
         rate = smoothed(sum(run.failed for run in old), len(old), prior=0.02)
         if len(fresh) < 2 or len({run.cause for run in fresh}) > 2 or chance_of(len(fresh), len(new), rate) > _SURE:
             continue
-        yield Standing(
+        yield MeasureInForce(
             rule=NAME,
             subject=f"deployment:{name}",
             measure=Measure(lever=Lever.ROLL_BACK, deployments=(name,), version=last.version),

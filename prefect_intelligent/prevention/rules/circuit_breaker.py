@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Evidence
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "keeps-failing"
 OPEN_AFTER: Final = 3
@@ -19,7 +19,7 @@ LONGEST_WAIT_OF_SOURCE_S: Final = 3600.0
 """Of a deployment that others read from: they wait with it."""
 
 
-def keeps_failing(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def keeps_failing(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Hold a deployment whose last three runs failed by nothing that another rule takes care of."""
     for held in standing.values():
         if held.rule != NAME:
@@ -50,7 +50,7 @@ def keeps_failing(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[St
         last = [run for run in runs[-OPEN_AFTER:] if run.ended_s > since]
         if len(last) < OPEN_AFTER or not all(run.failed and not any(s.explains(run) for s in others) for run in last):
             continue
-        yield Standing(
+        yield MeasureInForce(
             rule=NAME,
             subject=f"deployment:{name}",
             measure=Measure(lever=Lever.HOLD, deployments=(name,)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Watch, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Ended, Evidence, chance_of, smoothed
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "flaky-host"
 _WINDOWS_S: Final = (3 * 3600.0, 12 * 3600.0)
@@ -18,7 +18,7 @@ _SURE: Final = 1e-4
 _TRIED: Final = 3
 
 
-def flaky_host(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def flaky_host(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Avoid a host where three runs in ten, of three deployments or more, had trouble that chance does not explain.
 
     Trouble is a failure or a second attempt; it is compared with the same deployments on other hosts within three and
@@ -45,7 +45,7 @@ def flaky_host(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Stand
                 break
 
 
-def _suspect(watch: Watch, host: str, since_s: float, others: tuple[Standing, ...]) -> Standing | None:
+def _suspect(watch: Evidence, host: str, since_s: float, others: tuple[MeasureInForce, ...]) -> MeasureInForce | None:
     here, there = _runs_on(watch, host, since_s, others)
     trouble = [run for run in here if _troubled(run)]
     if len(trouble) < _LEAST_TROUBLE or len({run.deployment for run in trouble}) < _LEAST_TROUBLE:
@@ -54,7 +54,7 @@ def _suspect(watch: Watch, host: str, since_s: float, others: tuple[Standing, ..
     share = len(trouble) / len(here)
     if share < max(_LEAST_SHARE, 3 * elsewhere) or chance_of(len(trouble), len(here), elsewhere) > _SURE:
         return None
-    return Standing(
+    return MeasureInForce(
         rule=NAME,
         subject=f"host:{host}",
         measure=Measure(lever=Lever.AVOID, deployments=tuple(sorted(watch.ended)), host=host),
@@ -66,7 +66,7 @@ def _suspect(watch: Watch, host: str, since_s: float, others: tuple[Standing, ..
     )
 
 
-def _tried(old: Standing, watch: Watch) -> Iterator[Standing]:
+def _tried(old: MeasureInForce, watch: Evidence) -> Iterator[MeasureInForce]:
     since = [
         run
         for name in watch.ended
@@ -81,7 +81,9 @@ def _tried(old: Standing, watch: Watch) -> Iterator[Standing]:
         yield old.turned(Phase.OVER, watch.now_s, f"host {old.measure.host} works again", wait_s=DAY_S)
 
 
-def _runs_on(watch: Watch, host: str, since_s: float, others: tuple[Standing, ...]) -> tuple[list[Ended], list[Ended]]:
+def _runs_on(
+    watch: Evidence, host: str, since_s: float, others: tuple[MeasureInForce, ...]
+) -> tuple[list[Ended], list[Ended]]:
     """Runs on the host and runs of the same deployments elsewhere.
 
     Left out are runs whose trouble another rule explains, and deployments that have trouble everywhere.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Evidence
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "hung-run"
 SILENT_S: Final = 300.0
@@ -16,7 +16,7 @@ _BEYOND: Final = 2.0
 """One in a thousand is too many to stop: what is stopped has run twice as long."""
 
 
-def hung_run(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def hung_run(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Stop what runs far beyond the 99.9 % quantile of its deployment's past, or was not heard of for five minutes.
 
     A deployment with fewer than twenty runs behind it has no such quantile; only its heartbeat counts then.
@@ -37,7 +37,7 @@ def hung_run(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standin
             if longest is not None and elapsed > _BEYOND * longest:
                 why = f"runs for {elapsed / 60:.0f} min, 99.9 % of the deployment's runs end within {longest / 60:.0f}"
         if why is not None:
-            yield Standing(
+            yield MeasureInForce(
                 rule=NAME,
                 subject=f"run:{run.run_id}",
                 measure=Measure(

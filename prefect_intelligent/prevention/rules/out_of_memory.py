@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Watch, ran_out_of_memory
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Evidence, ran_out_of_memory
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "out-of-memory"
 _MOST_STEPS: Final = 2
 _LONGEST_S: Final = 30 * DAY_S
 
 
-def out_of_memory(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def out_of_memory(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Double the memory of a deployment when a run dies of too little, again if that was not enough.
 
     It stays until another version comes, which is taken to mend it; at four times the original a person is asked.
@@ -37,11 +37,13 @@ def out_of_memory(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[St
             yield _sized(name, last.version, last.cause, active.count + 1, watch.now_s, active.bad_since_s)
 
 
-def _sized(name: str, version: str | None, cause: str | None, step: int, now_s: float, bad_since_s: float) -> Standing:
+def _sized(
+    name: str, version: str | None, cause: str | None, step: int, now_s: float, bad_since_s: float
+) -> MeasureInForce:
     times = 2.0 ** min(step, _MOST_STEPS)
     lever = Lever.RESIZE if step <= _MOST_STEPS else Lever.ALERT
     more = f"{times:.0f} times the memory" if lever is Lever.RESIZE else f"{times:.0f} times the memory is not enough"
-    return Standing(
+    return MeasureInForce(
         rule=NAME,
         subject=f"deployment:{name}",
         measure=Measure(

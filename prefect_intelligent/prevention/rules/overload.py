@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Watch, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Ended, Evidence, chance_of, smoothed
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 NAME: Final = "overload"
 _WINDOW_S: Final = 12 * 3600.0
@@ -17,7 +17,7 @@ _SURE: Final = 1e-3
 _LASTS_S: Final = 3 * DAY_S
 
 
-def overload(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Limit how many runs of a group of deployments are at work at once, if they fail when many are and not when few.
 
     A group is what failed by the same cause within twelve hours (three failures, two deployments), and what declares a
@@ -47,7 +47,7 @@ def overload(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standin
         if found is None:
             continue
         most, share_above, share_below = found
-        yield Standing(
+        yield MeasureInForce(
             rule=NAME,
             subject=subject,
             measure=Measure(lever=Lever.SHARE, deployments=members, amount=float(most), causes=(cause,)),
@@ -59,7 +59,7 @@ def overload(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standin
         )
 
 
-def _on_one_host(watch: Watch, failed: list[Ended]) -> bool:
+def _on_one_host(watch: Evidence, failed: list[Ended]) -> bool:
     """Whether most failures come from one of several hosts, which explains them better than load does."""
     since = min(run.started_s for run in failed) - _WINDOW_S
     used = {run.host for name in {run.deployment for run in failed} for run in watch.since(name, since)}
@@ -67,7 +67,7 @@ def _on_one_host(watch: Watch, failed: list[Ended]) -> bool:
     return len(used) > 1 and max(hosts.values(), default=0) > 0.6 * len(failed)
 
 
-def _knee(watch: Watch, members: tuple[str, ...], cause: str, since_s: float) -> tuple[int, float, float] | None:
+def _knee(watch: Evidence, members: tuple[str, ...], cause: str, since_s: float) -> tuple[int, float, float] | None:
     """(most at once, share of failures above, share below), or None if failures do not depend on it."""
     runs = sorted((run for name in members for run in watch.since(name, since_s)), key=lambda run: run.started_s)
     ends = sorted(run.ended_s for run in runs)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Live, Watch, chance_of, is_passing, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, Phase, Standing
+from prefect_intelligent.prevention.evidence import Ended, Evidence, Live, chance_of, is_passing, smoothed
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
 
 PATIENCE: Final = "passing-trouble"
 HOUR: Final = "bad-hour"
@@ -18,7 +18,7 @@ _MORE_RETRIES: Final = 2
 _SURE: Final = 1e-3
 
 
-def passing_trouble(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def passing_trouble(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Two more retries with longer pauses for a deployment with three timeouts or the like in three days.
 
     Only if a run after each of them completed. It ends after three days.
@@ -37,7 +37,7 @@ def passing_trouble(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[
         ]
         if len(failed) < 3 or runs[-1].failed or any(a.failed and b.failed for a, b in pairwise(recent)):
             continue
-        yield Standing(
+        yield MeasureInForce(
             rule=PATIENCE,
             subject=f"deployment:{name}",
             measure=Measure(
@@ -54,7 +54,7 @@ def passing_trouble(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[
         )
 
 
-def bad_hour(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standing]:
+def bad_hour(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
     """Postpone runs that wait in an hour of the day in which their deployment keeps failing, to its end.
 
     The hour must have failed on three days of the last fourteen, far beyond the other hours; a run that would become
@@ -83,7 +83,7 @@ def bad_hour(watch: Watch, standing: Mapping[str, Standing]) -> Iterator[Standin
         rate = smoothed(sum(run.failed for run in outside), len(outside))
         if len(failed) / len(inside) < max(0.5, 3 * rate) or chance_of(len(failed), len(inside), rate) > _SURE:
             continue
-        yield Standing(
+        yield MeasureInForce(
             rule=HOUR,
             subject=subject,
             measure=Measure(

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from prefect.states import AwaitingRetry
 
 from prefect_intelligent.prefect_client.deployment_patches import HELD as LIMIT
-from prefect_intelligent.prefect_client.deployment_patches import claim, content, found_at, opened, unclaim, variables
+from prefect_intelligent.prefect_client.deployment_patches import (
+    apply_patch,
+    content,
+    found_at,
+    opened,
+    revert_patch,
+    variables,
+)
 
 __all__ = ["LIMIT", "PrefectDownstream"]
 
@@ -27,7 +34,7 @@ class PrefectDownstream:
             OrchestratorUnavailableError: The API cannot be reached.
         """
         with opened() as api:
-            return claim(api, dataset, deployments, "hold", 0)
+            return apply_patch(api, dataset, deployments, "hold", 0)
 
     def release(self, dataset: str) -> tuple[str, ...]:
         """Give the deployments back what they had, unless something else still holds them.
@@ -36,7 +43,7 @@ class PrefectDownstream:
             OrchestratorUnavailableError: The API cannot be reached.
         """
         with opened() as api:
-            return tuple(name for name, _, _ in unclaim(api, dataset))
+            return tuple(name for name, _, _ in revert_patch(api, dataset))
 
     def held(self) -> dict[str, tuple[str, ...]]:
         """Deployments that are held now, with what holds them."""

@@ -15,7 +15,7 @@ from prefect_intelligent.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from prefect_intelligent.replay.adapters.recording_file import Recording
-    from prefect_intelligent.replay.replay import Replayed
+    from prefect_intelligent.replay.replay import ReplayResult
 
 _COLOURS: Final = ("#3b6fb6", "#c8553d", "#4f9d69", "#8e6bb0", "#b08a3e", "#3c9aa8", "#a8486e", "#6b7280")
 _MOST_BARS: Final = 3000
@@ -32,7 +32,7 @@ svg{width:100%;min-width:38rem;height:auto}.wide{overflow-x:auto}
 """
 
 
-def write_page(path: Path, recording: Recording, found: Sequence[Replayed]) -> None:
+def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) -> None:
     """Write the page.
 
     Raises:
@@ -79,7 +79,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _verdict(found: Sequence[Replayed]) -> str:
+def _verdict(found: Sequence[ReplayResult]) -> str:
     """Which policies the interval proves better than today's settings."""
     proven = [each.policy for each in found if (each.saving_low_usd or 0.0) > 0]
     if not proven:
@@ -87,7 +87,7 @@ def _verdict(found: Sequence[Replayed]) -> str:
     return f"Proven better than today's settings (interval above zero): {html.escape(', '.join(proven))}."
 
 
-def _table(found: Sequence[Replayed]) -> str:
+def _table(found: Sequence[ReplayResult]) -> str:
     """One row per policy."""
     heads = ("policy", "cost USD", "late minutes (weighted)", "late runs", "p95 wait, s", "saves USD", "95 % interval")
     rows = []
@@ -110,7 +110,7 @@ def _table(found: Sequence[Replayed]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _front(figure_of: Any, found: Sequence[Replayed]) -> str:
+def _front(figure_of: Any, found: Sequence[ReplayResult]) -> str:
     """Cost against lateness, one dot a policy."""
     figure = figure_of(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -130,7 +130,7 @@ def _front(figure_of: Any, found: Sequence[Replayed]) -> str:
     return _svg(figure)
 
 
-def _gantt(figure_of: Any, shown: Sequence[Replayed], colours: dict[str, str], span_s: float) -> str:
+def _gantt(figure_of: Any, shown: Sequence[ReplayResult], colours: dict[str, str], span_s: float) -> str:
     """A bar per run, on the lowest slot that is free when it starts."""
     figure = figure_of(figsize=(8, 2.6 * len(shown) + 0.6), layout="constrained")
     unit, size = ("hours", 3600.0) if span_s > 2 * 3600 else ("minutes", 60.0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 
-class ArrivalMeter:
+class ArrivalRateEstimator:
     """Arrival rate per queue, exponentially weighted; runs that come and go between two looks are not seen.
 
     Args:

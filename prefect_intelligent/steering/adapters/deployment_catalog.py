@@ -13,7 +13,7 @@ import numpy as np
 from prefect_intelligent.domain import Deployment, Estimate, Terms
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
-from prefect_intelligent.prefect_client.terms import Agreed, read_terms
+from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
 UNKNOWN_ESTIMATE: Final = Estimate(p50_s=60.0, p90_s=300.0)
 """For a deployment that has never run and says nothing."""
@@ -26,7 +26,7 @@ _PESSIMISM: Final = 2.0  # p90 over p50 of an author's estimate
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class DeploymentInfo:
     """A deployment with everything that its runs inherit.
 
     Attributes:
@@ -40,7 +40,7 @@ class Worth:
     failure_probability: float
 
 
-class Past:
+class RecentRuns:
     """The recent ended runs of one deployment."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Past:
         return (failures + 0.5) / (len(self._ended) + 10)
 
 
-class Catalogue:
+class DeploymentCatalog:
     """The deployments of one pool.
 
     Args:
@@ -83,8 +83,8 @@ class Catalogue:
     def __init__(self, api: PrefectApi, pool: str, *, ttl_s: float = 60.0, start_up_s: float = 3.0) -> None:
         self._api, self._pool = api, pool
         self._ttl_s, self._start_up_s = ttl_s, start_up_s
-        self._worth: dict[str, Worth] = {}
-        self._past: dict[str, Past] = {}
+        self._worth: dict[str, DeploymentInfo] = {}
+        self._past: dict[str, RecentRuns] = {}
         self._asked: set[str] = set()
         self._read_at = -float("inf")  # monotonic
         self._ended_s: float | None = None
@@ -93,13 +93,13 @@ class Catalogue:
         self.problems: tuple[str, ...] = ()
         """Terms that could not be read."""
 
-    def of(self, deployment_id: str | None) -> Worth:
+    def of(self, deployment_id: str | None) -> DeploymentInfo:
         """What is known of the deployment; if nothing, a stand-in that cannot be late."""
         found = self._worth.get(deployment_id or "")
         if found is not None:
             return found
         stand_in = Deployment(name=f"unknown/{deployment_id or 'deleted'}", queue="")
-        return Worth(stand_in, UNKNOWN_ESTIMATE, 0.0)
+        return DeploymentInfo(stand_in, UNKNOWN_ESTIMATE, 0.0)
 
     def all(self) -> dict[str, Deployment]:
         """Deployment id to deployment, of those that send their runs to this pool."""
@@ -155,10 +155,10 @@ class Catalogue:
     def _take(self, newest_first: list[dict[str, Any]]) -> None:
         for run in reversed(newest_first):
             if run["deployment_id"] and run["end_time"]:
-                self._past.setdefault(run["deployment_id"], Past()).add(run)
+                self._past.setdefault(run["deployment_id"], RecentRuns()).add(run)
                 self._ended_s = max(self._ended_s or 0.0, unix_s(run["end_time"]))
 
-    def _describe(self, row: Mapping[str, Any], flow: str, agreed: Agreed) -> Worth:
+    def _describe(self, row: Mapping[str, Any], flow: str, agreed: PublishedTerms) -> DeploymentInfo:
         terms = agreed.of(flow, row["name"])
         deployment = Deployment(
             name=f"{flow}/{row['name']}",
@@ -171,4 +171,4 @@ class Catalogue:
         expected_s = deployment.terms.expected_s
         if measured is None and expected_s is not None:
             measured = Estimate(p50_s=expected_s, p90_s=_PESSIMISM * expected_s)
-        return Worth(deployment, measured or UNKNOWN_ESTIMATE, past.failure_probability if past else 0.0)
+        return DeploymentInfo(deployment, measured or UNKNOWN_ESTIMATE, past.failure_probability if past else 0.0)

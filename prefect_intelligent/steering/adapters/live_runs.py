@@ -66,7 +66,7 @@ def read_record(run: Mapping[str, Any]) -> RunRecord:
     )
 
 
-class RunBook:
+class LiveRunCache:
     """The live runs of one pool.
 
     Args:

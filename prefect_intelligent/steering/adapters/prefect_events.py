@@ -25,7 +25,7 @@ _RECONNECT_S: Final = 5.0
 _LOG = logging.getLogger(__name__)
 
 
-class PrefectSignals:
+class PrefectWakeUps:
     """Implements `Signals`.
 
     A thread holds the websocket; while it is not connected, `wait` counts the pool's runs instead.

@@ -23,9 +23,9 @@ from prefect_intelligent.domain import (
 from prefect_intelligent.domain.instants import iso
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.steering.adapters.arrival_rate import ArrivalMeter
-from prefect_intelligent.steering.adapters.deployment_catalog import Catalogue
-from prefect_intelligent.steering.adapters.live_runs import RunBook, RunRecord
+from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
+from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
+from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 
 if TYPE_CHECKING:
     from prefect_intelligent.forecasting.adapters.outlook_cache import Outlooks
@@ -71,9 +71,9 @@ class PrefectOrchestrator:
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
-        self._book = RunBook(api, pool, look_ahead_s=look_ahead_s)
-        self._catalogue = Catalogue(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
-        self._arrivals = ArrivalMeter()
+        self._book = LiveRunCache(api, pool, look_ahead_s=look_ahead_s)
+        self._catalogue = DeploymentCatalog(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
+        self._arrivals = ArrivalRateEstimator()
         self._runs: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
         self._pool_id: str | None = None
         self._default_queue_id: str | None = None
@@ -322,9 +322,13 @@ class PrefectOrchestrator:
         outlook = None if self._outlooks is None else self._outlooks.of(run.deployment)
         if outlook is None or run.phase is not RunPhase.RUNNING or run.started_s is None:
             return run
-        from prefect_intelligent.forecasting.in_flight_risk import failing_now  # heavier than what a hook may load
+        from prefect_intelligent.forecasting.in_flight_risk import (
+            failure_probability_now,
+        )  # heavier than what a hook may load
 
-        now, _ = failing_now(run.failure_probability, now_s - run.started_s, outlook.estimate, outlook.failed)
+        now, _ = failure_probability_now(
+            run.failure_probability, now_s - run.started_s, outlook.estimate, outlook.failed
+        )
         return replace(run, failure_probability=now)
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
-from prefect_intelligent.tracking.metrics import clean_name, datasets_of, model_of, points_of
-from prefect_intelligent.tracking.outbox import Parcel
+from prefect_intelligent.tracking.metrics import clean_name, datasets_of, metric_points, model_of
+from prefect_intelligent.tracking.outbox import OutboxEvent
 
 EXPERIMENT = "prefect-intelligent"
 KEY = "pi.stream"
@@ -57,11 +57,11 @@ class MlflowTracker:
         self._runs: dict[str, str] = {}
         self._linked: set[tuple[str, ...]] = set()
 
-    def log(self, parcels: Sequence[Parcel]) -> None:
+    def log(self, parcels: Sequence[OutboxEvent]) -> None:
         """Send the numbers of the parcels of one stream; see `Tracker.log`."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(p.name, p.value, round(p.at_s * 1000), p.place) for p in points_of(parcels)]
+        metrics = [Metric(p.name, p.value, round(p.at_s * 1000), p.place) for p in metric_points(parcels)]
 
         def send(run: str) -> None:
             # A server that knows no models (MLflow 2) takes the numbers all the same.
@@ -72,7 +72,7 @@ class MlflowTracker:
 
         self._in_run(parcels[0], send)
 
-    def archive(self, parcels: Sequence[Parcel]) -> None:
+    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
         """Write `records/<first>-<last>.parquet` into the run of the stream; see `Tracker.archive`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -95,7 +95,7 @@ class MlflowTracker:
 
         self._in_run(parcels[0], send)
 
-    def _in_run(self, first: Parcel, send: Callable[[str], None]) -> None:
+    def _in_run(self, first: OutboxEvent, send: Callable[[str], None]) -> None:
         """Do something in the run of a stream; one that has been deleted is made again."""
         for attempt in range(2):
             try:
@@ -108,7 +108,7 @@ class MlflowTracker:
                 if attempt:
                     raise TrackerError(str(exc)) from exc
 
-    def _run(self, first: Parcel) -> str:
+    def _run(self, first: OutboxEvent) -> str:
         """Id of the stream's run: known, found by its tag, or made."""
         stream = first.stream
         if stream not in self._runs:
@@ -121,7 +121,7 @@ class MlflowTracker:
             self._runs[stream] = found[0].info.run_id if found else self._new_run(number, first)
         return self._runs[stream]
 
-    def _new_run(self, experiment: str, first: Parcel) -> str:
+    def _new_run(self, experiment: str, first: OutboxEvent) -> str:
         kind, owner, day = first.stream.split("/")
         tags = {KEY: first.stream, "pi.kind": kind, "pi.owner": owner, "pi.day": day}
         record = first.entry.record
@@ -131,7 +131,7 @@ class MlflowTracker:
         )
         return str(run.info.run_id)
 
-    def _link(self, run: str, parcels: Sequence[Parcel]) -> None:
+    def _link(self, run: str, parcels: Sequence[OutboxEvent]) -> None:
         """Name the datasets and the policies of these records as inputs of the run; MLflow keeps each link once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 

@@ -53,7 +53,7 @@ def set_plan(world: Any, state: Any, score: Any, limit: Any, pool_limit: Any) ->
             mine.changed = 1
         if mine.changed != 0:
             mine.stirred = 1
-            event_log.note(state, event_log.PLANNED, -1, pool, mine.limit)
+            event_log.append(state, event_log.PLANNED, -1, pool, mine.limit)
             scale(world, state, pool)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from prefect_intelligent.policy.guard_state import GuardNumbers
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 from prefect_intelligent.twin.engine.apply_plan import set_plan
-from prefect_intelligent.twin.engine.decide import follow, guard, observe, pull
+from prefect_intelligent.twin.engine.decide import apply_actions, apply_rule, guard, observe
 from prefect_intelligent.twin.engine.event_loop import begin, run_until
 from prefect_intelligent.twin.engine.fill_census import fill_census
 from prefect_intelligent.twin.engine.jit import code, compiled
@@ -31,10 +31,10 @@ def begin_all(world: Any, state: Any, rows: Any) -> None:
         begin(by_reference(world_row(world, row)), by_reference(state_row(state, row)))
 
 
-PULL: Final = code(1)  # what is wanted is the rule corrected by `actions`
-FOLLOW: Final = code(2)  # what is wanted is the rule
-GUARD: Final = code(4)  # what is wanted becomes what is permitted, with the rule as fallback if `BACKED` is set
-BACKED: Final = code(8)
+APPLY_ACTIONS: Final = code(1)  # what is wanted is the rule corrected by `actions`
+APPLY_RULE: Final = code(2)  # what is wanted is the rule
+GUARD: Final = code(4)  # what is wanted becomes what is permitted, with the rule as fallback if `WITH_FALLBACK` is set
+WITH_FALLBACK: Final = code(8)
 PLAN: Final = code(16)  # what is wanted, or permitted, is put in force
 RUN: Final = code(32)  # the world runs to `until_s`, events at it included
 FINISH: Final = code(64)  # the same, but it stops after its last run
@@ -80,12 +80,12 @@ def work(
             one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
             table = by_reference(desk_row(desk, row))
             clock = mine.clock[0]
-            if parts & PULL:
-                pull(table)
-            if parts & FOLLOW:
-                follow(table)
+            if parts & APPLY_ACTIONS:
+                apply_actions(table)
+            if parts & APPLY_RULE:
+                apply_rule(table)
             if parts & GUARD:
-                guard(table, clock.now_s, (parts & BACKED) != 0, guarded)
+                guard(table, clock.now_s, (parts & WITH_FALLBACK) != 0, guarded)
             if parts & PLAN:
                 set_plan(one, mine, table.score, table.limit, table.pool_limit)
             if parts & INTERVAL:

@@ -8,7 +8,7 @@ from prefect_intelligent.policy.actions import adjust_pool
 from prefect_intelligent.policy.census import P
 from prefect_intelligent.policy.encoding import encode_pool
 from prefect_intelligent.policy.guard_state import Bounds, GuardNumbers
-from prefect_intelligent.policy.guard_steps import Draft, Memory, Wish, permit_pool
+from prefect_intelligent.policy.guard_steps import Draft, GuardMemory, RequestedSettings, permit_pool
 from prefect_intelligent.policy.priority_rules import rank_pool
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 from prefect_intelligent.policy.rule_policy import propose_pool
@@ -17,7 +17,7 @@ from prefect_intelligent.twin.engine.jit import compiled
 
 
 @compiled
-def pull(desk: Any) -> None:
+def apply_actions(desk: Any) -> None:
     """Want the base rule, corrected by the levels of the actions."""
     pools = desk.pools.shape[0]
     width = desk.queues.shape[0] // pools
@@ -35,7 +35,7 @@ def pull(desk: Any) -> None:
 
 
 @compiled
-def follow(desk: Any) -> None:
+def apply_rule(desk: Any) -> None:
     """Want the base rule as it is."""
     for queue in range(desk.score.shape[0]):
         desk.score[queue], desk.limit[queue] = desk.rule_score[queue], desk.rule_limit[queue]
@@ -63,10 +63,10 @@ def guard(desk: Any, now_s: float, backed: bool, numbers: GuardNumbers) -> None:
         verdict = permit_pool(
             desk.queues[a:b].T,
             desk.pools[pool],
-            Wish(desk.score[a:b], desk.limit[a:b], desk.pool_limit[pool]),
-            Wish(desk.rule_score[a:b], desk.rule_limit[a:b], desk.rule_pool_limit[pool]),
+            RequestedSettings(desk.score[a:b], desk.limit[a:b], desk.pool_limit[pool]),
+            RequestedSettings(desk.rule_score[a:b], desk.rule_limit[a:b], desk.rule_pool_limit[pool]),
             backed,
-            Memory(
+            GuardMemory(
                 desk.own_limit[a:b],
                 desk.limit_changed_s[a:b],
                 desk.order_changed_s[pool],

@@ -21,7 +21,7 @@ from prefect_intelligent.twin.engine.world import World
 Table = npt.NDArray[Any]
 
 
-class Desk(NamedTuple):
+class DecisionBuffers(NamedTuple):
     """Arrays of a batch; n is the number of queues of a world, p that of its pools.
 
     Attributes:
@@ -161,9 +161,9 @@ class Desk(NamedTuple):
         for table in (self.limit_changed_s, self.order_changed_s, self.pool_changed_s):
             table[worlds] = LONG_AGO_S
 
-    def take(self, rows: Any) -> Desk:
+    def take(self, rows: Any) -> DecisionBuffers:
         """A copy of some of the worlds; a row may be asked for more than once."""
-        return Desk(*(table[rows] for table in self))
+        return DecisionBuffers(*(table[rows] for table in self))
 
 
 _WHOLE: Final = ("passed", "actions", "queue_notes", "pool_notes", "sequence", "seat")
@@ -171,7 +171,7 @@ _SEEN: Final = ("seen_queues", "seen_pools")
 _OF_POOLS: Final = ("rule_pool_limit", "pool_limit", "order_changed_s", "pool_changed_s", "pool_min", "pool_max")
 
 
-def blank_desk(world: World) -> Desk:
+def blank_desk(world: World) -> DecisionBuffers:
     """The table of a batch before its first census."""
     worlds, n = world.queues.shape
     p = world.pools.shape[1]
@@ -185,7 +185,9 @@ def blank_desk(world: World) -> Desk:
         "seen_pools": (worlds, p, len(G)),
         **dict.fromkeys((*_OF_POOLS, "pool_pinned", "pool_notes"), (worlds, p)),
     }
-    return Desk(*(np.zeros(shapes.get(name, (worlds, n)), dtype_of(name)) for name in Desk._fields))
+    return DecisionBuffers(
+        *(np.zeros(shapes.get(name, (worlds, n)), dtype_of(name)) for name in DecisionBuffers._fields)
+    )
 
 
 def dtype_of(name: str) -> npt.DTypeLike:

@@ -26,7 +26,7 @@ NAMES: Final = {value: name.lower() for name, value in dict(globals()).items() i
 
 
 @inlined
-def note(state: Any, kind: int, run: int, where: int, value: float) -> None:
+def append(state: Any, kind: int, run: int, where: int, value: float) -> None:
     """Append one entry, if there is a log."""
     if state.log.shape[0] > 0:
         entry = state.log[state.clock[0].logged]

@@ -24,12 +24,12 @@ from prefect_intelligent.twin.engine.nodes import (
     idle_usd,
     lateness_usd,
     owned_slots,
+    place_waiting,
     scale,
-    seat_line,
     set_timer,
     shrink,
 )
-from prefect_intelligent.twin.engine.rng import POLL, RACE, RECLAIM, drawn, name, uniform
+from prefect_intelligent.twin.engine.rng import POLL, RACE, RECLAIM, stream_key, uniform, uniform_at
 from prefect_intelligent.twin.engine.run_lifecycle import (
     claim,
     end,
@@ -85,8 +85,8 @@ def begin(world: Any, state: Any) -> None:
         mine.limit, mine.paused, mine.line_head, mine.line_tail = given.limit, given.paused, -1, -1
         mine.next_poll_s = math.inf
         if given.poll_s > 0:
-            mine.poll_name = name(world.settings[0].seed, POLL, pool)
-            mine.next_poll_s = clock.now_s + given.poll_s * drawn(mine.poll_name, 0)
+            mine.poll_name = stream_key(world.settings[0].seed, POLL, pool)
+            mine.next_poll_s = clock.now_s + given.poll_s * uniform_at(mine.poll_name, 0)
         if given.owned != 0:  # what the limit asks for is there from the beginning
             slots = min(mine.limit, given.max_slots)
             if given.follows_demand != 0:
@@ -97,8 +97,8 @@ def begin(world: Any, state: Any) -> None:
         while mine.price < world.prices.shape[1] and world.prices[pool, mine.price].at_s <= clock.now_s:
             mine.usd_per_hour = world.prices[pool, mine.price].usd_per_hour
             mine.price += 1
-        event_log.note(state, event_log.OWNED, -1, pool, mine.nodes * given.node_slots)
-        event_log.note(state, event_log.PRICED, -1, pool, mine.usd_per_hour)
+        event_log.append(state, event_log.OWNED, -1, pool, mine.nodes * given.node_slots)
+        event_log.append(state, event_log.PRICED, -1, pool, mine.usd_per_hour)
         order_queues(state, pool)
 
 
@@ -156,19 +156,19 @@ def run_until(world: Any, state: Any, until_s: float, stop_when_over: bool) -> N
                     plan_poll(world, state, pool)
             if mine.next_poll_s < at_s:
                 at_s, what, which = mine.next_poll_s, POLLED, pool
-        if at_once and at_s > clock.now_s and dispatch_stirred(world, state):
+        if at_once and at_s > clock.now_s and dispatch_immediately(world, state):
             continue  # at once, but not before all that happens at this instant
         if at_s > until_s or what < 0:
-            pass_time(world, state, until_s)
+            accrue_cost_until(world, state, until_s)
             return
-        pass_time(world, state, max(at_s, clock.now_s))
+        accrue_cost_until(world, state, max(at_s, clock.now_s))
         if what != POLLED:
             clock.events += 1
         if what == END:
             run = state.executing[world.loads[which].first]
             end(world, state, run, int(np.int64(state.runs[run].outcome)))
         elif what == TIMER:
-            go_off(world, state)
+            fire_timer(world, state)
         elif what == ARRIVAL:
             clock.arrival += 1
             enter(world, state, which, world.runs[which].scheduled_s, world.runs[which].due_s)
@@ -179,7 +179,7 @@ def run_until(world: Any, state: Any, until_s: float, stop_when_over: bool) -> N
             mine = state.pools[which]
             mine.usd_per_hour = world.prices[which, mine.price].usd_per_hour
             mine.price += 1
-            event_log.note(state, event_log.PRICED, -1, which, mine.usd_per_hour)
+            event_log.append(state, event_log.PRICED, -1, which, mine.usd_per_hour)
         else:
             poll(world, state, which)
 
@@ -194,7 +194,7 @@ def next_arrival(world: Any, state: Any) -> tuple[int, float]:
 
 
 @inlined
-def pass_time(world: Any, state: Any, at_s: float) -> None:
+def accrue_cost_until(world: Any, state: Any, at_s: float) -> None:
     """Let money accrue up to an instant at which nothing has happened yet."""
     clock = state.clock[0]
     span_s = at_s - clock.now_s
@@ -211,7 +211,7 @@ def pass_time(world: Any, state: Any, at_s: float) -> None:
 
 
 @compiled
-def go_off(world: Any, state: Any) -> None:
+def fire_timer(world: Any, state: Any) -> None:
     """Handle the first timer; one that no longer means anything is dropped."""
     kind, who = state.timers[0].kind, state.timers[0].who
     now_s = state.clock[0].now_s
@@ -221,7 +221,7 @@ def go_off(world: Any, state: Any) -> None:
         state.pools[who].ordered -= 1
         state.pools[who].nodes += 1
         state.pools[who].stirred = 1
-        seat_line(world, state, who)
+        place_waiting(world, state, who)
         scale(world, state, who)
         return
     if kind == SHRINK:
@@ -234,7 +234,7 @@ def go_off(world: Any, state: Any) -> None:
             mine.late = 1
             state.clock[0].late += 1
             state.clock[0].late_usd_per_hour += world.deployments[world.runs[who].deployment].late_usd_per_hour
-            event_log.note(state, event_log.LATE, who, world.runs[who].queue, now_s)
+            event_log.append(state, event_log.LATE, who, world.runs[who].queue, now_s)
     elif kind == STARTED:
         if mine.phase == PENDING and mine.wake_s == now_s:
             start(world, state, who)
@@ -293,12 +293,12 @@ def plan_poll(world: Any, state: Any, pool: int) -> None:
     """Set the instant of the poll after the next."""
     mine, terms = state.pools[pool], world.pools[pool]
     mine.polls += 1
-    stretch = 1.0 + terms.poll_jitter * (2.0 * drawn(mine.poll_name, mine.polls) - 1.0)
+    stretch = 1.0 + terms.poll_jitter * (2.0 * uniform_at(mine.poll_name, mine.polls) - 1.0)
     mine.next_poll_s += terms.poll_s * stretch
 
 
 @inlined
-def dispatch_stirred(world: Any, state: Any) -> bool:
+def dispatch_immediately(world: Any, state: Any) -> bool:
     """For pools that do not poll: hand out runs as soon as anything has changed. Whether anything had."""
     any_stirred = False
     for pool in range(state.pools.shape[0]):

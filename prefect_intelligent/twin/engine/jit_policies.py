@@ -28,7 +28,7 @@ from prefect_intelligent.policy import (
     priority_rules,
     rule_policy,
 )
-from prefect_intelligent.policy.backend import compiled_as
+from prefect_intelligent.policy.backend import use_compiled
 from prefect_intelligent.twin.engine.jit import compiled, usable
 
 
@@ -70,8 +70,8 @@ adjust_pools = compiled(actions.adjust_pools)
 encode_pools = compiled(encoding.encode_pools)
 permit_pools = compiled(guard.permit_pools)
 
-compiled_as(rule_policy.propose_pools, propose_pools)
-compiled_as(priority_rules.rank_pools, rank_pools)
-compiled_as(actions.adjust_pools, adjust_pools)
-compiled_as(encoding.encode_pools, encode_pools)
-compiled_as(guard.permit_pools, permit_pools)
+use_compiled(rule_policy.propose_pools, propose_pools)
+use_compiled(priority_rules.rank_pools, rank_pools)
+use_compiled(actions.adjust_pools, adjust_pools)
+use_compiled(encoding.encode_pools, encode_pools)
+use_compiled(guard.permit_pools, permit_pools)

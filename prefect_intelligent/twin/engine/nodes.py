@@ -50,8 +50,8 @@ def scale(world: Any, state: Any, pool: int) -> None:
                 set_timer(state, state.clock[0].now_s + terms.boot_s, NODE, pool)
             else:
                 mine.nodes += 1
-        event_log.note(state, event_log.OWNED, -1, pool, (mine.nodes + mine.ordered) * terms.node_slots)
-        seat_line(world, state, pool)
+        event_log.append(state, event_log.OWNED, -1, pool, (mine.nodes + mine.ordered) * terms.node_slots)
+        place_waiting(world, state, pool)
         mine.stirred = 1
     elif missing < 0 and mine.nodes > 0:
         if terms.cooldown_s > 0:
@@ -87,11 +87,11 @@ def drop_nodes(world: Any, state: Any, pool: int, count: int) -> None:
         state.clock[0].idle_usd += terms.node_slots * owed
         mine.oldest = (mine.oldest + 1) % ring.shape[0]
         mine.nodes -= 1
-    event_log.note(state, event_log.OWNED, -1, pool, (mine.nodes + mine.ordered) * terms.node_slots)
+    event_log.append(state, event_log.OWNED, -1, pool, (mine.nodes + mine.ordered) * terms.node_slots)
 
 
 @inlined
-def seat(world: Any, state: Any, pool: int, run: int) -> float:
+def place_on_node(world: Any, state: Any, pool: int, run: int) -> float:
     """A claimed run has a slot to run in: its infrastructure starts. Returns when it will be up."""
     terms, mine = world.pools[pool], state.runs[run]
     mine.seated = 1
@@ -103,12 +103,12 @@ def seat(world: Any, state: Any, pool: int, run: int) -> float:
         overhead_s = terms.startup_s * math.exp(terms.startup_spread * draw)
     mine.wake_s = max(now_s + overhead_s, mine.scheduled_s)
     if terms.claims_ahead != 0:
-        event_log.note(state, event_log.SEATED, run, pool, now_s - mine.claimed_s)
+        event_log.append(state, event_log.SEATED, run, pool, now_s - mine.claimed_s)
     return float(mine.wake_s)
 
 
 @compiled
-def line_up(state: Any, pool: int, run: int) -> None:
+def enqueue_for_node(state: Any, pool: int, run: int) -> None:
     """Put a claimed run in the line for a slot of a node."""
     mine = state.pools[pool]
     state.runs[run].next = -1
@@ -120,7 +120,7 @@ def line_up(state: Any, pool: int, run: int) -> None:
 
 
 @compiled
-def seat_line(world: Any, state: Any, pool: int) -> None:
+def place_waiting(world: Any, state: Any, pool: int) -> None:
     """Seat the runs that wait for a node while there is room."""
     mine = state.pools[pool]
     while mine.line_head >= 0 and mine.seated < owned_slots(world, state, pool):
@@ -129,4 +129,4 @@ def seat_line(world: Any, state: Any, pool: int) -> None:
         if mine.line_head < 0:
             mine.line_tail = -1
         if state.runs[run].phase == PENDING:
-            set_timer(state, seat(world, state, pool, run), STARTED, run)
+            set_timer(state, place_on_node(world, state, pool, run), STARTED, run)

@@ -23,7 +23,7 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, register_model
 from numba.np.numpy_support import from_dtype
 
-from prefect_intelligent.twin.engine.decision_buffers import Desk, blank_desk
+from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers, blank_desk
 from prefect_intelligent.twin.engine.jit import inlined
 from prefect_intelligent.twin.engine.state import State, blank_state
 from prefect_intelligent.twin.engine.world import World, blank_world
@@ -90,7 +90,7 @@ by_reference: Any = intrinsic(_by_reference)
 """The address of a struct on the stack of the calling function that holds the arrays of a named tuple."""
 
 
-def letter(tables: tuple[npt.NDArray[Any], ...]) -> npt.NDArray[np.int64]:
+def pack_pointers(tables: tuple[npt.NDArray[Any], ...]) -> npt.NDArray[np.int64]:
     """The struct of the arrays of a named tuple, as Numba lays it out; see `numba.core.datamodel.ArrayModel`."""
     words: list[int] = []
     for table in tables:
@@ -140,7 +140,7 @@ open_desk = _opener(blank_desk(_world))
 @inlined
 def desk_row(desk: Any, row: int) -> Any:
     """The table of one world; writing to it writes to the batch."""
-    return Desk(
+    return DecisionBuffers(
         desk.until_s[row : row + 1],
         desk.passed[row : row + 1],
         desk.usd[row],

@@ -42,13 +42,13 @@ def mix(value: np.uint64) -> np.uint64:
 
 
 @inlined
-def name(seed: np.uint64, stream: int, run: int) -> np.uint64:
+def stream_key(seed: np.uint64, stream: int, run: int) -> np.uint64:
     """What the draws for all attempts of a run in a stream have in common."""
     return mix(mix(mix(seed) ^ np.uint64(stream)) ^ np.uint64(run))
 
 
 @inlined
-def drawn(named: np.uint64, attempt: int) -> float:
+def uniform_at(named: np.uint64, attempt: int) -> float:
     """A number in [0, 1) for an attempt."""
     return float(mix(named ^ np.uint64(attempt)) >> _S11) * (1.0 / 9007199254740992.0)
 
@@ -56,7 +56,7 @@ def drawn(named: np.uint64, attempt: int) -> float:
 @compiled
 def uniform(seed: np.uint64, stream: int, run: int, attempt: int) -> float:
     """A number in [0, 1) for that name."""
-    return drawn(name(seed, stream, run), attempt)
+    return uniform_at(stream_key(seed, stream, run), attempt)
 
 
 @compiled

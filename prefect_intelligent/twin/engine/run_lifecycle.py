@@ -10,12 +10,12 @@ from prefect_intelligent.twin.engine.heap import pop, push, remove
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.engine.nodes import (
     busy_usd,
+    enqueue_for_node,
     lateness_usd,
-    line_up,
     owned_slots,
+    place_on_node,
+    place_waiting,
     scale,
-    seat,
-    seat_line,
     set_timer,
 )
 from prefect_intelligent.twin.engine.rng import CRASH, CUT, FAILURE, uniform
@@ -88,7 +88,7 @@ def wait(world: Any, state: Any, run: int, key_s: float) -> None:
     push(state.waiting, world.queues[queue].first, lane.waiting, state.keys, run)
     lane.waiting += 1
     state.pools[world.queues[queue].pool].stirred = 1
-    event_log.note(state, event_log.ENTERED, run, queue, key_s)
+    event_log.append(state, event_log.ENTERED, run, queue, key_s)
 
 
 @inlined
@@ -108,28 +108,28 @@ def claim(world: Any, state: Any, queue: int) -> bool:
         mine.wake_s = state.clock[0].now_s + BOUNCE_S
         state.clock[0].away += 1
         set_timer(state, mine.wake_s, REENTER, run)
-        event_log.note(state, event_log.BOUNCED, run, queue, mine.wake_s)
+        event_log.append(state, event_log.BOUNCED, run, queue, mine.wake_s)
         return False
-    hold(world, state, run)
+    take_slot(world, state, run)
     lane.fresh += 1
     pool = world.queues[queue].pool
     state.pools[pool].fresh += 1
     state.runs[run].phase = PENDING
     if world.pools[pool].owned == 0 or state.pools[pool].seated < owned_slots(world, state, pool):
-        up_s = seat(world, state, pool, run)
+        up_s = place_on_node(world, state, pool, run)
         if up_s > state.clock[0].now_s:
             set_timer(state, up_s, STARTED, run)
         else:
             start(world, state, run)
     else:
-        line_up(state, pool, run)
+        enqueue_for_node(state, pool, run)
     if world.pools[pool].follows_demand != 0:
         scale(world, state, pool)
     return True
 
 
 @inlined
-def hold(world: Any, state: Any, run: int) -> None:
+def take_slot(world: Any, state: Any, run: int) -> None:
     """A run takes a slot of its queue, pool and deployment."""
     queue, deployment = world.runs[run].queue, world.runs[run].deployment
     pool = world.queues[queue].pool
@@ -147,7 +147,7 @@ def hold(world: Any, state: Any, run: int) -> None:
     if resources != 0:
         for resource in range(state.using.shape[0]):
             state.claimed[pool, resource] += (resources >> resource) & 1
-    event_log.note(state, event_log.CLAIMED, run, queue, state.pools[pool].active)
+    event_log.append(state, event_log.CLAIMED, run, queue, state.pools[pool].active)
 
 
 @inlined
@@ -162,7 +162,7 @@ def start(world: Any, state: Any, run: int) -> None:
     seed = world.settings[0].seed
     fails = terms.fails
     if world.loads[load].resources != 0:
-        fails += (1.0 - fails) * min(1.0, _strain(world, state, load))
+        fails += (1.0 - fails) * min(1.0, overload_failure_probability(world, state, load))
         _use(world, state, load, 1)
     mine.outcome, share = COMPLETED, 1.0
     if truth.fate == DRAWN:
@@ -180,11 +180,11 @@ def start(world: Any, state: Any, run: int) -> None:
     state.keys[run] = _work_done(state, load) + truth.work_s * share
     push(state.executing, world.loads[load].first, crew.runs, state.keys, run)
     crew.runs += 1
-    _foresee(world, state, load)
+    schedule_next_completion(world, state, load)
     if math.isfinite(terms.timeout_s) and mine.timed == 0:
         mine.timed = 1
         set_timer(state, state.clock[0].now_s + terms.timeout_s, TIMEOUT, run)
-    event_log.note(state, event_log.STARTED, run, truth.queue, state.clock[0].now_s - mine.claimed_s)
+    event_log.append(state, event_log.STARTED, run, truth.queue, state.clock[0].now_s - mine.claimed_s)
 
 
 @compiled
@@ -206,7 +206,7 @@ def end(world: Any, state: Any, run: int, outcome: int) -> None:
         resources = world.loads[load].resources
         if resources != 0:
             _use(world, state, load, -1)
-        _foresee(world, state, load)
+        schedule_next_completion(world, state, load)
     resources = world.loads[load].resources
     if resources != 0:
         for resource in range(state.using.shape[0]):
@@ -227,18 +227,18 @@ def end(world: Any, state: Any, run: int, outcome: int) -> None:
     if price.owned == 0 and held_s < price.min_billing_s:
         owed = busy_usd(held_s, shop.usd_per_hour, price.min_billing_s) - busy_usd(held_s, shop.usd_per_hour, 0.0)
         state.clock[0].busy_usd += owed
-    event_log.note(state, event_log.ENDED, run, outcome, held_s)
+    event_log.append(state, event_log.ENDED, run, outcome, held_s)
     shop.stirred = 1
     if shop.line_head >= 0:
-        seat_line(world, state, pool)
+        place_waiting(world, state, pool)
     owned = (shop.nodes + shop.ordered) * price.node_slots
     if price.owned != 0 and (price.follows_demand != 0 or owned > min(shop.limit, price.max_slots)):
         scale(world, state, pool)
-    _settle(world, state, run, outcome)
+    retry_or_finish(world, state, run, outcome)
 
 
 @inlined
-def _settle(world: Any, state: Any, run: int, outcome: int) -> None:
+def retry_or_finish(world: Any, state: Any, run: int, outcome: int) -> None:
     """Decide what follows the end of an attempt."""
     mine, truth = state.runs[run], world.runs[run]
     terms = world.deployments[truth.deployment]
@@ -253,12 +253,12 @@ def _settle(world: Any, state: Any, run: int, outcome: int) -> None:
         else:
             mine.phase = DELAYED
             set_timer(state, mine.wake_s, REENTER, run)
-        event_log.note(state, event_log.RETRY, run, truth.queue, mine.wake_s)
+        event_log.append(state, event_log.RETRY, run, truth.queue, mine.wake_s)
     elif outcome == CRASHED and mine.crashes < terms.crash_retries:
         mine.crashes += 1
         mine.phase = DELAYED
         mine.wake_s = state.clock[0].now_s
-        event_log.note(state, event_log.RETRY, run, truth.queue, mine.wake_s)
+        event_log.append(state, event_log.RETRY, run, truth.queue, mine.wake_s)
         wait(world, state, run, mine.wake_s)
     else:
         finish(world, state, run, outcome)
@@ -283,7 +283,7 @@ def finish(world: Any, state: Any, run: int, phase: int) -> None:
         clock.late_usd_per_hour = clock.late_usd_per_hour - terms.late_usd_per_hour if clock.late > 0 else 0.0
     if phase in (FAILED, CRASHED):
         clock.failure_usd += terms.failure_usd
-    event_log.note(state, event_log.DONE, run, phase, late_s)
+    event_log.append(state, event_log.DONE, run, phase, late_s)
     for edge in range(truth.first_edge, truth.first_edge + truth.edges):
         behind = world.edges[edge]
         if phase == COMPLETED:
@@ -301,14 +301,14 @@ def release(world: Any, state: Any, run: int) -> None:
     truth = world.runs[run]
     now_s = state.clock[0].now_s
     due_s = now_s + truth.due_within_s if math.isfinite(truth.due_within_s) else truth.due_s
-    event_log.note(state, event_log.RELEASED, run, truth.queue, now_s)
+    event_log.append(state, event_log.RELEASED, run, truth.queue, now_s)
     enter(world, state, run, now_s, due_s)
 
 
 @compiled
 def resume(world: Any, state: Any, run: int) -> None:
     """An in-process retry: the process is still there and starts over without asking for a slot."""
-    hold(world, state, run)
+    take_slot(world, state, run)
     mine = state.runs[run]
     pool = world.queues[world.runs[run].queue].pool
     mine.seated = 1
@@ -325,7 +325,7 @@ def _work_done(state: Any, load: int) -> float:
 
 
 @inlined
-def _foresee(world: Any, state: Any, load: int) -> None:
+def schedule_next_completion(world: Any, state: Any, load: int) -> None:
     """Work out when the first run of a load will end."""
     crew = state.loads[load]
     if crew.runs == 0:
@@ -336,7 +336,7 @@ def _foresee(world: Any, state: Any, load: int) -> None:
 
 
 @compiled
-def _strain(world: Any, state: Any, load: int) -> float:
+def overload_failure_probability(world: Any, state: Any, load: int) -> float:
     """Added chance of failure for one more run on the resources of a load."""
     most = 0.0
     for resource in range(state.using.shape[0]):
@@ -366,4 +366,4 @@ def _use(world: Any, state: Any, load: int, count: int) -> None:
                 crew.work_s = _work_done(state, other)
                 crew.anchor_s = state.clock[0].now_s
                 crew.speed = speed
-                _foresee(world, state, other)
+                schedule_next_completion(world, state, other)

@@ -19,7 +19,7 @@ DONE: Final = 1  # worlds that are finished
 """Places in the counters that the threads share."""
 
 
-class Crew:
+class WorkerThreads:
     """Calls a compiled function from several threads at once.
 
     Args:

@@ -18,7 +18,7 @@ pytest.importorskip("mlflow")
 
 from benchmarks.browser import find_chromium, page
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.model_registry.adapters.mlflow import EXPERIMENT, PolicyRegistry, RememberedRegistry, Scores
+from prefect_intelligent.model_registry.adapters.mlflow import EXPERIMENT, CachedRegistry, PolicyRegistry, Scores
 from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy.bundle import MANIFEST
 from rl.register import main, scores_of
@@ -121,7 +121,7 @@ def test_a_controller_follows_the_registry_without_waiting_and_without_needing_i
     registry = PolicyRegistry(mlflow_server, "followed", tmp_path / "writer")
     first, second = (registry.add(random_bundle(tmp_path / f"b{number}", number)) for number in (1, 2))
     registry.set_alias(CHAMPION, first, why="test", at_s=1.0)
-    follower = RememberedRegistry(mlflow_server, "followed", tmp_path / "reader", refresh_s=0.0)
+    follower = CachedRegistry(mlflow_server, "followed", tmp_path / "reader", refresh_s=0.0)
     assert follower.alias(CHAMPION) is None  # it has only begun to ask
     wait_for(lambda: follower.alias(CHAMPION) == first)
     registry.set_alias(CHAMPION, second, why="test", at_s=2.0)
@@ -130,7 +130,7 @@ def test_a_controller_follows_the_registry_without_waiting_and_without_needing_i
     wait_for(lambda: not follower._asking.is_alive())
 
     down = f"http://127.0.0.1:{free_port()}"
-    started_later = RememberedRegistry(down, "followed", tmp_path / "reader", refresh_s=0.0)
+    started_later = CachedRegistry(down, "followed", tmp_path / "reader", refresh_s=0.0)
     assert started_later.alias(CHAMPION) == second
     assert (started_later.folder(second) / MANIFEST).exists()
     wait_for(lambda: not started_later._asking.is_alive())

@@ -11,11 +11,11 @@ from prefect import flow
 from prefect_intelligent import attach
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import announcer
-from prefect_intelligent.pipelines.dataset_events.pending import letterbox
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
-from prefect_intelligent.pipelines.dataset_events.relay import Announcer
+from prefect_intelligent.local.liveness import relay_key
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH
+from prefect_intelligent.pipelines.pending_events import letterbox
 
 pytestmark = pytest.mark.server
 
@@ -32,7 +32,7 @@ def completed(api, prefect_api, monkeypatch, tmp_path):
     deployment = api.deployment(api.pool())
     epochs = {"epochs": [[0.0, "v1"]]}
     api.call("POST", "/variables/", {"name": epochs_variable(deployment), "value": epochs})
-    liveness.light(hooks.steering(prefect_api, "p"), 60)
+    liveness.mark_alive(hooks.steering_key(prefect_api, "p"), 60)
 
     @flow(name=f"f-{uuid.uuid4().hex[:6]}")
     def work():
@@ -65,27 +65,27 @@ def test_the_announcer_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_
     api, prefect_api, completed, tmp_path
 ):
     def told(batch):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while len(announced(api, batch)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         return announced(api, batch)
 
-    with Announcer(prefect_api, tmp_path):
-        while not liveness.is_lit(announcer(prefect_api)):
+    with EventRelay(prefect_api, tmp_path):
+        while not liveness.is_alive(relay_key(prefect_api)):
             time.sleep(0.02)
         assert told(completed()) == [ARRIVED, FRESH]
-    assert not liveness.is_lit(announcer(prefect_api))
+    assert not liveness.is_alive(relay_key(prefect_api))
 
-    liveness.light(announcer(prefect_api), 60)  # as one that is killed leaves it
+    liveness.mark_alive(relay_key(prefect_api), 60)  # as one that is killed leaves it
     left = completed()
-    liveness.put_out(announcer(prefect_api))
+    liveness.clear(relay_key(prefect_api))
     assert told(completed()) == told(left) == [ARRIVED, FRESH]
     assert letterbox(prefect_api).size_bytes() == 0
 
 
 def test_an_announcer_that_ends_leaves_no_letter_behind(api, prefect_api, completed, tmp_path):
-    with Announcer(prefect_api, tmp_path) as ending:
-        while not liveness.is_lit(announcer(prefect_api)):
+    with EventRelay(prefect_api, tmp_path) as ending:
+        while not liveness.is_alive(relay_key(prefect_api)):
             time.sleep(0.02)
         ending._ended.set()
         ending._thread.join()

@@ -8,11 +8,11 @@ import pytest
 from prefect_intelligent.domain import Prices, Terms
 from prefect_intelligent.pipelines.adapters.prefect_discovery import survey
 from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
-from prefect_intelligent.pipelines.apply_graph import apply, arrange, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
 from prefect_intelligent.pipelines.project_file import read_project
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, EPOCHS
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.survey import Overrides, draw
+from prefect_intelligent.pipelines.survey import Overrides, build_model
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.terms import publish_terms
@@ -61,7 +61,7 @@ def project(own_server):
 
     def picture(text="", overrides=None):
         found = survey(prefect, server, own_server.home, history=False)
-        return draw(found, read_project(text), overrides or Overrides(), Prices(), time.time())
+        return build_model(found, read_project(text), overrides or Overrides(), Prices(), time.time())
 
     yield api, pool, server, transactions, ids, picture
     remove_all(transactions)
@@ -78,8 +78,8 @@ def wait_for(condition, seconds=240.0):
 
 def test_raw_data_brings_everything_downstream_in_order_once_per_batch(project, own_server):
     api, pool, server, transactions, ids, picture = project
-    assert apply(transactions, arrange(server, picture(), time.time())) == 5 + 7  # automations, epochs
-    assert arrange(server, picture(), time.time()).changes == ()  # twice is once
+    assert apply(transactions, plan_automations(server, picture(), time.time())) == 5 + 7  # automations, epochs
+    assert plan_automations(server, picture(), time.time()).changes == ()  # twice is once
     names = {found: name for name, found in ids.items()}
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
     days = ["2013-01-01", "2013-01-02"]
@@ -112,7 +112,7 @@ def test_a_failed_or_late_input_is_handled_as_the_project_file_says(project, own
     [deployments."report/prod"]
     on_late = "stale"
     """
-    apply(transactions, arrange(server, picture(text), time.time()))
+    apply(transactions, plan_automations(server, picture(text), time.time()))
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
 
     def run(flow_run):
@@ -131,7 +131,7 @@ def test_only_what_is_ours_is_written_and_removed(project):
     trigger = {"type": "event", "expect": ["x"], "posture": "Reactive", "threshold": 1, "within": 0}
     foreign = {"name": "prefect-intelligent: not ours", "trigger": trigger, "actions": [{"type": "do-nothing"}]}
     foreign_id = api.call("POST", "/automations/", foreign)["id"]
-    apply(transactions, arrange(server, picture(), time.time()))
+    apply(transactions, plan_automations(server, picture(), time.time()))
     assert len(remove_all(transactions)) == 12
     assert server.read_all(AUTOMATION) == {}
     assert server.read_all(EPOCHS) == {}
@@ -140,7 +140,7 @@ def test_only_what_is_ours_is_written_and_removed(project):
 
 def test_a_removed_step_takes_effect_for_the_next_batch_only(project, own_server):
     api, pool, server, transactions, ids, picture = project
-    apply(transactions, arrange(server, picture(), time.time()))
+    apply(transactions, plan_automations(server, picture(), time.time()))
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
     names = {found: name for name, found in ids.items()}
     with QuickWorker(own_server.api_url, pool, outputs) as worker:
@@ -151,7 +151,7 @@ def test_a_removed_step_takes_effect_for_the_next_batch_only(project, own_server
                 removed=frozenset({"mart_airlines/prod"}), terms={"report/prod": {"inputs": ["airports"]}}
             )
         )
-        apply(transactions, arrange(server, without, time.time()))
+        apply(transactions, plan_automations(server, without, time.time()))
         time.sleep(1)
         api.run(ids["ingest_weather"], parameters={"day": "in flight"})
         for name in ("ingest_flights", "ingest_weather"):

@@ -14,7 +14,7 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.heartbeats import EVENT, last_heartbeats
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.prevention import look
-from prefect_intelligent.wiring.steering import open_cockpit
+from prefect_intelligent.wiring.steering import open_controller
 from tests.real_prefect import iso
 
 pytestmark = pytest.mark.server
@@ -106,7 +106,7 @@ def test_signs_of_life_are_read_from_the_server(api, prefect_server, store):
         time.sleep(0.2)  # the server writes events in the background
     assert set(found) == {beating, silent}
     assert found[beating] - found[silent] == pytest.approx(680.0, abs=30.0)
-    watch = look(open_cockpit(load_settings().settings, pool), store.run_frame(pool=pool))
+    watch = look(open_controller(load_settings().settings, pool), store.run_frame(pool=pool))
     assert {run.run_id for run in watch.live if run.heartbeat_s is not None} == {beating, silent}
     assert {run.run_id for run in watch.live if run.started_s is not None} == {beating, silent, mute}
 

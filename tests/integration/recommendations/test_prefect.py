@@ -11,7 +11,7 @@ from prefect_intelligent.history.adapters.sql_records import open_engine, open_h
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import RunFact
 from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.recommendations.model import Change, Recommendation
+from prefect_intelligent.recommendations.model import ProposedChange, Recommendation
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 
 
@@ -69,7 +69,7 @@ def test_a_queue_is_split_and_joined_again(api, prefect_api, monkeypatch, tmp_pa
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", url)
     monkeypatch.chdir(tmp_path)
     order = ("lane", "bulk", "default")
-    change = Change(kind="split", subject=name, title="t", evidence="e", order=order, homes={name: "lane"})
+    change = ProposedChange(kind="split", subject=name, title="t", evidence="e", order=order, homes={name: "lane"})
     row = Recommendation(change=change, saving_usd_per_day=1.0, interval=(0.5, 1.5), days=7).row()
     open_history(url).append("recommendations", pool, time.time(), {"rows": [row], "last": "14d"})
     assert main(["recommend", "apply", "1", "--pool", pool]) == 0

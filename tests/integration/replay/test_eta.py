@@ -23,7 +23,7 @@ from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import publish_terms
-from prefect_intelligent.replay.eta import changed, foresee_runs, what_if
+from prefect_intelligent.replay.eta import changed, predict_run_times, what_if
 from prefect_intelligent.twin.spec import PoolSpec
 
 NOW = 1_760_000_000.0
@@ -69,7 +69,7 @@ def model(snapshot):
 
 def foreseen(snapshot, model, policy):
     guard = GuardSettings(interval_s=10)
-    found = foresee_runs(
+    found = predict_run_times(
         snapshot, model, parse_policy(policy), guard, np.random.default_rng(0), interval_s=10.0, futures=200
     )
     return {eta.run.id: eta for eta in found}

@@ -9,7 +9,7 @@ from prefect_intelligent.domain import Estimate
 from prefect_intelligent.forecasting.outlook import Outlook
 from prefect_intelligent.policy.census import Q, take_census
 from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.steering.adapters.live_runs import RunBook
+from prefect_intelligent.steering.adapters.live_runs import LiveRunCache
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from tests.real_prefect import clone_runs
 
@@ -51,7 +51,7 @@ def truth(api, pool):
 
 def test_a_refresh_is_a_handful_of_calls_however_many_runs_wait(prefect_server, api, pool, client):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 700)
-    book = RunBook(client, pool)
+    book = LiveRunCache(client, pool)
     book.refresh(ids(api, pool))
     assert set(book.scheduled) == truth(api, pool)
     before = client.calls
@@ -62,7 +62,7 @@ def test_a_refresh_is_a_handful_of_calls_however_many_runs_wait(prefect_server, 
 def test_runs_that_are_deleted_cancelled_or_started_leave(prefect_server, api, pool, client):
     deployment = api.deployment(pool, "a")
     runs = [api.run(deployment, in_s=-10 - i) for i in range(6)]
-    book = RunBook(client, pool)
+    book = LiveRunCache(client, pool)
     book.refresh(ids(api, pool))
     api.call("DELETE", f"/flow_runs/{runs[0]}")
     api.set_state(runs[1], "CANCELLED")
@@ -77,7 +77,7 @@ def test_runs_that_are_deleted_cancelled_or_started_leave(prefect_server, api, p
 
 def test_a_run_keeps_the_instant_at_which_it_took_its_slot(api, pool, client):
     run = api.run(api.deployment(pool, "a"))
-    book = RunBook(client, pool)
+    book = LiveRunCache(client, pool)
     api.set_state(run, "PENDING")
     book.refresh(ids(api, pool))
     taken_s = book.active[run].taken_s
@@ -89,7 +89,7 @@ def test_a_run_keeps_the_instant_at_which_it_took_its_slot(api, pool, client):
 
 def test_a_rescheduled_run_is_noticed_and_keeps_its_expected_start(api, pool, client):
     run = api.run(api.deployment(pool, "a"), in_s=-100)
-    book = RunBook(client, pool)
+    book = LiveRunCache(client, pool)
     book.refresh(ids(api, pool))
     expected_s = book.scheduled[run].expected_s
     later = datetime.fromtimestamp(time.time() + 600, UTC).isoformat()
@@ -108,7 +108,7 @@ def test_a_backlog_beyond_the_budget_is_counted_and_no_short_queue_is_hidden_by_
 ):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 900, spread_s=3600)
     urgent = api.run(api.deployment(pool, "b"))
-    book = RunBook(client, pool, budget=300, per_queue=50)
+    book = LiveRunCache(client, pool, budget=300, per_queue=50)
     book.refresh(ids(api, pool))
     assert urgent in book.scheduled
     long_queue = api.queues(pool)["a"]["id"]
@@ -123,7 +123,7 @@ def test_a_backlog_beyond_the_budget_is_counted_and_no_short_queue_is_hidden_by_
 def test_the_census_counts_runs_that_are_not_listed(prefect_server, api, pool, client):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 99)
     orchestrator = PrefectOrchestrator(client, pool)
-    orchestrator._book = RunBook(client, pool, budget=10, per_queue=10)
+    orchestrator._book = LiveRunCache(client, pool, budget=10, per_queue=10)
     snapshot = orchestrator.observe()
     row = [queue.name for queue in snapshot.queues].index("a")
     assert snapshot.queue("a").beyond == 100 - len(snapshot.queue("a").waiting)

@@ -7,9 +7,9 @@ import pytest
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.steering.adapters.prefect_events import PrefectSignals
-from prefect_intelligent.steering.kill_switch import turn
-from prefect_intelligent.wiring.steering import open_cockpit, steer_once
+from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
+from prefect_intelligent.steering.kill_switch import set_switch
+from prefect_intelligent.wiring.steering import open_controller, steer_once
 
 pytestmark = pytest.mark.server
 
@@ -33,7 +33,7 @@ def connected(signals):
 
 def test_an_event_about_the_pool_ends_the_wait_and_one_about_another_does_not(api, pool, prefect_api):
     mine, other = api.deployment(pool, "a"), api.deployment(api.pool())
-    signals = PrefectSignals(PrefectApi(prefect_api), pool)
+    signals = PrefectWakeUps(PrefectApi(prefect_api), pool)
     try:
         assert connected(signals)
         while signals.wait(1.0):  # events of the last minute are sent again
@@ -49,7 +49,7 @@ def test_an_event_about_the_pool_ends_the_wait_and_one_about_another_does_not(ap
 def test_without_a_stream_runs_are_counted(api, pool, prefect_api, monkeypatch):
     mine = api.deployment(pool, "a")
     monkeypatch.setattr("prefect_intelligent.steering.adapters.prefect_events.get_events_subscriber", no_stream)
-    signals = PrefectSignals(PrefectApi(prefect_api), pool, poll_s=0.2)
+    signals = PrefectWakeUps(PrefectApi(prefect_api), pool, poll_s=0.2)
     try:
         assert not signals.wait(1.0)
         api.run(mine)
@@ -64,7 +64,7 @@ def no_stream(**_):
 
 
 def test_without_a_server_the_wait_just_ends(pool):
-    signals = PrefectSignals(PrefectApi("http://127.0.0.1:9/api"), pool, poll_s=0.1)
+    signals = PrefectWakeUps(PrefectApi("http://127.0.0.1:9/api"), pool, poll_s=0.1)
     try:
         assert not signals.wait(0.5)
     finally:
@@ -92,7 +92,7 @@ def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeyp
 
 
 def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
-    leader = open_cockpit(embedded, pool)
+    leader = open_controller(embedded, pool)
     assert leader.lease.acquire()
     assert steer_once(pool, 5.0) is None
     leader.lease.release()
@@ -102,6 +102,6 @@ def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
 def test_a_hook_does_nothing_while_the_pool_is_switched_off_or_restored(api, pool, embedded):
     history = open_history(embedded.history)
     for position in ("off", "restored"):
-        turn(history, pool, position, time.time(), "test")
+        set_switch(history, pool, position, time.time(), "test")
         assert steer_once(pool, 5.0) is None
     assert api.numbers(pool)[""][1] == 2

@@ -14,7 +14,7 @@ from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.tracking.adapters.mlflow import EXPERIMENT, KEY, MlflowTracker
 from prefect_intelligent.tracking.metrics import Point
-from prefect_intelligent.tracking.outbox import Parcel
+from prefect_intelligent.tracking.outbox import OutboxEvent
 
 NOON_S = 1_767_268_800.0
 BAD = Point(name="a//../b", value=1.0, at_s=NOON_S, place=1)
@@ -22,7 +22,7 @@ BAD = Point(name="a//../b", value=1.0, at_s=NOON_S, place=1)
 
 def parcels(count, stream="flow-runs/p/2026-01-01", **record):
     return tuple(
-        Parcel(
+        OutboxEvent(
             entry=Entry(id=f"e{i}", at_s=NOON_S + i, kind=stream.split("-")[0], record={"pool": "p", "n": i, **record}),
             stream=stream,
             place=i + 1,

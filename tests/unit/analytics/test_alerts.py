@@ -10,7 +10,7 @@ from prefect_intelligent.analytics.alert_events import open_alerts, raise_alerts
 from prefect_intelligent.analytics.alerts import (
     RUNBOOKS,
     Alert,
-    fold,
+    deduplicate,
     from_causes,
     from_health,
     from_snapshot,
@@ -65,28 +65,28 @@ def test_an_alert_opens_once_and_resolves_after_two_looks_without_it():
 
 def test_downstream_is_folded_into_upstream():
     upstream = {"clean/x": ["ingest/x"], "report/x": ["clean/x"], "other/x": []}
-    found = fold([alert(f"keeps-failing:{name}/x") for name in ("report", "clean", "ingest", "other")], upstream)
+    found = deduplicate([alert(f"keeps-failing:{name}/x") for name in ("report", "clean", "ingest", "other")], upstream)
     assert [(a.subject, a.folded) for a in found] == [("ingest/x", ("clean/x", "report/x")), ("other/x", ())]
-    circle = fold([alert("keeps-failing:a/x"), alert("keeps-failing:b/x")], {"a/x": ["b/x"], "b/x": ["a/x"]})
+    circle = deduplicate([alert("keeps-failing:a/x"), alert("keeps-failing:b/x")], {"a/x": ["b/x"], "b/x": ["a/x"]})
     assert {a.subject for a in circle} == {"a/x", "b/x"}  # a circle hides nothing
 
 
 def test_what_has_one_cause_is_one_alert():
     burn = alert("budget-burn:etl/x", "page")
     cause = replace(alert("new-cause:KeyError", "ticket"), summary="3 runs failed by KeyError", folded=("etl/x",))
-    (found,) = fold([alert("keeps-failing:etl/x"), burn, cause], {})
+    (found,) = deduplicate([alert("keeps-failing:etl/x"), burn, cause], {})
     assert (found.key, found.severity) == ("keeps-failing:etl/x", "page")
     assert found.summary == "keeps-failing:etl/x; budget-burn:etl/x; 3 runs failed by KeyError"
     wider = replace(cause, folded=("etl/x", "other/x"))  # it also hits what has no alert of its own
-    assert {a.rule for a in fold([alert("keeps-failing:etl/x"), wider], {})} == {"keeps-failing", "new-cause"}
+    assert {a.rule for a in deduplicate([alert("keeps-failing:etl/x"), wider], {})} == {"keeps-failing", "new-cause"}
     below = replace(cause, folded=("etl/x", "late/x"))
     both = [alert("keeps-failing:etl/x"), alert("budget-burn:late/x"), below]
-    (found,) = fold(both, {"late/x": ["etl/x"]})
+    (found,) = deduplicate(both, {"late/x": ["etl/x"]})
     assert found.folded == ("late/x",)
 
 
 def test_pages_come_before_tickets():
-    found = fold([alert("new-cause:x", "ticket"), alert("hung-run:y")], {})
+    found = deduplicate([alert("new-cause:x", "ticket"), alert("hung-run:y")], {})
     assert [a.severity for a in found] == ["page", "ticket"]
 
 

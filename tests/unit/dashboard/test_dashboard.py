@@ -22,8 +22,8 @@ from prefect_intelligent.analytics.pool_overview import (
 )
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
-from prefect_intelligent.dashboard.app import Desk, _read, create_app
-from prefect_intelligent.dashboard.broadcast import Hub, Refresher, patch
+from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
+from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, patch
 from prefect_intelligent.dashboard.export import page
 from prefect_intelligent.dashboard.state import Builder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
@@ -46,8 +46,8 @@ def state():
 
 
 def client(state, **changes):
-    desk = Desk(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
-    hub = Hub()
+    desk = DashboardConfig(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
+    hub = StateBroadcaster()
     hub.publish(state)
     return TestClient(create_app(desk, hub))
 
@@ -79,7 +79,7 @@ def test_only_what_changed_travels():
 
 
 async def test_a_listener_gets_the_state_and_then_patches():
-    hub = Hub()
+    hub = StateBroadcaster()
     hub.publish({"at_s": 1.0})
     stream = hub.stream()
     assert b'event: state\ndata: {"at_s":1.0}' in await anext(stream)
@@ -94,7 +94,7 @@ async def test_a_listener_gets_the_state_and_then_patches():
 
 
 def test_a_figure_that_json_cannot_hold_is_unknown_and_stops_nothing():
-    hub = Hub()
+    hub = StateBroadcaster()
 
     def build():
         return {"totals": {"share": float("nan"), "rows": [1.5, float("inf")]}}
@@ -120,7 +120,7 @@ def test_a_look_back_that_fails_is_said_and_the_live_part_stays():
 
 
 def test_a_build_that_fails_is_said_and_the_rest_stays():
-    hub = Hub()
+    hub = StateBroadcaster()
     hub.publish({"queues": [1]})
 
     def build():

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_intelligent.forecasting.calibration import Coverage
-from prefect_intelligent.forecasting.forecast_selection import MOST_DEPLOYMENTS, Trust, voices
+from prefect_intelligent.forecasting.forecast_selection import MOST_DEPLOYMENTS, ForecastSelector, candidate_forecasts
 from prefect_intelligent.forecasting.forecaster import Forecaster, train
-from prefect_intelligent.forecasting.online_update import forecast_all, up_to_date
+from prefect_intelligent.forecasting.online_update import forecast_all, update_online
 from prefect_intelligent.forecasting.point_in_time_features import encode
 from prefect_intelligent.history.runs_frame import duration_s
 from tests.unit.forecasting.test_forecaster import make_runs
@@ -82,25 +82,25 @@ def test_live_and_replayed_forecasts_are_the_same(runs, trained):
     replayed = forecast_all(forecaster, apart, features, since_s)
     for row in (901, 950, 1100, 1700):
         past = apart.iloc[:row].reset_index(drop=True)
-        live = up_to_date(forecaster, past).forecast(features[[row]], [apart["deployment"].iloc[row]])[0].estimate
+        live = update_online(forecaster, past).forecast(features[[row]], [apart["deployment"].iloc[row]])[0].estimate
         assert live.p50_s == pytest.approx(np.expm1(replayed.loc[row, "p50_log"]), rel=1e-9)
         assert live.p90_s == pytest.approx(np.expm1(replayed.loc[row, "p90_log"]), rel=1e-9)
     assert forecaster.trust == trained.trust  # nobody has learned on the one that was passed in
 
 
 def test_trust_is_kept_and_a_forecaster_without_it_trusts_its_trees(tmp_path, runs, trained):
-    followed = up_to_date(trained, runs)
+    followed = update_online(trained, runs)
     assert followed.trust != trained.trust
     followed.save(tmp_path)
     assert Forecaster.load(tmp_path).trust == followed.trust
     manifest = json.loads((tmp_path / "forecaster.json").read_text())
     del manifest["trust"]
     (tmp_path / "forecaster.json").write_text(json.dumps(manifest))
-    assert Forecaster.load(tmp_path).trust == Trust()
+    assert Forecaster.load(tmp_path).trust == ForecastSelector()
 
 
 def test_each_deployment_has_its_own_and_a_new_one_that_of_the_pool():
-    trust = Trust()
+    trust = ForecastSelector()
     for _ in range(19):
         trust.learn("a", [5.0, 9.0], 9.0)
     assert trust.choose("a", [5.0, 9.0]) == 5.0  # too few to judge by
@@ -115,7 +115,7 @@ def test_each_deployment_has_its_own_and_a_new_one_that_of_the_pool():
 
 
 def test_the_least_recent_deployment_is_forgotten():
-    trust = Trust()
+    trust = ForecastSelector()
     for number in range(MOST_DEPLOYMENTS):
         trust.learn(f"d{number}", [1.0], 1.0)
     trust.learn("d0", [1.0], 1.0)
@@ -127,7 +127,7 @@ def test_the_least_recent_deployment_is_forgotten():
 
 @given(st.lists(st.floats(0.0, 20.0), min_size=2, max_size=2), st.floats(-1.0, 20.0), st.floats(-2.0, 2.0))
 def test_the_quantile_is_above_the_median_and_the_median_not_above_its_voice(trained, said, bare, offset):
-    rival = Trust(pool=[50.0, 50.0, 0.0])
+    rival = ForecastSelector(pool=[50.0, 50.0, 0.0])
     median, high = replace(trained, trust=rival, coverage=Coverage(0.9, offset)).quantiles("a", said, bare)
     assert median < high
     assert median <= said[1]
@@ -137,5 +137,7 @@ def test_the_quantile_is_above_the_median_and_the_median_not_above_its_voice(tra
 def test_a_rival_that_knows_nothing_says_what_the_trees_say():
     names = ("hour", "the same work: log_duration_recent", "the same work: last_duration")
     features = np.array([[0.0, np.nan, np.nan], [0.0, 2.0, 3.0]])
-    np.testing.assert_array_equal(voices(np.array([-1.0, 1.0]), features, names), [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
-    assert voices(np.array([1.0]), features[:1, :1], names[:1]).tolist() == [[1.0]]
+    np.testing.assert_array_equal(
+        candidate_forecasts(np.array([-1.0, 1.0]), features, names), [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]
+    )
+    assert candidate_forecasts(np.array([1.0]), features[:1, :1], names[:1]).tolist() == [[1.0]]

@@ -11,14 +11,14 @@ import pytest
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.forecasting.calibration import BetaCalibration, Coverage
-from prefect_intelligent.forecasting.duration_baseline import DurationBook, learn_book
-from prefect_intelligent.forecasting.forecast_selection import Trust
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles, learn_book
+from prefect_intelligent.forecasting.forecast_selection import ForecastSelector
 from prefect_intelligent.forecasting.forecaster import Forecaster, in_words, train
-from prefect_intelligent.forecasting.online_update import forecast_all, up_to_date
+from prefect_intelligent.forecasting.online_update import forecast_all, update_online
 from prefect_intelligent.forecasting.point_in_time_features import (
     LEVELS_PREFECT,
-    Around,
-    Ledger,
+    Context,
+    FeatureState,
     Verified,
     Work,
     encode,
@@ -76,12 +76,12 @@ def test_the_encoder_does_not_look_ahead(runs):
     part = runs.iloc[:400].reset_index(drop=True)
     part["host"] = np.random.default_rng(2).choice(["h1", "h2"], len(part))
     part["cause"] = np.where(part["failed"], "ValueError", None)
-    around = Around(upstream={"a/x": ["sour/x"]}, verified=[Verified(1.7e9 + 5000.0, "sour/x", True)])
+    around = Context(upstream={"a/x": ["sour/x"]}, verified=[Verified(1.7e9 + 5000.0, "sour/x", True)])
     assert find_leaks(lambda table: encode(table, LEVELS_PREFECT, around), part, np.random.default_rng(1)) == ()
 
 
 def test_what_surrounds_a_run_is_remembered():
-    ledger = Ledger(upstream={"mart/d": ["load/d", "ingest/d"]})
+    ledger = FeatureState(upstream={"mart/d": ["load/d", "ingest/d"]})
     names = ledger.feature_names
 
     def seen(deployment, at_s, *wanted):
@@ -113,7 +113,7 @@ def test_what_surrounds_a_run_is_remembered():
 def test_checks_are_told_in_their_order_among_the_runs(runs):
     part = runs.iloc[:50].reset_index(drop=True)
     at_s = float(part["submitted_s"].iloc[20])
-    around = Around(
+    around = Context(
         upstream={str(name): ["up/x"] for name in part["deployment"]}, verified=[Verified(at_s, "up/x", True)]
     )
     features, names = encode(part, LEVELS_PREFECT, around)
@@ -188,7 +188,7 @@ def test_a_forecaster_survives_the_disk_and_refuses_damage(tmp_path, runs, train
 def test_live_and_replayed_features_are_the_same(runs):
     part = runs.iloc[:200].reset_index(drop=True)
     expected, _ = honest(part)
-    ledger = Ledger()
+    ledger = FeatureState()
     moments = sorted(
         [(row.submitted_s, 0, row.Index) for row in part.itertuples()]
         + [(row.started_s, 1, row.Index) for row in part.itertuples()]
@@ -221,7 +221,7 @@ def test_one_outcome_only_gives_the_smoothed_rate(runs):
 
 
 def test_the_book_falls_back_from_kind_to_deployment_to_pool():
-    book = DurationBook()
+    book = DurationQuantiles()
     assert book.estimate(Work("1", "new/x")).p50_s == pytest.approx(60.0)
     assert book.estimate(Work("1", "new/x", expected_s=300.0)).p50_s == pytest.approx(300.0)
     for second in (10.0, 11.0, 12.0):
@@ -235,7 +235,7 @@ def test_the_book_falls_back_from_kind_to_deployment_to_pool():
 
 
 def test_a_hung_run_stands_out_and_does_not_stretch_the_limit():
-    book = DurationBook()
+    book = DurationQuantiles()
     assert book.longest_usual_s("a/x") is None
     rng = np.random.default_rng(0)
     for _ in range(49):
@@ -276,7 +276,7 @@ def always(trained, seconds, **changes):
     """A forecaster whose trees promise the same of every run, and that knows of nothing after instant 0."""
     low = SimpleNamespace(predict=lambda features: np.zeros(len(features)))
     flat = SimpleNamespace(predict=lambda features: np.full(len(features), math.log1p(seconds)))
-    known = {"coverage": Coverage(0.9, rate=0.05), "trust": Trust(), "trained_on": {"until_s": 0.0}}
+    known = {"coverage": Coverage(0.9, rate=0.05), "trust": ForecastSelector(), "trained_on": {"until_s": 0.0}}
     return replace(trained, p50_log=low, p90_log=flat, **(known | changes))
 
 
@@ -319,12 +319,12 @@ def test_a_cancelled_run_takes_back_what_it_taught(trained):
 
 def test_what_came_after_the_training_moves_the_offset_and_what_came_before_does_not(trained):
     runs = one_after_another([600.0] * 40, gap_s=1000.0)
-    followed = up_to_date(always(trained, 60.0), runs)
+    followed = update_online(always(trained, 60.0), runs)
     assert followed.coverage.offset > 0.9
     assert followed.forecast(honest(runs)[0][:1], ["etl/d"])[0].estimate.p90_s > 120.0
     known = always(trained, 60.0)
     known.trained_on["until_s"] = 1e9
-    assert up_to_date(known, runs) is known
+    assert update_online(known, runs) is known
 
 
 def test_rows_before_an_instant_are_remembered_without_being_looked_at(runs):

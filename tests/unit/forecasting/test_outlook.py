@@ -10,7 +10,7 @@ from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import StoreError
 from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 from prefect_intelligent.forecasting.forecaster import train
-from prefect_intelligent.forecasting.in_flight_risk import failing_now, survives
+from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now, survives
 from prefect_intelligent.forecasting.outlook import make_outlook
 from prefect_intelligent.history.runs_frame import as_runs
 
@@ -69,21 +69,21 @@ def test_a_forecaster_takes_over():
 
 def test_time_at_work_speaks_for_or_against_a_run():
     usual = Estimate(p50_s=100.0, p90_s=130.0)
-    at_start, _ = failing_now(0.2, 0.0, usual, Estimate(p50_s=10.0, p90_s=15.0))
+    at_start, _ = failure_probability_now(0.2, 0.0, usual, Estimate(p50_s=10.0, p90_s=15.0))
     assert at_start == pytest.approx(0.2, abs=0.002)
-    past_early_failures, reasons = failing_now(0.2, 60.0, usual, Estimate(p50_s=10.0, p90_s=15.0))
+    past_early_failures, reasons = failure_probability_now(0.2, 60.0, usual, Estimate(p50_s=10.0, p90_s=15.0))
     assert past_early_failures < 0.01
     assert "failures usually come after 10 s" in reasons[0].what
-    hung, reasons = failing_now(0.02, 500.0, usual)
+    hung, reasons = failure_probability_now(0.02, 500.0, usual)
     assert hung > 0.99
     assert "3.8 times what nine runs in ten need" in reasons[0].what
-    assert failing_now(0.02, -50.0, usual)[0] == pytest.approx(0.02, abs=0.002)
+    assert failure_probability_now(0.02, -50.0, usual)[0] == pytest.approx(0.02, abs=0.002)
 
 
 def test_silence_speaks_against_a_run():
     usual = Estimate(p50_s=1000.0, p90_s=1300.0)
-    beating, _ = failing_now(0.05, 300.0, usual, None, 40.0)
-    silent, reasons = failing_now(0.05, 300.0, usual, None, 300.0)
+    beating, _ = failure_probability_now(0.05, 300.0, usual, None, 40.0)
+    silent, reasons = failure_probability_now(0.05, 300.0, usual, None, 300.0)
     assert beating < 0.06
     assert silent > 0.95
     assert "no sign of life for 5 min" in reasons[0].what

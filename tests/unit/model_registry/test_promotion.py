@@ -15,15 +15,15 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
 from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
-from prefect_intelligent.model_registry.promotion import CHAMPION, Evidence, judge, promote
-from prefect_intelligent.model_registry.replay_evidence import prove
+from prefect_intelligent.model_registry.promotion import CHAMPION, GateEvidence, check_gate, promote
+from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
 from prefect_intelligent.policy import Census, P, Q, parse_policy
 from prefect_intelligent.policy.bundle import WEIGHTS
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.twin.spec import PoolSpec
 from tests.bundles import random_bundle
 
-GOOD = Evidence(
+GOOD = GateEvidence(
     weights_sha256="", source="test", ratio=0.97, ratio_high=0.99, worst_ratio=1.02, guard_violations=0, episodes=40
 )
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> PolicyFiles:
     return PolicyFiles(tmp_path / "store")
 
 
-def added(store: PolicyFiles, tmp_path: Path, seed: int) -> tuple[str, Evidence]:
+def added(store: PolicyFiles, tmp_path: Path, seed: int) -> tuple[str, GateEvidence]:
     version = store.add(random_bundle(tmp_path / f"b{seed}", seed))
     return version, replace(GOOD, weights_sha256=store.weights_sha256(version))
 
@@ -50,7 +50,7 @@ def added(store: PolicyFiles, tmp_path: Path, seed: int) -> tuple[str, Evidence]
 )
 def test_the_gate_refuses(store: PolicyFiles, tmp_path: Path, worse: dict[str, object]) -> None:
     version, good = added(store, tmp_path, 1)
-    assert judge(good, good.weights_sha256).passed
+    assert check_gate(good, good.weights_sha256).passed
     move = promote(store, version, replace(good, **worse), at_s=0.0, dry_run=False)
     assert not move.done
     assert store.alias(CHAMPION) is None
@@ -135,12 +135,15 @@ def test_history_as_evidence(tmp_path: Path) -> None:
     runs, pool = two_days()
     settings = {"guard": GuardSettings(), "interval_s": 60.0, "weights_sha256": "x", "source": "test"}
     fifo, dear_first = parse_policy("fifo"), parse_policy("static")
-    same = prove(runs, pool, fifo, fifo, **settings)
+    same = evaluate_on_history(runs, pool, fifo, fifo, **settings)
     assert (same.ratio, same.ratio_high, same.worst_ratio, same.guard_violations) == (1.0, 1.0, 1.0, 0.0)
-    better, worse = prove(runs, pool, dear_first, fifo, **settings), prove(runs, pool, fifo, dear_first, **settings)
+    better, worse = (
+        evaluate_on_history(runs, pool, dear_first, fifo, **settings),
+        evaluate_on_history(runs, pool, fifo, dear_first, **settings),
+    )
     assert better.ratio < better.ratio_high < 1 < worse.ratio
     assert better.episodes >= 40
-    assert [judge(each, "x").passed for each in (same, better, worse)] == [False, True, False]
+    assert [check_gate(each, "x").passed for each in (same, better, worse)] == [False, True, False]
 
 
 def two_days() -> tuple[pd.DataFrame, PoolSpec]:

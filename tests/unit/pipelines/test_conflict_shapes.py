@@ -7,8 +7,8 @@ import pytest
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.pipelines.conflicts import check
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
-from prefect_intelligent.pipelines.deployments import Call, Inventory, PoolFacts, Schedule, Step
-from prefect_intelligent.pipelines.graph import Edge, Evidence, build, cycles
+from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts, Schedule
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build, cycles
 from tests.planted import AT_S, added, changed, clean_steps, daily, make, step
 
 SHORT = Estimate(p50_s=300.0, p90_s=310.0)
@@ -102,7 +102,7 @@ def deadlock(*steps, calls, limit=2, queue_limits=None, others=()):
     pool = PoolFacts(name="pool", limit=limit, priorities={"low": 1, "high": 2}, queue_limits=queue_limits or {})
     pools = {"pool": pool, "other": PoolFacts(name="other", limit=2)}
     found = {item.name: item for item in (*steps, *others)}
-    edges = [Edge(call.caller, call.callee, "calls", (Evidence("source"),)) for call in calls]
+    edges = [Edge(call.caller, call.callee, "calls", (EdgeEvidence("source"),)) for call in calls]
     inventory = Inventory(steps=found, pools=pools, calls=tuple(calls), at_s=AT_S)
     return any(f.rule == "slot-deadlock" for f in check(build(edges, found), inventory))
 
@@ -155,7 +155,7 @@ def test_a_cheap_deployment_far_above_a_dear_one_is_inverted_and_its_peers_are_n
 
 
 def test_a_child_that_starts_its_parent_again_is_a_cycle():
-    declared = (Evidence("source"),)
+    declared = (EdgeEvidence("source"),)
     calls, back = Edge("a/p", "b/p", "calls", declared), Edge("b/p", "a/p", "triggers", declared)
     assert cycles(build([calls, back])) == [["a/p", "b/p", "a/p"]]
     assert cycles(build([calls, Edge("b/p", "x", "writes", declared), Edge("x", "a/p", "reads", declared)])) == []
@@ -200,16 +200,16 @@ def test_a_clean_project_of_another_shape_has_no_finding():
     steps = {
         item.name: item
         for item in (
-            Step(name="load/p", pool="pool", schedules=cron("*/10 * * * *"), estimate=SHORT, limit=1),
-            Step(name="load/s", pool="staging", schedules=cron("*/10 * * * *"), estimate=SHORT, limit=1),
-            Step(name="week/p", pool="pool", schedules=cron("0 6 * * 1"), estimate=SHORT),
-            Step(name="parent/p", pool="staging", schedules=cron("0 1 * * *"), estimate=SHORT),
-            Step(name="child/p", pool="pool", estimate=SHORT),
+            DeploymentNode(name="load/p", pool="pool", schedules=cron("*/10 * * * *"), estimate=SHORT, limit=1),
+            DeploymentNode(name="load/s", pool="staging", schedules=cron("*/10 * * * *"), estimate=SHORT, limit=1),
+            DeploymentNode(name="week/p", pool="pool", schedules=cron("0 6 * * 1"), estimate=SHORT),
+            DeploymentNode(name="parent/p", pool="staging", schedules=cron("0 1 * * *"), estimate=SHORT),
+            DeploymentNode(name="child/p", pool="pool", estimate=SHORT),
         )
     }
-    edges = [Edge("load/p", "events", "writes", (Evidence("declared"),))]
-    edges += [Edge("events", "week/p", "reads", (Evidence("declared"),))]
-    edges += [Edge("parent/p", "child/p", "calls", (Evidence("source"),))]
+    edges = [Edge("load/p", "events", "writes", (EdgeEvidence("declared"),))]
+    edges += [Edge("events", "week/p", "reads", (EdgeEvidence("declared"),))]
+    edges += [Edge("parent/p", "child/p", "calls", (EdgeEvidence("source"),))]
     pools = {name: PoolFacts(name=name, limit=2, priorities={}) for name in ("pool", "staging")}
     calls = (Call(caller="parent/p", callee="child/p", parameters={}),)
     assert check(build(edges, steps), Inventory(steps=steps, pools=pools, calls=calls, at_s=AT_S)) == []

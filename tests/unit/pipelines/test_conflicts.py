@@ -10,7 +10,7 @@ from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import UnknownNameError
 from prefect_intelligent.pipelines.conflicts import RULES, Calendar, check, overloaded
 from prefect_intelligent.pipelines.conflicts.schema_contracts import broken_promises, parameter_errors, shape_of
-from prefect_intelligent.pipelines.conflicts_simulation import foresee
+from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
 from prefect_intelligent.pipelines.deployments import Call, Column, Schedule
 from tests.planted import PLANTED, added, changed, clean_steps, daily, make, step
 
@@ -74,8 +74,8 @@ def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
     busy = step("big/prod", schedules=(Schedule(cron="* 3 * * *"),), estimate=Estimate(p50_s=9000, p90_s=9000.1))
     steps = {busy.name: busy}
     graph, inventory = make(steps)
-    (finding,) = (f for f in check(graph, foresee(graph, inventory)) if f.rule == "over-capacity")
-    (foreseen,) = foresee(graph, inventory).congestion.values()
+    (finding,) = (f for f in check(graph, overloaded_hours(graph, inventory)) if f.rule == "over-capacity")
+    (foreseen,) = overloaded_hours(graph, inventory).congestion.values()
     assert foreseen.hours == (3,)
     last_wave_s = 14 * 9000 - 56 * 60  # the 57th run comes due at 03:56 and is in the 15th wave
     assert foreseen.longest_wait_s == pytest.approx(last_wave_s, rel=0.02)
@@ -86,7 +86,7 @@ def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
 def test_a_pool_that_keeps_up_is_not_played():
     graph, inventory = make(clean_steps())
     assert overloaded(inventory, Calendar(graph, inventory)) == {}
-    assert foresee(graph, inventory).congestion == {}
+    assert overloaded_hours(graph, inventory).congestion == {}
 
 
 def test_ignored_rules_are_left_out_and_unknown_ones_refused():

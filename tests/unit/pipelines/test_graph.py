@@ -7,12 +7,12 @@ import pytest
 from prefect_intelligent.domain import Estimate, Prices
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.pipelines.critical_path import chain, critical_path, impact, plan
-from prefect_intelligent.pipelines.graph import Edge, Evidence, build, cycles, order
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build, cycles, order
 from tests.planted import changed, clean_steps, make
 
 
 def test_declared_inputs_beat_inferred_ones_and_keep_what_agrees():
-    declared, seen = Evidence("declared", "a.py:1"), Evidence("observed", "event")
+    declared, seen = EdgeEvidence("declared", "a.py:1"), EdgeEvidence("observed", "event")
     graph = build(
         [
             Edge("raw", "clean/p", "reads", (declared,)),
@@ -45,7 +45,9 @@ def test_a_cycle_is_shown_and_has_no_order():
 
 
 def test_a_dataset_read_and_written_by_one_deployment_is_a_cycle():
-    graph = build([Edge("x", "a/p", "reads", (Evidence("source"),)), Edge("a/p", "x", "writes", (Evidence("source"),))])
+    graph = build(
+        [Edge("x", "a/p", "reads", (EdgeEvidence("source"),)), Edge("a/p", "x", "writes", (EdgeEvidence("source"),))]
+    )
     assert cycles(graph) == [["a/p", "x", "a/p"]]
 
 

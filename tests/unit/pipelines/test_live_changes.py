@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, arrange, current_overrides, pipeline_versions
+from prefect_intelligent.pipelines.apply_graph import apply, current_overrides, pipeline_versions, plan_automations
 from prefect_intelligent.pipelines.deployments import Schedule
 from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, carry_out, prepare, prepare_undo
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
@@ -18,7 +18,7 @@ INGEST = DEPLOYMENT + "ingest/p"
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
     project.clock.jump(60)
     return project
 

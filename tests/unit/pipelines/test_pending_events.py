@@ -14,10 +14,10 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
-from prefect_intelligent.pipelines.dataset_events import relay
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
-from prefect_intelligent.pipelines.dataset_events.relay import deliver
+from prefect_intelligent.pipelines.adapters import event_relay
+from prefect_intelligent.pipelines.adapters.event_relay import deliver
 from prefect_intelligent.pipelines.event_names import FRESH, PIPELINE_ENV
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, write_letter
 
 URL = "http://nowhere.invalid/api"
 
@@ -142,7 +142,7 @@ def hooked(tmp_path, monkeypatch):
     """Calls the hook for a completed run of a flow that writes "mart"; requests go to the server given."""
     monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(hooks, "_api_url", lambda: URL)
-    liveness.light(hooks.steering(URL, "pool"), 60)
+    liveness.mark_alive(hooks.steering_key(URL, "pool"), 60)
 
     def call(server):
         def connect(*args, **options):
@@ -150,7 +150,7 @@ def hooked(tmp_path, monkeypatch):
                 raise AssertionError("a hook beside an announcer has asked the server")
             return server
 
-        monkeypatch.setattr(relay, "PrefectApi", connect)
+        monkeypatch.setattr(event_relay, "PrefectApi", connect)
         flow = SimpleNamespace(name="f", fn=None)
         setattr(flow, hooks.TERMS_ATTRIBUTE, Terms(outputs=("mart",)))
         hooks._published.add("f")
@@ -163,7 +163,7 @@ def hooked(tmp_path, monkeypatch):
 
 
 def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked, tmp_path):
-    liveness.light(hooks.announcer(URL), 60)
+    liveness.mark_alive(hooks.relay_key(URL), 60)
     batch = hooked(None)
     server = Server()
     deliver(server, letterbox(URL, tmp_path))
@@ -171,9 +171,9 @@ def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked,
 
 
 def test_a_hook_without_an_announcer_delivers_its_letter_and_those_left_behind(hooked, tmp_path):
-    liveness.light(hooks.announcer(URL), 60)
+    liveness.mark_alive(hooks.relay_key(URL), 60)
     left = hooked(None)
-    liveness.put_out(hooks.announcer(URL))  # the controller has been killed
+    liveness.clear(hooks.relay_key(URL))  # the controller has been killed
     server = Server()
     mine = hooked(server)
     assert server.announced == [mine, left]

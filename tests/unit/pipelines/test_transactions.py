@@ -5,9 +5,9 @@ import copy
 import pytest
 
 from prefect_intelligent.errors import ConflictError, InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, arrange
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
 from prefect_intelligent.pipelines.live_changes import carry_out, prepare
-from prefect_intelligent.pipelines.resource_changes import Change, add_epoch, differences, epoch_at, undo
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, add_epoch, differences, epoch_at, undo
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -21,7 +21,7 @@ def deploy(project):
 
 
 def graph_apply(project):
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
 
 
 def modify(project):
@@ -91,7 +91,7 @@ def test_a_command_that_prefect_refuses_leaves_everything_as_it_was(tmp_path, na
 
 def test_interim_changes_are_taken_back_by_the_next_command():
     server = FakePipelineServer({"deployment:a/b": {"paused": False}})
-    change = Change(resource="deployment:a/b", before={"paused": False}, after={"paused": True})
+    change = ResourceChange(resource="deployment:a/b", before={"paused": False}, after={"paused": True})
     history, clock = InMemoryHistory(), ManualClock()
     Transactions(server, history, clock).begin("drain", [change])
     assert server.resources == {"deployment:a/b": {"paused": True}}

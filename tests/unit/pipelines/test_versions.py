@@ -8,11 +8,11 @@ import pytest
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError, UnknownNameError
-from prefect_intelligent.pipelines.apply_graph import apply, arrange, current_overrides
+from prefect_intelligent.pipelines.apply_graph import apply, current_overrides, plan_automations
 from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare, prepare_undo
 from prefect_intelligent.pipelines.resource_changes import TOKENS, epoch_at
 from prefect_intelligent.pipelines.rollout.canary import run_canary
-from prefect_intelligent.pipelines.sprt import Outcome, Trial, judge
+from prefect_intelligent.pipelines.sprt import RunOutcome, SprtConfig, judge
 from prefect_intelligent.pipelines.survey import Overrides
 from prefect_intelligent.pipelines.version import VERSION_ENV, Version, choose, difference, pull_inputs
 from prefect_intelligent.quality.run_scores import RunQuality
@@ -199,11 +199,11 @@ def test_a_restart_from_the_failed_step_retries_what_failed_lately_under_its_own
 
 
 def test_a_version_that_always_fails_is_refused_within_ten_runs_whatever_the_baseline():
-    for baseline in ([], [Outcome(failed=False)] * 20, [Outcome(failed=i % 10 == 0) for i in range(50)]):
+    for baseline in ([], [RunOutcome(failed=False)] * 20, [RunOutcome(failed=i % 10 == 0) for i in range(50)]):
         runs = []
-        while judge(Trial(), baseline, runs)[0] == "continue":
-            runs.append(Outcome(failed=True))
-        assert judge(Trial(), baseline, runs)[0] == "roll back"
+        while judge(SprtConfig(), baseline, runs)[0] == "continue":
+            runs.append(RunOutcome(failed=True))
+        assert judge(SprtConfig(), baseline, runs)[0] == "roll back"
         assert len(runs) <= 10
 
 
@@ -213,11 +213,11 @@ def test_a_version_as_good_as_the_old_one_is_seldom_refused_and_a_worse_one_most
     def refused(rate, slow, games=400):
         count = 0
         for _ in range(games):
-            baseline = [Outcome(failed=rng.random() < 0.05, duration_s=rng.lognormal(3, 0.4)) for _ in range(100)]
+            baseline = [RunOutcome(failed=rng.random() < 0.05, duration_s=rng.lognormal(3, 0.4)) for _ in range(100)]
             runs = []
-            while judge(Trial(), baseline, runs)[0] == "continue":
-                runs.append(Outcome(failed=rng.random() < rate, duration_s=slow * rng.lognormal(3, 0.4)))
-            count += judge(Trial(), baseline, runs)[0] == "roll back"
+            while judge(SprtConfig(), baseline, runs)[0] == "continue":
+                runs.append(RunOutcome(failed=rng.random() < rate, duration_s=slow * rng.lognormal(3, 0.4)))
+            count += judge(SprtConfig(), baseline, runs)[0] == "roll back"
         return count / games
 
     assert refused(0.05, 1.0) <= 0.05
@@ -269,7 +269,7 @@ def canary(project, bad, runs=60):
             )
 
     project.clock.sleep = sleep
-    state = run_canary(project.rollout, new, share=0.2, trial=Trial(), timeout_s=3600, prices=Prices())
+    state = run_canary(project.rollout, new, share=0.2, trial=SprtConfig(), timeout_s=3600, prices=Prices())
     assert project.server.read_all(TOKENS) == {}
     return stable, new, state
 
@@ -320,7 +320,7 @@ def test_a_canary_that_cannot_be_is_refused(project, share, spec, words):
     project.rollout.swap(project.version("v1"))
     version = project.version("v2", **spec)
     with pytest.raises(InvalidInputError, match=words):
-        run_canary(project.rollout, version, share=share, trial=Trial(), timeout_s=1, prices=Prices())
+        run_canary(project.rollout, version, share=share, trial=SprtConfig(), timeout_s=1, prices=Prices())
 
 
 def test_the_worst_gate_of_a_run_is_its_quality():
@@ -332,11 +332,11 @@ def test_the_worst_gate_of_a_run_is_its_quality():
 
 
 def test_a_version_whose_data_is_worse_is_refused_although_it_never_fails():
-    baseline = [Outcome(failed=False, quality=1.0)] * 30
+    baseline = [RunOutcome(failed=False, quality=1.0)] * 30
     runs = []
-    while judge(Trial(), baseline, runs)[0] == "continue":
-        runs.append(Outcome(failed=False, quality=0.5))
-    assert judge(Trial(), baseline, runs)[0] == "roll back"
+    while judge(SprtConfig(), baseline, runs)[0] == "continue":
+        runs.append(RunOutcome(failed=False, quality=0.5))
+    assert judge(SprtConfig(), baseline, runs)[0] == "roll back"
     assert len(runs) <= 10
 
 
@@ -346,17 +346,17 @@ def test_a_version_whose_data_is_worse_is_refused_although_it_never_fails():
 def test_a_replaced_step_keeps_its_old_code_for_batches_in_flight(project):
     first = project.version("v1")
     project.rollout.swap(first)
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
-    (old,) = arrange(project.server, project.picture(), project.clock.now_s()).components
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    (old,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
     project.clock.jump(60)
     new = project.version("v2")
     carry_out(project.rollout, prepare(project.rollout, project.picture, Overrides(), new), version=new)
-    (now,) = arrange(project.server, project.picture(), project.clock.now_s()).components
+    (now,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
     assert now.label != old.label
     inputs = pull_inputs(held(project))
     assert choose(inputs, label=old.label, pinned=None) == first.id
     assert choose(inputs, label=now.label, pinned=None) == new.id
-    assert arrange(project.server, project.picture(), project.clock.now_s()).changes == ()
+    assert plan_automations(project.server, project.picture(), project.clock.now_s()).changes == ()
     labels = {name.rpartition("[")[2][:-1] for name in project.server.read_all("automation:")}
     assert labels == {old.label, now.label}
 
@@ -371,12 +371,12 @@ def test_a_replaced_step_keeps_its_old_code_for_batches_in_flight(project):
 
 
 def test_a_removed_step_is_put_back_by_undo(project):
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
     project.clock.jump(60)
     removed = Overrides(removed=frozenset({"report/p"}))
     carry_out(project.rollout, prepare(project.rollout, project.picture, removed))
     assert current_overrides(project.transactions) == removed
-    (component,) = arrange(project.server, project.picture(removed), project.clock.now_s()).components
+    (component,) = plan_automations(project.server, project.picture(removed), project.clock.now_s()).components
     assert set(component.starts) == {"clean/p"}
     modification, _ = prepare_undo(project.rollout, project.picture)
     carry_out(project.rollout, modification, UNDO)
@@ -384,9 +384,9 @@ def test_a_removed_step_is_put_back_by_undo(project):
 
 
 def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_version(project):
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
     began_s = project.clock.now_s()
-    (component,) = arrange(project.server, project.picture(), began_s).components
+    (component,) = plan_automations(project.server, project.picture(), began_s).components
     project.clock.jump(60)
     nothing = Overrides(removed=frozenset({"clean/p", "report/p"}))
     carry_out(project.rollout, prepare(project.rollout, project.picture, nothing))
@@ -395,7 +395,7 @@ def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_versio
     assert epoch_at(epochs, project.clock.now_s()) == "none"
     assert len(project.server.read_all("automation:")) == 2
     project.clock.jump(15 * 86_400)
-    late = arrange(project.server, project.picture(nothing), project.clock.now_s())
+    late = plan_automations(project.server, project.picture(nothing), project.clock.now_s())
     assert {change.verb for change in late.changes} == {"remove"}
 
 

@@ -7,8 +7,8 @@ from prefect_intelligent.domain import Prices
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.prevention.engine import KIND, prevent, read_standing, undo_prevention
-from prefect_intelligent.prevention.evidence import Ended, Live, Watch, chance_of, read_watch
-from prefect_intelligent.prevention.measures import Phase, RuleTerms, Standing
+from prefect_intelligent.prevention.evidence import Ended, Evidence, Live, chance_of, read_watch
+from prefect_intelligent.prevention.measures import MeasureInForce, Phase, RuleTerms
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.prevention.scores import score_measures, summarise
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -48,7 +48,7 @@ class Pool:
             self.now += HOUR
 
     def watch(self, **more):
-        return Watch(now_s=self.now, ended=self.ended, live=self.live, longest_s=lambda _: 600.0, **more)
+        return Evidence(now_s=self.now, ended=self.ended, live=self.live, longest_s=lambda _: 600.0, **more)
 
     def act(self, terms=AUTO, **more):
         return prevent(self.watch(**more), self.history, self.levers, "main", terms=terms)
@@ -293,7 +293,7 @@ def test_standings_survive_the_history(pool):
     pool.hours(3, lambda name, _: "ValueError: x" if name == "job/3" else None)
     pool.act()
     (held,) = pool.standing().values()
-    assert Standing.from_record(held.to_record()) == held
+    assert MeasureInForce.from_record(held.to_record()) == held
 
 
 def test_an_empty_history_one_run_and_a_clock_from_the_future_find_nothing():

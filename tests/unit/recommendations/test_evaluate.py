@@ -12,9 +12,9 @@ from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting, Qu
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.recommendations.adapters.otlp import read_usage
 from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of, rescore, undo_last
-from prefect_intelligent.recommendations.evaluate import recommend, replay
+from prefect_intelligent.recommendations.evaluate import recommend, replay_daily_cost
 from prefect_intelligent.recommendations.memory_rightsizing import memory_mb, rightsize
-from prefect_intelligent.recommendations.model import Past
+from prefect_intelligent.recommendations.model import ReplayInput
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -23,7 +23,7 @@ from prefect_intelligent.testing.history import InMemoryHistory
 def test_the_planted_fault_is_among_the_first_three_and_its_saving_comes_true(seed, fault):
     proposals = recommend(live_through(world(fault, seed, 0), seed), np.random.default_rng(seed), seed=seed)
     (found,) = [p for p in proposals[:3] if (p.change.kind, p.change.subject) == EXPECTED[fault]]
-    before, after = replay(world(fault, seed, 1), [None, found.change], seed=seed + 1)
+    before, after = replay_daily_cost(world(fault, seed, 1), [None, found.change], seed=seed + 1)
     assert found.saving_usd_per_day == pytest.approx(float((before - after).mean()), rel=0.35)
     low, high = found.interval
     assert 0 < low <= found.saving_usd_per_day <= high
@@ -31,17 +31,19 @@ def test_the_planted_fault_is_among_the_first_three_and_its_saving_comes_true(se
 
 def test_the_same_replay_twice_costs_the_same():
     past = world("starving queue", 5, 0)
-    np.testing.assert_array_equal(replay(past, [None, None])[0], replay(past, [None])[0])
+    np.testing.assert_array_equal(replay_daily_cost(past, [None, None])[0], replay_daily_cost(past, [None])[0])
 
 
 def test_too_little_history_says_so():
     past = world("oversized pool", 0, 0)
-    few = Past(runs=past.runs.iloc[:20], pool=past.pool, queues=past.queues, prices=past.prices)
+    few = ReplayInput(runs=past.runs.iloc[:20], pool=past.pool, queues=past.queues, prices=past.prices)
     with pytest.raises(InvalidInputError, match="50 are needed"):
         recommend(few, np.random.default_rng(0))
     one_day = past.runs[past.runs["scheduled_s"] < past.runs["scheduled_s"].min() + 86400]
     with pytest.raises(InvalidInputError, match="less than two days"):
-        recommend(Past(runs=one_day, pool=past.pool, queues=past.queues, prices=past.prices), np.random.default_rng(0))
+        recommend(
+            ReplayInput(runs=one_day, pool=past.pool, queues=past.queues, prices=past.prices), np.random.default_rng(0)
+        )
 
 
 class Pool:

@@ -18,7 +18,7 @@ from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.world import FAILS, World
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, assemble
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
 from rl.evaluate import Contest, entrants, main, run_case
@@ -56,7 +56,7 @@ def single_machine(work_s: Array, due_s: Array, price: Array, slots: int = 1) ->
         prefetch_s=0.0,
     )
     terms = [DeploymentSpec(name=n_, queue=n_, late_usd_per_hour=float(p)) for n_, p in zip(names, price, strict=True)]
-    return assemble([pool], terms, runs)
+    return build_world([pool], terms, runs)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,7 +1,7 @@
 from prefect_intelligent.domain import PoolSetting, QueueSetting, QueueState, Snapshot
 from prefect_intelligent.domain.objective import Prices
 from prefect_intelligent.domain.runs import Estimate, Run, RunPhase
-from prefect_intelligent.steering.cost_rate import stakes_of
+from prefect_intelligent.steering.cost_rate import current_cost_rate
 
 ESTIMATE = Estimate(p50_s=60.0, p90_s=90.0)
 
@@ -32,7 +32,9 @@ def test_the_stakes_are_those_of_the_objective():
         active=(run("late too", RunPhase.RUNNING, 100.0, due_s=700.0, price=60.0),),
     )
     prices = Prices(slot_usd_per_hour=2.0, idle_fraction=0.5, lateness_weight=2.0)
-    found = stakes_of(Snapshot(at_s=1_000.0, pool=PoolSetting(name="p", limit=4), queues=(queue,), prices=prices))
+    found = current_cost_rate(
+        Snapshot(at_s=1_000.0, pool=PoolSetting(name="p", limit=4), queues=(queue,), prices=prices)
+    )
     # One slot held, three idle at half price; 600 s late at 30 and 300 s at 60 per hour, twice.
     assert found["capacity_usd_per_hour"] == 2.0 + 3 * 1.0
     assert found["lateness_usd_per_hour"] == (30.0 + 60.0) * 2.0
@@ -44,4 +46,4 @@ def test_the_stakes_are_those_of_the_objective():
 
 
 def test_an_empty_unlimited_pool_costs_nothing():
-    assert set(stakes_of(Snapshot(at_s=0.0, pool=PoolSetting(name="p"), queues=())).values()) == {0.0}
+    assert set(current_cost_rate(Snapshot(at_s=0.0, pool=PoolSetting(name="p"), queues=())).values()) == {0.0}

@@ -19,10 +19,10 @@ from prefect_intelligent.policy.bundle import read_bundle
 from prefect_intelligent.policy.census import Q, take_census
 from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.steering.decide import Bounds, Charter
+from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
@@ -69,9 +69,9 @@ def pool() -> InMemoryOrchestrator:
 
 
 def decide(pool: InMemoryOrchestrator, **more: object) -> Decision:
-    given = {"policy": RULE, "rule": RULE, "guard": GuardSettings(interval_s=0.0), "pool_bounds": Bounds(most=16)}
+    given = {"policy": RULE, "rule": RULE, "guard": GuardSettings(interval_s=0.0), "pool_bounds": LimitBounds(most=16)}
     pool.clock.sleep(1.0)
-    return steer(pool, InMemoryHistory(), pool.clock, Charter(**(given | more)))  # type: ignore[arg-type]
+    return reconcile(pool, InMemoryHistory(), pool.clock, ControllerConfig(**(given | more)))  # type: ignore[arg-type]
 
 
 def test_a_plan_that_the_twin_expects_to_be_clearly_worse_is_not_applied(pool: InMemoryOrchestrator) -> None:
@@ -169,11 +169,14 @@ def test_a_running_controller_takes_a_new_champion_over_after_its_shadow(
 ) -> None:
     store = PolicyFiles(tmp_path / "store")
     policy = ChampionPolicy(store, RULE, shadow_decisions=2)
-    history, charter = InMemoryHistory(), Charter(policy=policy, rule=RULE, guard=GuardSettings(interval_s=0.0))
+    history, config = (
+        InMemoryHistory(),
+        ControllerConfig(policy=policy, rule=RULE, guard=GuardSettings(interval_s=0.0)),
+    )
 
     def name() -> str:
         pool.clock.sleep(1.0)
-        return steer(pool, history, pool.clock, charter).policy
+        return reconcile(pool, history, pool.clock, config).policy
 
     assert name() == RULE.name
     first, second = (store.add(random_bundle(tmp_path / f"b{number}", number)) for number in (1, 2))

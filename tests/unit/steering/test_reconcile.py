@@ -9,12 +9,12 @@ from prefect_intelligent.domain import Estimate, PoolSetting, QueueSetting, Run,
 from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.steering.baseline import read_originals
+from prefect_intelligent.steering.baseline import read_baseline
 from prefect_intelligent.steering.controller_state import release
-from prefect_intelligent.steering.decide import Bounds, Charter
-from prefect_intelligent.steering.kill_switch import read_switch, turn
+from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
+from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
@@ -38,8 +38,8 @@ class Wants:
         return Proposal(score, limit, np.asarray(float(self.pool_limit)))
 
 
-def charter(policy=EDF, **more):
-    return Charter(**{"policy": policy, "rule": EDF, "guard": QUICK, **more})
+def config(policy=EDF, **more):
+    return ControllerConfig(**{"policy": policy, "rule": EDF, "guard": QUICK, **more})
 
 
 def run(name, queue, at_s, *, due_in=None, usd=1.0, p50_s=60.0):
@@ -82,7 +82,7 @@ def values(pool):
 
 def decide(pool, history, **more):
     pool.clock.sleep(1.0)
-    return steer(pool, history, pool.clock, charter(**more))
+    return reconcile(pool, history, pool.clock, config(**more))
 
 
 def test_the_urgent_queue_is_moved_to_the_front_and_all_is_recorded(pool, history):
@@ -126,7 +126,7 @@ def test_shadow_and_advise_plan_and_record_but_write_nothing(pool, history, mode
     assert values(pool) == before
     assert "apply" not in pool.faults.calls
     assert len(pool.events) == events
-    assert read_originals(history, "pool") == {}
+    assert read_baseline(history, "pool") == {}
 
 
 def test_originals_are_saved_before_the_first_write_and_restored_exactly(pool, history):
@@ -141,9 +141,9 @@ def test_originals_are_saved_before_the_first_write_and_restored_exactly(pool, h
 
 def test_restoring_twice_changes_nothing_and_restoring_nothing_is_fine(pool, history):
     assert restore(pool, history, pool.clock, by="test").changes == ()
-    decide_again = charter()
-    turn(history, "pool", "on", 0.0, "test")
-    steer(pool, history, pool.clock, decide_again)
+    decide_again = config()
+    set_switch(history, "pool", "on", 0.0, "test")
+    reconcile(pool, history, pool.clock, decide_again)
     assert len(restore(pool, history, pool.clock, by="test").changes) == 1
     writes = pool.faults.calls.count("write")
     assert restore(pool, history, pool.clock, by="test").changes == ()
@@ -172,7 +172,7 @@ def test_a_pass_after_a_restore_does_not_take_it_for_a_persons_edit(pool, histor
     decide(pool, history)
     restore(pool, history, pool.clock, by="test")
     assert decide(pool, history).outcome == "off"
-    turn(history, "pool", "on", 0.0, "test")
+    set_switch(history, "pool", "on", 0.0, "test")
     decision = decide(pool, history)
     assert decision.outcome == "applied"
     assert not any("set by a person" in reason for queue in decision.queues for reason in queue.reasons)
@@ -241,11 +241,11 @@ def test_a_pause_by_hand_is_never_touched(pool, history):
 
 def test_the_switch_stops_every_write(pool, history):
     before = values(pool)
-    turn(history, "pool", "off", 0.0, "test")
+    set_switch(history, "pool", "off", 0.0, "test")
     decision = decide(pool, history)
     assert decision.outcome == "off"
     assert values(pool) == before
-    turn(history, "pool", "on", 0.0, "test")
+    set_switch(history, "pool", "on", 0.0, "test")
     assert decide(pool, history).outcome == "applied"
 
 
@@ -277,14 +277,14 @@ def test_a_policy_that_proposes_nonsense_is_replaced_by_the_rule(pool, history):
 def test_the_pool_never_gets_more_than_people_gave_it_unless_a_bound_says_so(pool, history):
     greedy = Wants(pool_limit=100)
     assert decide(pool, history, policy=greedy).pool_limit.permitted == 2
-    decision = decide(pool, history, policy=greedy, pool_bounds=Bounds(least=1, most=4))
+    decision = decide(pool, history, policy=greedy, pool_bounds=LimitBounds(least=1, most=4))
     assert decision.pool_limit.applied == 4
     assert decide(pool, history, policy=greedy).pool_limit.permitted == 2
 
 
 def test_bounds_of_a_queue_are_kept(pool, history):
     wants = Wants(limits={"a": 50, "b": 50, "c": 50, "default": 50})
-    decision = decide(pool, history, policy=wants, queue_bounds={"c": Bounds(least=2, most=3)})
+    decision = decide(pool, history, policy=wants, queue_bounds={"c": LimitBounds(least=2, most=3)})
     assert {queue.name: queue.applied.limit for queue in decision.queues}["c"] == 3
 
 

@@ -10,8 +10,8 @@ from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.tracker import InMemoryTracker
-from prefect_intelligent.tracking.metrics import EVENTS, datasets_of, model_of, numbers_of, points_of, stream_of
-from prefect_intelligent.tracking.outbox import Outbox, OutboxStatus, Parcel
+from prefect_intelligent.tracking.metrics import EVENTS, datasets_of, metric_points, model_of, numbers_of, stream_of
+from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent, OutboxStatus
 from prefect_intelligent.tracking.shipper import REQUESTS, Shipment, collect, only_shipper, ship, ship_forever
 
 NOON_S = 1_767_268_800.0  # 2026-01-01T12:00:00Z
@@ -258,13 +258,15 @@ def test_a_run_that_has_ended_gives_its_times_and_its_money():
 
 def batch(values, stream="decisions/p/2026-01-01"):
     return [
-        Parcel(entry=Entry(id=str(i), at_s=NOON_S + i, kind="news", record={"n": value}), stream=stream, place=i + 1)
+        OutboxEvent(
+            entry=Entry(id=str(i), at_s=NOON_S + i, kind="news", record={"n": value}), stream=stream, place=i + 1
+        )
         for i, value in enumerate(values)
     ]
 
 
 def drawn(values, name="n"):
-    return [(p.place, p.value) for p in points_of(batch(values)) if p.name == name]
+    return [(p.place, p.value) for p in metric_points(batch(values)) if p.name == name]
 
 
 def test_a_value_equal_to_both_neighbours_is_left_out_and_the_line_is_the_same():
@@ -282,7 +284,7 @@ def test_every_value_lies_on_the_drawn_line(values):
 
 def test_the_records_of_a_batch_are_counted_once():
     assert drawn([1, 2, 3], EVENTS) == [(3, 3.0)]
-    assert points_of([]) == []
+    assert metric_points([]) == []
 
 
 def test_what_a_record_names():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
-from prefect_intelligent.twin.engine.threads import DONE, TAKEN, Crew
+from prefect_intelligent.twin.engine.threads import DONE, TAKEN, WorkerThreads
 from simulations.batch import Batch, BatchSettings
 
 LOCK = threading.Lock()
@@ -46,7 +46,7 @@ def test_every_world_is_worked_on_once_also_if_a_thread_comes_late(late_s):
             with LOCK:
                 counters[DONE] += behind - first
 
-    crew = Crew(work, 3)
+    crew = WorkerThreads(work, 3)
     for _ in range(20):
         worked = np.zeros(50, dtype=int)
         crew.share((worked,), len(worked), ())
@@ -55,7 +55,7 @@ def test_every_world_is_worked_on_once_also_if_a_thread_comes_late(late_s):
 
 def test_threads_end_with_their_crew():
     before = set(threading.enumerate())
-    crew = Crew(lambda *_: None, 3)
+    crew = WorkerThreads(lambda *_: None, 3)
     helpers = set(threading.enumerate()) - before
     assert len(helpers) == 2
     del crew

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, PrefectIntelligentError
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import announcer
+from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry, Spool
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, read_letter
-from prefect_intelligent.pipelines.dataset_events.prefect import announce
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, read_letter
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _LOOK_EVERY_S: Final = 0.25
@@ -102,7 +102,9 @@ def _announce(api: PrefectApi, entry: Entry) -> None:
         leave_out(entry.kind, entry.record, error)
         return
     try:
-        announce(api, letter["flow_run"], letter["outputs"], letter["batch_parameter"], fresh=letter["fresh"])
+        emit_dataset_events(
+            api, letter["flow_run"], letter["outputs"], letter["batch_parameter"], fresh=letter["fresh"]
+        )
     except (ConflictError, *UNREADABLE) as error:  # trying again would not help
         _LOG.warning("Prefect refuses the announcement of flow run %s: %s", entry.id, error)
 
@@ -121,7 +123,7 @@ def _alone(box: Spool) -> Iterator[bool]:
         os.close(fd)
 
 
-class Announcer:
+class EventRelay:
     """While entered, a thread that delivers the letters of all flows on this machine.
 
     It has a connection of its own, so that no decision waits for it, and lights the beacon that tells hooks so.
@@ -133,12 +135,12 @@ class Announcer:
 
     def __init__(self, url: str, folder: Path) -> None:
         self._api, self._box = PrefectApi(url, timeout_s=2.0, attempts=1), letterbox(url, folder)
-        self._beacon, self._folder = announcer(url), folder
+        self._beacon, self._folder = relay_key(url), folder
         self._ended = threading.Event()
         context = contextvars.copy_context()  # Prefect's settings may live there
         self._thread = threading.Thread(target=context.run, args=(self._work,), name="announcer", daemon=True)
 
-    def __enter__(self) -> Announcer:
+    def __enter__(self) -> EventRelay:
         self._thread.start()
         return self
 
@@ -148,7 +150,7 @@ class Announcer:
         self._ended.set()
         self._thread.join(5.0)
         # A hook leaves its letter before it looks at the beacon: what relied on us is in the box by now.
-        liveness.put_out(self._beacon, self._folder)
+        liveness.clear(self._beacon, self._folder)
         self._try()
         self._api.close()
 
@@ -156,7 +158,7 @@ class Announcer:
         relit_s = pause_s = 0.0
         while not self._ended.wait(pause_s):
             if time.monotonic() >= relit_s:
-                liveness.light(self._beacon, _LIT_S, self._folder)
+                liveness.mark_alive(self._beacon, _LIT_S, self._folder)
                 relit_s = time.monotonic() + _LIT_S / 4.0
             pause_s = _LOOK_EVERY_S if self._try() else _RETRY_S
 

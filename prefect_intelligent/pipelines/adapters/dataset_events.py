@@ -34,7 +34,7 @@ def epochs_variable(deployment_id: str) -> str:
     return f"prefect_intelligent_epochs_{deployment_id.replace('-', '')}"
 
 
-def announce(
+def emit_dataset_events(
     api: PrefectApi, flow_run: Mapping[str, Any], outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool
 ) -> list[str]:
     """Announce the outputs of a run that has ended.

@@ -33,7 +33,7 @@ def letterbox(api_url: str, folder: Path | None = None) -> Spool:
 
 
 def write_letter(flow_run: Any, outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool) -> dict[str, Any]:
-    """What `pipelines.dataset_events.prefect.announce` will need, of the flow run that Prefect gives to hooks.
+    """What `adapters.dataset_events.emit_dataset_events` will need, of the flow run that Prefect gives to hooks.
 
     Of the parameters only the batch is kept, and of the environment only the label of ours: the rest is none of our
     business and may be secret.
