@@ -21,12 +21,12 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prevention.engine import read_standing
 from prefect_intelligent.recommendations.apply import last_applied
 from prefect_intelligent.steering.controller_state import release
-from prefect_intelligent.steering.decide import Charter
+from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
-from prefect_intelligent.steering.kill_switch import read_switch, turn
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.kill_switch import read_switch, set_switch
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -36,7 +36,7 @@ from prefect_intelligent.tracking.metrics import datasets_of, model_of, numbers_
 from tests.stored_state import fixture_records
 
 RULE = parse_policy("edf")
-CHARTER = Charter(policy=RULE, rule=RULE, guard=GuardSettings(interval_s=0.0, hysteresis=0.0))
+CHARTER = ControllerConfig(policy=RULE, rule=RULE, guard=GuardSettings(interval_s=0.0, hysteresis=0.0))
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=3),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
@@ -98,10 +98,10 @@ def test_a_damaged_record_ends_nothing(kind, data):
     name = owner if owner in ("warehouse", "lake", "mill") else "warehouse"
     history = history_of(name, number, data.draw(damaged(record)))
     pool = pool_of(name)
-    turn(history, name, "on", pool.clock.now_s(), "me")
-    steer(pool, history, pool.clock, CHARTER)
+    set_switch(history, name, "on", pool.clock.now_s(), "me")
+    reconcile(pool, history, pool.clock, CHARTER)
     release(history, name, ["ml"], pool.clock.now_s())
-    steer(pool, history, pool.clock, CHARTER)
+    reconcile(pool, history, pool.clock, CHARTER)
     read_latest(history, DECISION, name, read_decision)
     decision_frame(history), quality_frame(history)
     read_standing(history, name), open_alerts(history, name)
@@ -126,5 +126,5 @@ def test_a_switch_that_cannot_be_read_is_off(record):
     history.append("switch", "pool", 0.0, {"position": "on"})
     history.append("switch", "pool", 0.0, record)
     assert read_switch(history, "pool") == "off"
-    turn(history, "pool", "on", 0.0, "me")
+    set_switch(history, "pool", "on", 0.0, "me")
     assert read_switch(history, "pool") == "on"

@@ -29,7 +29,7 @@ from fastapi.testclient import TestClient
 
 from prefect_intelligent.analytics.alert_events import raise_alerts
 from prefect_intelligent.analytics.alerts import Alert
-from prefect_intelligent.dashboard.app import Desk, create_app
+from prefect_intelligent.dashboard.app import DashboardConfig, create_app
 from prefect_intelligent.domain import (
     Deployment,
     Estimate,
@@ -48,16 +48,16 @@ from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFact, RunFact, StateFact, TaskRunFact
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import announcer
+from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.pipelines.apply_graph import apply, arrange
-from prefect_intelligent.pipelines.dataset_events.pending import letterbox
+from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
 from prefect_intelligent.pipelines.live_changes import carry_out, prepare
+from prefect_intelligent.pipelines.pending_events import letterbox
 from prefect_intelligent.pipelines.survey import Overrides
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import Ended, Watch
+from prefect_intelligent.prevention.evidence import Ended, Evidence
 from prefect_intelligent.prevention.measures import RuleTerms
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.quality.gate import Gate
@@ -65,16 +65,16 @@ from prefect_intelligent.quality.model import Check, Contract, Outcome, Rows, Se
 from prefect_intelligent.quality.remediation import EditReport, RemediationPolicy
 from prefect_intelligent.recommendations.apply import SCORED, apply_row
 from prefect_intelligent.recommendations.evaluate import KIND as RECOMMENDED
-from prefect_intelligent.recommendations.model import Change, Recommendation
+from prefect_intelligent.recommendations.model import ProposedChange, Recommendation
 from prefect_intelligent.replay.tradeoff_curve import KIND as FRONT
-from prefect_intelligent.steering.baseline import read_originals
-from prefect_intelligent.steering.controller_state import recall, release
-from prefect_intelligent.steering.decide import Charter
+from prefect_intelligent.steering.baseline import read_baseline
+from prefect_intelligent.steering.controller_state import load_state, release
+from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
-from prefect_intelligent.steering.kill_switch import turn
+from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.steering.manual_overrides import to_rows, values_of
-from prefect_intelligent.steering.reconcile import steer
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.levers import InMemoryLevers
@@ -128,7 +128,7 @@ class Dies:
 
 
 def charter(policy, **more):
-    return Charter(**{"policy": policy, "rule": EDF, "guard": QUICK, "by": BY, **more})
+    return ControllerConfig(**{"policy": policy, "rule": EDF, "guard": QUICK, "by": BY, **more})
 
 
 def run(name, queue, at_s, due_s):
@@ -165,7 +165,7 @@ def steer_warehouse(history):
 
     def decide(policy, **more):
         pool.clock.sleep(30.0)
-        decisions.append(steer(pool, history, pool.clock, charter(policy, **more)))
+        decisions.append(reconcile(pool, history, pool.clock, charter(policy, **more)))
 
     first = Wants(names, ("gold", "ml", "bulk"), {"bulk": 3, "gold": 4}, 5)
     decide(first, mode="shadow")
@@ -178,9 +178,9 @@ def steer_warehouse(history):
     decide(first)
     pool.edit("bulk", lambda queue: replace(queue, limit=3))  # taken back
     decide(first)
-    turn(history, "warehouse", "off", pool.clock.now_s(), "somebody")
+    set_switch(history, "warehouse", "off", pool.clock.now_s(), "somebody")
     decide(first)
-    turn(history, "warehouse", "on", pool.clock.now_s(), "somebody")
+    set_switch(history, "warehouse", "on", pool.clock.now_s(), "somebody")
     pool.edit("default", lambda queue: replace(queue, limit=7))
     decide(first)
     release(history, "warehouse", ["default"], pool.clock.now_s())
@@ -188,7 +188,7 @@ def steer_warehouse(history):
     pool.clock.sleep(30.0)
     with contextlib.suppress(ProcessKilled):
         second = Wants(names, ("ml", "gold", "bulk"), {"bulk": 2, "gold": 4}, 4)
-        steer(pool, Dies(history, DECISION), pool.clock, charter(second))
+        reconcile(pool, Dies(history, DECISION), pool.clock, charter(second))
     return pool, decisions
 
 
@@ -202,12 +202,12 @@ def steer_lake(history):
     def decide(limit):
         pool.clock.sleep(30.0)
         names = [queue.name for queue in pool.settings()[1]]
-        steer(pool, history, pool.clock, charter(Wants(names, ("own",), {"own": limit})))
+        reconcile(pool, history, pool.clock, charter(Wants(names, ("own",), {"own": limit})))
 
     decide(2)
     restore(pool, history, pool.clock, by="somebody")
     assert values_of(*pool.settings()) == before
-    turn(history, "lake", "on", pool.clock.now_s(), BY)
+    set_switch(history, "lake", "on", pool.clock.now_s(), BY)
     adopt(pool, history, pool.clock, plan_adoption(pool.deployments(), pool.settings()[1], "deployment"))
     decide(1)
     return pool, before
@@ -218,9 +218,9 @@ def restore_mill(history):
     queues = [QueueSetting(name="bulk", priority=50), QueueSetting(name="gold", priority=90, limit=1)]
     pool = make_pool("mill", queues, 6)
     pool.clock.sleep(30.0)
-    steer(pool, history, pool.clock, charter(Wants([q.name for q in pool.settings()[1]], ("gold",), {}, 2)))
+    reconcile(pool, history, pool.clock, charter(Wants([q.name for q in pool.settings()[1]], ("gold",), {}, 2)))
     restore(pool, history, pool.clock, by="somebody")
-    change = Change(
+    change = ProposedChange(
         kind="queue-limit", subject="gold", title="Raise gold to 3", evidence="it waits", limits={"gold": 3}
     )
     row = Recommendation(change=change, saving_usd_per_day=12.5, interval=(8.0, 17.0), days=14).row()
@@ -244,7 +244,7 @@ def prevent_failures(history):
     }  # fmt: skip
     levers = InMemoryLevers(deployments={name: {"memory": 2.0} for name in names})
     terms = {name: RuleTerms(mode="auto", again=True) for name in RULES}
-    watch = Watch(now_s=AT_S, ended=ended, longest_s=lambda _: 600.0)
+    watch = Evidence(now_s=AT_S, ended=ended, longest_s=lambda _: 600.0)
     assert prevent(watch, history, levers, "warehouse", terms=terms)
     return levers
 
@@ -295,7 +295,9 @@ def check_data(history):
 
 def press_buttons(history):
     """Somebody acknowledges an alert and turns the switch in the dashboard."""
-    with TestClient(create_app(Desk(pool="warehouse", build=dict, interval_s=3600.0, actions=history))) as browser:
+    with TestClient(
+        create_app(DashboardConfig(pool="warehouse", build=dict, interval_s=3600.0, actions=history))
+    ) as browser:
         own = {"x-csrf-token": browser.get("/api/session").json()["csrf"], "origin": "http://testserver"}
         for action, content in (("acknowledge", b"new-cause:x"), ("steer-off", b""), ("steer-on", b"")):
             assert browser.post(f"/api/actions/{action}", headers=own, content=content).status_code == 200
@@ -318,7 +320,7 @@ def change_pipelines(history, blobs):
     project.clock.jump(60)
     project.version("v9")
     project.versions.collect([first.id, second.id], keep=1)
-    apply(project.transactions, arrange(project.server, project.picture(), project.clock.now_s()))
+    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
     project.clock.jump(60)
     third = project.version("v3")
     carry_out(project.rollout, prepare(project.rollout, project.picture, Overrides(), third))
@@ -426,11 +428,11 @@ def write_history(url, blobs, crowded):
             pool.pool: {
                 "at_s": pool.clock.now_s(),
                 "in_force": to_rows(values_of(*pool.settings())),
-                "originals": to_rows(read_originals(history, pool.pool)),
+                "originals": to_rows(read_baseline(history, pool.pool)),
                 "restores": [
                     [change.queue, change.field, change.after] for change in plan_restoration(pool, history).changes
                 ],
-                "held": [list(key) for key in recall(history, pool.pool).standing.holds],
+                "held": [list(key) for key in load_state(history, pool.pool).standing.holds],
                 "homes": {found.name: found.queue for found in pool.deployments()},
             }
             for pool in (warehouse, lake, mill)
@@ -476,7 +478,7 @@ def finish(folder, number, state):
 def write_spool(data, records):
     """Shipped, refused, waiting, left in a closed segment, in the active file, and torn; announcements undelivered."""
     hooks._api_url = lambda: URL
-    liveness.light(announcer(URL), 60.0, data)
+    liveness.mark_alive(relay_key(URL), 60.0, data)
     spool, outbox = Spool(data / "spool"), Outbox(data / "outbox.db")
     for kind, record, event_id in records[:6]:
         spool.append(kind, record, event_id=event_id, at_s=AT_S)
