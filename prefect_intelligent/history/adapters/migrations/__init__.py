@@ -10,11 +10,11 @@ would be lost. One that changes what is packed in `pi_run_days` empties that tab
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, column, func, select, table
+from sqlalchemy import Connection, Engine, column, func, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
 from prefect_intelligent import __version__
@@ -41,7 +41,7 @@ def upgrade(engine: Engine, *, head: str = HEAD, folder: Path = _FOLDER) -> None
     Raises:
         StoreError: Its schema is newer than we know, or it may not be changed. Nothing was written.
     """
-    with engine.connect() as connection:
+    with engine.connect() as connection, suppress(DBAPIError):  # whatever is wrong shows again when it is changed
         if _schema(connection) == head:
             return
     try:
@@ -55,13 +55,9 @@ def upgrade(engine: Engine, *, head: str = HEAD, folder: Path = _FOLDER) -> None
 
 
 def _schema(connection: Connection) -> str | None:
-    """Number of the database's schema; None if it has none yet."""
+    """Number of the database's schema; raises DBAPIError if it has none yet."""
     numbers = table(VERSION_TABLE, column("version_num"), schema=_where(connection))
-    try:
-        found: str | None = connection.execute(select(numbers.c.version_num)).scalar_one_or_none()
-    except DBAPIError:  # there is no such table; whatever else is wrong shows as soon as it is made
-        connection.rollback()
-        return None
+    found: str | None = connection.execute(select(numbers.c.version_num)).scalar_one_or_none()
     return found
 
 
@@ -90,7 +86,7 @@ def _run(connection: Connection, folder: Path) -> None:
 
     scripts = ScriptDirectory(str(folder))
     known = [script.revision for script in scripts.walk_revisions()]
-    found = _schema(connection)
+    found = _schema(connection) if inspect(connection).has_table(VERSION_TABLE, schema=_where(connection)) else None
     if found is not None and found not in known:
         raise StoreError(
             f"the history {connection.engine.url.render_as_string()} has schema {found!r}, and prefect-intelligent "
