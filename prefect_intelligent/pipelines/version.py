@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 PULL_STEP: Final = "prefect_intelligent.pull_step.use_version"
+"""Stands in deployments on users' servers, so it stays."""
+_FORMER_PULL_STEP: Final = "prefect_intelligent.adapters.pull.use_version"  # until version 0.2
 VERSION_ENV: Final = "PREFECT_INTELLIGENT_VERSION"
 """Set on a single run, it runs that version whatever the deployment says."""
 SHORT: Final = 12
@@ -130,9 +132,10 @@ class Version:
 def pull_inputs(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Inputs of our pull step in a deployment as Prefect stores it; None if it is not one of ours."""
     for step in content.get("pull_steps") or ():
-        if PULL_STEP in step:
-            found: Mapping[str, Any] = step[PULL_STEP]
-            return found
+        for name in (PULL_STEP, _FORMER_PULL_STEP):
+            if name in step:
+                found: Mapping[str, Any] = step[name]
+                return found
     return None
 
 
