@@ -10,7 +10,7 @@ Imports nothing that a flow's process does not have already.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -56,6 +56,20 @@ def write_letter(flow_run: Any, outputs: Iterable[str], batch_parameter: str | N
         "outputs": list(outputs),
         "batch_parameter": batch_parameter,
         "fresh": fresh,
+    }
+
+
+def read_letter(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A letter as it was kept, with a default for the batch parameter.
+
+    Raises:
+        Exception: One of `UNREADABLE`.
+    """
+    return {
+        "flow_run": {**record["flow_run"], "id": str(record["flow_run"]["id"])},
+        "outputs": [str(dataset) for dataset in record["outputs"]],
+        "batch_parameter": record.get("batch_parameter"),
+        "fresh": bool(record["fresh"]),
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.point_in_time_features import Context, OutputCheck
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.quality.past_results import past_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,9 +42,9 @@ def forecast_context(settings: Settings) -> Context:
 
     graph = history_graph(open_runs(settings))
     checks = [
-        OutputCheck(float(record["at_s"]), name, record["first"]["verdict"] not in ("passed", "warned"))
-        for record in open_history(settings.history).records("quality")
-        for name in graph.writers.get(str(record["dataset"]), ())
+        OutputCheck(result["at_s"], name, result["first"]["verdict"] not in ("passed", "warned"))
+        for result in past_results(open_history(settings.history))
+        for name in graph.writers.get(result["dataset"], ())
     ]
     return Context(
         upstream={name: graph.upstream(name) for name in graph.deployments},

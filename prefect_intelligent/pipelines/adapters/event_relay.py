@@ -17,9 +17,10 @@ from typing import Any, Final
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, PrefectIntelligentError
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events
-from prefect_intelligent.pipelines.pending_events import KIND, letterbox
+from prefect_intelligent.pipelines.pending_events import KIND, letterbox, read_letter
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _LOOK_EVERY_S: Final = 0.25
@@ -66,7 +67,7 @@ def _empty(api: PrefectApi, box: Spool) -> int:
         except OrchestratorUnavailableError:
             if len(left) < whole:  # so that the next round goes on where this one ended
                 for entry in left:
-                    box.append(entry.kind, entry.record, event_id=entry.id, at_s=entry.at_s)
+                    box.append(entry.kind, entry.record, event_id=entry.id, at_s=entry.at_s, version=entry.version)
                 box.remove(taken)
             raise
         box.remove(taken)  # killed before this line: announced again, which Prefect takes as the same
@@ -96,11 +97,15 @@ def _announce(api: PrefectApi, entry: Entry) -> None:
         _LOG.warning("given up after a week: the announcement of flow run %s", entry.id)
         return
     try:
-        letter = entry.record
+        letter = read_letter(entry.record)
+    except UNREADABLE as error:
+        leave_out(entry.kind, entry.record, error)
+        return
+    try:
         emit_dataset_events(
             api, letter["flow_run"], letter["outputs"], letter["batch_parameter"], fresh=letter["fresh"]
         )
-    except (ConflictError, KeyError, TypeError, ValueError) as error:  # trying again would not help
+    except (ConflictError, *UNREADABLE) as error:  # trying again would not help
         _LOG.warning("Prefect refuses the announcement of flow run %s: %s", entry.id, error)
 
 

@@ -113,6 +113,29 @@ def test_a_letter_that_prefect_refuses_does_not_hold_up_the_others(box, caplog):
     assert "refuses the announcement of flow run b: no such thing" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "record", [{}, {"flow_run": 3, "outputs": ["mart"], "fresh": True}, {"flow_run": {"id": "x"}, "outputs": ["mart"]}]
+)
+def test_a_letter_that_cannot_be_read_is_left_out_and_does_not_hold_up_the_others(box, caplog, record):
+    server = Server()
+    put(box, "a")
+    box.append(KIND, record | {"of": str(uuid.uuid4())}, event_id="odd")
+    put(box, "b")
+    deliver(server, box)
+    assert server.announced == ["b", "a"]
+    assert "a record of kind 'announcement' cannot be read and is left out" in caplog.text
+    assert box.size_bytes() == 0
+
+
+def test_a_letter_with_fields_of_a_newer_version_or_without_some_is_delivered(box):
+    letter = write_letter(a_run(parameters={"batch": "a"}), ["mart"], None, fresh=True) | {"stamp": "new"}
+    del letter["batch_parameter"]
+    box.append(KIND, letter, event_id="a", version=7)
+    server = Server()
+    assert deliver(server, box) == 1
+    assert server.announced == ["a"]
+
+
 def test_a_letter_of_last_week_is_given_up(box, caplog):
     server = Server()
     put(box, "old", at_s=1e9)
