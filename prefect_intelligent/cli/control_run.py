@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
             _record(records, moment.decision.to_dict())
         if metrics is not None:
             metrics(pool, moment)
-        _print(moment, as_json=args.json, again=not args.once)
+        if not moment.repeated:
+            _print(moment, as_json=args.json, again=not args.once and not moment.permanent)
         tidy(moment)
 
     signals: WakeUps = _Silence(controller) if args.once or not loaded.settings.react else controller.signals()

@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
-from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
+from prefect_intelligent.errors import OrchestratorError, UnknownNameError
 from prefect_intelligent.steering.decision_record import KIND, read_decision
 
 
@@ -58,7 +58,7 @@ def _must_exist(pool: str) -> None:
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 
-    with suppress(OrchestratorUnavailableError):
+    with suppress(OrchestratorError):
         PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 

@@ -1,14 +1,14 @@
-"""An append-only folder of records that a hook can write to in microseconds and a shipper empties later.
+"""The spool: an append-only folder of records, written by hooks in microseconds and emptied by a shipper later.
 
 Standard library only, because it is imported into flow processes. One line of JSON per record::
 
     {"id": "<event id>", "at_s": 1763898000.0, "kind": "flow_run", "version": 1, "record": {...}}
 
 The folder holds one *active* file that all writers share, and closed *segments*. A writer opens the active file to
-append, takes a shared lock, and writes its line with one `write`; whoever finds it full takes the exclusive lock and
-renames it to a segment. So a record is either whole in the folder or its `append` never returned: a process killed in
-the middle of a write leaves at most one torn line, which readers skip and count. A writer that cannot get the lock in
-time (a stopped process holds it) writes a segment of its own: nobody waits for anybody.
+append, takes a shared lock, and writes its line with one `write`; a writer that finds the file full takes the exclusive
+lock and renames it to a segment. So a record is either whole in the folder or its `append` never returned: a process
+killed in the middle of a write leaves at most one torn line, which readers skip and count. A writer that cannot get the
+lock in time (a stopped process holds it) writes a segment of its own.
 
 Records survive the death of a process. They survive a power cut only as far as the operating system had flushed them.
 """
@@ -41,10 +41,10 @@ class Entry:
     """One record of the spool.
 
     Attributes:
-        id: Names the event for good: two entries with the same id are the same event, reported twice.
-        at_s: When it happened.
-        kind: What it is, e.g. "flow_run", "decision", "quality".
-        record: Its data, as JSON knows it.
+        id: Identifies the event: two entries with the same id are the same event, reported twice.
+        at_s: When it happened, Unix seconds.
+        kind: Kind of the record, e.g. "flow_run", "decision", "quality".
+        record: Its data, JSON-ready.
         version: Which version of its kind the data is in.
     """
 
@@ -57,11 +57,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """What had to be given up because the disk space of the spool was used up.
+    """Records that were dropped because the spool had reached its size.
 
     Attributes:
-        records: How many records, ever.
-        last_s: When last; None if never.
+        records: How many, ever.
+        last_s: When last, Unix seconds; None if never.
     """
 
     records: int
@@ -71,8 +71,8 @@ class Losses:
 def default_folder() -> Path:
     """`spool` in `PREFECT_INTELLIGENT_DATA_DIR` or in its default, `prefect-intelligent` in Prefect's home.
 
-    The same folder as `Settings.spool_dir`, without the cost of reading the settings; a `data_dir` that only stands in
-    a settings file is not seen here.
+    The same folder as `Settings.spool_dir`, without the cost of reading the settings; a `data_dir` that is only in
+    a settings file is not found here.
     """
     chosen = os.environ.get("PREFECT_INTELLIGENT_DATA_DIR")
     if chosen:
@@ -89,7 +89,7 @@ class Spool:
     """A spool folder; any number of objects, threads and processes may use one folder at the same time.
 
     Args:
-        folder: Made on the first append. None is `default_folder()`.
+        folder: Created by the first append. None is `default_folder()`.
         segment_bytes: Size at which the active file is closed.
         max_bytes: Space the closed segments may take; beyond it the oldest are dropped and counted (`losses`).
         max_record_bytes: Longest line accepted.
@@ -121,8 +121,8 @@ class Spool:
         Args:
             kind: What the record is.
             record: Anything JSON can hold; numbers that are not finite are refused.
-            event_id: Give one that follows from the event itself (run id and state) where the same event may be
-                reported twice; by default a random one is made.
+            event_id: Where the same event may be reported twice, an id that follows from the event itself (run id and
+                state); by default a random one.
             at_s: When it happened; now by default.
             version: Which version of its kind the record is in; the present one by default.
 
@@ -161,11 +161,11 @@ class Spool:
         return event
 
     def seal(self) -> bool:
-        """Close the active file if it holds anything, so that its records can be read; False if a writer holds it."""
+        """Close the active file unless it is empty, so that its records can be read; False if a writer locks it."""
         return self._rotate(patience_s=_SEAL_PATIENCE_S)
 
     def segments(self) -> tuple[Path, ...]:
-        """The closed segments, oldest first; those that a reader has taken and not yet removed among them."""
+        """The closed segments, oldest first, with those that a reader has taken and not yet removed."""
         if not self.folder.is_dir():
             return ()
         return tuple(sorted(p for p in self.folder.iterdir() if p.suffix in (_CLOSED, _TAKEN)))
@@ -203,7 +203,7 @@ class Spool:
         segment.unlink(missing_ok=True)
 
     def losses(self) -> Losses:
-        """What has been given up so far, in this folder."""
+        """The records dropped so far, in this folder."""
         try:
             lines = (self.folder / _LOSSES).read_text().splitlines()
         except FileNotFoundError:
@@ -212,7 +212,7 @@ class Spool:
         return Losses(records=sum(int(n) for n, _ in pairs), last_s=float(pairs[-1][1]) if pairs else None)
 
     def size_bytes(self) -> int:
-        """Space taken by records that nobody has removed yet."""
+        """Size of the records that have not been removed yet, bytes."""
         paths = [*self.segments(), self._active]
         return sum(path.stat().st_size for path in paths if path.exists())
 
@@ -245,7 +245,7 @@ class Spool:
         return 0
 
     def _rotate(self, *, patience_s: float) -> bool:
-        """Rename the active file to a closed segment; False if the lock could not be had."""
+        """Rename the active file to a closed segment; False if the lock was not free in time."""
         deadline = time.monotonic() + patience_s
         while True:
             try:
@@ -268,14 +268,14 @@ class Spool:
         return True
 
     def _new_segment(self) -> Path:
-        """A name after all others, even if the clock has been set back."""
+        """A path that sorts after all others, even if the clock has been set back."""
         names = [p.name.split("-", 1)[0] for p in self.segments()]
         last = max((int(name) for name in names if name.isdigit()), default=0)
         stamp = max(time.time_ns(), last + 1)
         return self.folder / f"{stamp:020d}-{os.getpid()}-{os.urandom(4).hex()}{_CLOSED}"
 
     def _keep_within_bounds(self) -> None:
-        """Drop the oldest closed segments until the rest fits, and count what was in them."""
+        """Drop the oldest closed segments until the rest fits, and log how many records they held."""
         closed = []
         for path in self.segments():
             if path.suffix == _CLOSED:
@@ -325,7 +325,7 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """One `write`; a short one (disk nearly full) leaves a torn line, and the whole line is written again behind it."""
+    """Write with one call; a short write (disk nearly full) leaves a torn line, and the line is written again."""
     for _ in range(3):
         if os.write(fd, data) == len(data):
             return

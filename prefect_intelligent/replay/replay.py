@@ -113,7 +113,7 @@ def replay(
     base = played[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
-        _account(name, arena, known, _savings(base, arena, block_s, rng) if name != REFERENCE else None)
+        _result(name, arena, known, _savings(base, arena, block_s, rng) if name != REFERENCE else None)
         for name, arena in played.items()
     )
 
@@ -184,9 +184,7 @@ def _savings(base: _Played, other: _Played, block_s: float, rng: np.random.Gener
     return float(saved.sum()), float(low), float(high)
 
 
-def _account(
-    name: str, played: _Played, known: pd.DataFrame, saving: tuple[float, float, float] | None
-) -> ReplayResult:
+def _result(name: str, played: _Played, known: pd.DataFrame, saving: tuple[float, float, float] | None) -> ReplayResult:
     """The figures of one policy."""
     twin = played.arena.twin
     state = twin.state.runs[0]

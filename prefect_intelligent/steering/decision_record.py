@@ -1,4 +1,4 @@
-"""What one pass of the control loop decided, and why: the record that is kept, sent as an event and explained."""
+"""What one pass of the control loop decided, and why: the record that is stored, sent as an event and explained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 KIND = "decision"
 
 Outcome = Literal["applied", "unchanged", "recorded", "off", "restored"]
-"""What came of it: written to Prefect; nothing to write; only recorded (shadow, advise); switched off; or the original
+"""Result of a pass: written to Prefect; nothing to write; only recorded (shadow, advise); switched off; or the original
 settings were put back."""
 
 
@@ -39,7 +39,7 @@ class QueueDecision:
         priority: Its priority number when the pass began.
         wanted: What the policy proposed; None if the proposal was unusable.
         permitted: What the guard allowed.
-        rule: What the base rule would have had permitted.
+        rule: The base rule's settings after the guard.
         applied: Place and limit when the pass ended.
         applied_priority: Its priority number when the pass ended.
         reasons: Why, one sentence each.
@@ -67,7 +67,7 @@ class PoolDecision:
         held: When the pass began.
         wanted: What the policy proposed; also None if the proposal was unusable.
         permitted: What the guard allowed.
-        rule: What the base rule would have had permitted.
+        rule: The base rule's limit after the guard.
         applied: When the pass ended.
         reasons: Why, one sentence each.
     """
@@ -88,19 +88,19 @@ class Decision:
         pool: Name of the work pool.
         at_s: The instant of the snapshot.
         mode: shadow, advise or auto.
-        by: Who decided, e.g. "controller host:1234" or "hook".
+        by: The process that decided, e.g. "controller host:1234" or "hook".
         policy: Name of the policy in charge.
         rule: Name of the base rule beside it.
-        outcome: What came of it.
+        outcome: Result of the pass.
         queues: Queue by queue, in serving order when the pass began.
         pool_limit: The pool's limit.
         planned: Values to write: (queue or None, setting, before, after).
         applied: Those of them that held when read back.
         reasons: What applies to the pass as a whole, one sentence each.
         foreseen: What the twin expects of the policy's plan and of the rule's, if it was asked.
-        stakes: What the pool costs and how long runs wait at this instant (`services/stakes`); None if not looked at.
-        own_ms: Our own computing.
-        wall_ms: The whole pass with all calls to Prefect and to the history store.
+        stakes: What the pool costs and how long runs wait at this instant (`cost_rate`); None if not computed.
+        own_ms: Computing time of the pass, milliseconds.
+        wall_ms: Time of the whole pass with all calls to Prefect and to the history store, milliseconds.
     """
 
     pool: str

@@ -149,7 +149,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
         behind = open_policy(settings, pupil if colon else settings.rule)
         decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
-        return OnlinePlanner(pupil=behind, base=base)
+        return OnlinePlanner(inner=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
 
 

@@ -52,7 +52,7 @@ from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
 from prefect_intelligent.pipelines.live_changes import carry_out, prepare
-from prefect_intelligent.pipelines.pending_events import letterbox
+from prefect_intelligent.pipelines.pending_events import pending_events
 from prefect_intelligent.pipelines.survey import Overrides
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
@@ -514,7 +514,7 @@ def described(data):
                 left.append(json.loads(line)["id"])
     letters = [
         json.loads(line)["id"]
-        for path in sorted(letterbox(URL, data).folder.iterdir())
+        for path in sorted(pending_events(URL, data).folder.iterdir())
         for line in path.read_text().splitlines()
         if line
     ]

@@ -23,7 +23,7 @@ from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.pipelines.adapters import event_relay
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH, PIPELINE
-from prefect_intelligent.pipelines.pending_events import letterbox
+from prefect_intelligent.pipelines.pending_events import pending_events
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.pipelines.rollout.version_store import Versions
 from prefect_intelligent.pipelines.version import PULL_STEP
@@ -272,7 +272,7 @@ class Server:
 
 
 def test_what_was_not_announced_is_announced_once(data, monkeypatch):
-    box, server = letterbox(UNDELIVERED["server"], data), Server()
+    box, server = pending_events(UNDELIVERED["server"], data), Server()
     (line, *_) = (line for line in (box.folder / "active").read_text().splitlines() if line)
     written_s = json.loads(line)["at_s"]
     monkeypatch.setattr(event_relay, "time", SimpleNamespace(time=lambda: written_s + 60.0, monotonic=time.monotonic))

@@ -1,6 +1,8 @@
 """Shipping with fakes: once, in order, through faults, and bounded."""
 
+import random
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_intelligent.cli.ship import _patiently
-from prefect_intelligent.errors import StoreError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import StoreError, TrackerAccessDeniedError, TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.record_versions import UPCASTERS
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.testing.clock import ManualClock
@@ -209,8 +211,41 @@ def test_the_pause_grows_while_the_server_is_down(spool, outbox, tracker):
         ends.append((clock.now_s() - NOON_S, done.problem))
         return done
 
-    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5)
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5, rng=Longest())
     assert [at for at, _ in ends] == [0.0, 10.0, 30.0, 70.0, 75.0]
+
+
+class Longest(random.Random):
+    """Draws no jitter: every pause is the longest that it may be."""
+
+    def random(self):
+        return 1.0
+
+
+def test_a_server_that_denies_us_loses_nothing_and_is_left_in_peace(spool, outbox, tracker):
+    clock, ends = ManualClock(NOON_S), []
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log", times=2)
+    fill(spool)
+
+    def one():
+        done = ship(spool, outbox, tracker, clock)
+        ends.append((clock.now_s() - NOON_S, done.denied, done.refused))
+        return done
+
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 3, rng=Longest())
+    assert ends == [(0.0, True, 0), (60.0, True, 0), (120.0, False, 0)]
+    assert waits(tracker) == [float(i) for i in range(50)]
+
+
+def test_ship_once_does_not_try_again_where_it_is_denied(spool, outbox, tracker):
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log")
+    fill(spool, 1)
+    shipper = SimpleNamespace(
+        once=lambda archive_all: ship(spool, outbox, tracker, ManualClock(NOON_S), archive_all=archive_all)
+    )
+    done = _patiently(shipper, archive_all=False)
+    assert done.denied
+    assert "check MLFLOW_TRACKING_USERNAME" in done.problem
 
 
 def entry(kind, **record):
