@@ -24,7 +24,7 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import QUEUE_FEATURES
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.engine.world import World
-from rl.arenas import open_arena
+from rl.simulators import open_arena
 from rl.spaces import action_space, observation_space
 
 REWARD_SCALE: Final = 100.0

@@ -44,7 +44,7 @@ from rl.comparisons import (
     summary,
     verdict,
 )
-from rl.entrants import RESULTS, SINGLE_RULES, Entrant, entrants
+from rl.contestants import RESULTS, SINGLE_RULES, Entrant, entrants
 from rl.outcomes import Outcome, join, play
 from rl.provenance import commit
 from rl.report import write_report

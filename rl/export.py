@@ -26,9 +26,9 @@ from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import Observation, encode
 from prefect_intelligent.policy.network import Gains, Network, choose
 from prefect_intelligent.twin.engine.world import World
-from rl.arenas import open_arena
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
+from rl.simulators import open_arena
 from rl.spaces import action_space, observation_space
 from rl.worlds import Workload
 from simulations.family import SPLITS

@@ -14,7 +14,7 @@ from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.watched import WatchedArena
-from rl.arenas import GUARD, INTERVAL_S
+from rl.simulators import GUARD, INTERVAL_S
 from rl.statistics import conditional_value_at_risk
 
 

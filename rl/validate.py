@@ -6,7 +6,7 @@ import numpy as np
 
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
-from rl.arenas import spent_usd
+from rl.simulators import spent_usd
 from rl.worlds import Workload
 from simulations.family import SPLITS
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.engine.world import World, stack
-from rl.arenas import INTERVAL_S
-from rl.logs import Logs
+from rl.batch_logs import Logs
+from rl.simulators import INTERVAL_S
 from simulations.arrivals import HOUR_S
 from simulations.family import Family
 from simulations.scenario import FOLDER, load_scenario

@@ -175,7 +175,7 @@ def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
     bundle = start(tmp_path / "start")
     days = Workload(family=Family(hours=1.0, queues=(24, 24))).batch([(1, 0), (2, 0)])
     policy = bundle.policy()
-    from rl.arenas import open_arena
+    from rl.simulators import open_arena
 
     arena = open_arena(days)
     wanted = policy.propose(arena.census)

@@ -10,8 +10,8 @@ import pytest
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.rule_policy import parse_policy
-from rl.arenas import open_arena, spent_usd
-from rl.logs import Logs
+from rl.batch_logs import Logs
+from rl.simulators import open_arena, spent_usd
 from rl.worlds import Workload, training
 from simulations.family import Family
 from simulations.scenario import load_scenario

@@ -1,6 +1,6 @@
-"""Regress the network on labels from `rl.teach`: the start from which PPO goes on.
+"""Regress the network on labels from `rl.label`: the start from which PPO goes on.
 
-python -m rl.regress --base tuned.json --lessons runs/lessons --out bundles/regressed
+python -m rl.pretrain --base tuned.json --lessons runs/lessons --out bundles/regressed
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.bundle import Bundle, write_bundle
+from rl.label import PLACE, POOL, Lessons
 from rl.network import Actor, Observations
 from rl.provenance import commit
-from rl.teach import PLACE, POOL, Lessons
 from rl.tune import read_rule
 
 
@@ -137,10 +137,10 @@ def _taken(actor: Actor, seen: Observations, where: Tensor, saved: Tensor, rows:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `python -m rl.regress`."""
-    parser = argparse.ArgumentParser(prog="python -m rl.regress", description=(__doc__ or "").split("\n")[0])
+    """Entry point of `python -m rl.pretrain`."""
+    parser = argparse.ArgumentParser(prog="python -m rl.pretrain", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--base", type=Path, required=True, help="JSON file of rl.tune: the rule to be corrected")
-    parser.add_argument("--lessons", type=Path, nargs="+", required=True, help="folders written by rl.teach")
+    parser.add_argument("--lessons", type=Path, nargs="+", required=True, help="folders written by rl.label")
     parser.add_argument("--margin", type=float, default=0.03, help="saving below which the rule is left alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
@@ -150,13 +150,13 @@ def main(argv: list[str] | None = None) -> int:
         for folder in args.lessons:
             found = sorted(folder.glob("*.npz"))
             if not found:
-                raise InvalidInputError("--lessons", str(folder), "holds no .npz file; run rl.teach first")
+                raise InvalidInputError("--lessons", str(folder), "holds no .npz file; run rl.label first")
             files += found
         torch.set_num_threads(1)
         lessons = Lessons.load(*map(str, files))
         config = RegressConfig()
         actor, curve = fit(lessons, config, args.seed)
-        made = {"by": "rl.regress", "states": len(lessons.pool), "seed": args.seed, "config": asdict(config)}
+        made = {"by": "rl.pretrain", "states": len(lessons.pool), "seed": args.seed, "config": asdict(config)}
         bundle = Bundle(
             name="regressed",
             base=read_rule(args.base),

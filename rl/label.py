@@ -1,6 +1,6 @@
 """Labels for the network: what each correction of the base rule would have saved, found by trying it in the twin.
 
-    python -m rl.teach --base rl/results/tuned.json --worlds 6400 --out runs/lessons [--guide BUNDLE]
+    python -m rl.label --base rl/results/tuned.json --worlds 6400 --out runs/lessons [--guide BUNDLE]
 
 From states along days of many worlds, every level of the pool and some levels of single queues are held for a few
 decisions, then the guide policy goes on; the cost up to a horizon, against that of leaving the rule alone, is the
@@ -42,7 +42,7 @@ from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
-from rl.arenas import open_arena, spent_usd
+from rl.simulators import open_arena, spent_usd
 from rl.tune import read_rule
 from rl.worlds import Workload, training
 
@@ -255,8 +255,8 @@ def _batches(workload: Workload, first: int, worlds: int, size: int) -> Iterator
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `python -m rl.teach`."""
-    parser = argparse.ArgumentParser(prog="python -m rl.teach", description=(__doc__ or "").split("\n")[0])
+    """Entry point of `python -m rl.label`."""
+    parser = argparse.ArgumentParser(prog="python -m rl.label", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--base", type=Path, required=True, help="JSON file of rl.tune: the rule to be corrected")
     parser.add_argument("--guide", type=Path, help="bundle that decides along the days (default: the rule)")
     parser.add_argument("--worlds", type=int, default=6400, help="days to label (default: 6400)")

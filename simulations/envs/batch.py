@@ -16,7 +16,7 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.twin.engine.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
-from simulations.deck import Deck, draw_deck
+from simulations.envs.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family
 from simulations.play import Steered
 from simulations.scenario import load_scenario
