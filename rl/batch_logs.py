@@ -25,7 +25,7 @@ _LARGEST_BATCH: Final = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Logs:
+class BatchLogs:
     """Bounds of the kind.
 
     Attributes:

@@ -46,7 +46,7 @@ REFERENCE: Final = PlannerConfig(futures=0, hold=18, horizon=70)
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class Contestant:
     """A policy of the comparison; several bundles of one training recipe with other seeds are one entrant.
 
     Attributes:
@@ -79,7 +79,7 @@ class Entrant:
         return digest.hexdigest()[:16]
 
 
-def entrants(names: str, bundles: Sequence[str] = ()) -> list[Entrant]:
+def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant]:
     """The policies named on the command line, each once; the first is the one that is compared with the others.
 
     Args:
@@ -93,7 +93,7 @@ def entrants(names: str, bundles: Sequence[str] = ()) -> list[Entrant]:
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if bundles and SEEDS not in listed:
         listed.insert(0, SEEDS)
-    found: dict[str, Entrant] = {}
+    found: dict[str, Contestant] = {}
     for name in listed:
         for entrant in _entered(name, tuple(found.values()), bundles):
             found.setdefault(entrant.name, entrant)
@@ -102,23 +102,23 @@ def entrants(names: str, bundles: Sequence[str] = ()) -> list[Entrant]:
     return list(found.values())
 
 
-def _entered(name: str, before: Sequence[Entrant], bundles: Sequence[str]) -> list[Entrant]:
+def _entered(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> list[Contestant]:
     """What one name on the command line stands for."""
     if name == "rules":
-        return [Entrant(rule, (parse_policy(rule),)) for rule in SINGLE_RULES]
+        return [Contestant(rule, (parse_policy(rule),)) for rule in SINGLE_RULES]
     if name == TUNED:
-        return [Entrant(name, (read_rule(TUNED_RULE),))]
+        return [Contestant(name, (read_rule(TUNED_RULE),))]
     if name == CLAIRVOYANT:
-        return [Entrant(name, (_planner(name, REFERENCE, None),))]
+        return [Contestant(name, (_planner(name, REFERENCE, None),))]
     if name == PLANNER:
         pupil = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
-        return [Entrant(name, (_planner(name, PlannerConfig(), pupil),))]
+        return [Contestant(name, (_planner(name, PlannerConfig(), pupil),))]
     if name == SEEDS:
         if not bundles:
             raise InvalidInputError("--policies", SEEDS, "needs --bundles with one folder per training seed")
         read = [read_bundle(Path(folder)) for folder in bundles]
         policies = tuple(replace(bundle, name=SEEDS).policy() for bundle in read)
-        return [Entrant(name, policies, training_seeds=tuple(bundle.provenance.get("seed") for bundle in read))]
+        return [Contestant(name, policies, training_seeds=tuple(bundle.provenance.get("seed") for bundle in read))]
     if name == "shipped":
         return [_bundled(name, SHIPPED)]
     label, equals, folder = name.partition("=")
@@ -126,15 +126,15 @@ def _entered(name: str, before: Sequence[Entrant], bundles: Sequence[str]) -> li
         return [_bundled(name, REGRESSED_BUNDLE)]
     if equals or (Path(name) / WEIGHTS).exists():
         return [_bundled(label if equals else Path(name).name, Path(folder or name))]
-    return [Entrant(name, (parse_policy(name),))]
+    return [Contestant(name, (parse_policy(name),))]
 
 
 def _planner(name: str, config: PlannerConfig, pupil: Policy | None) -> Planner:
     return Planner(read_rule(TUNED_RULE), config, np.random.default_rng(0), name, pupil)
 
 
-def _bundled(name: str, folder: Path) -> Entrant:
+def _bundled(name: str, folder: Path) -> Contestant:
     """The policy of a bundle, with the fingerprint that the promotion gate asks for."""
     bundle = read_bundle(folder)
     sha256 = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"]
-    return Entrant(name, (bundle.policy(),), str(sha256), (bundle.provenance.get("seed"),))
+    return Contestant(name, (bundle.policy(),), str(sha256), (bundle.provenance.get("seed"),))

@@ -24,7 +24,7 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import QUEUE_FEATURES
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.engine.world import World
-from rl.simulators import open_arena
+from rl.simulators import start_closed_loop
 from rl.spaces import action_space, observation_space
 
 REWARD_SCALE: Final = 100.0
@@ -33,12 +33,12 @@ MOST_SAVED: Final = -0.95
 """Excess over the base rule's cost, as a share of it, below which nothing more is gained."""
 
 
-class Day:
+class DayBatch:
     """A batch of worlds and what the base rule spends in them."""
 
     def __init__(self, world: World, base: RulePolicy, steps: int) -> None:
         self.world = world
-        arena = open_arena(world, base)
+        arena = start_closed_loop(world, base)
         spent = [arena.twin.money.sum(-1)]
         for _ in range(steps):
             arena.follow()
@@ -48,7 +48,7 @@ class Day:
         self.total_usd: Array = np.maximum(arena.twin.money.sum(-1), 1e-6)
 
 
-class Days(VecEnv):
+class TrainingEnv(VecEnv):
     """Days as an environment for PPO.
 
     Args:
@@ -59,7 +59,7 @@ class Days(VecEnv):
         hold: Decisions for which an action is held.
     """
 
-    def __init__(self, days: Sequence[Day], base: RulePolicy, steps: int, hold: int = 1) -> None:
+    def __init__(self, days: Sequence[DayBatch], base: RulePolicy, steps: int, hold: int = 1) -> None:
         self.days, self.base, self.steps, self.hold = days, base, steps, hold
         self.number = 0
         n = max(day.world.width for day in days)
@@ -71,7 +71,7 @@ class Days(VecEnv):
     def reset(self) -> dict[str, np.ndarray[Any, Any]]:
         """Begin the batch `number`."""
         self._day = self.days[self.number % len(self.days)]
-        self._arena = open_arena(self._day.world, self.base)
+        self._arena = start_closed_loop(self._day.world, self.base)
         self._step = 0
         self._level = np.zeros(self.num_envs)
         return self._observe()

@@ -44,7 +44,7 @@ from rl.comparisons import (
     summary,
     verdict,
 )
-from rl.contestants import RESULTS, SINGLE_RULES, Entrant, entrants
+from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
 from rl.outcomes import Outcome, join, play
 from rl.provenance import commit
 from rl.report import write_report
@@ -100,7 +100,7 @@ class Contest:
         return cases, left_out
 
 
-def run_case(case: Case, entered: Sequence[Entrant], episodes: int, planner_episodes: int) -> Played:
+def run_case(case: Case, entered: Sequence[Contestant], episodes: int, planner_episodes: int) -> Played:
     """Outcomes of every entrant, one per training seed, on the same episodes."""
     parts: dict[str, list[list[Outcome]]] = {entrant.name: [[] for _ in entrant.policies] for entrant in entered}
     bounds = []
@@ -117,13 +117,13 @@ def run_case(case: Case, entered: Sequence[Entrant], episodes: int, planner_epis
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
 
 
-def _share(entrant: Entrant, case: Case, episodes: int, planner_episodes: int) -> int:
+def _share(entrant: Contestant, case: Case, episodes: int, planner_episodes: int) -> int:
     """Episodes that an entrant plays: planners take long and play few, but for the gap that is a figure."""
     whole = not entrant.plans or case.group in WHOLE.get(entrant.name, ())
     return episodes if whole else min(episodes, planner_episodes)
 
 
-def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, list[dict[str, float]]]:
+def run_front(case: Case, entered: Sequence[Contestant], days: int) -> dict[str, list[dict[str, float]]]:
     """Mean capacity cost and weighted lateness of every entrant on the same days at every price of lateness."""
     world = next(case.batches(days))
     found: dict[str, list[dict[str, float]]] = {}
@@ -151,7 +151,7 @@ def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, li
 
 def _work(contest: Contest, name: str) -> tuple[str, Played | dict[str, list[dict[str, float]]]]:
     """One case, or the front, in whatever process this is."""
-    entered = entrants(contest.policies, contest.bundles)
+    entered = read_contestants(contest.policies, contest.bundles)
     cases = {case.name: case for case in suite(contest.suite, contest.traces)[0]}
     if name == "":
         return name, run_front(cases[_FRONT_CASE], entered, min(_FRONT_DAYS, contest.episodes))
@@ -183,7 +183,7 @@ def play_part(contest: Contest, name: str, part: int, parts: int) -> Played:
         raise InvalidInputError("parts", parts, f"case {name!r} has only {edges[-1]} episodes")
     share = replace(case, world=lambda number: case.world(first + number), most=count)
     planned = max(0, min(count, contest.planner_episodes - first))
-    return run_case(share, entrants(contest.policies, contest.bundles), count, planned)
+    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned)
 
 
 def join_parts(parts: Sequence[Played]) -> Played:
@@ -208,7 +208,7 @@ def evaluate(contest: Contest, *, jobs: int = 1) -> dict[str, Any]:
         InvalidInputError: A policy, a suite or a case cannot be used.
     """
     began = time.perf_counter()
-    entrants(contest.policies, contest.bundles)  # what cannot be read is told before anything is played
+    read_contestants(contest.policies, contest.bundles)  # what cannot be read is told before anything is played
     cases, left_out = contest.chosen()
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
@@ -240,7 +240,7 @@ def make_report(
         seconds: How long it took.
         front: See `run_front`.
     """
-    entered = entrants(contest.policies, contest.bundles)
+    entered = read_contestants(contest.policies, contest.bundles)
     cases, left_out = contest.chosen()
     ours, others = entered[0].name, [entrant.name for entrant in entered[1:]]
     figures = summary(results, ours, SINGLE_RULES)

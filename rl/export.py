@@ -28,7 +28,7 @@ from prefect_intelligent.policy.network import Gains, Network, choose
 from prefect_intelligent.twin.engine.world import World
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
-from rl.simulators import open_arena
+from rl.simulators import start_closed_loop
 from rl.spaces import action_space, observation_space
 from rl.worlds import Workload
 from simulations.family import SPLITS
@@ -40,7 +40,7 @@ NOISE: Final = 1e-4
 
 def sample(bundle: Bundle, world: World, count: int) -> Observation:
     """Observations along days under the bundle's policy."""
-    policy, arena = bundle.policy(), open_arena(world)
+    policy, arena = bundle.policy(), start_closed_loop(world)
     seen: list[Observation] = []
     while sum(len(part.pool) for part in seen) < count:
         rule = bundle.base.propose(arena.census)

@@ -42,7 +42,7 @@ from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
-from rl.simulators import open_arena, spent_usd
+from rl.simulators import spent_usd, start_closed_loop
 from rl.tune import read_rule
 from rl.worlds import Workload, training
 
@@ -59,7 +59,7 @@ DAY_HOURS: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeachConfig:
+class LabelConfig:
     """How labels are made.
 
     Attributes:
@@ -83,7 +83,7 @@ class TeachConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class Labels:
     """Labelled states. m states, n queues, k candidates.
 
     Attributes:
@@ -110,7 +110,7 @@ class Lessons:
         np.savez_compressed(path, **{name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
-    def load(cls, *paths: str) -> Lessons:
+    def load(cls, *paths: str) -> Labels:
         """Read and join files, padded to the largest number of queues."""
         parts = [dict(np.load(path)) for path in paths]
         widest = max(part["mask"].shape[1] for part in parts)
@@ -124,7 +124,7 @@ class Lessons:
 _POOL_LEVELS: Final = [level for level in range(len(CAPACITY_FACTORS)) if level != NEUTRAL_CAPACITY]
 
 
-def teach(world: World, base: RulePolicy, guide: Policy, config: TeachConfig, rng: np.random.Generator) -> Lessons:
+def label(world: World, base: RulePolicy, guide: Policy, config: LabelConfig, rng: np.random.Generator) -> Labels:
     """Labelled states from one pass through a batch of worlds.
 
     Args:
@@ -135,7 +135,7 @@ def teach(world: World, base: RulePolicy, guide: Policy, config: TeachConfig, rn
         rng: Chooses queue candidates and explorations.
     """
     hourly_usd = mean_hourly_usd(world, base)
-    arena = open_arena(world)
+    arena = start_closed_loop(world)
     found: list[tuple[AnyArray, ...]] = []
     held: Levels | None = None
     phase = int(rng.integers(config.every))
@@ -159,7 +159,7 @@ def teach(world: World, base: RulePolicy, guide: Policy, config: TeachConfig, rn
                 np.where(explores, tried.pool_limit, wanted.pool_limit),
             )
         arena.step(wanted)
-    return Lessons(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    return Labels(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _worth_a_label(census: Census, rng: np.random.Generator) -> AnyArray:
@@ -175,7 +175,7 @@ def mean_hourly_usd(world: World, base: Policy) -> Array:
     return mean
 
 
-def _exploration(census: Census, config: TeachConfig, rng: np.random.Generator) -> Levels:
+def _exploration(census: Census, config: LabelConfig, rng: np.random.Generator) -> Levels:
     """Random levels for some of the worlds; neutral capacity marks those that go on under the guide."""
     shape = census.queues.shape[:-1]
     random = rng.choice(_POOL_LEVELS, shape[0])
@@ -192,7 +192,7 @@ def _label(
     hourly_usd: Array,
     base: RulePolicy,
     guide: Policy,
-    config: TeachConfig,
+    config: LabelConfig,
     rng: np.random.Generator,
 ) -> tuple[AnyArray, ...]:
     """One labelled state for each of the worlds `rows`."""
@@ -212,7 +212,7 @@ def _label(
     return seen.queues, seen.pool, seen.mask, lever, queue, level, saved.reshape(m, k).astype(np.float32)
 
 
-def _candidates(census: Census, config: TeachConfig, rng: np.random.Generator) -> tuple[AnyArray, AnyArray, AnyArray]:
+def _candidates(census: Census, config: LabelConfig, rng: np.random.Generator) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Lever, queue and level of every candidate, each of shape (m, k)."""
     m = census.queues.shape[0]
     busy = (census[Q.WAITING] + 0.2 * (census[Q.UPCOMING] > 0)) * census.present + 1e-6 * census.present
@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         for first, world in _batches(workload, args.first, args.worlds, args.batch):
             began = time.perf_counter()
-            lessons = teach(world, base, guide, TeachConfig(), np.random.default_rng([first, 3]))
+            lessons = label(world, base, guide, LabelConfig(), np.random.default_rng([first, 3]))
             lessons.save(str(args.out / f"{first:06d}.npz"))
             spent = time.perf_counter() - began
             best = np.maximum(lessons.saved.max(1), 0).mean()

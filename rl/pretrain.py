@@ -17,14 +17,14 @@ from torch import Tensor
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.bundle import Bundle, write_bundle
-from rl.label import PLACE, POOL, Lessons
+from rl.label import PLACE, POOL, Labels
 from rl.network import Actor, Observations
 from rl.provenance import commit
 from rl.tune import read_rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegressConfig:
+class PretrainConfig:
     """How the network is fitted.
 
     Attributes:
@@ -52,7 +52,7 @@ def squash(saved: Tensor, knee: float) -> Tensor:
     return torch.sign(saved) * torch.log1p(saved.abs() / knee) * knee
 
 
-def fit(lessons: Lessons, config: RegressConfig, seed: int = 0) -> tuple[Actor, list[dict[str, float]]]:
+def fit(lessons: Labels, config: PretrainConfig, seed: int = 0) -> tuple[Actor, list[dict[str, float]]]:
     """A network fitted to the labels, and its curve.
 
     Args:
@@ -99,7 +99,7 @@ def fit(lessons: Lessons, config: RegressConfig, seed: int = 0) -> tuple[Actor, 
     return actor, curve
 
 
-def set_statistics(actor: Actor, lessons: Lessons) -> None:
+def set_statistics(actor: Actor, lessons: Labels) -> None:
     """Centre and scale of every feature, over the queues that exist."""
     there = lessons.mask.astype(bool)
     for part, values in ((actor.body.queues, lessons.queues[there]), (actor.body.pool, lessons.pool)):
@@ -107,7 +107,7 @@ def set_statistics(actor: Actor, lessons: Lessons) -> None:
         part.std.copy_(torch.from_numpy(np.maximum(values.std(0), 0.05)))
 
 
-def flat_index(lessons: Lessons) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def flat_index(lessons: Labels) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Where the prediction for each candidate lies in the joined heads, shape (m, k)."""
     n = lessons.mask.shape[1]
     place = len(CAPACITY_FACTORS) + lessons.queue * len(PLACES) + lessons.level
@@ -153,8 +153,8 @@ def main(argv: list[str] | None = None) -> int:
                 raise InvalidInputError("--lessons", str(folder), "holds no .npz file; run rl.label first")
             files += found
         torch.set_num_threads(1)
-        lessons = Lessons.load(*map(str, files))
-        config = RegressConfig()
+        lessons = Labels.load(*map(str, files))
+        config = PretrainConfig()
         actor, curve = fit(lessons, config, args.seed)
         made = {"by": "rl.pretrain", "states": len(lessons.pool), "seed": args.seed, "config": asdict(config)}
         bundle = Bundle(

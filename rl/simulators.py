@@ -27,7 +27,7 @@ _CROWDED: Final = 0.7
 """Worlds that are over are dropped from a batch when fewer than this share go on."""
 
 
-def open_arena(world: World, base: RulePolicy | None = None, threads: int = 1) -> ClosedLoop:
+def start_closed_loop(world: World, base: RulePolicy | None = None, threads: int = 1) -> ClosedLoop:
     """A batch of worlds at its beginning; `base` is the rule that may be followed or corrected."""
     return ClosedLoop(Twin(world, threads=threads), GUARD, INTERVAL_S, base)
 
@@ -39,7 +39,7 @@ def spent_usd(world: World, *policies: Policy) -> Array:
     days last much longer than the others, those that are over are left out of the steps.
     """
     count = world.n_worlds
-    arena = open_arena(World(*(np.concatenate([table] * len(policies)) for table in world)))
+    arena = start_closed_loop(World(*(np.concatenate([table] * len(policies)) for table in world)))
     rows = np.arange(count * len(policies))
     spent = np.zeros((rows.size, 3))
     for _ in range(MOST_STEPS):

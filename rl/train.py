@@ -34,7 +34,7 @@ from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentErro
 from prefect_intelligent.policy.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import Array32
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from rl.days import Day, Days
+from rl.days import DayBatch, TrainingEnv
 from rl.network import LeverPolicy
 from rl.provenance import commit
 from rl.tracking import add_tracking, keep_results, tracked
@@ -156,7 +156,7 @@ class DayPPO(PPO):
         return collected
 
 
-def make_model(config: TrainConfig, env: Days, start: Bundle) -> DayPPO:
+def make_model(config: TrainConfig, env: TrainingEnv, start: Bundle) -> DayPPO:
     """The learner, its actor at the start bundle."""
     model = DayPPO(
         LeverPolicy,
@@ -214,7 +214,7 @@ def take_average(model: DayPPO, config: TrainConfig) -> None:
     model.average = {name: old * model.average[name] + (1 - old) * array for name, array in now.items()}
 
 
-def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list[Day]:
+def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list[DayBatch]:
     """The batches of days of a run; the same configuration gives the same days."""
     rng = np.random.default_rng([config.seed, 5])
     days = []
@@ -223,7 +223,7 @@ def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list
             (int(c), int(d))
             for c, d in zip(rng.integers(0, 1_000_000, config.envs), rng.integers(0, 8, config.envs), strict=True)
         ]
-        days.append(Day(workload.batch(chosen), base, config.day_steps))
+        days.append(DayBatch(workload.batch(chosen), base, config.day_steps))
     return days
 
 
@@ -236,7 +236,7 @@ def train(
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     start = read_bundle(Path(config.start))
-    env = Days(make_days(config, workload, start.base), start.base, config.day_steps, config.hold)
+    env = TrainingEnv(make_days(config, workload, start.base), start.base, config.day_steps, config.hold)
     model = make_model(config, env, start)
     updates = max(1, config.steps // (config.envs * config.day_steps))
     validation = Validation(workload, start.base, config.validation_days)

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.engine.world import World, stack
-from rl.batch_logs import Logs
+from rl.batch_logs import BatchLogs
 from rl.simulators import INTERVAL_S
 from simulations.arrivals import HOUR_S
 from simulations.family import Family
@@ -44,7 +44,7 @@ class Workload:
     dial: tuple[float, float] | None = (0.1, 3.0)
     scenarios: tuple[Scenario, ...] = ()
     share: float = 0.5
-    logs: Logs | None = None
+    logs: BatchLogs | None = None
     logs_share: float = 0.4
 
     def __post_init__(self) -> None:
@@ -113,5 +113,5 @@ def training() -> Workload:
         family=Family(hours=8.0, queues=(2, 12), load=(0.15, 1.3)),
         scenarios=tuple(scenario for scenario in scenarios if len(scenario.pools) == 1),
         share=0.25,
-        logs=Logs(),
+        logs=BatchLogs(),
     )

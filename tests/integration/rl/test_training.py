@@ -18,7 +18,7 @@ from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES
 from rl import train as training
-from rl.days import Days
+from rl.days import TrainingEnv
 from rl.export import disagreements, export, sample
 from rl.network import Actor
 from rl.train import TrainConfig, make_model, set_rates, train
@@ -36,7 +36,7 @@ def start(folder: Path, width: int = 16, margin: float = 0.05) -> Bundle:
     return bundle
 
 
-class Toy(Days):
+class Toy(TrainingEnv):
     """A toy whose optimum is known: twice the slots while the dial is above 0, half of them else; late queues first.
 
     A right pool level earns 1, a right place of the one queue 1; the optimum is 2 per decision.
@@ -175,9 +175,9 @@ def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
     bundle = start(tmp_path / "start")
     days = Workload(family=Family(hours=1.0, queues=(24, 24))).batch([(1, 0), (2, 0)])
     policy = bundle.policy()
-    from rl.simulators import open_arena
+    from rl.simulators import start_closed_loop
 
-    arena = open_arena(days)
+    arena = start_closed_loop(days)
     wanted = policy.propose(arena.census)
     assert wanted.score.shape == (2, 24)
     assert np.isfinite(arena.play(policy)).all()

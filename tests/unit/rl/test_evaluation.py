@@ -21,7 +21,7 @@ from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
-from rl.evaluate import Contest, entrants, main, run_case
+from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.outcomes import Outcome, play
 from rl.report import write_report
 from rl.suites import Case, family_cases, suite
@@ -267,7 +267,7 @@ def test_a_planner_with_foresight_improves_on_its_pupil() -> None:
 
 
 def test_planners_play_the_first_episodes_only() -> None:
-    entered = entrants("tuned,clairvoyant")
+    entered = read_contestants("tuned,clairvoyant")
     case = Case("toy", "", "scenario", lambda n: draw_world(load_scenario("toy"), n))
     played = run_case(case, entered, 4, 2)
     assert played.costs("tuned").shape == (1, 4)

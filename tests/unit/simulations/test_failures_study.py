@@ -5,18 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from simulations.failures import World, live
+from simulations.failures import FaultyMonth, simulate
 from simulations.failures_study import study
 from simulations.run import main
 
 
 def test_retries_alone_are_the_same_month_every_time():
-    worlds = [World(3, 10) for _ in range(2)]
-    first, second = (live(world, terms=None) for world in worlds)
+    worlds = [FaultyMonth(3, 10) for _ in range(2)]
+    first, second = (simulate(world, terms=None) for world in worlds)
     np.testing.assert_array_equal(first.outcome, second.outcome)
-    again = live(worlds[0], terms=None)
+    again = simulate(worlds[0], terms=None)
     np.testing.assert_array_equal(first.wasted_usd, again.wasted_usd)
-    assert worlds[0].plant.host_s != World(4, 10).plant.host_s
+    assert worlds[0].plant.host_s != FaultyMonth(4, 10).plant.host_s
 
 
 def test_what_is_planted_is_named_and_halved():
