@@ -21,7 +21,7 @@ from rl import train as training
 from rl.days import TrainingEnv
 from rl.export import disagreements, export, sample
 from rl.network import Actor
-from rl.train import TrainConfig, make_model, set_rates, train
+from rl.train import TrainConfig, make_model, schedule, train
 from rl.worlds import Workload
 from simulations.family import Family
 
@@ -78,14 +78,10 @@ def test_ppo_reaches_the_known_optimum_of_a_toy_from_a_zero_start(tmp_path: Path
     )
     toy = Toy(64)
     model = make_model(replace(config, temperature=0.05, queue_temperature=0.05), toy, start(tmp_path))
-    model._setup_learn(10**6, None, True, "run", False)
-    callback = model._init_callback(None)
     earned = []
     for _ in range(60):
-        set_rates(model, config, 80)
-        model.collect_rollouts(toy, callback, model.rollout_buffer, config.actions)
-        model.train()
-        model.updates += 1
+        schedule(model, config, 80)
+        model.update(toy)
         earned.append(float(model.rollout_buffer.rewards.mean()))
     assert earned[0] < 1.2
     toy.number = 10**6
@@ -126,7 +122,7 @@ def test_same_seed_same_weights_and_resuming_gives_them_too(tmp_path: Path, monk
     one, two = final(tmp_path, "one"), final(tmp_path, "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
-    save, saved = training._save, []
+    save, saved = training.save_checkpoint, []
 
     def save_and_stop(*args: Any) -> None:
         save(*args)
@@ -134,10 +130,10 @@ def test_same_seed_same_weights_and_resuming_gives_them_too(tmp_path: Path, monk
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_save", save_and_stop)
+    monkeypatch.setattr(training, "save_checkpoint", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         train(config(tmp_path, "three"), SMALL)
-    monkeypatch.setattr(training, "_save", save)
+    monkeypatch.setattr(training, "save_checkpoint", save)
     train(config(tmp_path, "three"), SMALL, resume=True)
     three = final(tmp_path, "three")
     assert all(torch.equal(one[name], three[name]) for name in one)

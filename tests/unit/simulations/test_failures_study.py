@@ -46,8 +46,8 @@ def test_the_figures_are_json(capsys, monkeypatch):
     import simulations.failures_study as module
 
     monkeypatch.setattr(module, "_month", lambda seed, world, base, better: _month(seed))
-    monkeypatch.setattr(module, "live", lambda world, terms: None)
-    monkeypatch.setattr(module, "World", lambda seed, days: None)
+    monkeypatch.setattr(module, "simulate", lambda world, terms: None)
+    monkeypatch.setattr(module, "FaultyMonth", lambda seed, days: None)
     assert main(["--study", "failures", "--seeds", "1:2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"]["months"] == 2.0
 
