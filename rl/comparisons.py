@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from rl.outcomes import Outcome
 from rl.statistics import (
     Interval,
     geometric_ratio,
@@ -20,6 +19,7 @@ from rl.statistics import (
     performance_profile,
     probability_of_improvement,
 )
+from simulations.metrics import EpisodeMetrics
 
 WORST_PERMITTED: Final = 1.05
 PROFILE_AT: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.2, 1.5, 2.0)
@@ -28,6 +28,19 @@ TRAINED: Final = ("seen", "unseen")
 TUNED, DEFAULT, CLAIRVOYANT, PLANNER, REGRESSED = "tuned", "prefect-default", "clairvoyant", "planner", "regressed"
 WHOLE: Final = {CLAIRVOYANT: (*TRAINED, "trace"), PLANNER: TRAINED}
 """Groups whose episodes a planner plays all, because the gap to it there is a figure."""
+REPORTED: Final = (
+    "cost_usd",
+    "capacity_usd",
+    "lateness_usd",
+    "failure_usd",
+    "miss_rate",
+    "weighted_late_hours",
+    "wait_p95_s",
+    "wait_p99_s",
+    "late_cvar95_s",
+    "violations",
+)
+"""Figures whose means a report holds."""
 _LEAST_USD: Final = 1e-9
 
 
@@ -42,7 +55,7 @@ class Played:
     """
 
     group: str
-    outcomes: Mapping[str, Sequence[Outcome]]
+    outcomes: Mapping[str, Sequence[EpisodeMetrics]]
     bound_usd: Array = field(default_factory=lambda: np.zeros(0))
 
     def costs(self, name: str) -> Array:
@@ -181,7 +194,7 @@ def verdict(figures: Mapping[str, float]) -> str:
 def means(played: Played, bound: bool = True) -> dict[str, dict[str, float]]:
     """Mean figures of every entrant in one case, and of the bound."""
     found = {
-        name: {figure: float(np.mean([getattr(one, figure) for one in seeds])) for figure in Outcome.__slots__}
+        name: {figure: float(np.mean([getattr(one, figure) for one in seeds])) for figure in REPORTED}
         for name, seeds in played.outcomes.items()
     }
     known = played.bound_usd[np.isfinite(played.bound_usd)]

@@ -45,10 +45,11 @@ from rl.comparisons import (
     verdict,
 )
 from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
-from rl.outcomes import Outcome, join, play
 from rl.provenance import commit
 from rl.report import write_report
+from rl.simulators import play
 from rl.suites import SUITES, TRACE_FOLDER, Case, suite
+from simulations.metrics import EpisodeMetrics
 
 DIALS: Final = (0.1, 0.3, 1.0, 3.0)
 """Prices of lateness, relative to the usual one, at which the front is drawn."""
@@ -102,7 +103,7 @@ class Contest:
 
 def run_case(case: Case, entered: Sequence[Contestant], episodes: int, planner_episodes: int) -> Played:
     """Outcomes of every entrant, one per training seed, on the same episodes."""
-    parts: dict[str, list[list[Outcome]]] = {entrant.name: [[] for _ in entrant.policies] for entrant in entered}
+    parts: dict[str, list[list[EpisodeMetrics]]] = {entrant.name: [[] for _ in entrant.policies] for entrant in entered}
     bounds = []
     shares = {entrant.name: _share(entrant, case, episodes, planner_episodes) for entrant in entered}
     for count in sorted({count for count in shares.values() if count > 0}, reverse=True):
@@ -113,7 +114,7 @@ def run_case(case: Case, entered: Sequence[Contestant], episodes: int, planner_e
                 if shares[entrant.name] == count:
                     for place, policy in enumerate(entrant.policies):
                         parts[entrant.name][place].append(play(world, policy))
-    outcomes = {name: [join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
+    outcomes = {name: [EpisodeMetrics.join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
 
 
@@ -190,7 +191,8 @@ def join_parts(parts: Sequence[Played]) -> Played:
     """The shares of one case as one."""
     outcomes = {
         name: [
-            join([part.outcomes[name][seed] for part in parts if name in part.outcomes]) for seed in range(len(seeds))
+            EpisodeMetrics.join([part.outcomes[name][seed] for part in parts if name in part.outcomes])
+            for seed in range(len(seeds))
         ]
         for name, seeds in parts[0].outcomes.items()
     }

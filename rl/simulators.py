@@ -11,16 +11,15 @@ import numpy.typing as npt
 
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
+from prefect_intelligent.twin.watched import WatchedArena
+from simulations.metrics import EpisodeMetrics, measure
+from simulations.regime import TRAINING_GUARD, TRAINING_INTERVAL_S
 
-INTERVAL_S: Final = 120.0
-"""Seconds between decisions."""
-GUARD: Final = GuardSettings(interval_s=INTERVAL_S, step_fraction=2.0, step_slots=8.0)
-"""What the guard permits."""
 MOST_STEPS: Final = 1200
 """Decisions after which what is left of a day runs out by itself."""
 _CROWDED: Final = 0.7
@@ -29,7 +28,17 @@ _CROWDED: Final = 0.7
 
 def start_closed_loop(world: World, base: RulePolicy | None = None, threads: int = 1) -> ClosedLoop:
     """A batch of worlds at its beginning; `base` is the rule that may be followed or corrected."""
-    return ClosedLoop(Twin(world, threads=threads), GUARD, INTERVAL_S, base)
+    return ClosedLoop(Twin(world, threads=threads), TRAINING_GUARD, TRAINING_INTERVAL_S, base)
+
+
+def play(world: World, policy: Policy | Planner) -> EpisodeMetrics:
+    """Play a batch of episodes to their end under a policy and the guard."""
+    loop = WatchedArena(Twin(world), TRAINING_GUARD, TRAINING_INTERVAL_S)
+    if isinstance(policy, Planner):
+        policy.play(loop)
+    else:
+        loop.play(policy)
+    return measure(loop.twin, loop.violations)
 
 
 def spent_usd(world: World, *policies: Policy) -> Array:

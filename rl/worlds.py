@@ -11,9 +11,9 @@ import numpy as np
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.engine.world import World, stack
 from rl.batch_logs import BatchLogs
-from rl.simulators import INTERVAL_S
 from simulations.arrivals import HOUR_S
 from simulations.family import Family
+from simulations.regime import TRAINING_INTERVAL_S
 from simulations.scenario import FOLDER, load_scenario
 from simulations.workload import Scenario, draw_world
 
@@ -76,7 +76,7 @@ class Workload:
     @property
     def steps(self) -> int:
         """Decisions in a day."""
-        return math.ceil(self.hours * HOUR_S / INTERVAL_S) + DRAIN_STEPS
+        return math.ceil(self.hours * HOUR_S / TRAINING_INTERVAL_S) + DRAIN_STEPS
 
     def world(self, cluster: int, day: int) -> World:
         """One day of one cluster."""

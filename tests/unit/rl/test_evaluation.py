@@ -22,10 +22,11 @@ from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_
 from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
 from rl.evaluate import Contest, main, read_contestants, run_case
-from rl.outcomes import Outcome, play
 from rl.report import write_report
+from rl.simulators import play
 from rl.suites import Case, family_cases, suite
 from rl.trace_cases import RUNS, load_factor, past_estimates, trace_windows
+from simulations.metrics import EpisodeMetrics
 from simulations.scenario import load_scenario
 from simulations.workload import draw_world
 
@@ -102,8 +103,8 @@ def test_where_runs_can_be_cancelled_there_is_no_bound() -> None:
     assert np.isnan(relaxed_usd(world)).all()
 
 
-def outcome(cost: Array) -> Outcome:
-    return Outcome(cost, *[np.zeros(len(cost))] * (len(Outcome.__slots__) - 1))
+def outcome(cost: Array) -> EpisodeMetrics:
+    return EpisodeMetrics(cost, *[np.zeros(len(cost))] * (len(EpisodeMetrics.__slots__) - 1))
 
 
 def results(ours: float, seeds: int = 1) -> dict[str, Played]:
