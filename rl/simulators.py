@@ -1,4 +1,4 @@
-"""The arena as it is set up for tuning, teaching, training and evaluation alike."""
+"""Batches of worlds in the training regime: started, played to the end, and their cost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ from simulations.metrics import EpisodeMetrics, measure
 from simulations.regime import TRAINING_GUARD, TRAINING_INTERVAL_S
 
 MOST_STEPS: Final = 1200
-"""Decisions after which what is left of a day runs out by itself."""
-_CROWDED: Final = 0.7
-"""Worlds that are over are dropped from a batch when fewer than this share go on."""
+"""Decisions after which a day goes on without further ones."""
+_LEAST_RUNNING: Final = 0.7
+"""Finished worlds are dropped from a batch when a smaller share than this still runs."""
 
 
 def start_closed_loop(world: World, base: RulePolicy | None = None, threads: int = 1) -> ClosedLoop:
-    """A batch of worlds at its beginning; `base` is the rule that may be followed or corrected."""
+    """A batch of worlds at its beginning.
+
+    Args:
+        world: The worlds.
+        base: The rule that `follow` obeys and `act` corrects; None if neither is called.
+        threads: Among how many threads the worlds are divided.
+    """
     return ClosedLoop(Twin(world, threads=threads), TRAINING_GUARD, TRAINING_INTERVAL_S, base)
 
 
@@ -44,34 +50,34 @@ def play(world: World, policy: Policy | Planner) -> EpisodeMetrics:
 def spent_usd(world: World, *policies: Policy) -> Array:
     """What each world costs under each policy, shape (policies, worlds, 3), US dollars.
 
-    The same as `ClosedLoop.play` for one policy after the other, sooner: all are played in one batch, and since a few
-    days last much longer than the others, those that are over are left out of the steps.
+    The result is that of `ClosedLoop.play` for one policy after the other. It takes less time, because all are played
+    in one batch, from which finished worlds are dropped (a few days last much longer than the others).
     """
     count = world.n_worlds
-    arena = start_closed_loop(World(*(np.concatenate([table] * len(policies)) for table in world)))
+    loop = start_closed_loop(World(*(np.concatenate([table] * len(policies)) for table in world)))
     rows = np.arange(count * len(policies))
     spent = np.zeros((rows.size, 3))
     for _ in range(MOST_STEPS):
-        running = arena.running
+        running = loop.running
         if not running.any():
             break
-        if running.mean() < _CROWDED:
-            spent[rows[~running]] = arena.twin.money[~running]
-            arena, rows = arena.fork(np.flatnonzero(running)), rows[running]
-        arena.step(_propose(policies, rows // count, arena.census))
-    arena.twin.finish()
-    spent[rows] = arena.twin.money
+        if running.mean() < _LEAST_RUNNING:
+            spent[rows[~running]] = loop.twin.money[~running]
+            loop, rows = loop.fork(np.flatnonzero(running)), rows[running]
+        loop.step(_propose(policies, rows // count, loop.census))
+    loop.twin.finish()
+    spent[rows] = loop.twin.money
     return spent.reshape(len(policies), count, 3)
 
 
-def _propose(policies: Sequence[Policy], whose: npt.NDArray[np.int64], census: Census) -> Proposal:
-    """What each policy proposes for its own rows, which follow one another."""
+def _propose(policies: Sequence[Policy], owner: npt.NDArray[np.int64], census: Census) -> Proposal:
+    """The proposals of each policy for its own rows; `owner` is the policy of each row, ascending."""
     if len(policies) == 1:
         return policies[0].propose(census)
-    cuts = np.searchsorted(whose, np.arange(len(policies) + 1))
+    cuts = np.searchsorted(owner, np.arange(len(policies) + 1))
     parts = [
-        policy.propose(Census(census.queues[first:behind], census.pool[first:behind]))
-        for policy, (first, behind) in zip(policies, pairwise(cuts), strict=True)
-        if first < behind
+        policy.propose(Census(census.queues[first:after], census.pool[first:after]))
+        for policy, (first, after) in zip(policies, pairwise(cuts), strict=True)
+        if first < after
     ]
     return Proposal(*(np.concatenate([getattr(part, name) for part in parts]) for name in Proposal.__slots__))

@@ -75,7 +75,7 @@ class TrainConfig:
         validate_every: Updates between two validations.
     """
 
-    start: str = "runs/regressed"
+    start: str = "runs/pretrained"
     out: str = "runs/ppo"
     seed: int = 0
     steps: int = 5_000_000
@@ -124,13 +124,13 @@ class TrainConfig:
 
 
 FINE_TUNE_STEPS: Final = 1_000_000
-"""Decisions of a fine-tuning, unless told otherwise."""
+"""Decisions of a fine-tuning without `--steps`."""
 _SHOWN: Final = ("saved_percent", "approx_kl", "validation_ratio", "steps_per_s")
 """Figures of the progress bar."""
 
 
 def make_model(config: TrainConfig, env: TrainingEnv, start: Bundle) -> DayPPO:
-    """The learner, with the actor of the start bundle; the critic takes over its normalisation."""
+    """The learner: its actor is that of the start bundle, its critic has the same normalisation."""
     model = DayPPO(
         LeverPolicy,
         env,
