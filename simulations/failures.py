@@ -1,7 +1,7 @@
 """A month with planted failures, lived twice: with retries alone, and with the product's prevention on top.
 
 The rules see what they see in life: runs that have ended, with state, cause, version, host and attempts, and runs that
-are at work. What is planted where stands in a `Plant` that only the world reads.
+are at work. What is planted where stands in a `InjectedFaults` that only the world reads.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ MODES: Final = ("flaky host", "memory leak", "bad upstream day", "bad release", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
+class InjectedFaults:
     """What is wrong in a month, and when; instants in seconds from its beginning.
 
     Attributes:
@@ -108,7 +108,7 @@ class Plant:
 
 
 @dataclass(slots=True)
-class Month:
+class MonthResult:
     """What became of a month.
 
     Attributes:
@@ -138,7 +138,7 @@ class Month:
         return bad
 
 
-class World:
+class FaultyMonth:
     """The month of one seed: the twin, and what goes wrong in it.
 
     Args:
@@ -169,7 +169,7 @@ class World:
         unsteady[rng.choice(len(NAMES), 4, replace=False)] = 0.05
         leaker, released = rng.choice(np.arange(len(NAMES) - len(OTHERS), len(NAMES)), 2, replace=False)
         at = rng.uniform(0.25, 0.75, 5) * days * DAY_S
-        self.plant = Plant(
+        self.plant = InjectedFaults(
             host=int(rng.integers(len(HOSTS))),
             host_s=float(at[0]),
             leaker=int(leaker),
@@ -248,7 +248,7 @@ class World:
 class _TwinLevers(InMemoryLevers):
     """Levers on the runs of a world."""
 
-    def __init__(self, world: World, month: Month) -> None:
+    def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
         super().__init__(deployments=versions)
         self._world, self._month = world, month
@@ -272,19 +272,19 @@ class _TwinLevers(InMemoryLevers):
         return ()
 
 
-def live(world: World, *, terms: Mapping[str, RuleTerms] | None) -> Month:
+def simulate(world: FaultyMonth, *, terms: Mapping[str, RuleTerms] | None) -> MonthResult:
     """Live a month; `terms` None is retries alone.
 
     One world can be lived again: the twin is begun anew.
     """
-    return _Life(world, terms).live()
+    return _Simulation(world, terms).run()
 
 
-class _Life:
-    def __init__(self, world: World, terms: Mapping[str, RuleTerms] | None) -> None:
+class _Simulation:
+    def __init__(self, world: FaultyMonth, terms: Mapping[str, RuleTerms] | None) -> None:
         self._world, self._twin, self._terms = world, world.twin, terms
         n = len(world.deployment)
-        self._month = Month(
+        self._month = MonthResult(
             outcome=np.zeros(n, dtype=np.int8),
             cause=[None] * n,
             wasted_usd=np.zeros(n),
@@ -297,7 +297,7 @@ class _Life:
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
 
-    def live(self) -> Month:
+    def run(self) -> MonthResult:
         twin, world = self._twin, self._world
         world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
         twin.begin()

@@ -13,8 +13,8 @@ from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefect_intelligent.policy.encoding import Observation
-from simulations.batch import Batch, BatchSettings
-from simulations.spaces import action_space, as_dict, as_levels, observation_space
+from simulations.envs.batch import Batch, BatchSettings
+from simulations.envs.spaces import action_space, as_dict, as_levels, observation_space
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -12,13 +12,13 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.twin.engine.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
-from simulations.deck import Deck, draw_deck
+from simulations.envs.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family
 from simulations.play import Steered
+from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario
 from simulations.workload import draw_world
 
@@ -150,7 +150,7 @@ class Batch:
             example = load_scenario(settings.scenario)
             worlds = [draw_world(example, seed) for seed in seeds]
         self._decision_s, self._budget = example.decision_s, example.budget_slots
-        self._guard = GuardSettings(interval_s=min(60.0, example.decision_s)) if settings.guarded else None
+        self._guard = scenario_guard(example.decision_s) if settings.guarded else None
         self.deck: Deck = draw_deck(
             worlds,
             seeds,

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.errors import InvalidInputError
-from simulations.batch import Batch, BatchSettings
+from simulations.envs.batch import Batch, BatchSettings
+from simulations.envs.spaces import action_space, as_dict, as_levels, observation_space
 from simulations.render import draw_frame, draw_text
-from simulations.spaces import action_space, as_dict, as_levels, observation_space
 
 
 class PrefectCluster(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64]]):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from prefect_intelligent.policy.encoding import Observation
-from simulations.batch import Batch
+from simulations.envs.batch import Batch
 
 FEATURE_BOUND: Final = 1e4
 """Features are logarithms, shares and small counts: this is far beyond all of them."""

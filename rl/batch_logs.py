@@ -1,10 +1,10 @@
-"""Days like the logs of batch clusters: nothing is scheduled ahead, much comes at once, durations have heavy tails.
+"""Random days like the logs of batch clusters: nothing is scheduled ahead, runs arrive in batches, tails are heavy.
 
-The randomised family draws pools as Prefect teams run them; recorded workloads are of another kind, and a policy that
-was tuned and taught on the family alone gains nothing there. So training mixes in days of this kind, drawn from
-nothing but random numbers. Their bounds follow what public logs have in common: gaps with a coefficient of variation of
-4 and more, up to half of the runs in the same second as another, durations whose mean is many times their median, and
-submitters who differ by orders of magnitude and whose next run is foretold from their last ones.
+The randomised family draws pools as Prefect teams run them. Recorded workloads differ from it, and a policy that was
+tuned and trained on the family alone gains nothing on them, so training mixes in days of this kind. No record is used:
+the bounds follow what public logs have in common. Gaps between arrivals have a coefficient of variation of 4 and more,
+up to half of the runs arrive in the same second as another, the mean duration is many times the median, submitters
+differ by orders of magnitude, and their next duration is predicted from their last ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LARGEST_BATCH: Final = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Logs:
-    """Bounds of the kind.
+class BatchLogs:
+    """Bounds of the draws.
 
     Attributes:
         queues: Least and largest number of queues.
-        slots: The same of slots at the beginning.
-        load: Range of the offered work over those slots.
+        slots: Least and largest number of slots at the beginning.
+        load: Range of the offered work over what those slots can do.
         runs: Least and largest number of runs in a day.
     """
 
@@ -53,7 +53,7 @@ class Logs:
 
 
 def _pool(queues: int, slots: int, rng: np.random.Generator) -> PoolSpec:
-    """A pool of so many slots, with the infrastructure and prices of the family; queues are named by the window."""
+    """A pool of `slots` slots with infrastructure and prices drawn as in the family; queues as in `Window.queues`."""
     owned = bool(rng.uniform() < 0.8)
     return PoolSpec(
         queues=Window.queues(queues),
@@ -74,43 +74,44 @@ def _pool(queues: int, slots: int, rng: np.random.Generator) -> PoolSpec:
 
 
 def draw_window(count: int, rng: np.random.Generator, cluster: np.random.Generator) -> Window:
-    """So many consecutive runs; as many again came before them, so that there is something to foretell them from.
+    """Draw `count` consecutive runs, and as many before them, from which their durations are predicted.
 
     Args:
-        count: Runs.
+        count: Runs of the window.
         rng: Draws the day.
-        cluster: Draws what is the same on all days: the submitters and how they behave.
+        cluster: Draws what is the same on all days: submitters, their typical durations and rates.
     """
     users = int(np.exp(cluster.uniform(np.log(2.0), np.log(80.0))))
     weight = np.arange(1, users + 1) ** -float(cluster.uniform(0.5, 1.6))
     typical = cluster.normal(np.log(600.0), cluster.uniform(0.8, 2.8), users)
-    alone = cluster.uniform(0.2, 0.95)  # chance that a batch is a single run
-    shape = cluster.uniform(0.8, 2.0)  # of the Pareto tail of the others' sizes
-    restless = cluster.uniform(0.6, 2.2)  # log standard deviation of the gaps between batches
-    between, within = cluster.uniform(0.2, 2.6), cluster.uniform(0.1, 1.8)  # of the medians of batches, of their runs
+    single = cluster.uniform(0.2, 0.95)  # chance that a batch is a single run
+    shape = cluster.uniform(0.8, 2.0)  # of the Pareto tail of the sizes of all other batches
+    gap_sigma = cluster.uniform(0.6, 2.2)  # log standard deviation of the gaps between batches
+    # Log standard deviations of the durations: of the medians of batches, and of runs inside a batch.
+    between, within = cluster.uniform(0.2, 2.6), cluster.uniform(0.1, 1.8)
     fails = float(cluster.choice([0.0, 0.0, 0.1, 0.3]))
 
     total = 2 * count
     at_s, work, key = np.empty(total), np.empty(total), np.empty(total)
-    now_s, first, who = 0.0, 0, 0
+    now_s, first, submitter = 0.0, 0, 0
     while first < total:
-        now_s += float(np.exp(restless * rng.standard_normal()))
+        now_s += float(np.exp(gap_sigma * rng.standard_normal()))
         if first == 0 or rng.uniform() < 0.6:
-            who = int(rng.choice(users, p=weight / weight.sum()))
-        size = 1 if rng.uniform() < alone else 1 + min(_LARGEST_BATCH, int(2.0 * (1.0 + rng.pareto(shape))))
+            submitter = int(rng.choice(users, p=weight / weight.sum()))
+        size = 1 if rng.uniform() < single else 1 + min(_LARGEST_BATCH, int(2.0 * (1.0 + rng.pareto(shape))))
         last = min(total, first + size)
         together = rng.uniform() < 0.5
         at_s[first:last] = now_s + (0.0 if together else 0.02 * np.arange(last - first))
-        middle = typical[who] + between * rng.standard_normal()
-        work[first:last] = np.exp(middle + within * rng.standard_normal(last - first))
-        key[first:last] = who
+        median = typical[submitter] + between * rng.standard_normal()
+        work[first:last] = np.exp(median + within * rng.standard_normal(last - first))
+        key[first:last] = submitter
         now_s = float(at_s[last - 1])
         first = last
     return _second_half(at_s, np.maximum(work, 1.0), key, rng.uniform(size=total) < fails)
 
 
 def _second_half(at_s: Array, work_s: Array, key: Array, failed: npt.NDArray[np.bool_]) -> Window:
-    """The later runs as a window, in the scale of time in which some of the earlier ones have ended before them."""
+    """The later half of the runs as a window of `HOURS`; the earlier half, on the same time scale, is the history."""
     count = len(at_s) // 2
     scale = HOURS * 3600.0 / max(at_s[-1] - at_s[count], 1e-6)
     submit = np.sort(at_s) * scale

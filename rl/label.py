@@ -1,13 +1,14 @@
-"""Labels for the network: what each correction of the base rule would have saved, found by trying it in the twin.
+"""Label states with what corrections of the base rule would have saved, found by trying them in the twin.
 
-    python -m rl.teach --base rl/results/tuned.json --worlds 6400 --out runs/lessons [--guide BUNDLE]
+    python -m rl.label --base rl/results/tuned.json --worlds 6400 --out runs/labels [--guide BUNDLE]
 
-From states along days of many worlds, every level of the pool and some levels of single queues are held for a few
-decisions, then the guide policy goes on; the cost up to a horizon, against that of leaving the rule alone, is the
-label. The future that is tried is the world's own. The network does not see it, and worlds are drawn at random, so its
-regression on such labels estimates the expected saving: averaging over futures happens in the fit instead of in the
-roll-outs (learning from hindsight; Sinclair et al., ICML 2023), which needs a quarter of the roll-outs of a planner
-that samples four futures per state.
+States are taken along days of many worlds. In each, some levels of the pool limit and some levels of single queues are
+held for a few decisions, then the guide policy goes on. The label is the cost up to a horizon, compared with that of
+the uncorrected rule.
+
+The roll-outs use the world's own future, which the network does not see. Since worlds are drawn at random, regression
+on such labels estimates the expected saving: the average over futures is taken by the fit (hindsight learning;
+Sinclair et al., ICML 2023). A planner that samples four futures per state needs four times the roll-outs.
 """
 
 from __future__ import annotations
@@ -42,35 +43,35 @@ from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.engine.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
-from rl.arenas import open_arena, spent_usd
+from rl.simulators import spent_usd, start_closed_loop
 from rl.tune import read_rule
 from rl.worlds import Workload, training
 
 AnyArray = npt.NDArray[Any]
 
 POOL, PLACE, SHARE = 0, 1, 2
-"""Which lever a candidate moves."""
+"""The lever that a candidate moves."""
 _QUIET_SHARE: Final = 0.3
 """Share of the states without waiting runs that are labelled."""
-_DRAWN: Final = 4
-"""Batches of days that are drawn together and dealt by their size: a batch takes as much room as its largest day."""
+_BATCHES_SORTED: Final = 4
+"""Batches of days that are drawn together and sorted by size: a batch needs as much memory as its largest day."""
 DAY_HOURS: Final = 8.0
-"""Hours over which the cost of a day is spread, to state savings in hours of mean cost."""
+"""Hours that the cost of a day is divided by, to express savings in hours of mean cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TeachConfig:
+class LabelConfig:
     """How labels are made.
 
     Attributes:
         every: Decisions between two labelled states of a world.
-        hold: Decisions for which a candidate is held; what a few minutes change drowns in what chance changes.
-        horizon: Decisions that are rolled out in all; where runs wait for others, as many as a day may have.
-        pool_candidates: Levels of the pool that are tried per state; the same rolled-out decisions teach more if they
-            are spent on other states than on more candidates, which share their future.
+        hold: Decisions for which a candidate is held; the effect of a few minutes is small against the noise.
+        horizon: Decisions that are rolled out in all; where runs wait for other runs, `most_steps` instead.
+        pool_candidates: Levels of the pool that are tried per state. Few, because candidates of a state share their
+            future: the same number of roll-outs tells more when it is spent on more states.
         queue_candidates: Candidates per state that move a single queue.
         explore: Chance per labelled state that the day goes on under a random candidate instead of the guide.
-        most_steps: Decisions after which a day is left: a few days last long, and would teach nothing else.
+        most_steps: Decisions after which a day is abandoned; a few days last very long.
     """
 
     every: int = 20
@@ -83,8 +84,8 @@ class TeachConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
-    """Labelled states. m states, n queues, k candidates.
+class Labels:
+    """Labelled states: m states, n queues, k candidates.
 
     Attributes:
         queues: Shape (m, n, features), float32.
@@ -93,8 +94,8 @@ class Lessons:
         lever: Shape (m, k): `POOL`, `PLACE` or `SHARE`.
         queue: Shape (m, k): which queue; 0 for the pool.
         level: Shape (m, k): which level.
-        saved: Shape (m, k): cost of the rule minus cost of the candidate, in hours of the mean cost of its world under
-            the rule, so that what is learned is relative savings.
+        saved: Shape (m, k): cost of the rule minus cost of the candidate, in hours of the world's mean cost under the
+            rule, so that savings are relative.
     """
 
     queues: Array32
@@ -110,7 +111,7 @@ class Lessons:
         np.savez_compressed(path, **{name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
-    def load(cls, *paths: str) -> Lessons:
+    def load(cls, *paths: str) -> Labels:
         """Read and join files, padded to the largest number of queues."""
         parts = [dict(np.load(path)) for path in paths]
         widest = max(part["mask"].shape[1] for part in parts)
@@ -124,59 +125,59 @@ class Lessons:
 _POOL_LEVELS: Final = [level for level in range(len(CAPACITY_FACTORS)) if level != NEUTRAL_CAPACITY]
 
 
-def teach(world: World, base: RulePolicy, guide: Policy, config: TeachConfig, rng: np.random.Generator) -> Lessons:
+def label(world: World, base: RulePolicy, guide: Policy, config: LabelConfig, rng: np.random.Generator) -> Labels:
     """Labelled states from one pass through a batch of worlds.
 
     Args:
         world: The worlds.
         base: The rule that the network corrects.
-        guide: What decides along the days and after a candidate was held: the rule, or a pupil of an earlier round.
+        guide: Policy that decides along the days and after a candidate was held: the rule, or an earlier network.
         config: How labels are made.
         rng: Chooses queue candidates and explorations.
     """
     hourly_usd = mean_hourly_usd(world, base)
-    arena = open_arena(world)
+    loop = start_closed_loop(world)
     found: list[tuple[AnyArray, ...]] = []
     held: Levels | None = None
     phase = int(rng.integers(config.every))
     for step in range(config.most_steps):
-        if not arena.running.any():
+        if not loop.running.any():
             break
         now = step % config.every == phase
-        due = np.flatnonzero(arena.running & now & _worth_a_label(arena.census, rng))
+        due = np.flatnonzero(loop.running & now & _selected(loop.census, rng))
         if due.size:
-            found.append(_label(arena, due, hourly_usd[due], base, guide, config, rng))
+            found.append(_label(loop, due, hourly_usd[due], base, guide, config, rng))
         if now:
-            held = _exploration(arena.census, config, rng)
-        wanted = guide.propose(arena.census)
+            held = _exploration(loop.census, config, rng)
+        wanted = guide.propose(loop.census)
         if held is not None:
-            rule = base.propose(arena.census)
-            tried = apply_action(rule, arena.census, held)
+            rule = base.propose(loop.census)
+            tried = apply_action(rule, loop.census, held)
             explores = held.capacity != NEUTRAL_CAPACITY
             wanted = Proposal(
                 np.where(explores[:, None], tried.score, wanted.score),
                 np.where(explores[:, None], tried.limit, wanted.limit),
                 np.where(explores, tried.pool_limit, wanted.pool_limit),
             )
-        arena.step(wanted)
-    return Lessons(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        loop.step(wanted)
+    return Labels(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _worth_a_label(census: Census, rng: np.random.Generator) -> AnyArray:
-    """The states in which something waits, and some of the others: slots can be bought ahead or kept, there, too."""
+def _selected(census: Census, rng: np.random.Generator) -> AnyArray:
+    """Marks the states to label: those with waiting runs, and some others, where slots can be bought ahead or kept."""
     waiting: AnyArray = census[Q.WAITING].sum(-1) > 0
     return waiting | (rng.random(waiting.shape) < _QUIET_SHARE)
 
 
 def mean_hourly_usd(world: World, base: Policy) -> Array:
-    """An eighth of what each world's day costs under `base`, shape (worlds,), US dollars."""
+    """Cost of each world's day under `base` over `DAY_HOURS`, shape (worlds,), US dollars per hour."""
     total = spent_usd(world, base)[0].sum(-1)
     mean: Array = np.maximum(total, 1e-6) / DAY_HOURS
     return mean
 
 
-def _exploration(census: Census, config: TeachConfig, rng: np.random.Generator) -> Levels:
-    """Random levels for some of the worlds; neutral capacity marks those that go on under the guide."""
+def _exploration(census: Census, config: LabelConfig, rng: np.random.Generator) -> Levels:
+    """Random levels for some of the worlds; the others, with neutral capacity, go on under the guide."""
     shape = census.queues.shape[:-1]
     random = rng.choice(_POOL_LEVELS, shape[0])
     return Levels(
@@ -187,38 +188,41 @@ def _exploration(census: Census, config: TeachConfig, rng: np.random.Generator) 
 
 
 def _label(
-    arena: ClosedLoop,
+    loop: ClosedLoop,
     rows: AnyArray,
     hourly_usd: Array,
     base: RulePolicy,
     guide: Policy,
-    config: TeachConfig,
+    config: LabelConfig,
     rng: np.random.Generator,
 ) -> tuple[AnyArray, ...]:
     """One labelled state for each of the worlds `rows`."""
-    census = Census(arena.census.queues[rows], arena.census.pool[rows])
+    census = Census(loop.census.queues[rows], loop.census.pool[rows])
     rule = base.propose(census)
     seen = encode(census, rule)
     lever, queue, level = _candidates(census, config, rng)
     m, k = lever.shape
-    levels = _levels(arena, lever, queue, level)
+    levels = _levels(loop, lever, queue, level)
     cost = np.empty((m, 1 + k))
-    chained = (arena.twin.world.runs["upstreams"][rows] > 0).any(-1)  # what waits for another run is in no census
+    # Runs that wait for another run are in no census, so their cost shows only at the end of the day.
+    chained = (loop.twin.world.runs["upstreams"][rows] > 0).any(-1)
     for part, horizon in ((~chained, config.horizon), (chained, config.most_steps)):
         if part.any():
             tried = Levels(*(level[part] for level in levels))
-            cost[part] = tried_usd(arena, rows[part], tried, base, guide, hold=config.hold, horizon=horizon)
+            cost[part] = tried_usd(loop, rows[part], tried, base, guide, hold=config.hold, horizon=horizon)
     saved = (cost[:, :1] - cost[:, 1:]) / hourly_usd[:, None]
     return seen.queues, seen.pool, seen.mask, lever, queue, level, saved.reshape(m, k).astype(np.float32)
 
 
-def _candidates(census: Census, config: TeachConfig, rng: np.random.Generator) -> tuple[AnyArray, AnyArray, AnyArray]:
+def _candidates(census: Census, config: LabelConfig, rng: np.random.Generator) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Lever, queue and level of every candidate, each of shape (m, k)."""
     m = census.queues.shape[0]
     busy = (census[Q.WAITING] + 0.2 * (census[Q.UPCOMING] > 0)) * census.present + 1e-6 * census.present
-    chance = np.sqrt(busy) / np.sqrt(busy).sum(-1, keepdims=True)
+    probability = np.sqrt(busy) / np.sqrt(busy).sum(-1, keepdims=True)
     k = config.queue_candidates
-    queue = np.stack([rng.choice(chance.shape[1], k, p=row) for row in chance]) if m else np.zeros((0, k), int)
+    queue = (
+        np.stack([rng.choice(probability.shape[1], k, p=row) for row in probability]) if m else np.zeros((0, k), int)
+    )
     lever = rng.choice([PLACE, SHARE], (m, k))
     places = rng.choice([i for i in range(len(PLACES)) if i != NEUTRAL_PLACE], (m, k))
     shares = rng.choice([i for i in range(len(SHARES)) if i != NEUTRAL_SHARE], (m, k))
@@ -231,10 +235,10 @@ def _candidates(census: Census, config: TeachConfig, rng: np.random.Generator) -
     )
 
 
-def _levels(arena: ClosedLoop, lever: AnyArray, queue: AnyArray, level: AnyArray) -> Levels:
-    """The candidates as levels of shape (m, 1 + k, ...); the first leaves the rule alone."""
+def _levels(loop: ClosedLoop, lever: AnyArray, queue: AnyArray, level: AnyArray) -> Levels:
+    """The candidates as levels of shape (m, 1 + k, ...); the first is neutral."""
     m, k = lever.shape
-    n = arena.census.queues.shape[-2]
+    n = loop.census.queues.shape[-2]
     capacity = np.full((m, 1 + k), NEUTRAL_CAPACITY)
     place = np.full((m, 1 + k, n), NEUTRAL_PLACE)
     share = np.full((m, 1 + k, n), NEUTRAL_SHARE)
@@ -246,22 +250,22 @@ def _levels(arena: ClosedLoop, lever: AnyArray, queue: AnyArray, level: AnyArray
 
 
 def _batches(workload: Workload, first: int, worlds: int, size: int) -> Iterator[tuple[int, World]]:
-    """Days of so many clusters in batches of like sizes, each with a number of its own."""
-    for start in range(first, first + worlds, _DRAWN * size):
-        clusters = range(start, min(start + _DRAWN * size, first + worlds))
+    """Number and days of each batch; batches hold days of similar size."""
+    for start in range(first, first + worlds, _BATCHES_SORTED * size):
+        clusters = range(start, min(start + _BATCHES_SORTED * size, first + worlds))
         days = sorted((workload.world(cluster, 0) for cluster in clusters), key=lambda day: day.runs.shape[1])
         for place in range(0, len(days), size):
             yield start + place, stack(days[place : place + size])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of `python -m rl.teach`."""
-    parser = argparse.ArgumentParser(prog="python -m rl.teach", description=(__doc__ or "").split("\n")[0])
+    """Entry point of `python -m rl.label`."""
+    parser = argparse.ArgumentParser(prog="python -m rl.label", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--base", type=Path, required=True, help="JSON file of rl.tune: the rule to be corrected")
     parser.add_argument("--guide", type=Path, help="bundle that decides along the days (default: the rule)")
     parser.add_argument("--worlds", type=int, default=6400, help="days to label (default: 6400)")
     parser.add_argument(
-        "--first", type=int, default=0, help="first cluster; day d of cluster c is world c (default: 0)"
+        "--first", type=int, default=0, help="first cluster; day 0 of cluster c is world c (default: 0)"
     )
     parser.add_argument("--batch", type=int, default=64, help="days at a time (default: 64)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the .npz files")
@@ -273,12 +277,12 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         for first, world in _batches(workload, args.first, args.worlds, args.batch):
             began = time.perf_counter()
-            lessons = teach(world, base, guide, TeachConfig(), np.random.default_rng([first, 3]))
-            lessons.save(str(args.out / f"{first:06d}.npz"))
+            labels = label(world, base, guide, LabelConfig(), np.random.default_rng([first, 3]))
+            labels.save(str(args.out / f"{first:06d}.npz"))
             spent = time.perf_counter() - began
-            best = np.maximum(lessons.saved.max(1), 0).mean()
+            best = np.maximum(labels.saved.max(1), 0).mean()
             print(
-                f"{first:6d} {len(lessons.pool)} states in {spent:.0f} s, best candidate saves {best:.3f} h on average"
+                f"{first:6d} {len(labels.pool)} states in {spent:.0f} s, best candidate saves {best:.3f} h on average"
             )
     except PrefectIntelligentError as error:
         print(f"error: {error}", file=sys.stderr)
