@@ -101,9 +101,9 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     """Every action taken on the page of a pool, oldest first."""
-    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.wiring.history import open_history
 
-    rows = open_history(settings.history).records("audit", pool)
+    rows = open_history(settings).records("audit", pool)
     if as_json:
         print_json(rows)
         return 0

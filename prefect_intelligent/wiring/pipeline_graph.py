@@ -36,13 +36,12 @@ def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
 
 def look_around(settings: Settings) -> Context:
     """Who reads from whom, and how the quality checks of what they write went, as the history knows it."""
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
 
     graph = history_graph(open_runs(settings))
     verified = [
         Verified(float(record["at_s"]), name, record["first"]["verdict"] not in ("passed", "warned"))
-        for record in open_history(settings.history).records("quality")
+        for record in open_history(settings).records("quality")
         for name in graph.writers.get(str(record["dataset"]), ())
     ]
     return Context(
