@@ -1,4 +1,4 @@
-"""What we did and found ourselves, as tables: decisions of the controller and results of quality checks."""
+"""Our own records as data frames: decisions of the controller and results of quality checks."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ CHECKS: Final[Mapping[str, str]] = {
 def decision_frame(history: HistoryStore, *, pool: str | None = None, since_s: float | None = None) -> pd.DataFrame:
     """One row per decision, in the order in which they were made.
 
-    `planned` and `applied` count values; `changes` tells the applied ones in words, `reasons` what applied to the pass.
+    `planned` and `applied` are numbers of changes, `changes` the applied ones as text, `reasons` those of the decision.
     """
     rows = read_each(DECISION, history.records(DECISION, pool, since_s), _decision)
     return _table(rows, DECISIONS)
 
 
 def quality_frame(history: HistoryStore, *, since_s: float | None = None) -> pd.DataFrame:
-    """One row per check of each verification, as it was before anything was remedied.
+    """One row per check of each quality gate, from its first verification (before any remediation).
 
-    `result` is what became of the dataset in the end (passed, remedied, blocked ...), `outcome` what the check found.
+    `outcome` is that of the check, `result` that of the gate (passed, remedied, blocked ...).
     """
     rows = []
     for record in past_results(history, since_s=since_s):

@@ -14,7 +14,7 @@ from prefect_intelligent.cli.options import add_config, add_json, add_pool, chos
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -78,16 +78,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder]:
+def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import open_graph
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(settings, pool, by="dashboard")
     runs = open_runs(settings)
-    builder = Builder(
+    builder = StateBuilder(
         observe=controller.orchestrator.observe,
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,

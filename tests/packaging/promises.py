@@ -8,7 +8,12 @@ from importlib import import_module
 from pathlib import Path
 
 WHEEL = {
-    "": ("prefect_intelligent.cli", "prefect_intelligent.flow.decorator", "prefect_intelligent.wiring"),
+    "": (
+        "prefect_intelligent.cli",
+        "prefect_intelligent.dashboard.export",
+        "prefect_intelligent.flow.decorator",
+        "prefect_intelligent.wiring",
+    ),
     "quality": (
         "prefect_intelligent.flow.quality_gate",
         "prefect_intelligent.quality.adapters.soda.checker",
@@ -27,11 +32,10 @@ WHEEL = {
         "prefect_intelligent.twin.simulator",
         "prefect_intelligent.replay.replay",
         "prefect_intelligent.replay.adapters.html_report",
-        "jinja2",
         "matplotlib.figure",
     ),
     "insight": ("prefect_intelligent.forecasting.boosted_trees", "sklearn.ensemble", "threadpoolctl"),
-    "dashboard": ("prefect_intelligent.dashboard.app", "uvicorn", "jinja2"),
+    "dashboard": ("prefect_intelligent.dashboard.app", "uvicorn"),
 }
 """Of the installed wheel, by extra; what our modules import late is named beside them."""
 
