@@ -14,7 +14,7 @@ from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 
 INTERVAL_S: Final = 120.0

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import QUEUE_FEATURES
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from rl.arenas import open_arena
 from rl.spaces import action_space, observation_space
 

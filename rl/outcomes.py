@@ -9,8 +9,8 @@ import numpy as np
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.state import COMPLETED
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.state import COMPLETED
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.watched import WatchedArena

@@ -14,7 +14,7 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
-from prefect_intelligent.twin.engine.world import World, as_bytes
+from prefect_intelligent.twin.model.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
 from simulations.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family

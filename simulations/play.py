@@ -16,7 +16,7 @@ from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED
+from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED
 from prefect_intelligent.twin.simulator import Twin
 
 
