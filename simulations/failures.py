@@ -1,7 +1,7 @@
 """A month with planted failures, lived twice: with retries alone, and with the product's prevention on top.
 
 The rules see what they see in life: runs that have ended, with state, cause, version, host and attempts, and runs that
-are at work. What is planted where stands in a `Plant` that only the world reads.
+are at work. What is planted where stands in a `InjectedFaults` that only the world reads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.prevention.engine import prevent
 from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
 from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.levers import InMemoryLevers
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -35,8 +35,8 @@ from prefect_intelligent.twin.engine.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.engine.stop_run import stop_run
-from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.model.stop_run import stop_run
+from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
@@ -78,7 +78,7 @@ MODES: Final = ("flaky host", "memory leak", "bad upstream day", "bad release", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
+class InjectedFaults:
     """What is wrong in a month, and when; instants in seconds from its beginning.
 
     Attributes:
@@ -108,7 +108,7 @@ class Plant:
 
 
 @dataclass(slots=True)
-class Month:
+class MonthResult:
     """What became of a month.
 
     Attributes:
@@ -138,7 +138,7 @@ class Month:
         return bad
 
 
-class World:
+class FaultyMonth:
     """The month of one seed: the twin, and what goes wrong in it.
 
     Args:
@@ -169,7 +169,7 @@ class World:
         unsteady[rng.choice(len(NAMES), 4, replace=False)] = 0.05
         leaker, released = rng.choice(np.arange(len(NAMES) - len(OTHERS), len(NAMES)), 2, replace=False)
         at = rng.uniform(0.25, 0.75, 5) * days * DAY_S
-        self.plant = Plant(
+        self.plant = InjectedFaults(
             host=int(rng.integers(len(HOSTS))),
             host_s=float(at[0]),
             leaker=int(leaker),
@@ -248,7 +248,7 @@ class World:
 class _TwinLevers(InMemoryLevers):
     """Levers on the runs of a world."""
 
-    def __init__(self, world: World, month: Month) -> None:
+    def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
         super().__init__(deployments=versions)
         self._world, self._month = world, month
@@ -272,19 +272,19 @@ class _TwinLevers(InMemoryLevers):
         return ()
 
 
-def live(world: World, *, terms: Mapping[str, RuleTerms] | None) -> Month:
+def simulate(world: FaultyMonth, *, terms: Mapping[str, RuleTerms] | None) -> MonthResult:
     """Live a month; `terms` None is retries alone.
 
     One world can be lived again: the twin is begun anew.
     """
-    return _Life(world, terms).live()
+    return _Simulation(world, terms).run()
 
 
-class _Life:
-    def __init__(self, world: World, terms: Mapping[str, RuleTerms] | None) -> None:
+class _Simulation:
+    def __init__(self, world: FaultyMonth, terms: Mapping[str, RuleTerms] | None) -> None:
         self._world, self._twin, self._terms = world, world.twin, terms
         n = len(world.deployment)
-        self._month = Month(
+        self._month = MonthResult(
             outcome=np.zeros(n, dtype=np.int8),
             cause=[None] * n,
             wasted_usd=np.zeros(n),
@@ -297,7 +297,7 @@ class _Life:
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
 
-    def live(self) -> Month:
+    def run(self) -> MonthResult:
         twin, world = self._twin, self._world
         world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
         twin.begin()
@@ -433,7 +433,7 @@ class _Life:
             if len(runs) > 2 * KEPT:
                 del runs[:KEPT]
             if not failed and attempts == 1:
-                self._book.learn(Work("", name), took)
+                self._book.learn(SubmittedRun("", name), took)
 
     def _prevent(self, now_s: float) -> None:
         state = self._twin.state.runs[0]

@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect_intelligent.cli.dashboard import open_builder
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.analytics.pool_alerts import AlertFinder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -56,25 +53,24 @@ def run(args: argparse.Namespace) -> int:
     every_s = None if args.every is None else parse_span(args.every, what="--every")
     if every_s is not None and not (args.send and every_s >= 5.0):
         raise InvalidInputError("--every", args.every, "needs --send and at least 5s")
-    controller, builder = open_builder(loaded.settings, pool)
+    from prefect_intelligent.wiring.alerts import open_alert_finder
+
+    controller, finder = open_alert_finder(loaded.settings, pool)
     if every_s is None:
-        return int(_look(args, loaded.settings, controller, builder))
+        return int(_look(args, loaded.settings, controller, finder))
     while True:
         try:
-            _look(args, loaded.settings, controller, builder)
+            _look(args, loaded.settings, controller, finder)
         except PrefectIntelligentError as error:  # a server that restarts must not end who watches it
             print(f"error: {error}; trying again", file=sys.stderr)
         time.sleep(every_s)
 
 
-def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: Builder) -> bool:
+def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, finder: AlertFinder) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 
-    builder()
-    builder.wait()
-    builder()
-    alerts = builder.alerts
+    alerts = finder()
     opened: list[str] = []
     resolved: list[str] = []
     if args.send:
@@ -99,19 +95,15 @@ def _look(args: argparse.Namespace, settings: Settings, controller: PoolControll
 
 def _arrange(args: argparse.Namespace, pool: str) -> int:
     """Write or remove the automations, or show what would be done."""
-    from prefect_intelligent.analytics.adapters.prefect_notifications import plan_notices, plan_removal, write_notices
-    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.wiring.analytics import arrange_notices, remove_notices
 
     if args.action == "install" and not args.block:
         raise InvalidInputError("--block", None, "name a notification block, e.g. --block slack-webhook/data-team")
-    api = PrefectApi()
-    notices: Sequence[Notice] = (
-        plan_notices(api, pool, args.block, pages_only=args.pages_only)
+    notices = (
+        arrange_notices(pool, args.block, pages_only=args.pages_only, write=args.write)
         if args.action == "install"
-        else plan_removal(api, pool)
+        else remove_notices(pool, write=args.write)
     )
-    if args.write:
-        write_notices(api, notices)
     if args.json:
         rows: list[dict[str, Any]] = [{"automation": n.name, "step": n.step, "body": n.body} for n in notices]
         print_json({"automations": rows, "written": args.write})

@@ -34,7 +34,7 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
 from prefect_intelligent.local.liveness import relay_key, steering_key
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, make_pending_event, pending_events
+from prefect_intelligent.pipelines.pending_events import KIND, make_pending_event, pending_events
 
 BUDGET_S: Final = 2.0
 """Longest time that all hooks together may cost one run in one process, seconds."""
@@ -200,7 +200,7 @@ def _emit_dataset_events(flow: Any, flow_run: Any, state: Any, left_s: float) ->
         kept = False
     if kept and liveness.is_alive(relay_key(url)):
         return
-    from prefect_intelligent.pipelines.dataset_events.relay import deliver_now
+    from prefect_intelligent.pipelines.adapters.event_relay import deliver_now
 
     try:
         deliver_now(pending if kept else event, left_s)

@@ -2,7 +2,7 @@
 
 Standard library only, because it is imported into flow processes. One line of JSON per record::
 
-    {"id": "<event id>", "at_s": 1763898000.0, "kind": "flow_run", "record": {...}}
+    {"id": "<event id>", "at_s": 1763898000.0, "kind": "flow_run", "version": 1, "record": {...}}
 
 The folder holds one *active* file that all writers share, and closed *segments*. A writer opens the active file to
 append, takes a shared lock, and writes its line with one `write`; a writer that finds the file full takes the exclusive
@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, StoreError
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out, upcast, version_of
 
 _ACTIVE = "active"
 _CLOSED, _TAKEN, _DROPPED = ".jsonl", ".taken", ".dropped"
 _LOSSES = "losses.log"
 _PATIENCE_S = 0.02  # how long a writer tries for the lock before it writes a segment of its own
 _SEAL_PATIENCE_S = 1.0
+_LAST_S = 2.5e11  # later than this there are no dates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +45,14 @@ class Entry:
         at_s: When it happened, Unix seconds.
         kind: Kind of the record, e.g. "flow_run", "decision", "quality".
         record: Its data, JSON-ready.
+        version: Which version of its kind the data is in.
     """
 
     id: str
     at_s: float
     kind: str
     record: Mapping[str, Any]
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,13 @@ class Spool:
         self._active = self.folder / _ACTIVE
 
     def append(
-        self, kind: str, record: Mapping[str, Any], *, event_id: str | None = None, at_s: float | None = None
+        self,
+        kind: str,
+        record: Mapping[str, Any],
+        *,
+        event_id: str | None = None,
+        at_s: float | None = None,
+        version: int | None = None,
     ) -> str:
         """Write one record and return its event id.
 
@@ -114,6 +124,7 @@ class Spool:
             event_id: Where the same event may be reported twice, an id that follows from the event itself (run id and
                 state); by default a random one.
             at_s: When it happened; now by default.
+            version: Which version of its kind the record is in; the present one by default.
 
         Raises:
             InvalidInputError: The record cannot be written as JSON or is too long.
@@ -121,23 +132,26 @@ class Spool:
         """
         event = event_id or os.urandom(16).hex()
         try:
-            text = json.dumps(
-                {"id": event, "at_s": time.time() if at_s is None else at_s, "kind": kind, "record": record},
-                separators=(",", ":"),
-                allow_nan=False,
-            )
+            line = {
+                "id": event,
+                "at_s": time.time() if at_s is None else at_s,
+                "kind": kind,
+                "version": version or version_of(kind),
+                "record": record,
+            }
+            text = json.dumps(line, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as exc:
             raise InvalidInputError(
                 f"spool record {kind}", type(record).__name__, f"must be plain JSON: {exc}"
             ) from exc
         # The leading newline ends a torn line that a killed writer may have left.
-        line = f"\n{text}\n".encode()
-        if len(line) > self.max_record_bytes:
+        content = f"\n{text}\n".encode()
+        if len(content) > self.max_record_bytes:
             raise InvalidInputError(
-                f"spool record {kind}", f"{len(line)} bytes", f"at most {self.max_record_bytes} bytes are kept"
+                f"spool record {kind}", f"{len(content)} bytes", f"at most {self.max_record_bytes} bytes are kept"
             )
         try:
-            size = self._write(line)
+            size = self._write(content)
             if size >= self.segment_bytes:
                 self._rotate(patience_s=0.0)
         except OSError as exc:
@@ -168,23 +182,19 @@ class Spool:
         return taken
 
     def read(self, segment: Path) -> tuple[tuple[Entry, ...], int]:
-        """The entries of a segment in the order they were written, and how many torn lines were skipped."""
+        """The entries of a segment in the order they were written, and how many lines could not be read.
+
+        Records of older versions come in the present form of their kind.
+        """
         entries: list[Entry] = []
         torn = 0
         for line in segment.read_bytes().splitlines():
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
-                entries.append(
-                    Entry(
-                        id=str(found["id"]),
-                        at_s=float(found["at_s"]),
-                        kind=str(found["kind"]),
-                        record=dict(found["record"]),
-                    )
-                )
-            except (ValueError, KeyError, TypeError):
+                entries.append(_read(line))
+            except UNREADABLE as error:
+                leave_out("spool", f"{segment.name}: {line.decode(errors='replace')}", error)
                 torn += 1
         return tuple(entries), torn
 
@@ -283,6 +293,20 @@ class Spool:
                     log.write(f"{len(entries)} {time.time():.3f}\n")
                 dropped.unlink()
             excess -= size
+
+
+def _read(line: bytes) -> Entry:
+    found = json.loads(line)
+    kind, version, at_s = str(found["kind"]), int(found.get("version", 1)), float(found["at_s"])
+    if not 0 <= at_s <= _LAST_S:
+        raise ValueError(f"at_s is {at_s}")
+    return Entry(
+        id=str(found["id"]),
+        at_s=at_s,
+        kind=kind,
+        record=dict(upcast(kind, version, found["record"])),
+        version=max(version, version_of(kind)),
+    )
 
 
 def _lock(fd: int, mode: int) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from prefect_intelligent.quality.ports import Downstream
 
-
-class Levers(Downstream, Protocol):
+class Levers(Protocol):
     """What prevention can do to deployments and runs of Prefect.
 
     What is done under a `key` to deployments ("flow/deployment") is undone by `release(key)`; what was there before is
@@ -16,6 +14,14 @@ class Levers(Downstream, Protocol):
     under a key counts. Each method returns what it is done for; nothing where Prefect or the deployment has no such
     lever. Every method may raise `OrchestratorUnavailableError`.
     """
+
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Keep the deployments from starting runs, without losing any; returns those held now."""
+        ...
+
+    def release(self, key: str) -> tuple[str, ...]:
+        """Undo what is done under the key; returns the deployments that are as they were again."""
+        ...
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Let at most `most` runs of the deployments be at work at once, all together."""

@@ -24,7 +24,7 @@ from prefect_intelligent.recommendations.model import (
     ReplayInput,
     bootstrap_saving,
 )
-from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World, stack
+from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 

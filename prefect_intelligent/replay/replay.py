@@ -18,14 +18,14 @@ from prefect_intelligent.domain import Cost, Estimate
 from prefect_intelligent.domain.objective import weighted_late_minutes
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import events, works
+from prefect_intelligent.forecasting.point_in_time_features import run_events, submitted_runs
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.from_history import world_from_runs
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec, ResourceSpec
 
@@ -142,11 +142,11 @@ def history_world(
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:
     """What `DurationQuantiles` would have predicted for each run at its submission, from what had ended by then."""
     book = DurationQuantiles()
-    work = works(runs)
+    work = submitted_runs(runs)
     counts = settled(runs).to_numpy()
     seconds = (runs["ended_s"] - runs["started_s"]).to_numpy()
     estimates: dict[int, Estimate] = {}
-    for kind, row in events(runs):
+    for kind, row in run_events(runs):
         if row not in estimates:
             estimates[row] = book.estimate(work[row])
         if kind == _FINISHED_KIND and counts[row]:

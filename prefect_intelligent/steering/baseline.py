@@ -6,9 +6,11 @@ that `control restore` returns to the last values that a person chose; then a ma
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.steering.manual_overrides import SettingKey, SettingValues, from_rows, to_rows
 
 KIND = "original"
@@ -19,25 +21,31 @@ def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | No
     saved: dict[SettingKey, int | None] = {}
     edited: dict[SettingKey, int | None] = {}
     earlier: dict[SettingKey, int | None] = {}  # what to return to if an edit is taken back
-    for record in history.records(KIND, pool):
-        if record["what"] == "restored":
+    for what, values in read_each(KIND, history.records(KIND, pool), _read):
+        if what == "restored":
             saved, edited, earlier = {}, {}, {}
-        elif record["what"] == "saved":
-            for key, value in from_rows(record["values"]).items():
-                saved.setdefault(key, value)
-        elif record["what"] == "edited":
-            values = from_rows(record["values"])
+        elif what == "saved":
+            saved = dict(values) | saved
+        elif what == "edited":
             earlier = {key: value for key, value in earlier.items() if key not in values}
             earlier |= {key: edited[key] for key in values if key in edited}
             edited |= values
-        elif record["what"] == "edited again":
-            edited |= from_rows(record["values"])
-        else:  # a person has taken an edit back
-            for key in from_rows(record["values"]):
+        elif what == "edited again":
+            edited |= values
+        else:
+            for key in values:
                 edited.pop(key, None)
                 if key in earlier:
                     edited[key] = earlier.pop(key)
     return {key: edited.get(key, value) for key, value in saved.items()}
+
+
+def _read(record: Mapping[str, Any]) -> tuple[str, SettingValues]:
+    """What happened, and to which values."""
+    what = record["what"]
+    if what not in ("restored", "saved", "edited", "edited again", "taken back"):
+        raise ValueError(what)
+    return what, {} if what == "restored" else from_rows(record["values"])
 
 
 def save_baseline(

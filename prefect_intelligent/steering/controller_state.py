@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardState
 from prefect_intelligent.steering.decision_record import KIND as DECISION
@@ -56,10 +57,13 @@ class ControllerState:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
         return cls(
-            passes=data["passes"],
-            releases=data["releases"],
-            known=KnownSettings.from_dict(data["standing"]),
-            guard=data["guard"],
+            passes=int(data["passes"]),
+            releases=int(data["releases"]),
+            known=KnownSettings.from_dict(data.get("standing", {})),
+            guard={
+                str(name): {column: None if value is None else float(value) for column, value in values.items()}
+                for name, values in data.get("guard", {}).items()
+            },
         )
 
 
@@ -67,9 +71,9 @@ def load_state(history: HistoryStore, pool: str) -> ControllerState:
     """The state of the pool's controller: from its last decision, or from a later intent that never became one."""
     state = ControllerState()
     for kind in (DECISION, INTENT):
-        record = history.latest(kind, pool)
-        if record is not None and record["memory"]["passes"] > state.passes:
-            state = ControllerState.from_dict(record["memory"])
+        found = read_latest(history, kind, pool, lambda record: ControllerState.from_dict(record["memory"]))
+        if found is not None and found.passes > state.passes:
+            state = found
     return state
 
 
@@ -78,8 +82,9 @@ def apply_release_requests(history: HistoryStore, pool: str, state: ControllerSt
     requests = history.records(RELEASE, pool)[state.releases :]
     if not requests:
         return state
-    ended = {queue for request in requests for queue in request["queues"]}
-    everything = any(request["queues"] == [] for request in requests)
+    asked: list[list[str]] = read_each(RELEASE, requests, lambda request: list(request["queues"]))
+    ended = {queue for queues in asked for queue in queues}
+    everything = [] in asked
     kept = {key: found for key, found in state.known.overrides.items() if not (everything or (key[0] or "") in ended)}
     return replace(state, releases=state.releases + len(requests), known=replace(state.known, overrides=kept))
 
@@ -99,10 +104,10 @@ def restore_guard_state(state: ControllerState, names: Sequence[str], census: Ce
     values: dict[str, Array] = {name: getattr(fresh, name) for name in (*_PER_QUEUE, *_PER_POOL)}
     for index, name in enumerate(names):
         if (kept := state.guard.get(name)) is not None:
-            for column in _PER_QUEUE:
+            for column in kept.keys() & set(_PER_QUEUE):
                 values[column][index] = _number(kept[column])
     if (kept := state.guard.get("")) is not None:
-        for column in _PER_POOL:
+        for column in kept.keys() & set(_PER_POOL):
             values[column] = np.array(_number(kept[column]))
     for column in ("limit_changed_s", *_PER_POOL):
         values[column] = np.minimum(values[column], now_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 KIND = "decision"
 
@@ -134,6 +134,37 @@ class Decision:
         touched = {queue for queue, *_ in self.planned}
         whole = self.to_dict()
         return whole | {"queues": [queue for queue in whole["queues"] if queue["name"] in touched]}
+
+
+def read_decision(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A decision as it was kept, with defaults for what its version of the package did not write.
+
+    Raises:
+        Exception: One of `UNREADABLE`: it lacks its instant, its outcome or the name of a queue.
+    """
+    found = {**_OF_PASS, **record, "outcome": str(record["outcome"])}
+    found |= {name: float(found[name]) for name in ("at_s", "own_ms", "wall_ms")}
+    found["queues"] = [{**_OF_QUEUE, **queue, "name": str(queue["name"])} for queue in found["queues"]]
+    if found["pool_limit"] is not None:
+        found["pool_limit"] = {**_OF_POOL, **found["pool_limit"]}
+    return found
+
+
+_OF_PASS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("pool", "mode", "by", "policy", "rule"), "-"),
+    **dict.fromkeys(("queues", "planned", "applied", "reasons"), ()),
+    **dict.fromkeys(("pool_limit", "foreseen", "stakes")),
+    **dict.fromkeys(("own_ms", "wall_ms"), 0.0),
+}
+_OF_POOL: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("held", "wanted", "permitted", "rule", "applied")),
+    "reasons": (),
+}
+_OF_QUEUE: Final[Mapping[str, Any]] = {
+    **_OF_POOL,
+    **dict.fromkeys(("waiting", "active", "late"), 0),
+    **dict.fromkeys(("priority", "applied_priority")),
+}
 
 
 def _plain(part: QueueDecision | PoolDecision) -> dict[str, Any]:

@@ -7,7 +7,7 @@ each deployment, or each class of value, a queue of its own. `control restore` t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.domain.plans import PRIORITY_GAP
 from prefect_intelligent.errors import ConflictError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.steering.ports import Orchestrator
 
 KIND = "adoption"
@@ -131,14 +132,22 @@ def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tupl
     """Queues made, and deployment -> (first queue, dedicated queue), since the adoption was last undone."""
     created: set[str] = set()
     moved: dict[str, tuple[str, str]] = {}
-    for record in history.records(KIND, pool):
-        if record["what"] == "undone":
+    for what, made, assigned in read_each(KIND, history.records(KIND, pool), _read):
+        if what == "undone":
             created, moved = set(), {}
-            continue
-        created.update(record["created"])
-        for deployment, before, ours in record["assigned"]:
+        created |= made
+        for deployment, before, ours in assigned:
             moved[deployment] = (moved[deployment][0] if deployment in moved else before, ours)
     return created, moved
+
+
+def _read(record: Mapping[str, Any]) -> tuple[str, set[str], list[tuple[str, str, str]]]:
+    """What happened, the queues that were made, and which deployments were sent from where to which."""
+    what = record["what"]
+    if what not in ("adopted", "undone"):
+        raise ValueError(what)
+    assigned = [(str(name), str(before), str(ours)) for name, before, ours, *_ in record.get("assigned", ())]
+    return what, set(record.get("created", ())), assigned
 
 
 def _dedicated_name(deployment: str) -> str:

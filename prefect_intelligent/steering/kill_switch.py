@@ -5,9 +5,11 @@ It is stored in the history, so it reaches every controller and every hook that 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
 
 KIND = "switch"
 
@@ -16,11 +18,18 @@ Position = Literal["on", "off", "restored"]
 
 
 def read_switch(history: HistoryStore, pool: str) -> Position:
-    """Position of the switch; on if it was never set."""
+    """Position of the switch; on if it was never set, off if what was written last cannot be read."""
     record = history.latest(KIND, pool)
     if record is None:
         return "on"
+    found = read_each(KIND, [record], _read)
+    return found[0] if found else "off"
+
+
+def _read(record: Mapping[str, Any]) -> Position:
     position: Position = record["position"]
+    if position not in get_args(Position):
+        raise ValueError(position)
     return position
 
 

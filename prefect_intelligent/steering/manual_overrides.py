@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from prefect_intelligent.domain import Change, PoolSetting, QueueSetting
+from prefect_intelligent.domain.queues import MAX_PRIORITY
+from prefect_intelligent.history.reading import read_each
 
 SettingKey = tuple[str | None, Literal["priority", "limit"]]
 """Names one value: the queue (None is the pool itself) and which of its settings."""
@@ -81,12 +83,9 @@ class KnownSettings:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
         return cls(
-            values=from_rows(data["values"]),
-            pending=from_rows(data["pending"]),
-            overrides={
-                (queue, which): ManualOverride(value=value, before=before, since_s=since_s, until_s=until_s)
-                for queue, which, value, before, since_s, until_s in data["holds"]
-            },
+            values=from_rows(data.get("values", ())),
+            pending=from_rows(data.get("pending", ())),
+            overrides=dict(read_each("manual override", data.get("holds", ()), _read_override)),
         )
 
 
@@ -96,8 +95,24 @@ def to_rows(values: SettingValues) -> list[list[Any]]:
 
 
 def from_rows(rows: Sequence[Sequence[Any]]) -> dict[SettingKey, int | None]:
-    """Inverse of `to_rows`."""
-    return {(queue, which): value for queue, which, value in rows}
+    """Inverse of `to_rows`; a row that cannot be read is left out, the others count."""
+    return dict(read_each("setting", rows, _read_value))
+
+
+def _read_value(row: Sequence[Any]) -> tuple[SettingKey, int | None]:
+    queue, which, value, *_ = row
+    number = None if value is None else int(value)
+    least = {"priority": 1, "limit": 0}[which]
+    if not (least <= number <= MAX_PRIORITY if number is not None else which == "limit"):
+        raise ValueError(f"{which} is {value!r}")
+    return (None if queue is None else str(queue), which), number
+
+
+def _read_override(row: Sequence[Any]) -> tuple[SettingKey, ManualOverride]:
+    queue, which, value, before, since_s, until_s, *_ = row
+    key, value = _read_value((queue, which, value))
+    _, before = _read_value((queue, which, before))
+    return key, ManualOverride(value=value, before=before, since_s=float(since_s), until_s=float(until_s))
 
 
 def detect_overrides(

@@ -147,3 +147,29 @@ def check_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
     return PreflightResult(
         level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL"
     )
+
+
+def check_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:
+    """Whether Prefect makes runs of the schedules (a 3.8 server beside SQLAlchemy 2.1 makes none).
+
+    Args:
+        scheduled: Deployments that should have upcoming runs.
+        idle: Names of those that have none.
+
+    Returns:
+        None if nothing is scheduled.
+    """
+    if not scheduled:
+        return None
+    if not idle:
+        return PreflightResult(level="fine", what=f"Prefect has scheduled runs of all {scheduled} active schedules")
+    more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+    what = f"active schedules, no upcoming runs: {', '.join(idle[:3])}{more}"
+    if len(idle) < scheduled:
+        return PreflightResult(level="note", what=what, advice="see whether their schedules have come to an end")
+    return PreflightResult(
+        level="problem",
+        what=what,
+        advice="see that the server's scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and look into its "
+        "log; with Prefect 3.8 the server needs 'sqlalchemy<2.1'",
+    )

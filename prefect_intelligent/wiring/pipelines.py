@@ -21,7 +21,6 @@ from prefect_intelligent.errors import (
     StoreError,
     UnknownNameError,
 )
-from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
 from prefect_intelligent.pipelines.adapters.prefect_discovery import Recorded, survey
@@ -39,6 +38,7 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.wiring.history import open_history
 
 PROJECT_FILE = "pipelines.toml"
 _LEASE_S = 12.0
@@ -219,7 +219,7 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
     text = file.read_text() if file.is_file() else ""
     api = PrefectApi(timeout_s=30.0, attempts=5)
     server = PrefectPipelines(api)
-    history = open_history(settings.history)
+    history = open_history(settings)
     clock = SystemClock()
     return PipelineWorkspace(
         settings=settings,

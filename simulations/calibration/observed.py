@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+
+if TYPE_CHECKING:
+    from prefect_intelligent.wiring.history import SqlRuns
 
 PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled_s")
 """Columns of the changes of state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class DeploymentFacts:
     """What the server says of a deployment.
 
     Attributes:
@@ -54,7 +56,7 @@ class Observed:
     passages: pd.DataFrame
     start_s: float
     end_s: float
-    deployments: Mapping[str, Known] = field(default_factory=dict)
+    deployments: Mapping[str, DeploymentFacts] = field(default_factory=dict)
     changes: int = 0
 
     @property
@@ -142,13 +144,13 @@ def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _deployments(frame: pd.DataFrame) -> dict[str, Known]:
+def _deployments(frame: pd.DataFrame) -> dict[str, DeploymentFacts]:
     found = {}
     for row in frame.itertuples():
         details = json.loads(str(row.details))
         terms = details.get("terms")
         schedules = tuple(each for each in details.get("schedules") or () if isinstance(each, Mapping))
-        found[str(row.name)] = Known(
+        found[str(row.name)] = DeploymentFacts(
             schedules=() if row.paused else schedules,
             limit=_whole(details.get("concurrency_limit")),
             terms=Terms.from_dict(terms) if terms else None,

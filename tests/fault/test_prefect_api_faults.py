@@ -75,7 +75,7 @@ def test_a_passing_503_is_tried_again_and_its_retry_after_is_not_waited_for():
     started = time.monotonic()
     assert ask(server) == {"a": 1}
     assert server.hits == 3
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # its Retry-After says 30
 
 
 def test_a_storm_of_503_ends_after_the_given_attempts():
@@ -127,11 +127,11 @@ def test_clients_that_were_sent_away_together_do_not_come_back_together(monkeypa
 
 
 def test_a_server_that_stalls_costs_the_time_out_and_no_more():
-    server = Scripted((200, b"{}", 5.0))
+    server = Scripted((200, b"{}", 60.0))
     api = PrefectApi(server.url, timeout_s=0.3, attempts=1)
     with pytest.raises(OrchestratorUnavailableError):
         api.call("POST", "/x", {})
-    assert api.waited_s < 4.0
+    assert api.waited_s < 50.0
 
 
 def test_all_calls_together_keep_to_the_time_given():
@@ -141,7 +141,7 @@ def test_all_calls_together_keep_to_the_time_given():
         api.call("POST", "/x", {})
     with api.within(0.0), pytest.raises(OrchestratorUnavailableError, match="no time left"):
         api.call("POST", "/x", {})
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 20.0  # fifty attempts with their pauses take 45 s
 
 
 def test_nonsense_is_an_unavailable_server():

@@ -11,7 +11,7 @@ from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.version import SHORT, Version
 
 LANE: Final = "prefect-intelligent-trial"
-"""Work queue of trial runs; Prefect makes it when it is first used."""
+"""Work queue of trial runs, which Prefect makes when it is first used, and tag of their deployments."""
 
 
 def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], timeout_s: float) -> str:
@@ -28,7 +28,7 @@ def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], t
     content = version.render(rollout.store) | {
         "work_queue_name": LANE,
         "schedules": [],
-        "tags": ["prefect-intelligent-trial"],
+        "tags": [LANE],
         "concurrency_limit": None,
     }
     try:  # interim: if this process dies, the next command removes it

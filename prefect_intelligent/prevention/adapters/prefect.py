@@ -15,7 +15,6 @@ from prefect_intelligent.prefect_client.deployment_patches import (
     read_patches,
     revert_patch,
 )
-from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
 RETRY_DELAY_S: Final = 300
 """Pause before each retry of a run that was given more patience, seconds."""
@@ -24,7 +23,7 @@ _AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
 _AT_ONCE: Final = 50  # runs of one bulk call
 
 
-class PrefectLevers(PrefectDownstream):
+class PrefectLevers:
     """Implements `Levers`.
 
     Args:
@@ -34,6 +33,11 @@ class PrefectLevers(PrefectDownstream):
 
     def __init__(self, roll_back: Callable[[str, str | None], bool] | None = None) -> None:
         self._roll_back = roll_back
+
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Keep the deployments from starting runs; those that do not exist are left out."""
+        with open_api() as api:
+            return apply_patch(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """One concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
@@ -64,10 +68,10 @@ class PrefectLevers(PrefectDownstream):
                         changed.append(str(run["id"]))
             return tuple(changed)
 
-    def release(self, dataset: str) -> tuple[str, ...]:
+    def release(self, key: str) -> tuple[str, ...]:
         """Undo everything that is done under the key."""
         with open_api() as api:
-            freed = revert_patch(api, dataset)
+            freed = revert_patch(api, key)
             for name, kind, amount in freed:
                 if kind == "patience":
                     usual = _usual_retries(api, name)

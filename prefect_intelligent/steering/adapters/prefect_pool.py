@@ -28,7 +28,7 @@ from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentC
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 
 if TYPE_CHECKING:
-    from prefect_intelligent.forecasting.adapters.outlook_cache import Outlooks
+    from prefect_intelligent.forecasting.ports import OutlookSource
 
 _LABELS: Final = ("severity", "rule")
 """Parts of a payload that automations may want to match: they cannot look into payloads."""
@@ -63,7 +63,7 @@ class PrefectOrchestrator:
         start_up_s: float = 3.0,
         terms_ttl_s: float = 60.0,
         now: Callable[[], float] = time.time,
-        outlooks: Outlooks | None = None,
+        outlooks: OutlookSource | None = None,
     ) -> None:
         self.api = api
         self._pool_name = pool

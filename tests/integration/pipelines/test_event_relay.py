@@ -12,10 +12,10 @@ from prefect_intelligent import attach
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
-from prefect_intelligent.pipelines.dataset_events.pending import pending_events
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
-from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH
+from prefect_intelligent.pipelines.pending_events import pending_events
 
 pytestmark = pytest.mark.server
 
@@ -65,7 +65,7 @@ def test_the_relay_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_is_g
     api, prefect_api, completed, tmp_path
 ):
     def told(batch):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while len(announced(api, batch)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         return announced(api, batch)

@@ -14,10 +14,14 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import ConflictError, OrchestratorAccessDeniedError, OrchestratorUnavailableError
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
-from prefect_intelligent.pipelines.dataset_events import relay
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, make_pending_event, pending_events
-from prefect_intelligent.pipelines.dataset_events.relay import deliver
+from prefect_intelligent.pipelines.adapters import event_relay
+from prefect_intelligent.pipelines.adapters.event_relay import deliver
 from prefect_intelligent.pipelines.event_names import FRESH, PIPELINE_ENV
+from prefect_intelligent.pipelines.pending_events import (
+    KIND,
+    make_pending_event,
+    pending_events,
+)
 
 URL = "http://nowhere.invalid/api"
 
@@ -116,9 +120,9 @@ def test_what_a_server_denied_is_kept_until_the_credentials_are_right(pending):
 
 def test_a_relay_that_is_denied_warns_once(pending, tmp_path, monkeypatch, caplog):
     server = Server()
-    monkeypatch.setattr(relay, "PrefectApi", lambda *args, **options: server)
+    monkeypatch.setattr(event_relay, "PrefectApi", lambda *args, **options: server)
     put(pending, "a")
-    running = relay.EventRelay(URL, tmp_path)
+    running = event_relay.EventRelay(URL, tmp_path)
     for _ in range(3):
         server.fails[0] = OrchestratorAccessDeniedError("401")
         assert not running.deliver_pending()
@@ -132,6 +136,29 @@ def test_an_event_that_prefect_refuses_does_not_hold_up_the_others(pending, capl
     deliver(server, pending)
     assert server.announced == ["c", "a"]
     assert "refuses the dataset events of flow run b: no such thing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"flow_run": 3, "outputs": ["mart"], "fresh": True}, {"flow_run": {"id": "x"}, "outputs": ["mart"]}]
+)
+def test_an_event_that_cannot_be_read_is_left_out_and_does_not_hold_up_the_others(pending, caplog, record):
+    server = Server()
+    put(pending, "a")
+    pending.append(KIND, record | {"of": str(uuid.uuid4())}, event_id="odd")
+    put(pending, "b")
+    deliver(server, pending)
+    assert server.announced == ["b", "a"]
+    assert "a record of kind 'announcement' cannot be read and is left out" in caplog.text
+    assert pending.size_bytes() == 0
+
+
+def test_an_event_with_fields_of_a_newer_version_or_without_some_is_delivered(pending):
+    event = make_pending_event(a_run(parameters={"batch": "a"}), ["mart"], None, fresh=True) | {"stamp": "new"}
+    del event["batch_parameter"]
+    pending.append(KIND, event, event_id="a", version=7)
+    server = Server()
+    assert deliver(server, pending) == 1
+    assert server.announced == ["a"]
 
 
 def test_an_event_of_last_week_is_given_up(pending, caplog):
@@ -171,7 +198,7 @@ def hooked(tmp_path, monkeypatch):
                 raise AssertionError("a hook beside a relay has asked the server")
             return server
 
-        monkeypatch.setattr(relay, "PrefectApi", connect)
+        monkeypatch.setattr(event_relay, "PrefectApi", connect)
         flow = SimpleNamespace(name="f", fn=None)
         setattr(flow, hooks.TERMS_ATTRIBUTE, Terms(outputs=("mart",)))
         hooks._published.add("f")

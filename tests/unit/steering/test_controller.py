@@ -1,16 +1,23 @@
 """The loop: who leads, what follows a failure, and how it ends."""
 
+import copy
 import itertools
 import random
 
 import pytest
 
+from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.domain.backoff import SYSTEM_RANDOM
 from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorUnavailableError, StoreError
+from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.steering.controller import run_loop
+from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.leadership import Leadership
+from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.clock import ManualClock
+from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.lease import InMemoryLease, LeaseBoard
+from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 
 
 class Quiet:
@@ -178,3 +185,29 @@ def test_an_error_that_is_nobodys_fault_but_ours_is_not_hidden(clock):
     with pytest.raises(ZeroDivisionError):
         turns(clock, steer, lease=InMemoryLease(board, "me"))
     assert board.holder is None
+
+
+@pytest.mark.parametrize("kind", ["decision", "intent"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record["memory"].pop("releases"),
+        lambda record: record.pop("memory"),
+        lambda record: record["memory"]["standing"].update(pending="?"),
+        lambda record: record["memory"]["standing"].pop("values"),
+        lambda record: record["memory"]["guard"]["default"].pop("own_limit"),
+        lambda record: record.update(field_of_a_newer_version=1),
+        lambda record: record["memory"].update(field_of_a_newer_version=1),
+        lambda record: record["memory"]["guard"]["default"].update(field_of_a_newer_version=1),
+    ],
+)
+def test_a_record_with_an_unknown_or_a_missing_field_does_not_end_the_controller(clock, kind, damage):
+    pool, history = InMemoryOrchestrator([QueueSetting(name="a", priority=9)], clock=clock), InMemoryHistory()
+    rule = parse_policy("edf")
+    config = ControllerConfig(policy=rule, rule=rule)
+    reconcile(pool, history, clock, config)
+    record = copy.deepcopy(dict(history.latest("decision", pool.pool)))
+    record["memory"]["passes"] += 1
+    damage(record)
+    history.append(kind, pool.pool, clock.now_s(), record)
+    assert [what for _, what in turns(clock, lambda: reconcile(pool, history, clock, config))] == ["decided"] * 5
