@@ -18,7 +18,7 @@ from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.twin.watched import WatchedArena
 
 BLOCK_S: Final = 3600.0
-"""Least length of the pieces of history that are drawn anew for the interval; within one all hangs together."""
+"""Least length of the blocks of history that the bootstrap draws; runs within a block are dependent."""
 MOST_BLOCKS: Final = 240
 PARTS: Final = 6
 """Pieces of the history none of which may become much dearer."""

@@ -1,8 +1,8 @@
 """The user's own history, replayed in the twin under several policies.
 
-The replay is honest: a decision sees a census of what was known at its instant, and the duration predicted for a run
-comes from runs that had ended before it was submitted. Every policy meets the same runs with the same durations and
-outcomes, so that differences are paired.
+The replay uses no knowledge of the future: a decision reads a census of what was known at its instant, and the duration
+predicted for a run comes from runs that had ended before it was submitted. Every policy gets the same runs with the same
+durations and outcomes, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _LONGEST_S: Final = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayResult:
-    """What one policy would have made of the history.
+    """The history under one policy.
 
     Attributes:
-        policy: Its name.
+        policy: Name of the policy.
         cost: The objective.
         late_runs: Runs that ended after they were due.
         due_runs: Runs that could be late.
@@ -87,18 +87,18 @@ def replay(
 ) -> tuple[ReplayResult, ...]:
     """Replay `runs` under every policy and compare each with today's settings.
 
-    The interval is a bootstrap over blocks of time (a 48th of the span each): what happens within a block hangs
-    together, so single runs must not be drawn.
+    The interval is a bootstrap over blocks of time (a 48th of the span each): runs within a block are dependent, so
+    single runs must not be drawn.
 
     Args:
         runs: Table of `history.runs_frame`; runs that have not ended or were cancelled are left out.
         pool: The pool as it is set today, with its prices.
         policies: Name to policy; must contain `REFERENCE`.
-        guard: What is permitted to each of them.
+        guard: Settings of the guard, the same for all policies.
         interval_s: Seconds between decisions.
         resources: Shared resources.
-        loads: Which of them the runs of a deployment use.
-        seed: Of polls, start-up times and bootstrap.
+        loads: Deployment to the shared resources that its runs load.
+        seed: Seed of polls, start-up times and bootstrap.
 
     Raises:
         InvalidInputError: There is nothing to replay.
