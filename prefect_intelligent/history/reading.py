@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.local.record_versions import UNREADABLE, Record, leave_out
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 
 _BACK: Final = 100
 """How many records are looked at for the newest that can be read."""
@@ -14,12 +14,12 @@ _BACK: Final = 100
 T = TypeVar("T")
 
 
-def read_each(kind: str, records: Iterable[Record], read: Callable[[Any], T]) -> list[T]:
+def read_each(kind: str, records: Iterable[Any], read: Callable[[Any], T]) -> list[T]:
     """What `read` makes of each record; where it raises one of `UNREADABLE` the record is left out.
 
     Args:
         kind: Of the records, for the log.
-        records: As the history gives them.
+        records: As the history gives them, or parts of them.
         read: Makes a value of a record, or raises.
     """
     found: list[T] = []

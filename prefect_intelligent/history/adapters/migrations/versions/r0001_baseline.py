@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic.operations import Operations
 from sqlalchemy.dialects.postgresql import JSONB
@@ -124,7 +126,7 @@ def upgrade(op: Operations) -> None:
             op.execute(f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON pi_runs BEGIN {body} END")
 
 
-def _table(op: Operations, name: str, *columns: sa.Column[object]) -> None:
+def _table(op: Operations, name: str, *columns: sa.Column[Any]) -> None:
     op.create_table(name, *columns, if_not_exists=True)
 
 
