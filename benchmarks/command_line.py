@@ -1,7 +1,7 @@
 """How long help pages take to appear: `python -m benchmarks.command_line --json`.
 
-Processes are started in turn, a bare Python among them, so that a busy machine slows all of them; the best of many counts.
-With `--tree FOLDER` the package in another checkout is measured, e.g. that of an earlier commit.
+Processes are started in turn, a bare Python among them, so that a busy machine slows all of them; the best of many is
+taken. With `--tree FOLDER` the package in another checkout is measured, e.g. that of an earlier commit.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
 
@@ -11,8 +13,20 @@ if TYPE_CHECKING:
     from prefect_intelligent.settings import Loaded
 
 
-def command(*, config: Config = None, as_json: Json = False) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    schema: Annotated[
+        bool, Parameter(help="print the JSON schema of the settings file instead, by which an editor checks it")
+    ] = False,
+) -> int:
     """Print the settings."""
+    if schema:
+        from prefect_intelligent.settings.schema import settings_schema
+
+        print_json(settings_schema())
+        return 0
     loaded = read_settings(config)
     rows = list(_rows(loaded))
     if as_json:

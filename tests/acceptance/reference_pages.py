@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from prefect_intelligent.cli import COMMANDS
 from prefect_intelligent.cli.parsing import application
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings.schema import settings_schema
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -28,6 +30,8 @@ def settings_page() -> str:
         "  `PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION=0`. Tables such as `pools` take JSON.",
         "* **File**: `--config FILE` or `PREFECT_INTELLIGENT_CONFIG`; else `prefect-intelligent.toml`, or the table",
         "  `[tool.prefect-intelligent]` of `pyproject.toml`, in the working directory or a folder above it.",
+        "* **Editor**: `prefect-intelligent config --schema` prints the file's [JSON schema](settings.schema.json);",
+        "  an editor with Taplo completes and checks a file that begins with `#:schema ./settings.schema.json`.",
         "",
         "| setting | default | meaning |",
         "|---|---|---|",
@@ -104,7 +108,11 @@ def _escaped(text: str) -> str:
 
 def pages() -> dict[str, str]:
     """File name to text of every page."""
-    return {"settings.md": settings_page(), "cli.md": cli_page()}
+    return {
+        "settings.md": settings_page(),
+        "settings.schema.json": json.dumps(settings_schema(), indent=2) + "\n",
+        "cli.md": cli_page(),
+    }
 
 
 if __name__ == "__main__":
