@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 
 _STYLES = {"fine": "green", "note": "yellow", "problem": "red"}
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_pool(parser)
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(*, pool: Pool = None, config: Config = None, as_json: Json = False) -> int:
     """Print what was looked at; exit code 1 if there is a problem."""
     from prefect_intelligent.wiring.preflight import run_preflight
 
-    loaded = read_settings(args, ("pool",))
-    findings = list(run_preflight(loaded.settings, chosen_pool(loaded)))
-    if args.json:
+    findings = list(run_preflight(*settings_and_pool(config, pool)))
+    if as_json:
         print_json({"findings": [{"level": f.level, "what": f.what, "advice": f.advice} for f in findings]})
     else:
         from rich.text import Text

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.errors import UnknownNameError
-from prefect_intelligent.steering.decision_record import KIND, read_decision
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_pool(parser)
-    parser.add_argument("--queue", metavar="NAME", help="only this queue")
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    pool: Pool = None,
+    queue: Annotated[str | None, Parameter(metavar="NAME", help="only this queue")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Print the decision; exit code 1 if there is none yet."""
     from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.wiring.history import has_history, open_history
     from prefect_intelligent.wiring.steering import check_pool
 
-    loaded = read_settings(args, ("pool",))
-    pool = chosen_pool(loaded)
-    settings = loaded.settings
-    found = read_latest(open_history(settings), KIND, pool, read_decision) if has_history(settings) else None
+    settings, name = settings_and_pool(config, pool)
+    found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
     if found is None:
-        check_pool(pool)
-        print(f"There is no decision about work pool {pool} in {loaded.settings.history}.")
+        check_pool(name)
+        print(f"There is no decision about work pool {name} in {settings.history}.")
         return 1
     decision = {key: value for key, value in found.items() if key != "memory"}
-    if args.queue is not None:
-        decision["queues"] = [_named(decision["queues"], args.queue)]
-    if args.json:
+    if queue is not None:
+        decision["queues"] = [_named(decision["queues"], queue)]
+    if as_json:
         print_json(decision)
         return 0
     from prefect_intelligent.cli import formatting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from prefect_intelligent.errors import (
 )
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events, fresh_for
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.pipelines.adapters.prefect_discovery import Recorded, survey
 from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
 from prefect_intelligent.pipelines.adapters.source_archive import files_of
@@ -75,6 +77,21 @@ class PipelineWorkspace:
         found = self._survey(history=history)
         prices = self.settings.prices_of(self.settings.pool or "")
         return build_model(found, self.project, current_overrides(self.transactions), prices, self.clock.now_s())
+
+    def fresh_datasets(self, batch: str) -> set[str]:
+        """Datasets that are fresh for a batch, as far back as Prefect keeps events."""
+        return fresh_for(self.api, batch)
+
+    def emit_dataset_events(self, flow_run: Mapping[str, Any], outputs: Sequence[str], batch: str | None) -> list[str]:
+        """Tell Prefect what an ended run has written; returns the datasets told of.
+
+        Args:
+            flow_run: As Prefect's API gives it.
+            outputs: Datasets that its deployment writes.
+            batch: Name of the parameter that holds the batch, if it has one.
+        """
+        fresh = flow_run["state_type"] == "COMPLETED"
+        return emit_dataset_events(self.api, flow_run, outputs, batch, fresh=fresh)
 
     def _survey(self, *, history: bool) -> Survey:
         known = {version.id: version for version in self.versions.all()}
@@ -232,3 +249,8 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
         folder=root,
         project=read_project(text, file.name),
     )
+
+
+def open_event_relay(settings: Settings, api: PrefectApi) -> EventRelay:
+    """What delivers the pending dataset events of this machine while it is entered."""
+    return EventRelay(api.url, settings.folder)
