@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export SODA_CORE_TELEMETRY_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install train replay-example demo demo-up demo-down test check format clean
+.PHONY: help install train replay-example demo demo-up demo-down test check docs format clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,16 +54,25 @@ train: install ## Make the shipped policy from nothing: tune, label, pre-train, 
 test: install ## Run every test, real Prefect server and worker included.
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install ## Format check, lint, types, import contracts, fast tests.
+check: install ## Format check, lint, types, import contracts, dependencies, fast tests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest tests/unit tests/properties tests/architecture -q
+
+$(VENV)/.docs: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## Build the documentation site into site/; look at it with `python3 -m http.server -d site`.
+	$(BIN)/python docs/_site/build.py
 
 format: install ## Format and sort imports.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site demo-output .mypy_cache .ruff_cache .pytest_cache

@@ -50,19 +50,19 @@ class TrainingTracker(MlflowTracker):
     def __init__(self, uri: str) -> None:
         super().__init__(uri, EXPERIMENT)
 
-    def log(self, parcels: Sequence[OutboxEvent]) -> None:
+    def log(self, events: Sequence[OutboxEvent]) -> None:
         """Send records of one run; see `Tracker.log`."""
-        self._in_run(parcels[0], lambda run: self._send(run, parcels))
+        self._in_run(events[0], lambda run: self._send(run, events))
 
-    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
+    def archive(self, events: Sequence[OutboxEvent]) -> None:
         """Nothing: the directory of the run holds everything."""
 
-    def _send(self, run: str, parcels: Sequence[OutboxEvent]) -> None:
+    def _send(self, run: str, events: Sequence[OutboxEvent]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         metrics: list[Metric] = []
-        for parcel in parcels:
-            record, at_ms = parcel.entry.record, round(parcel.entry.at_s * 1000)
+        for event in events:
+            record, at_ms = event.entry.record, round(event.entry.at_s * 1000)
             match record["what"]:
                 case "begin":
                     known = self._client.get_run(run).data.params

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.prevention.engine import prevent
 from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
 from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
@@ -433,7 +433,7 @@ class _Simulation:
             if len(runs) > 2 * KEPT:
                 del runs[:KEPT]
             if not failed and attempts == 1:
-                self._book.learn(Work("", name), took)
+                self._book.learn(SubmittedRun("", name), took)
 
     def _prevent(self, now_s: float) -> None:
         state = self._twin.state.runs[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.prevention.evidence import Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, Phase, RuleTerms
 from prefect_intelligent.prevention.ports import Levers
@@ -27,9 +29,7 @@ def prefix(pool: str) -> str:
 
 def read_standing(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
     """Measures in force or lately ended, by key."""
-    last = history.latest(KIND, pool)
-    rows = () if last is None else last["standing"]
-    return {found.key: found for found in map(MeasureInForce.from_record, rows)}
+    return _recall(history, pool)[0]
 
 
 def prevent(
@@ -54,10 +54,7 @@ def prevent(
     Returns:
         The steps taken: rule, subject, lever, from, to, why, at_s, probability, written, note.
     """
-    last = history.latest(KIND, pool)
-    standing = read_standing(history, pool)
-    begun = [row for row in (last or {}).get("begun", ()) if row[1] > watch.now_s - DAY_S]
-    refused = {name: at for name, at in (last or {}).get("refused", {}).items() if at > watch.now_s - DAY_S}
+    standing, begun, refused = _recall(history, pool, watch.now_s - DAY_S)
     before = dict(standing)
     steps: list[dict[str, Any]] = []
     for name, rule in RULES.items():
@@ -92,6 +89,20 @@ def prevent(
         }
         history.append(KIND, pool, watch.now_s, record)
     return steps
+
+
+def _recall(
+    history: HistoryStore, pool: str, since_s: float = -math.inf
+) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+    """What the last pass has kept: measures by key, those begun since (rule and instant), and those refused since."""
+
+    def read(record: Mapping[str, Any]) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+        standing = {found.key: found for found in read_each(KIND, record["standing"], MeasureInForce.from_record)}
+        begun = [[str(rule), float(at_s)] for rule, at_s, *_ in record.get("begun", ()) if at_s > since_s]
+        refused = {str(key): float(at_s) for key, at_s in record.get("refused", {}).items() if at_s > since_s}
+        return standing, begun, refused
+
+    return read_latest(history, KIND, pool, read) or ({}, [], {})
 
 
 def undo_prevention(history: HistoryStore, levers: Levers, pool: str, now_s: float) -> tuple[str, ...]:

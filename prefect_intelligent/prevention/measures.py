@@ -55,6 +55,17 @@ class Measure:
     version: str | None = None
     causes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_record(cls, row: Mapping[str, Any]) -> Measure:
+        """From plain JSON; fields that are not known are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        known = {name: value for name, value in row.items() if name in cls.__slots__}
+        known |= {name: tuple(known.get(name, ())) for name in ("deployments", "runs", "causes")}
+        return cls(**{**known, "lever": Lever(row["lever"])})
+
     def concerns(self, run: Ended) -> bool:
         """Whether a run is one that this was meant to save."""
         return (
@@ -119,16 +130,13 @@ class MeasureInForce:
 
     @classmethod
     def from_record(cls, row: Mapping[str, Any]) -> MeasureInForce:
-        """Inverse of `to_record`."""
-        given = dict(row["measure"])
-        measure = Measure(
-            **{
-                **given,
-                "lever": Lever(given["lever"]),
-                **{name: tuple(given[name]) for name in ("deployments", "runs", "causes")},
-            }
-        )
-        return cls(**{**row, "measure": measure, "phase": Phase(row["phase"])})
+        """Inverse of `to_record`; fields that are not known are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        known = {name: value for name, value in row.items() if name in cls.__slots__}
+        return cls(**{**known, "measure": Measure.from_record(row["measure"]), "phase": Phase(row["phase"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.domain import Terms
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import (
     InvalidInputError,
@@ -170,7 +171,7 @@ class PipelineWorkspace:
                     raise InvalidInputError(
                         "pipelines", "leased", "a command on another machine is changing pipelines; wait for it"
                     )
-                time.sleep(0.5)
+                time.sleep(jittered(0.5))
             done = threading.Event()
             keeper = threading.Thread(target=_prolong, args=(lease, done), daemon=True)
             keeper.start()

@@ -9,11 +9,11 @@ from typing import Any, Final
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.deployment_patches import (
     apply_patch,
-    content,
-    found_at,
-    opened,
+    get_or_none,
+    open_api,
+    patch_variables,
+    read_patches,
     revert_patch,
-    variables,
 )
 from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
@@ -37,22 +37,22 @@ class PrefectLevers(PrefectDownstream):
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """One concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "avoid", host)
 
     def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
-        with opened() as api:
+        with open_api() as api:
             known = apply_patch(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
@@ -66,7 +66,7 @@ class PrefectLevers(PrefectDownstream):
 
     def release(self, dataset: str) -> tuple[str, ...]:
         """Undo everything that is done under the key."""
-        with opened() as api:
+        with open_api() as api:
             freed = revert_patch(api, dataset)
             for name, kind, amount in freed:
                 if kind == "patience":
@@ -81,7 +81,7 @@ class PrefectLevers(PrefectDownstream):
         """Schedule anew, behind a filter on SCHEDULED: a claimed run that is rescheduled would run twice."""
         moved: list[str] = []
         at = datetime.fromtimestamp(until_s, UTC).isoformat()
-        with opened() as api:
+        with open_api() as api:
             for first in range(0, len(runs), _AT_ONCE):
                 some = list(runs[first : first + _AT_ONCE])
                 wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
@@ -94,8 +94,8 @@ class PrefectLevers(PrefectDownstream):
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
         """Cancel or crash a run that holds a slot, and create a new one with the same parameters."""
-        with opened() as api:
-            found = found_at(api, f"/flow_runs/{run}")
+        with open_api() as api:
+            found = get_or_none(api, f"/flow_runs/{run}")
             if found is None or found["state_type"] not in _AT_WORK:
                 return False
             why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
@@ -120,8 +120,8 @@ class PrefectLevers(PrefectDownstream):
 
     def in_force(self) -> tuple[str, ...]:
         """Keys of all claims."""
-        with opened() as api:
-            return tuple(sorted({key for variable in variables(api) for key in content(variable)["claims"]}))
+        with open_api() as api:
+            return tuple(sorted({key for variable in patch_variables(api) for key in read_patches(variable)["claims"]}))
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""The book of runs agrees with the server after any history of the pool.
+"""The cache of live runs agrees with the server after any history of the pool.
 
 A server of three routes in memory stands in for Prefect; what the routes mean is held to the real ones by the
-integration tests of the same book.
+integration tests of the same cache.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ QUEUES = ("a", "b", "c")
 
 
 class Server:
-    """Flow runs by id, and the routes that the book uses."""
+    """Flow runs by id, and the routes that the cache uses."""
 
     def __init__(self):
         self.runs = {}
@@ -69,7 +69,7 @@ class Pool(RuleBasedStateMachine):
         self.small = mock.patch.multiple(live_runs, PAGE=4, _REREAD=2)
         self.small.start()
         self.server = Server()
-        self.book = LiveRunCache(self.server, "pool", budget=self.budget, per_queue=self.per_queue)
+        self.cache = LiveRunCache(self.server, "pool", budget=self.budget, per_queue=self.per_queue)
         self.queues = set(QUEUES)
         self.numbers = itertools.count()
         self.fresh = self.settled = False
@@ -138,20 +138,20 @@ class Pool(RuleBasedStateMachine):
 
         self.server.call = wrong
         with contextlib.suppress(OrchestratorUnavailableError):
-            self.book.refresh(self.queues, NOW_S)
+            self.cache.refresh(self.queues, NOW_S)
         del self.server.call
         self.fresh = self.settled = False
 
     @rule()
     def refresh(self):
-        self.book.refresh(self.queues, NOW_S)
+        self.cache.refresh(self.queues, NOW_S)
         self.fresh = True
 
     @rule()
     def settle(self):
         # As often as it takes to re-read every remembered run in turn.
         for _ in range(2 + len(self.server.runs)):
-            self.book.refresh(self.queues, NOW_S)
+            self.cache.refresh(self.queues, NOW_S)
         self.fresh = self.settled = True
 
     def truth(self, *states):
@@ -167,7 +167,7 @@ class Pool(RuleBasedStateMachine):
     @invariant()
     def active_runs_are_right(self):
         if self.fresh:
-            assert self.book.active.keys() == self.truth("PENDING", "RUNNING").keys()
+            assert self.cache.active.keys() == self.truth("PENDING", "RUNNING").keys()
 
     @invariant()
     def scheduled_runs_are_right_or_counted(self):
@@ -176,11 +176,11 @@ class Pool(RuleBasedStateMachine):
         truth = self.truth("SCHEDULED")
         scheduled = {key for key, run in self.server.runs.items() if run["state_type"] == "SCHEDULED"}
         # Only a run that was rescheduled beyond the horizon may stay until its turn.
-        assert self.book.scheduled.keys() <= (truth.keys() if self.settled else scheduled)
+        assert self.cache.scheduled.keys() <= (truth.keys() if self.settled else scheduled)
         for queue in self.queues:
             mine = {key for key, run in truth.items() if run["work_queue_id"] == queue}
-            kept = {key for key in mine if key in self.book.scheduled}
-            if queue not in self.book.beyond:
+            kept = {key for key in mine if key in self.cache.scheduled}
+            if queue not in self.cache.beyond:
                 assert kept == mine
             else:
                 assert len(kept) >= self.per_queue
@@ -188,7 +188,7 @@ class Pool(RuleBasedStateMachine):
     @invariant()
     def records_say_what_the_server_says(self):
         if self.settled:
-            for key, record in self.book.scheduled.items():
+            for key, record in self.cache.scheduled.items():
                 run = self.server.runs[key]
                 assert record.next_s == unix_s(run["next_scheduled_start_time"])
                 assert record.expected_s == unix_s(run["expected_start_time"])

@@ -102,14 +102,14 @@ def test_going_back_returns_to_what_people_set_last(steps, seed):
                     reconcile(pool, history, pool.clock, config)
             case ("jump", seconds):
                 pool.clock.jump(seconds)
-        held = load_state(history, "pool").standing.holds
+        held = load_state(history, "pool").known.overrides
         found = values_of(*pool.settings())
         assert all(found[key] == hold.value == people[key] for key, hold in held.items())
     restore(pool, history, pool.clock, by="test")
     assert values_of(*pool.settings()) == people
     set_switch(history, "pool", "on", 0.0, "test")
     reconcile(pool, history, pool.clock, replace(config, policy=parse_policy("fifo")))
-    assert not load_state(history, "pool").standing.holds
+    assert not load_state(history, "pool").known.overrides
 
 
 @settings(max_examples=300, deadline=None)
