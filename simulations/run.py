@@ -135,7 +135,7 @@ def _study(args: argparse.Namespace) -> int:
     if not first.isdigit() or (colon and not last.isdigit()):
         raise InvalidInputError("--seeds", args.seeds, "expected A:B, two whole numbers")
     seeds = range(int(first), int(last or first) + 1)
-    found = study(seeds, days=args.days, tell=lambda text: print(text, file=sys.stderr))
+    found = study(seeds, days=args.days, progress=lambda text: print(text, file=sys.stderr))
     if args.json:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:
