@@ -52,7 +52,8 @@ class TwoRateAdam(torch.optim.Adam):
         """One gradient step at the rates of the groups."""
         for group in self.param_groups:
             group["lr"] = group["rate"]
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
 
 class DayPPO(PPO):
@@ -88,7 +89,11 @@ class DayPPO(PPO):
         env.number = self.updates
         self.set_env(env)  # so that `learn` resets it
         began = time.perf_counter()
-        self.learn(self.n_steps * self.n_envs, log_interval=None, reset_num_timesteps=False)
+        self.learn(
+            self.n_steps * self.n_envs,
+            log_interval=None,  # type: ignore[arg-type] # logs nothing
+            reset_num_timesteps=False,
+        )
         self.collect_s = time.perf_counter() - began - self.train_s
         self.updates += 1
         self.epochs = self.resumed_epochs + int(self.logger.name_to_value["train/n_updates"])

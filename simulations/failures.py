@@ -1,7 +1,7 @@
-"""A month with planted failures, lived twice: with retries alone, and with the product's prevention on top.
+"""A simulated month with injected faults, with retries alone or with the rules of prevention on top.
 
-The rules see what they see in life: runs that have ended, with state, cause, version, host and attempts, and runs that
-are at work. What is planted where stands in a `InjectedFaults` that only the world reads.
+The rules see what they see in production: ended runs with state, cause, version, host and attempts, and running ones.
+The faults are described by `InjectedFaults`, which only `FaultyMonth` reads.
 """
 
 from __future__ import annotations
@@ -79,19 +79,19 @@ MODES: Final = ("flaky host", "memory leak", "bad upstream day", "bad release", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectedFaults:
-    """What is wrong in a month, and when; instants in seconds from its beginning.
+    """The faults of a month; instants in seconds from its beginning.
 
     Attributes:
-        host: Number of the flaky host, bad from `host_s` for three days.
+        host: Index of the flaky host, on which most attempts fail from `host_s` on for three days.
         host_s: See `host`.
-        leaker: The deployment whose need of memory grows from `leak_s` on; a new version mends it `mended_s`.
+        leaker: Index of the deployment whose need of memory grows from `leak_s` until a new version at `mended_s`.
         leak_s, mended_s: See `leaker`.
         source_s: The source is down for twenty hours from then on, and its readers fail.
-        released: The deployment that gets a bad version at `release_s`, and a good one four days later.
+        released: Index of the deployment that gets a bad version at `release_s` and a good one four days later.
         release_s: See `released`.
         warehouse_s: The warehouse serves three at once instead of twelve for four days from then on.
         hung: Numbers of the runs that hang.
-        unsteady: Deployment to the share of attempts that fail for no reason.
+        unsteady: Share of the attempts of each deployment that fail at random, shape (deployments,).
     """
 
     host: int
@@ -109,17 +109,17 @@ class InjectedFaults:
 
 @dataclass(slots=True)
 class MonthResult:
-    """What became of a month.
+    """Results of a month; arrays have shape (runs,).
 
     Attributes:
         outcome: Final phase of each run.
-        cause: What each run that did not complete ended by.
-        wasted_usd: Money spent on each run without result.
-        delay_s: From scheduled to first claimed, nan if never.
+        cause: Failure message of each run that did not complete.
+        wasted_usd: Cost of each run's attempts without result, and of its failure.
+        delay_s: From scheduled to first claimed; NaN if never.
         held: Runs that a hold kept from starting.
         limited: Runs that a shared limit kept waiting for more than a quarter of an hour.
         stopped: Runs that were stopped.
-        steps: What prevention did.
+        steps: Records of the measures that prevention took.
     """
 
     outcome: npt.NDArray[np.int8]
@@ -139,11 +139,11 @@ class MonthResult:
 
 
 class FaultyMonth:
-    """The month of one seed: the twin, and what goes wrong in it.
+    """The month of one seed: a twin, and the faults in it.
 
     Args:
-        seed: Draws everything.
-        days: How long it lasts.
+        seed: Of all draws.
+        days: Its length.
     """
 
     def __init__(self, seed: int, days: int = DAYS) -> None:
@@ -169,7 +169,7 @@ class FaultyMonth:
         unsteady[rng.choice(len(NAMES), 4, replace=False)] = 0.05
         leaker, released = rng.choice(np.arange(len(NAMES) - len(OTHERS), len(NAMES)), 2, replace=False)
         at = rng.uniform(0.25, 0.75, 5) * days * DAY_S
-        self.plant = InjectedFaults(
+        self.faults = InjectedFaults(
             host=int(rng.integers(len(HOSTS))),
             host_s=float(at[0]),
             leaker=int(leaker),
@@ -212,41 +212,41 @@ class FaultyMonth:
         self.twin = Twin(build_world([pool], specs, runs, resources=[warehouse], seed=seed, start_s=START_S))
 
     def version(self, deployment: int, at_s: float, rolled_back: bool) -> str:
-        """The version that a run starting then has."""
+        """Version of a run that starts at `at_s`."""
         since = at_s - START_S
-        if deployment == self.plant.released and since >= self.plant.release_s:
-            if since >= self.plant.release_s + 4 * DAY_S:
+        if deployment == self.faults.released and since >= self.faults.release_s:
+            if since >= self.faults.release_s + 4 * DAY_S:
                 return "v3"
             return "v1" if rolled_back else "v2"
-        if deployment == self.plant.leaker and since >= self.plant.mended_s:
+        if deployment == self.faults.leaker and since >= self.faults.mended_s:
             return "v2"
         return "v1"
 
-    def trouble(self, run: int, attempt: int, host: int, at_s: float, memory: float, version: str) -> str | None:
-        """What an attempt that starts then will fail by; None if by nothing. The warehouse decides for itself."""
-        plant, deployment, since = self.plant, int(self.deployment[run]), at_s - START_S
+    def failure_of(self, run: int, attempt: int, host: int, at_s: float, memory: float, version: str) -> str | None:
+        """Failure message of an attempt that starts at `at_s`; None if it succeeds or the twin's warehouse decides."""
+        faults, deployment, since = self.faults, int(self.deployment[run]), at_s - START_S
         noise, on_host, by_version = self.draw[run, min(attempt, self.draw.shape[1] - 1)]
-        if run in plant.hung and attempt == 0:
+        if run in faults.hung and attempt == 0:
             return HUNG
-        if NAMES[deployment] == SOURCE and 0 <= since - plant.source_s < 20 * HOUR_S:
+        if NAMES[deployment] == SOURCE and 0 <= since - faults.source_s < 20 * HOUR_S:
             return SOURCE_DOWN
-        if NAMES[deployment] in READERS and HOUR_S / 2 <= since - plant.source_s < 20.5 * HOUR_S:
+        if NAMES[deployment] in READERS and HOUR_S / 2 <= since - faults.source_s < 20.5 * HOUR_S:
             return INPUT
-        if host == plant.host and 0 <= since - plant.host_s < 3 * DAY_S and on_host < 0.75:
+        if host == faults.host and 0 <= since - faults.host_s < 3 * DAY_S and on_host < 0.75:
             return DISK
-        if deployment == plant.leaker and plant.leak_s <= since < plant.mended_s:
-            need = 0.6 + 0.3 * (since - plant.leak_s) / DAY_S
+        if deployment == faults.leaker and faults.leak_s <= since < faults.mended_s:
+            need = 0.6 + 0.3 * (since - faults.leak_s) / DAY_S
             if need > memory:
                 return MEMORY
-        if version == "v2" and deployment == plant.released and by_version < 0.8:
+        if version == "v2" and deployment == faults.released and by_version < 0.8:
             return RELEASE
-        if noise < plant.unsteady[deployment]:
-            return TIMEOUT if noise < plant.unsteady[deployment] / 2 else NOISE
+        if noise < faults.unsteady[deployment]:
+            return TIMEOUT if noise < faults.unsteady[deployment] / 2 else NOISE
         return None
 
 
 class _TwinLevers(InMemoryLevers):
-    """Levers on the runs of a world."""
+    """Actions of prevention on the runs of a month."""
 
     def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
@@ -255,7 +255,7 @@ class _TwinLevers(InMemoryLevers):
         self.rolled_back: set[str] = set()
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """Crash it; the crash retry that every deployment has runs it again."""
+        """Crash the run; every deployment has one crash retry, which runs it again."""
         twin = self._world.twin
         if not stop_run(twin.world, twin.state, 0, int(run), CRASHED):
             return False
@@ -268,14 +268,16 @@ class _TwinLevers(InMemoryLevers):
         return True
 
     def postpone(self, runs: Any, until_s: float) -> tuple[str, ...]:
-        """The twin has no such lever."""
+        """Not modelled by the twin."""
         return ()
 
 
 def simulate(world: FaultyMonth, *, terms: Mapping[str, RuleTerms] | None) -> MonthResult:
-    """Live a month; `terms` None is retries alone.
+    """Simulate a month; it can be simulated again, because the twin is begun anew.
 
-    One world can be lived again: the twin is begun anew.
+    Args:
+        world: The month.
+        terms: Settings of each rule of prevention; None is retries alone.
     """
     return _Simulation(world, terms).run()
 
@@ -310,22 +312,22 @@ class _Simulation:
                 self._set_limits(now_s)
                 now_s = until if not self._shares() else min(until, now_s + _FINE_S)
                 twin.advance(now_s)
-            self._take_note(now_s)
+            self._record_ended(now_s)
             if self._terms is not None:
                 self._prevent(now_s)
         return self._month
 
     def _window(self, until_s: float) -> tuple[int, int]:
-        """Numbers of the runs that may be alive."""
+        """First and last number (exclusive) of the runs that may be active or waiting."""
         phase = self._twin.state.runs["phase"][0]
         while self._first < len(phase) and phase[self._first] >= COMPLETED and self._first not in self._facts:
             self._first += 1
         return self._first, int(np.searchsorted(self._world.scheduled, until_s + 60.0))
 
     def _prepare(self, now_s: float, span_s: float) -> None:
-        """Decide for every run that may start within the span how that attempt will go."""
+        """Decide the outcome of the next attempt of every run that may start within `span_s`."""
         world, state, truth = self._world, self._twin.state.runs[0], self._twin.world.runs[0]
-        since = now_s - START_S - world.plant.warehouse_s
+        since = now_s - START_S - world.faults.warehouse_s
         self._twin.world.resources["capacity"][0, 0] = 3.0 if 0 <= since < 4 * DAY_S else 12.0
         first, behind = self._window(now_s + span_s)
         phases = state["phase"][first:behind]
@@ -333,12 +335,12 @@ class _Simulation:
         for run in (np.flatnonzero(np.isin(phases, idle)) + first).tolist():
             deployment = int(world.deployment[run])
             name = NAMES[deployment]
-            mine = state[run]
-            host = self._facts[run][0] if mine["phase"] == RESUMING else self._host(run, name, int(mine["crashes"]))
+            own = state[run]
+            host = self._facts[run][0] if own["phase"] == RESUMING else self._host(run, name, int(own["crashes"]))
             version = world.version(deployment, now_s, name in self._levers.rolled_back)
             memory = self._levers.memory(name)
-            attempt = int(mine["failures"]) + int(mine["crashes"])
-            cause = world.trouble(run, attempt, host, now_s, memory, version)
+            attempt = int(own["failures"]) + int(own["crashes"])
+            cause = world.failure_of(run, attempt, host, now_s, memory, version)
             self._facts[run] = (host, version, cause, memory)
             self._decide(truth, run, cause, name)
 
@@ -363,7 +365,7 @@ class _Simulation:
         return any(kind == "share" for done in self._levers.done.values() for kind, _ in done.values())
 
     def _set_limits(self, now_s: float) -> None:
-        """Holds and shared limits as limits of deployments: what is free of a share goes to those that wait first."""
+        """Apply holds and shared limits as limits of deployments; free slots go to the runs that wait longest."""
         if self._terms is None:
             return
         limit = self._twin.world.deployments["limit"][0]
@@ -398,35 +400,35 @@ class _Simulation:
             elif name in LOADERS and self._shares() and now_s - self._world.scheduled[run] > 900.0:
                 self._month.limited.add(run)
 
-    def _take_note(self, now_s: float) -> None:
-        """Runs that have ended become history."""
+    def _record_ended(self, now_s: float) -> None:
+        """Add runs that have ended to the history and the results."""
         state = self._twin.state.runs[0]
         first, behind = self._window(now_s)
         over = [
             r for r in (np.flatnonzero(state["phase"][first:behind] >= COMPLETED) + first).tolist() if r in self._facts
         ]
         for run in sorted(over, key=lambda r: float(state["finished_s"][r])):
-            mine = state[run]
+            own = state[run]
             host, version, cause, memory = self._facts.pop(run)
             name = NAMES[int(self._world.deployment[run])]
-            phase = int(mine["phase"])
+            phase = int(own["phase"])
             self._month.outcome[run] = phase
-            self._month.delay_s[run] = mine["first_claimed_s"] - mine["scheduled_s"]
+            self._month.delay_s[run] = own["first_claimed_s"] - own["scheduled_s"]
             if phase == CANCELLED:
                 continue
             failed = phase in (FAILED, CRASHED)
             why = (cause or LOAD) if failed else None
             self._month.cause[run] = why
-            useful = 0.0 if failed else float(mine["finished_s"] - mine["claimed_s"])
-            lost = busy_usd(float(mine["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
+            useful = 0.0 if failed else float(own["finished_s"] - own["claimed_s"])
+            lost = busy_usd(float(own["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
             extra = MORE_MEMORY_USD * np.log2(memory) * busy_usd(useful, PRICES.slot_usd_per_hour, 0.0)
             self._month.wasted_usd[run] = lost + extra + (FAILURE_USD if failed else 0.0)
-            attempts = 1 + int(mine["failures"]) + int(mine["crashes"])
-            took = float(mine["finished_s"] - mine["claimed_s"])
+            attempts = 1 + int(own["failures"]) + int(own["crashes"])
+            took = float(own["finished_s"] - own["claimed_s"])
             runs = self._ended[name]
             runs.append(
                 Ended(
-                    name, version, HOSTS[host], float(mine["first_claimed_s"]), float(mine["finished_s"]), failed,
+                    name, version, HOSTS[host], float(own["first_claimed_s"]), float(own["finished_s"]), failed,
                     why, attempts, FAILURE_USD,
                 )
             )  # fmt: skip
@@ -456,5 +458,5 @@ class _Simulation:
 
 
 def all_terms() -> dict[str, RuleTerms]:
-    """Every rule acting, with its default budget."""
+    """Settings with every rule acting, within its default budget."""
     return {name: RuleTerms(mode="auto", again=True) for name in RULES}

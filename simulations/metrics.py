@@ -69,7 +69,8 @@ def measure(twin: Twin, violations: Array | None = None) -> EpisodeMetrics:
     money = twin.money
     by_run = np.array([_run_figures(twin, row) for row in range(twin.n_worlds)])
     broken = np.full(twin.n_worlds, np.nan) if violations is None else violations
-    return EpisodeMetrics(money.sum(-1), *money.T, *by_run.T, twin.done.astype(float), broken)
+    columns = [money.sum(-1), *money.T, *by_run.T, twin.done.astype(float), broken]
+    return EpisodeMetrics(*columns)
 
 
 def conditional_value_at_risk(values: Array, level: float = 0.95) -> float:

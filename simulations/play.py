@@ -1,4 +1,4 @@
-"""Let a policy run worlds: decide, guard, apply, wait; to the end of the last run."""
+"""Play worlds under a policy: decide, guard, apply, wait, to the end of the last run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from prefect_intelligent.twin.simulator import Twin
 from simulations.metrics import EpisodeMetrics, measure
 
 
-class Steered(ClosedLoop):
-    """An arena whose pools get no more slots than can be bought, and share a budget.
+class BudgetedLoop(ClosedLoop):
+    """A closed loop whose pools get no more slots than can be bought, and share a budget.
 
     Args:
         twin: The worlds, at any instant.
@@ -41,12 +41,12 @@ class Steered(ClosedLoop):
         super().__init__(twin, guard, decision_s, base)
 
     def restart(self, worlds: Any = slice(None)) -> None:
-        """Take the census of the worlds given, with the bounds of those that have replaced others."""
+        """Take the census of the given worlds, which have been begun anew, and the bounds of their pools."""
         if self.guard is not None:
             pools = self.twin.world.pools[worlds]
-            most = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
-            self.twin.desk.pool_max[worlds] = np.minimum(self.guard.pool_max, most)
-            self._most = self.twin.desk.pool_max.copy()
+            buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
+            self.twin.desk.pool_max[worlds] = np.minimum(self.guard.pool_max, buyable)
+            self._pool_max = self.twin.desk.pool_max.copy()
         super().restart(worlds)
 
     def step(
@@ -57,22 +57,22 @@ class Steered(ClosedLoop):
         *,
         finishing: bool = False,
     ) -> Permitted:
-        """Decide within the budget."""
+        """Decide within the budget; see `ClosedLoop.step`."""
         if self._budget is not None:
-            pools = self._most.shape[1]
+            pools = self._pool_max.shape[1]
             bound = share_budget(wanted.pool_limit, self.census[P.ACTIVE], self._budget, pools)
-            np.minimum(self._most, bound.reshape(self._most.shape), out=self.twin.desk.pool_max)
+            np.minimum(self._pool_max, bound.reshape(self._pool_max.shape), out=self.twin.desk.pool_max)
         return super().step(wanted, fallback, until_s, finishing=finishing)
 
     def act(self, actions: npt.NDArray[Any], until_s: Array | float | None = None) -> None:
-        """The same with what the base rule wants, corrected by levels."""
+        """Decide what the base rule proposes, corrected by levels; see `ClosedLoop.act`."""
         if self._budget is None:
             super().act(actions, until_s)
         else:
             self.step(apply_action(self.rule, self.census, unflatten(actions)), self.rule, until_s)
 
     def follow(self, until_s: Array | float | None = None) -> None:
-        """The same with what the base rule wants."""
+        """Decide what the base rule proposes; see `ClosedLoop.follow`."""
         if self._budget is None:
             super().follow(until_s)
         else:
@@ -82,8 +82,8 @@ class Steered(ClosedLoop):
 def share_budget(wanted: Array, active: Array, budget: int, pools: int) -> Array:
     """The most slots each pool of a world may have so that together they stay within a budget.
 
-    Within the budget everybody gets what is wanted and an equal part of the rest; beyond it, wishes above what is
-    running are cut in proportion. What is running is never cut.
+    If the wanted slots fit into the budget, each pool gets them and an equal part of the rest. Else the slots wanted
+    beyond those held are cut in proportion. Slots that are held are never cut.
 
     Args:
         wanted: Shape (worlds * pools,), slots; `inf` counts as the whole budget.
@@ -91,12 +91,12 @@ def share_budget(wanted: Array, active: Array, budget: int, pools: int) -> Array
         budget: Slots of all pools of one world together.
         pools: Pools per world.
     """
-    wish = np.minimum(wanted, budget).reshape(-1, pools)
+    asked = np.minimum(wanted, budget).reshape(-1, pools)
     held = np.maximum(active.reshape(-1, pools), 1.0)
-    extra = np.maximum(wish - held, 0.0)
+    extra = np.maximum(asked - held, 0.0)
     room = np.maximum(budget - held.sum(-1, keepdims=True), 0.0)
-    asked = extra.sum(-1, keepdims=True)
-    share = np.where(asked > room, extra * room / np.maximum(asked, 1e-9), extra + (room - asked) / pools)
+    total = extra.sum(-1, keepdims=True)
+    share = np.where(total > room, extra * room / np.maximum(total, 1e-9), extra + (room - total) / pools)
     out: Array = np.floor(held + share + 1e-9).reshape(-1)
     return out
 
@@ -111,26 +111,26 @@ def play(
     budget_slots: int | None = None,
     drain_s: float = 2 * 86400.0,
 ) -> EpisodeMetrics:
-    """Steer every world of a twin by a policy from its beginning to its last run.
+    """Play every world of a twin under a policy, from its beginning to the end of its last run.
 
     Args:
         twin: The worlds; they are begun anew.
-        policy: Who decides.
-        until_s: When the last run may come, per world or for all.
+        policy: What decides.
+        until_s: Instant of the last arrival, per world or for all.
         decision_s: Time between two decisions.
-        guard: What is permitted; None applies the proposals as they are.
-        budget_slots: See `Steered`.
-        drain_s: Time after `until_s` for which decisions go on while runs are left; then they are left alone.
+        guard: What is permitted; None applies proposals as they are.
+        budget_slots: See `BudgetedLoop`.
+        drain_s: Time after `until_s` for which decisions go on while runs are left; later runs end without any.
     """
     twin.begin()
-    arena = Steered(twin, guard, decision_s, budget_slots)
+    loop = BudgetedLoop(twin, guard, decision_s, budget_slots)
     now_s = twin.now_s.copy()
     end_s = np.broadcast_to(np.asarray(until_s, dtype=float), now_s.shape)
     while np.any(now_s < end_s):
         now_s = np.minimum(now_s + decision_s, end_s)
-        arena.step(policy.propose(arena.census), until_s=now_s)
+        loop.step(policy.propose(loop.census), until_s=now_s)
     stop_s = end_s + drain_s
     while not np.all(twin.done | (twin.now_s >= stop_s)):
-        arena.step(policy.propose(arena.census), until_s=twin.now_s + decision_s, finishing=True)
+        loop.step(policy.propose(loop.census), until_s=twin.now_s + decision_s, finishing=True)
     twin.finish()
     return measure(twin)

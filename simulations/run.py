@@ -1,6 +1,6 @@
 """Run scenarios under policies: `python -m simulations.run --scenario S --policy P --episodes N [--json]`.
 
-`--study failures` lives months with planted failures instead, with retries alone and with prevention.
+`--study failures` instead simulates months with injected faults, with retries alone and with prevention.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ def read_policy(text: str) -> Policy:
 def evaluate(
     name: str, policy: Policy, episodes: int, split: str = "validation", load: float = 1.0, guarded: bool = True
 ) -> EpisodeMetrics:
-    """Figures of the first episodes of a split; the same ones for every policy.
+    """Figures of the first episodes of a split; every policy plays the same ones.
+
+    Args:
+        name: Scenario, see `load_scenario`.
+        policy: What decides.
+        episodes: How many.
+        split: Split of seeds.
+        load: Factor on all durations.
+        guarded: Whether proposals pass the guard.
 
     Raises:
         InvalidInputError: The split does not have that many seeds, or a scenario cannot be used.
@@ -93,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--load", type=float, default=1.0, help="all durations times this")
     parser.add_argument("--unguarded", action="store_true", help="apply proposals as they are")
     parser.add_argument(
-        "--study", choices=("failures",), help="instead: months with planted failures, with and without prevention"
+        "--study", choices=("failures",), help="instead: months with injected faults, with and without prevention"
     )
     parser.add_argument("--seeds", default="1:6", metavar="A:B", help="months of the study, B included (default 1:6)")
     parser.add_argument("--days", type=int, default=30, help="length of a month of the study (default 30)")
@@ -127,7 +135,7 @@ def _study(args: argparse.Namespace) -> int:
     if not first.isdigit() or (colon and not last.isdigit()):
         raise InvalidInputError("--seeds", args.seeds, "expected A:B, two whole numbers")
     seeds = range(int(first), int(last or first) + 1)
-    found = study(seeds, days=args.days, tell=lambda text: print(text, file=sys.stderr))
+    found = study(seeds, days=args.days, progress=lambda text: print(text, file=sys.stderr))
     if args.json:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:

@@ -1,4 +1,4 @@
-"""Many worlds stepped as one: actions in, observations and rewards out; what Gymnasium and SB3 see is thin on it."""
+"""Many worlds stepped as one: actions in, observations and rewards out. Gymnasium and SB3 get thin wrappers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefect_intelligent.twin.model.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
 from simulations.envs.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family
-from simulations.play import Steered
+from simulations.play import BudgetedLoop
 from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario
 from simulations.workload import draw_world
@@ -28,19 +28,19 @@ DEFAULT_BASE: Final = "atc+lookahead+share"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSettings:
-    """What a batch of training worlds is made of.
+    """How the worlds of a batch are made, and what is rewarded.
 
     Attributes:
         scenario: A scenario's name or file; "family" draws another cluster for each seed.
         family: Bounds of the family; only for "family".
-        split: Which seeds: "train", "validation" or "test".
-        deck: Number of worlds that are drawn ahead and then dealt again and again.
+        split: Split of seeds: "train", "validation" or "test".
+        deck: Number of worlds that are drawn ahead; every episode plays one of them.
         base: Name of the rule that actions correct.
-        reward: "advantage" pays what the base rule would have cost in the same interval of the same world minus what
-            we cost; "cost" pays minus what we cost. Both in units of the rule's mean cost per decision in that world.
-        guarded: Whether the guard stands between actions and the pool, as it does in production.
-        episode_share: Least and largest length of an episode as a share of the scenario's hours. Episodes end at
-            different times, so worlds do not stay in step.
+        reward: "advantage" is the cost of the base rule in the same interval of the same world minus our cost; "cost"
+            is minus our cost. Both in units of the rule's mean cost per decision in that world.
+        guarded: Whether actions pass the guard, as in production.
+        episode_share: Least and largest length of an episode as a share of the scenario's hours; lengths differ so that
+            worlds do not stay in lockstep.
         threads: Among how many threads the worlds are divided.
     """
 
@@ -66,15 +66,15 @@ class BatchSettings:
 
 
 class Batch:
-    """`n` worlds that are dealt from a deck, steered by actions and replaced when their episode ends.
+    """`n` worlds of a deck, controlled by actions and replaced when their episode ends.
 
     With several pools per world, `rows` is the number of pools of all worlds; observations and actions have one row
     per pool, rewards one per world.
 
     Args:
         n: Worlds at once.
-        settings: What they are made of.
-        rng: Decides which world is dealt and how long each episode is.
+        settings: How they are made.
+        rng: Chooses the world and the length of each episode.
     """
 
     def __init__(self, n: int, settings: BatchSettings, rng: np.random.Generator) -> None:
@@ -82,7 +82,7 @@ class Batch:
         self.base: RulePolicy = parse_policy(settings.base)
         self._draw_deck()
         pick = rng.integers(0, settings.deck, n)
-        self._dealt = pick
+        self._chosen = pick
         self.twin = Twin(World(*(table[pick] for table in self.deck.world)), threads=settings.threads)
         self.pools = self.twin.world.pools.shape[1]
         self.width = self.twin.world.width
@@ -91,7 +91,7 @@ class Batch:
         self._start_s = self.twin.now_s.copy()
         self._usd = np.zeros(n)
         self._scale_usd = self.deck.scale_usd[pick]
-        self.arena = Steered(self.twin, self._guard, self._decision_s, self._budget, self.base)
+        self.loop = BudgetedLoop(self.twin, self._guard, self._decision_s, self._budget, self.base)
 
     @property
     def rows(self) -> int:
@@ -109,9 +109,9 @@ class Batch:
         return len(QUEUE_FEATURES), len(POOL_FEATURES)
 
     def reset(self, worlds: Flags | None = None) -> Observation:
-        """Deal new worlds (to all, or where `worlds` is set) and return what all of them show."""
+        """Begin other worlds (in all rows, or where `worlds` is set) and return the observations of all."""
         chosen = np.ones(self.n, dtype=bool) if worlds is None else worlds
-        self._deal(chosen)
+        self._replace(chosen)
         return self.observe()
 
     def step(self, action: npt.NDArray[np.int64]) -> tuple[Array, Flags, Flags]:
@@ -121,23 +121,23 @@ class Batch:
             action: Shape (rows, 1 + 2 * width): levels, see `policy.actions`.
 
         Returns:
-            Reward, terminated (every run is over) and truncated (the episode's time is), each of shape (n,).
+            Reward, terminated (every run is over) and truncated (the time of the episode is over), each of shape (n,).
         """
         self._steps += 1
-        self.arena.act(action, self._start_s + self._steps * self._decision_s)
+        self.loop.act(action, self._start_s + self._steps * self._decision_s)
         usd = self.twin.desk.usd.sum(axis=1)
         spent, self._usd = usd - self._usd, usd
         if self.settings.reward == "advantage":
             base_usd = self.deck.base_usd
             now = np.minimum(self._steps, base_usd.shape[1] - 1)
-            spent -= base_usd[self._dealt, now] - base_usd[self._dealt, now - 1]
+            spent -= base_usd[self._chosen, now] - base_usd[self._chosen, now - 1]
         terminated = self.twin.done
         truncated = ~terminated & (self._steps >= self._last)
         return -spent / self._scale_usd, terminated, truncated
 
     def observe(self) -> Observation:
-        """What every pool shows now; a view that the next step overwrites."""
-        return self.arena.seen
+        """Observation of every pool; a view that the next step overwrites."""
+        return self.loop.seen
 
     def _draw_deck(self) -> None:
         settings = self.settings
@@ -161,15 +161,15 @@ class Batch:
             budget_slots=example.budget_slots,
         )
 
-    def _deal(self, worlds: Flags) -> None:
-        """Give new worlds to some rows and begin them."""
+    def _replace(self, worlds: Flags) -> None:
+        """Put other worlds of the deck into some rows and begin them."""
         rows = np.flatnonzero(worlds)
         if len(rows) == 0:
             return
         picked = self.rng.integers(0, self.settings.deck, len(rows))
-        for mine, theirs in zip(self.twin.world, self.deck.world, strict=True):
-            as_bytes(mine)[rows] = as_bytes(theirs)[picked]
-        self._dealt[rows] = picked
+        for table, drawn in zip(self.twin.world, self.deck.world, strict=True):
+            as_bytes(table)[rows] = as_bytes(drawn)[picked]
+        self._chosen[rows] = picked
         self.twin.begin(rows)
         self._start_s[rows] = self.twin.now_s[rows]
         self._steps[rows], self._usd[rows] = 0, 0.0
@@ -177,4 +177,4 @@ class Batch:
         low, high = (max(1, round(share * longest)) for share in self.settings.episode_share)
         self._last[rows] = self.rng.integers(low, high + 1, len(rows))
         self._scale_usd[rows] = self.deck.scale_usd[picked]
-        self.arena.restart(rows)
+        self.loop.restart(rows)

@@ -1,4 +1,4 @@
-"""Worlds drawn ahead for training, with what the base rule costs in each: the yardstick of the reward."""
+"""Worlds drawn ahead, with the cost of the base rule in each, to which rewards are relative."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.model.world import World, stack
 from prefect_intelligent.twin.simulator import Twin
-from simulations.play import Steered
+from simulations.play import BudgetedLoop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deck:
-    """Drawn worlds and the base rule's money in them.
+    """Drawn worlds and the cost of the base rule in them.
 
     Attributes:
         world: The worlds, one row each.
-        seeds: Which seed made each.
-        end_s: When the last run may come, shape (n,).
-        base_usd: What the base rule has cost after each decision, shape (n, decisions + 1).
+        seeds: Seed of each.
+        end_s: Instant of the last arrival, shape (n,).
+        base_usd: Cost of the base rule so far after each decision, shape (n, decisions + 1), US dollars.
     """
 
     world: World
@@ -33,7 +33,7 @@ class Deck:
 
     @property
     def scale_usd(self) -> Array:
-        """What the base rule costs per decision on average, shape (n,); at least a tenth of a cent."""
+        """Mean cost of the base rule per decision, shape (n,), US dollars; at least a tenth of a cent."""
         mean: Array = np.maximum(self.base_usd[:, -1] / max(1, self.base_usd.shape[1] - 1), 1e-3)
         return mean
 
@@ -48,13 +48,23 @@ def draw_deck(
     guard: GuardSettings | None,
     budget_slots: int | None = None,
 ) -> Deck:
-    """Let the base rule run the worlds of some seeds to the end of their hours."""
+    """Play the base rule in the given worlds to the end of their hours.
+
+    Args:
+        worlds: One per seed.
+        seeds: Their seeds.
+        hours: Length of each.
+        base: The rule.
+        decision_s: Time between two decisions.
+        guard: What is permitted; None applies proposals as they are.
+        budget_slots: See `BudgetedLoop`.
+    """
     world = stack(list(worlds))
     twin = Twin(world)
-    arena = Steered(twin, guard, decision_s, budget_slots, base)
+    loop = BudgetedLoop(twin, guard, decision_s, budget_slots, base)
     start_s = twin.now_s.copy()
     usd = [twin.money.sum(axis=1)]
     for number in range(1, int(np.ceil(hours * 3600.0 / decision_s)) + 1):
-        arena.follow(start_s + number * decision_s)
+        loop.follow(start_s + number * decision_s)
         usd.append(twin.money.sum(axis=1))
     return Deck(world=world, seeds=tuple(seeds), end_s=start_s + hours * 3600.0, base_usd=np.stack(usd, axis=1))

@@ -35,7 +35,7 @@ class PrefectCluster(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64]]
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """Deal a new world."""
+        """Begin another world."""
         super().reset(seed=seed)
         self._batch.rng = self.np_random
         return self._seen(self._batch.reset()), self._info()

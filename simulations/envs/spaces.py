@@ -1,4 +1,4 @@
-"""Observation and action spaces of the environments, and the way between them and a batch."""
+"""Observation and action spaces of the environments, and conversion between them and a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect_intelligent.policy.encoding import Observation
 from simulations.envs.batch import Batch
 
 FEATURE_BOUND: Final = 1e4
-"""Features are logarithms, shares and small counts: this is far beyond all of them."""
+"""Bound of the features, which are logarithms, shares and small counts and stay far below it."""
 
 
 def observation_space(batch: Batch) -> spaces.Dict:

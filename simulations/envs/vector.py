@@ -20,10 +20,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 class VectorPrefectCluster(VectorEnv[Arrays, npt.NDArray[Any], npt.NDArray[Any]]):
-    """N worlds stepped in one call; ended ones start anew in the step after (`AutoresetMode.NEXT_STEP`).
+    """N worlds stepped in one call; an ended one is reset by the next step (`AutoresetMode.NEXT_STEP`).
 
     Args:
-        num_envs: How many.
+        num_envs: Number of worlds.
         render_mode: Must be None: render a scalar environment instead.
         settings: Passed on to `BatchSettings`.
     """
@@ -41,7 +41,7 @@ class VectorPrefectCluster(VectorEnv[Arrays, npt.NDArray[Any], npt.NDArray[Any]]
         self._ended = np.zeros(num_envs, dtype=bool)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Deal new worlds to all; a list of seeds uses the first."""
+        """Begin other worlds in all rows; of a list of seeds the first is used."""
         first = seed[0] if isinstance(seed, Sequence) else seed
         if first is not None:
             self._batch.rng = np.random.default_rng(first)
@@ -52,22 +52,22 @@ class VectorPrefectCluster(VectorEnv[Arrays, npt.NDArray[Any], npt.NDArray[Any]]
         self, actions: npt.NDArray[Any]
     ) -> tuple[Arrays, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
         """One decision interval of every world."""
-        again = self._ended
+        reset = self._ended
         reward, terminated, truncated = self._batch.step(as_levels(self._batch, actions))
-        if again.any():
-            self._batch.reset(again)
-            reward[again], terminated[again], truncated[again] = 0.0, False, False
+        if reset.any():
+            self._batch.reset(reset)
+            reward[reset], terminated[reset], truncated[reset] = 0.0, False, False
         self._ended = terminated | truncated
         return as_dict(self._batch, self._batch.observe()), reward, terminated, truncated, {}
 
 
 class PrefectClusterVecEnv(VecEnv):
-    """N worlds for stable-baselines3: ended ones start anew at once, the last observation is in `terminal_observation`.
+    """N worlds for stable-baselines3: ended ones are reset at once; infos hold their last observation.
 
     Args:
-        num_envs: How many.
-        seed: Decides which worlds are dealt.
-        settings: What they are made of.
+        num_envs: Number of worlds.
+        seed: Of the choice of worlds.
+        settings: How worlds are made.
     """
 
     def __init__(self, num_envs: int, seed: int = 0, settings: BatchSettings | None = None) -> None:
@@ -77,7 +77,7 @@ class PrefectClusterVecEnv(VecEnv):
         self._actions: npt.NDArray[Any] = np.zeros((num_envs, 1), dtype=np.int64)
 
     def reset(self) -> Any:
-        """Deal new worlds to all."""
+        """Begin other worlds in all rows."""
         return as_dict(self.batch, self.batch.reset())
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
@@ -111,7 +111,7 @@ class PrefectClusterVecEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """The worlds have no methods of their own.
+        """Not offered: the worlds are no objects.
 
         Raises:
             AttributeError: Always.

@@ -57,7 +57,7 @@ def test_cost_rewards_add_up_to_minus_the_money() -> None:
     for _ in range(30):
         reward, _, _ = batch.step(neutral(batch))
         total += reward
-    scale = batch.deck.scale_usd[batch._dealt]
+    scale = batch.deck.scale_usd[batch._chosen]
     np.testing.assert_allclose(-total * scale, batch.twin.money.sum(axis=1), rtol=1e-9)
 
 

@@ -16,7 +16,7 @@ def test_retries_alone_are_the_same_month_every_time():
     np.testing.assert_array_equal(first.outcome, second.outcome)
     again = simulate(worlds[0], terms=None)
     np.testing.assert_array_equal(first.wasted_usd, again.wasted_usd)
-    assert worlds[0].plant.host_s != FaultyMonth(4, 10).plant.host_s
+    assert worlds[0].faults.host_s != FaultyMonth(4, 10).faults.host_s
 
 
 def test_what_is_planted_is_named_and_halved():
