@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from prefect_intelligent.domain import Estimate, Prices, RelativeDeadline, Terms
-from prefect_intelligent.pipelines.apply_graph import Arrangement, apply, plan_automations
-from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.apply_graph import AutomationPlan, apply_automations, plan_automations
+from prefect_intelligent.pipelines.conflicts import find_conflicts
 from prefect_intelligent.pipelines.critical_path import critical_path
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, PoolFacts, Schedule
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build_graph
 from prefect_intelligent.pipelines.project_file import Project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, Survey, build_model
-from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode, choose_version, pull_inputs
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.pipelines import FakePipelineServer
@@ -72,8 +72,8 @@ def time_build_check(deployments: int = 10_000, edges: int = 50_000, repeats: in
     for repeat in range(repeats):
         inventory = Inventory(steps=steps, pools=pools, at_s=1_700_000_000.0 + repeat)
         started = time.perf_counter()
-        graph = build(found, steps)
-        findings = len(check(graph, inventory))
+        graph = build_graph(found, steps)
+        findings = len(find_conflicts(graph, inventory))
         critical_path(graph, steps)
         best = min(best, time.perf_counter() - started)
     return best, findings
@@ -93,11 +93,11 @@ def time_noop_apply(deployments: int = 500, repeats: int = 3) -> float:
     server = FakePipelineServer()
     transactions = Transactions(server, InMemoryHistory(), ManualClock())
 
-    def look() -> Arrangement:
+    def look() -> AutomationPlan:
         picture = build_model(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
         return plan_automations(server, picture, 1_700_000_000.0)
 
-    apply(transactions, look())
+    apply_automations(transactions, look())
     best = float("inf")
     for _ in range(repeats):
         started = time.perf_counter()
@@ -116,8 +116,8 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
         For a swap and for a rollback.
     """
     from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
-    from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+    from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
+    from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.prefect_client.clock import SystemClock
     from tests.real_prefect import RealServer
@@ -129,17 +129,17 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
         try:
             api = prefect.api()
             api.deployment(api.pool(), flow="swap", name="p", entrypoint="flows.py:f")
-            server = PrefectPipelines(PrefectApi(prefect.api_url, timeout_s=20))
+            server = PrefectPipelineServer(PrefectApi(prefect.api_url, timeout_s=20))
             history = open_history(f"sqlite:///{folder}/history.db")
-            versions = Versions(history, FsspecBlobs(f"{folder}/versions"), SystemClock())
+            versions = VersionStore(history, FsspecBlobStore(f"{folder}/versions"), SystemClock())
             rollout = Rollout(Transactions(server, history, SystemClock()), versions, f"{folder}/versions")
             baseline = rollout.baseline("swap/p", "benchmark")
             assert baseline is not None
             spec = {**baseline.spec, "pull_steps": None, "version": None}
             swaps, rollbacks = [], []
             for index in range(repeats):
-                code = Code(blob=versions.blobs.put(str(index).encode()))
-                version = versions.keep(Version(deployment="swap/p", spec=spec, code=code))
+                code = SourceCode(blob=versions.blobs.put(str(index).encode()))
+                version = versions.keep(DeploymentVersion(deployment="swap/p", spec=spec, code=code))
                 for times in (swaps, rollbacks):
                     started = time.perf_counter()
                     if times is swaps:
@@ -150,7 +150,7 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
                     server.start_run("swap/p", {}, key=f"{index} {len(times)} {wanted}")
                     held = server.read("deployment:swap/p") or {}
                     inputs = pull_inputs(held)
-                    seen = None if inputs is None else choose(inputs, label=None, pinned=None)
+                    seen = None if inputs is None else choose_version(inputs, label=None, pinned=None)
                     times.append(time.perf_counter() - started)
                     assert seen == wanted or (inputs is None and wanted == baseline.id)
             return float(np.median(swaps)), float(np.median(rollbacks))

@@ -18,11 +18,11 @@ from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import Work
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
-from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
+from prefect_intelligent.prevention.evidence import KEPT, EndedRun, Evidence, LiveRun
+from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
-from prefect_intelligent.testing.levers import InMemoryLevers
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
 from prefect_intelligent.twin.engine.state import (
     CANCELLED,
     COMPLETED,
@@ -245,7 +245,7 @@ class World:
         return None
 
 
-class _TwinLevers(InMemoryLevers):
+class _TwinLevers(InMemoryPreventionActions):
     """Levers on the runs of a world."""
 
     def __init__(self, world: World, month: Month) -> None:
@@ -272,7 +272,7 @@ class _TwinLevers(InMemoryLevers):
         return ()
 
 
-def live(world: World, *, terms: Mapping[str, RuleTerms] | None) -> Month:
+def live(world: World, *, terms: Mapping[str, RuleSettings] | None) -> Month:
     """Live a month; `terms` None is retries alone.
 
     One world can be lived again: the twin is begun anew.
@@ -281,7 +281,7 @@ def live(world: World, *, terms: Mapping[str, RuleTerms] | None) -> Month:
 
 
 class _Life:
-    def __init__(self, world: World, terms: Mapping[str, RuleTerms] | None) -> None:
+    def __init__(self, world: World, terms: Mapping[str, RuleSettings] | None) -> None:
         self._world, self._twin, self._terms = world, world.twin, terms
         n = len(world.deployment)
         self._month = Month(
@@ -292,7 +292,7 @@ class _Life:
         )
         self._levers = _TwinLevers(world, self._month)
         self._history = InMemoryHistory()
-        self._ended: dict[str, list[Ended]] = {name: [] for name in NAMES}
+        self._ended: dict[str, list[EndedRun]] = {name: [] for name in NAMES}
         self._book = DurationQuantiles()
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
@@ -425,7 +425,7 @@ class _Life:
             took = float(mine["finished_s"] - mine["claimed_s"])
             runs = self._ended[name]
             runs.append(
-                Ended(
+                EndedRun(
                     name, version, HOSTS[host], float(mine["first_claimed_s"]), float(mine["finished_s"]), failed,
                     why, attempts, FAILURE_USD,
                 )
@@ -444,7 +444,7 @@ class _Life:
             now_s=now_s,
             ended=self._ended,
             live=[
-                Live(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
+                LiveRun(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
                      float(state["claimed_s"][run]), None)
                 for run in at_work
             ],
@@ -455,6 +455,6 @@ class _Life:
         self._month.steps += prevent(watch, self._history, self._levers, "all", terms=self._terms)
 
 
-def all_terms() -> dict[str, RuleTerms]:
+def all_terms() -> dict[str, RuleSettings]:
     """Every rule acting, with its default budget."""
-    return {name: RuleTerms(mode="auto", again=True) for name in RULES}
+    return {name: RuleSettings(mode="auto", again=True) for name in RULES}

@@ -7,8 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_intelligent.domain import Estimate, Terms, parse_deadline
-from prefect_intelligent.pipelines.deployments import Call, Column, DeploymentNode, Inventory, PoolFacts, Schedule
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.deployments import (
+    ColumnSpec,
+    DeploymentCall,
+    DeploymentNode,
+    Inventory,
+    PoolFacts,
+    Schedule,
+)
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 
 AT_S = 1_767_225_600.0  # 2026-01-01 00:00 UTC
 DECLARED = (EdgeEvidence("declared", "flows.py"),)
@@ -34,7 +41,7 @@ def daily(hour: int, minute: int = 0) -> tuple[Schedule, ...]:
 
 
 def clean_steps() -> dict[str, DeploymentNode]:
-    flights = {"flights": {"delay": Column(type="integer", minimum=-100.0, maximum=2000.0)}}
+    flights = {"flights": {"delay": ColumnSpec(type="integer", minimum=-100.0, maximum=2000.0)}}
     steps = [
         step("ingest/flights", ("external:bts",), ("raw_flights",), schedules=daily(2)),
         step("ingest/weather", (), ("raw_weather",), schedules=daily(2, 5)),
@@ -45,12 +52,14 @@ def clean_steps() -> dict[str, DeploymentNode]:
     return {item.name: item for item in steps}
 
 
-def make(steps: dict[str, DeploymentNode], calls: tuple[Call, ...] = (), **more: Any) -> tuple[Graph, Inventory]:
+def make(
+    steps: dict[str, DeploymentNode], calls: tuple[DeploymentCall, ...] = (), **more: Any
+) -> tuple[Graph, Inventory]:
     edges = [Edge(name, dataset, "writes", DECLARED) for name, s in steps.items() for dataset in s.terms.outputs]
     edges += [Edge(dataset, name, "reads", DECLARED) for name, s in steps.items() for dataset in s.terms.inputs]
     edges += [Edge(call.caller, call.callee, "calls", (EdgeEvidence("source", call.where),)) for call in calls]
     pool = PoolFacts(name="pool", limit=more.pop("limit", 4), priorities={"high": 1, "low": 2})
-    return build(edges, steps), Inventory(steps=steps, pools={"pool": pool}, calls=calls, at_s=AT_S, **more)
+    return build_graph(edges, steps), Inventory(steps=steps, pools={"pool": pool}, calls=calls, at_s=AT_S, **more)
 
 
 def changed(name: str, terms: dict[str, Any] | None = None, **more: Any) -> dict[str, DeploymentNode]:
@@ -74,7 +83,8 @@ PLANTED: dict[str, Callable[[], tuple[Graph, Inventory]]] = {
     ),
     "duplicate-schedule": lambda: make(changed("ingest/flights", schedules=daily(2) + daily(2))),
     "slot-deadlock": lambda: make(
-        added(step("parent/prod")), (Call(caller="parent/prod", callee="report/prod", parameters={"batch": "x"}),)
+        added(step("parent/prod")),
+        (DeploymentCall(caller="parent/prod", callee="report/prod", parameters={"batch": "x"}),),
     ),
     "over-capacity": lambda: make(
         added(step("big/prod", schedules=(Schedule(every_s=60.0),), estimate=Estimate(p50_s=300, p90_s=310)))
@@ -85,7 +95,9 @@ PLANTED: dict[str, Callable[[], tuple[Graph, Inventory]]] = {
         )
     ),
     "contract-break": lambda: make(
-        changed("clean/prod", promises={"flights": {"delay": Column(type="double", minimum=-100.0, maximum=2000.0)}})
+        changed(
+            "clean/prod", promises={"flights": {"delay": ColumnSpec(type="double", minimum=-100.0, maximum=2000.0)}}
+        )
     ),
     "parameter-break": lambda: make(changed("report/prod", parameters={})),
     "priority-inversion": lambda: make(changed("report/prod", {"late_usd_per_hour": 900.0}, queue="high")),

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
 from prefect_intelligent.errors import ConflictError
-from prefect_intelligent.prevention.engine import prefix, undo_prevention
+from prefect_intelligent.prevention.engine import key_prefix, undo_prevention
 from prefect_intelligent.steering.dedicated_queues import plan_undo
 from prefect_intelligent.steering.restore import plan_restoration, restore
-from prefect_intelligent.wiring.prevention import open_levers
+from prefect_intelligent.wiring.prevention import open_prevention_actions
 from prefect_intelligent.wiring.steering import open_controller
 
 
@@ -37,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
         undo = plan_undo(controller.orchestrator, controller.history)
         if args.dry_run:
             found = plan_restoration(controller.orchestrator, controller.history)
-            measures = [key for key in open_levers(loaded.settings).in_force() if key.startswith(prefix(pool))]
+            measures = [
+                key for key in open_prevention_actions(loaded.settings).in_force() if key.startswith(key_prefix(pool))
+            ]
         else:
             by = f"{getpass.getuser()} on the command line"
             found = restore(controller.orchestrator, controller.history, controller.clock, by=by)
             now_s = controller.clock.now_s()
-            measures = list(undo_prevention(controller.history, open_levers(loaded.settings), pool, now_s))
+            measures = list(undo_prevention(controller.history, open_prevention_actions(loaded.settings), pool, now_s))
     finally:
         controller.lease.release()
     rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]

@@ -13,10 +13,10 @@ from prefect_intelligent.cli.options import add_config, add_json, print_json, re
 from prefect_intelligent.domain.deadlines import parse_span
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.conflicts import Finding
-from prefect_intelligent.pipelines.rollout.canary import Canary, run_canary
-from prefect_intelligent.pipelines.rollout.trial_run import try_out
+from prefect_intelligent.pipelines.rollout.canary import CanaryStatus, run_canary
+from prefect_intelligent.pipelines.rollout.trial_run import run_trial
 from prefect_intelligent.pipelines.sprt import SprtConfig
-from prefect_intelligent.pipelines.version import SHORT, Version
+from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion
 from prefect_intelligent.quality.run_scores import RunQuality
 from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.rollout.baseline(version.deployment, version.author)
         version = workspace.versions.keep(version)
         if args.trial:
-            try_out(workspace.rollout, version, {}, timeout_s)
+            run_trial(workspace.rollout, version, {}, timeout_s)
         canary = _bring(workspace, version, args, share, timeout_s)
     promoted = canary is None or canary.verdict == "promote"
     if args.json:
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if promoted else 1
 
 
-def _report_kept_back(version: Version, findings: Sequence[Finding], args: argparse.Namespace) -> None:
+def _report_kept_back(version: DeploymentVersion, findings: Sequence[Finding], args: argparse.Namespace) -> None:
     if args.json:
         found = [finding.to_dict() for finding in findings]
         print_json({"deployment": version.deployment, "version": version.id, "in_force": False, "findings": found})
@@ -108,8 +108,8 @@ def _report_kept_back(version: Version, findings: Sequence[Finding], args: argpa
 
 
 def _bring(
-    workspace: PipelineWorkspace, version: Version, args: argparse.Namespace, share: float, timeout_s: float
-) -> Canary | None:
+    workspace: PipelineWorkspace, version: DeploymentVersion, args: argparse.Namespace, share: float, timeout_s: float
+) -> CanaryStatus | None:
     rollout = workspace.rollout
     if args.strategy == "swap":
         rollout.swap(version, scheduled=args.scheduled)
@@ -142,7 +142,7 @@ class _Progress:
     def __init__(self) -> None:
         self.seen = -1
 
-    def __call__(self, state: Canary) -> None:
+    def __call__(self, state: CanaryStatus) -> None:
         """Print the state if it is new."""
         if state.canary_runs != self.seen:
             self.seen = state.canary_runs

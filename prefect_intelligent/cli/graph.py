@@ -11,15 +11,15 @@ from urllib.parse import quote
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.domain.deadlines import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
 from prefect_intelligent.pipelines.automations import batch_parameter
-from prefect_intelligent.pipelines.conflicts import Finding, check
+from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
 from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
-from prefect_intelligent.pipelines.critical_path import critical_path, impact, plan
+from prefect_intelligent.pipelines.critical_path import critical_path, impact, refresh_plan
 from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events, fresh_for
-from prefect_intelligent.pipelines.graph import cycles
-from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_ordering
+from prefect_intelligent.pipelines.graph import find_cycles
+from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_wait_policy
 from prefect_intelligent.pipelines.render import to_mermaid, to_svg
 from prefect_intelligent.pipelines.resource_changes import ResourceChange
 from prefect_intelligent.pipelines.survey import PipelineModel
@@ -104,7 +104,7 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     elif args.format == "mermaid":
         print(to_mermaid(graph), end="")
     elif args.format == "svg":
-        path = [] if cycles(graph) else critical_path(graph, picture.steps).deployments
+        path = [] if find_cycles(graph) else critical_path(graph, picture.steps).deployments
         print(to_svg(graph, path), end="")
     else:
         from rich.console import Console
@@ -168,7 +168,7 @@ def _plan(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     fresh = set(args.fresh)
     if args.batch is not None:
         fresh |= fresh_for(workspace.api, args.batch) & set(graph.datasets)
-    names = plan(graph, args.dataset, fresh)
+    names = refresh_plan(graph, args.dataset, fresh)
     if args.json:
         print_json({"dataset": args.dataset, "deployments": names, "fresh": sorted(fresh)})
         return 0
@@ -195,7 +195,7 @@ def _announce(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 
 def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     picture = workspace.picture()
-    findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
+    findings = find_conflicts(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
     fixed: list[str] = []
     if args.fix and findings:
         file = args.project or workspace.folder / PROJECT_FILE
@@ -208,7 +208,9 @@ def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
                 if file.is_file():
                     workspace = workspace.with_project(read_project(file.read_text(), file.name))
                 picture = workspace.picture()
-                findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
+                findings = find_conflicts(
+                    picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore
+                )
             workspace.publish(picture)
     if args.json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
@@ -235,13 +237,13 @@ def _apply(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
         _report_changes(changes, args)
         return 0
     wait_s = None if args.wait is None else parse_span(args.wait, what="--wait")
-    workspace = workspace.with_project(replace_ordering(workspace.project, wait_s, args.on_late))
+    workspace = workspace.with_project(replace_wait_policy(workspace.project, wait_s, args.on_late))
     with workspace.alone() as finished:
         picture = workspace.picture(history=False)
         arrangement = plan_automations(workspace.server, picture, workspace.clock.now_s(), prune=args.prune)
         published: list[str] = []
         if args.yes:
-            apply(workspace.transactions, arrangement)
+            apply_automations(workspace.transactions, arrangement)
             published = workspace.publish(picture)
     if (args.wait or args.on_late) and not args.json:
         print(f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}")

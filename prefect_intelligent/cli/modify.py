@@ -9,9 +9,16 @@ from prefect_intelligent.cli.deploy import add_source, read_pairs
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.apply_graph import current_overrides
-from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, Modification, carry_out, prepare, prepare_undo
+from prefect_intelligent.pipelines.live_changes import (
+    MODIFY,
+    UNDO,
+    Modification,
+    apply_modification,
+    prepare_modification,
+    prepare_undo,
+)
 from prefect_intelligent.pipelines.survey import Overrides
-from prefect_intelligent.pipelines.version import Version
+from prefect_intelligent.pipelines.version import DeploymentVersion
 from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
@@ -58,21 +65,23 @@ def run(args: argparse.Namespace) -> int:
             modification, version = prepare_undo(workspace.rollout, draw)
         elif args.action == "replace":
             version = _new_version(workspace, args)
-            modification = prepare(workspace.rollout, draw, current_overrides(workspace.transactions), version)
+            modification = prepare_modification(
+                workspace.rollout, draw, current_overrides(workspace.transactions), version
+            )
         else:
-            modification = prepare(workspace.rollout, draw, _overrides(workspace, args))
+            modification = prepare_modification(workspace.rollout, draw, _overrides(workspace, args))
         blocked = bool(modification.findings) and not args.force
         if version is not None and args.action == "replace":
             found = new_findings(draw(modification.overrides), version)
             modification = replace(modification, findings=(*modification.findings, *found))
             blocked = bool(modification.findings) and not args.force
         if args.yes and not blocked:
-            carry_out(workspace.rollout, modification, UNDO if args.action == "undo" else MODIFY, version)
+            apply_modification(workspace.rollout, modification, UNDO if args.action == "undo" else MODIFY, version)
     _report(modification, args, finished, blocked)
     return 1 if blocked else 0
 
 
-def _new_version(workspace: PipelineWorkspace, args: argparse.Namespace) -> Version:
+def _new_version(workspace: PipelineWorkspace, args: argparse.Namespace) -> DeploymentVersion:
     request = Request(
         entrypoint=args.entrypoint, name=args.name, source=args.source.resolve(), allow_dirty=args.allow_dirty
     )

@@ -44,15 +44,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _once(args: argparse.Namespace) -> int:
     from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.prevention.engine import prevent, read_standing
-    from prefect_intelligent.prevention.measures import Phase
+    from prefect_intelligent.prevention.engine import prevent, read_measures
+    from prefect_intelligent.prevention.measures import MeasurePhase
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.prevention import look, open_levers, rule_terms
+    from prefect_intelligent.wiring.prevention import look, open_prevention_actions, rule_settings
     from prefect_intelligent.wiring.steering import open_controller
 
     loaded = read_settings(args, ("pool",))
     settings, pool = loaded.settings, chosen_pool(loaded)
-    terms = rule_terms(settings, write=args.write)
+    terms = rule_settings(settings, write=args.write)
     since_s = time.time() - parse_span(args.last or ("30d" if args.action == "scores" else "14d"), what="--last")
     if args.action == "scores":
         return _scores(args, since_s)
@@ -62,11 +62,16 @@ def _once(args: argparse.Namespace) -> int:
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")
         steps = prevent(
-            look(controller, runs), history, open_levers(settings), pool, terms=terms, tell=controller.orchestrator.emit
+            look(controller, runs),
+            history,
+            open_prevention_actions(settings),
+            pool,
+            terms=terms,
+            tell=controller.orchestrator.emit,
         )
         if runs.empty and not args.json:
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")
-    standing = [s for s in read_standing(history, pool).values() if s.phase is not Phase.OVER]
+    standing = [s for s in read_measures(history, pool).values() if s.phase is not MeasurePhase.OVER]
     if args.json:
         print_json({"steps": steps, "standing": [s.to_record() for s in standing]})
         return int(bool(standing))
@@ -84,14 +89,14 @@ def _once(args: argparse.Namespace) -> int:
 def _scores(args: argparse.Namespace, since_s: float) -> int:
     from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.prevention.engine import KIND
-    from prefect_intelligent.prevention.evidence import read_watch
+    from prefect_intelligent.prevention.evidence import read_evidence
     from prefect_intelligent.prevention.scores import score_measures, summarise
     from prefect_intelligent.wiring.history import open_runs
 
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
     runs = open_runs(loaded.settings).run_frame(since_s=since_s, pool=pool)
-    watch = read_watch(runs, time.time(), kept=len(runs))
+    watch = read_evidence(runs, time.time(), kept=len(runs))
     records = open_history(loaded.settings.history).records(KIND, pool, since_s)
     scores = score_measures(records, watch, loaded.settings.prices_of(pool))
     summary = summarise(scores)

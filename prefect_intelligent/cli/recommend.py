@@ -105,7 +105,12 @@ def _show(args: argparse.Namespace, settings: Settings, controller: PoolControll
 
 
 def _apply(args: argparse.Namespace, controller: PoolController) -> int:
-    from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of
+    from prefect_intelligent.recommendations.apply import (
+        apply_recommendation,
+        deployments_to_move,
+        queues_to_create,
+        settings_to_change,
+    )
     from prefect_intelligent.recommendations.evaluate import KIND
 
     kept = controller.history.latest(KIND, controller.orchestrator.pool)
@@ -113,10 +118,10 @@ def _apply(args: argparse.Namespace, controller: PoolController) -> int:
     if args.number is None or not 1 <= args.number <= len(rows):
         raise InvalidInputError("number", args.number, f"must be 1 to {len(rows)}; run `recommend` first")
     row = rows[args.number - 1]
-    wanted = changes_of(row, controller.orchestrator)
-    lanes, moves = lanes_of(row, controller.orchestrator), moves_of(row, controller.orchestrator)
+    wanted = settings_to_change(row, controller.orchestrator)
+    lanes, moves = queues_to_create(row, controller.orchestrator), deployments_to_move(row, controller.orchestrator)
     if args.write:
-        wanted = apply_row(row, controller.orchestrator, controller.history, controller.clock)
+        wanted = apply_recommendation(row, controller.orchestrator, controller.history, controller.clock)
     if args.json:
         done = "written" if args.write else "would_write"
         print_json({done: [_row(change) for change in wanted], "queues": lanes, "moves": moves})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
-from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare_undo
+from prefect_intelligent.pipelines.live_changes import UNDO, apply_modification, prepare_undo
 from prefect_intelligent.pipelines.version import SHORT
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _undo(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     modification, version = prepare_undo(workspace.rollout, workspace.drawer())
-    carry_out(workspace.rollout, modification, UNDO, version)
+    apply_modification(workspace.rollout, modification, UNDO, version)
     changes = [{"verb": change.verb, "resource": change.resource} for change in modification.changes]
     if args.json:
         print_json({"changes": changes})

@@ -12,7 +12,7 @@ from prefect_intelligent.pipelines.adapters.source_archive import files_of
 from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
 from prefect_intelligent.pipelines.apply_graph import pipeline_versions
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
-from prefect_intelligent.pipelines.version import SHORT, Version, difference, pull_inputs
+from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion, pull_inputs, version_differences
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
@@ -112,7 +112,7 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 
 def _diff(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     old, new = workspace.versions.get(args.old), workspace.versions.get(args.new)
-    lines = difference(old, new)
+    lines = version_differences(old, new)
     packages, files = _content_diff(workspace, old, new)
     if args.json:
         print_json({"differences": lines, "packages": packages, "files": files})
@@ -121,7 +121,9 @@ def _diff(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 1 if lines else 0
 
 
-def _content_diff(workspace: PipelineWorkspace, old: Version, new: Version) -> tuple[list[str], list[str]]:
+def _content_diff(
+    workspace: PipelineWorkspace, old: DeploymentVersion, new: DeploymentVersion
+) -> tuple[list[str], list[str]]:
     """What differs in packages and source files; nothing where one side has no record of them."""
     blobs = workspace.blobs
     packages: list[str] = []

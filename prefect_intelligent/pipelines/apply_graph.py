@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_intelligent.pipelines.automations import Component, automations, components, generation_of, plan_starts
+from prefect_intelligent.pipelines.automations import (
+    Component,
+    automations,
+    components,
+    generation_of,
+    start_conditions,
+)
 from prefect_intelligent.pipelines.event_names import NO_PIPELINE
 from prefect_intelligent.pipelines.ports import PipelineServer
 from prefect_intelligent.pipelines.project_file import HOLD_S
@@ -15,7 +21,7 @@ from prefect_intelligent.pipelines.resource_changes import (
     DEPLOYMENT,
     EPOCHS,
     ResourceChange,
-    Value,
+    ResourceContent,
     add_epoch,
     differences,
     epoch_at,
@@ -25,7 +31,7 @@ from prefect_intelligent.pipelines.survey import Overrides, PipelineModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrangement:
+class AutomationPlan:
     """What `graph apply` would do.
 
     Attributes:
@@ -56,7 +62,7 @@ def plan_automations(
     *,
     prune: bool = False,
     replaced: frozenset[str] = frozenset(),
-) -> Arrangement:
+) -> AutomationPlan:
     """Compare what the graph wants with what Prefect holds.
 
     Args:
@@ -71,7 +77,7 @@ def plan_automations(
     """
     held_automations = server.read_all(AUTOMATION)
     held_epochs = server.read_all(EPOCHS)
-    starts, notes = plan_starts(picture.graph, picture.steps, picture.project, picture.overrides.parameters)
+    starts, notes = start_conditions(picture.graph, picture.steps, picture.project, picture.overrides.parameters)
     starts = {name: start for name, start in starts.items() if name not in picture.overrides.removed}
     in_force = {name.removeprefix(EPOCHS): epoch_at(value, now_s) for name, value in held_epochs.items()}
     generations = {root: generation_of(label) for root, label in in_force.items() if label is not None}
@@ -81,7 +87,7 @@ def plan_automations(
             if replaced & {*component.roots, *component.starts}:
                 generations |= {root: generation_of(component.label) + 1 for root in component.roots}
         found = components(picture.graph, starts, picture.steps, generations)
-    wanted: dict[str, Value] = {}
+    wanted: dict[str, ResourceContent] = {}
     for component in found:
         wanted |= {AUTOMATION + name: spec for name, spec in automations(component).items()}
         for name in component.members:
@@ -97,7 +103,7 @@ def plan_automations(
     changes = differences(wanted, {**held_automations, **held_epochs})
     # the switch to a new version comes after all that it needs
     ordered = sorted(changes, key=lambda change: (change.after is None, change.resource.startswith(EPOCHS)))
-    return Arrangement(
+    return AutomationPlan(
         components=tuple(found), changes=tuple(ordered), retired=tuple(retired), notes=(*picture.notes, *notes)
     )
 
@@ -121,7 +127,9 @@ def _expired(
     return now_s - ended_s > min(float(spec["trigger"].get("within") or HOLD_S), HOLD_S)
 
 
-def apply(transactions: Transactions, arrangement: Arrangement, details: Mapping[str, Any] | None = None) -> int:
+def apply_automations(
+    transactions: Transactions, arrangement: AutomationPlan, details: Mapping[str, Any] | None = None
+) -> int:
     """Write the changes as one; returns how many there were.
 
     Raises:

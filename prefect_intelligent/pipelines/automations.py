@@ -16,17 +16,17 @@ from typing import Any, Final, Literal
 
 from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, DATASET, FRESH, PIPELINE, PIPELINE_ENV
-from prefect_intelligent.pipelines.graph import Graph, order
+from prefect_intelligent.pipelines.graph import Graph, topological_order
 from prefect_intelligent.pipelines.project_file import HOLD_S, LatePolicy, Project
 
 NAME_PREFIX: Final = "prefect-intelligent: "
 
-Spec = Mapping[str, Any]
+AutomationSpec = Mapping[str, Any]
 """An automation as Prefect's API takes it, without ids, with the deployment's name for its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartCondition:
     """When and how the inputs of a deployment start it.
 
     Attributes:
@@ -62,7 +62,7 @@ class Component:
 
     label: str
     roots: tuple[str, ...]
-    starts: Mapping[str, Start] = field(default_factory=dict)
+    starts: Mapping[str, StartCondition] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -78,12 +78,12 @@ def batch_parameter(step: DeploymentNode) -> str | None:
     return "batch" if "batch" in properties else None
 
 
-def plan_starts(
+def start_conditions(
     graph: Graph,
     steps: Mapping[str, DeploymentNode],
     project: Project,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[dict[str, Start], list[str]]:
+) -> tuple[dict[str, StartCondition], list[str]]:
     """What starts each deployment that reads something, and notes about those that nothing can start.
 
     Args:
@@ -95,8 +95,8 @@ def plan_starts(
     Raises:
         InvalidInputError: The graph has a cycle.
     """
-    order(graph)
-    starts: dict[str, Start] = {}
+    topological_order(graph)
+    starts: dict[str, StartCondition] = {}
     notes: list[str] = []
     carries = {name: batch_parameter(step) for name, step in steps.items()}
     for name in graph.deployments:
@@ -125,7 +125,7 @@ def plan_starts(
                 f"{name} joins {', '.join(awaited)} by time, not by batch: their flows have no batch parameter"
             )
         how = project.ordering_of(name)
-        starts[name] = Start(
+        starts[name] = StartCondition(
             deployment=name,
             awaited=awaited,
             standing=tuple(d for d in graph.inputs[name] if d not in awaited),
@@ -139,13 +139,16 @@ def plan_starts(
 
 
 def components(
-    graph: Graph, starts: Mapping[str, Start], steps: Iterable[str], generations: Mapping[str, int] | None = None
+    graph: Graph,
+    starts: Mapping[str, StartCondition],
+    steps: Iterable[str],
+    generations: Mapping[str, int] | None = None,
 ) -> list[Component]:
     """The parts of the graph that share no awaited dataset, each with its version label; sorted by first root.
 
     Args:
         graph: The graph.
-        starts: From `plan_starts`.
+        starts: From `start_conditions`.
         steps: All deployments.
         generations: How often a step has been replaced, by root; the largest of a component's roots counts.
     """
@@ -181,15 +184,15 @@ def generation_of(label: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _digest(starts: Iterable[Start]) -> str:
+def _digest(starts: Iterable[StartCondition]) -> str:
     """Ten hexadecimal digits that name these starts."""
-    plain = [[getattr(start, name) for name in Start.__slots__] for start in starts]
+    plain = [[getattr(start, name) for name in StartCondition.__slots__] for start in starts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def automations(component: Component) -> dict[str, Spec]:
+def automations(component: Component) -> dict[str, AutomationSpec]:
     """The automations of a component by name."""
-    made: dict[str, Spec] = {}
+    made: dict[str, AutomationSpec] = {}
     for start in component.starts.values():
         name = f"{NAME_PREFIX}{start.deployment} [{component.label}]"
         made[name] = _automation(start, component.label, _when_all_there(start, component.label))
@@ -198,7 +201,7 @@ def automations(component: Component) -> dict[str, Spec]:
     return made
 
 
-def _events(start: Start, label: str, datasets: Iterable[str]) -> dict[str, Any]:
+def _events(start: StartCondition, label: str, datasets: Iterable[str]) -> dict[str, Any]:
     return {
         "type": "event",
         "match": {"prefect.resource.id": [DATASET + dataset for dataset in datasets], PIPELINE: label},
@@ -211,7 +214,7 @@ def _events(start: Start, label: str, datasets: Iterable[str]) -> dict[str, Any]
     }
 
 
-def _when_all_there(start: Start, label: str) -> dict[str, Any]:
+def _when_all_there(start: StartCondition, label: str) -> dict[str, Any]:
     expect = ARRIVED if start.on_late == "stale" and start.correlation == "batch" else FRESH
     if start.correlation == "batch":
         return _events(start, label, start.awaited) | {"expect": [expect], "threshold": len(start.awaited)}
@@ -222,7 +225,7 @@ def _when_all_there(start: Start, label: str) -> dict[str, Any]:
     return {"type": "compound", "require": "all", "within": start.within_s, "triggers": each}
 
 
-def _when_overdue(start: Start, label: str) -> dict[str, Any]:
+def _when_overdue(start: StartCondition, label: str) -> dict[str, Any]:
     """Fires when a batch has begun and not all inputs have arrived within the wait."""
     return _events(start, label, start.awaited) | {
         "after": [FRESH],
@@ -233,7 +236,7 @@ def _when_overdue(start: Start, label: str) -> dict[str, Any]:
     }
 
 
-def _automation(start: Start, label: str, trigger: Mapping[str, Any]) -> Spec:
+def _automation(start: StartCondition, label: str, trigger: Mapping[str, Any]) -> AutomationSpec:
     parameters = dict(start.parameters)
     if start.batch_parameter is not None:
         parameters[start.batch_parameter] = "{{ event.resource['" + BATCH + "'] }}"

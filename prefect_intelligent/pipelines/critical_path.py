@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prefect_intelligent.domain import Estimate, Prices
 from prefect_intelligent.domain.objective import lateness_usd
 from prefect_intelligent.pipelines.deployments import DeploymentNode
-from prefect_intelligent.pipelines.graph import Graph, order
+from prefect_intelligent.pipelines.graph import Graph, NodeKey, topological_order
 
 _Z90 = 1.2815515655446004
 
@@ -44,7 +44,7 @@ class Delay:
     cost_usd: float
 
 
-def chain(estimates: Collection[Estimate]) -> Estimate:
+def chain_duration(estimates: Collection[Estimate]) -> Estimate:
     """Duration of runs one after the other: independent lognormals, the sum fitted by mean and variance (Fenton)."""
     mean = sum(e.p50_s * math.exp(e.sigma**2 / 2) for e in estimates)
     variance = sum((e.p50_s * math.exp(e.sigma**2 / 2)) ** 2 * math.expm1(e.sigma**2) for e in estimates)
@@ -64,10 +64,10 @@ def critical_path(graph: Graph, steps: Mapping[str, DeploymentNode], to: str | N
     if to is not None:
         graph.check_dataset(to)
     if graph.stuck:
-        order(graph)  # raises, with the cycle in the message
+        topological_order(graph)  # raises, with the cycle in the message
     nodes = graph.sequence
-    finish: dict[tuple[int, str], float] = {}
-    before: dict[tuple[int, str], tuple[int, str] | None] = {}
+    finish: dict[NodeKey, float] = {}
+    before: dict[NodeKey, NodeKey | None] = {}
     triggered_by: dict[str, list[str]] = {}
     for source, targets in graph.triggers.items():
         for target in targets:
@@ -85,14 +85,16 @@ def critical_path(graph: Graph, steps: Mapping[str, DeploymentNode], to: str | N
         finish[node] = own + (finish[best] if best is not None else 0.0)
         before[node] = best
     ends = [(1, to)] if to is not None else [node for node in nodes if node[0] == 0]
-    at: tuple[int, str] | None = max(ends, key=lambda node: finish[node], default=None)
+    at: NodeKey | None = max(ends, key=lambda node: finish[node], default=None)
     path: list[str] = []
     while at is not None:
         if at[0] == 0:
             path.append(at[1])
         at = before[at]
     path.reverse()
-    return CriticalPath(deployments=tuple(path), duration=chain([steps[n].duration for n in path if n in steps]))
+    return CriticalPath(
+        deployments=tuple(path), duration=chain_duration([steps[n].duration for n in path if n in steps])
+    )
 
 
 def impact(
@@ -112,7 +114,7 @@ def impact(
         InvalidInputError: There is a cycle; `UnknownNameError` for an unknown deployment.
     """
     graph.check_deployment(deployment)
-    sequence = order(graph)
+    sequence = topological_order(graph)
     touched = graph.descendants([deployment]) | {deployment}
     upstream = {name: graph.upstream(name) for name in sequence}
     plain: dict[str, float] = {}
@@ -136,7 +138,7 @@ def impact(
     return sorted(found, key=lambda item: (-item.cost_usd, -item.late_s, item.deployment))
 
 
-def plan(graph: Graph, dataset: str, fresh: Collection[str] = ()) -> list[str]:
+def refresh_plan(graph: Graph, dataset: str, fresh: Collection[str] = ()) -> list[str]:
     """Deployments to run, in order, so that `dataset` is refreshed.
 
     Args:
@@ -162,4 +164,4 @@ def plan(graph: Graph, dataset: str, fresh: Collection[str] = ()) -> list[str]:
             for source, targets in graph.triggers.items():
                 if writer in targets and source not in needed and not graph.outputs.get(source):
                     needed.add(source)
-    return [name for name in order(graph) if name in needed]
+    return [name for name in topological_order(graph) if name in needed]

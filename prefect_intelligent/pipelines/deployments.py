@@ -111,7 +111,7 @@ def _rule_starts(rule: str, zone: str, start_s: float, end_s: float) -> tuple[fl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class ColumnSpec:
     """What is promised or expected of one column.
 
     Attributes:
@@ -125,12 +125,12 @@ class Column:
     maximum: float | None = None
 
 
-Shape = Mapping[str, Column]
+TableSchema = Mapping[str, ColumnSpec]
 """Columns of a dataset by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class DeploymentCall:
     """A `run_deployment` call found in source, or a run-deployment action of an automation.
 
     Attributes:
@@ -180,8 +180,8 @@ class DeploymentNode:
     limit: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
-    expects: Mapping[str, Shape] = field(default_factory=dict)
-    promises: Mapping[str, Shape] = field(default_factory=dict)
+    expects: Mapping[str, TableSchema] = field(default_factory=dict)
+    promises: Mapping[str, TableSchema] = field(default_factory=dict)
     arrivals_per_hour: float | None = None
     paused: bool = False
     job_variables: Mapping[str, Any] = field(default_factory=dict)
@@ -257,7 +257,7 @@ class Inventory:
 
     steps: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
-    calls: tuple[Call, ...] = ()
+    calls: tuple[DeploymentCall, ...] = ()
     external: frozenset[str] = frozenset()
     prices: Prices = field(default_factory=Prices)
     at_s: float = 0.0

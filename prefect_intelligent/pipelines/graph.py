@@ -13,7 +13,7 @@ import networkx as nx
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 EdgeKind = Literal["reads", "writes", "calls", "triggers"]
-Node = tuple[int, str]
+NodeKey = tuple[int, str]
 """(0, deployment) or (1, dataset)."""
 
 CERTAINTY: Final[Mapping[str, float]] = {
@@ -91,8 +91,8 @@ class Graph:
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     triggers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sequence: tuple[Node, ...] = ()
-    stuck: frozenset[Node] = frozenset()
+    sequence: tuple[NodeKey, ...] = ()
+    stuck: frozenset[NodeKey] = frozenset()
 
     def check_dataset(self, name: str) -> str:
         """The name itself; raises `UnknownNameError` if there is no such dataset."""
@@ -132,7 +132,7 @@ class Graph:
         return seen - start
 
 
-def build(edges: Iterable[Edge], deployments: Iterable[str] = ()) -> Graph:
+def build_graph(edges: Iterable[Edge], deployments: Iterable[str] = ()) -> Graph:
     """Merge evidence into one graph; any order of the edges gives the same graph.
 
     Declared beats inferred: where a deployment declares its inputs (or outputs), inferred inputs (outputs) that it does
@@ -199,7 +199,7 @@ def _build(edges: Iterable[Edge], deployments: Iterable[str]) -> Graph:
     )
 
 
-def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[Node, Node]]:
+def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[NodeKey, NodeKey]]:
     """Arcs of precedence between nodes."""
     for edge in edges:
         if edge.kind == "writes":
@@ -210,10 +210,10 @@ def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[Node, Node]]:
             yield (0, edge.source), (0, edge.target)
 
 
-def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]) -> tuple[list[Node], set[Node]]:
+def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]) -> tuple[list[NodeKey], set[NodeKey]]:
     """Kahn's order of all nodes, smallest name first among the free ones; and the nodes that no order can place."""
-    after: dict[Node, list[Node]] = {}
-    open_count: dict[Node, int] = dict.fromkeys(
+    after: dict[NodeKey, list[NodeKey]] = {}
+    open_count: dict[NodeKey, int] = dict.fromkeys(
         [(0, name) for name in deployments] + [(1, name) for name in datasets], 0
     )
     for source, target in _arcs(edges):
@@ -221,7 +221,7 @@ def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]
         open_count[target] += 1
     free = [node for node, count in open_count.items() if count == 0]
     heapq.heapify(free)
-    order: list[Node] = []
+    order: list[NodeKey] = []
     while free:
         node = heapq.heappop(free)
         order.append(node)
@@ -232,18 +232,18 @@ def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]
     return order, {node for node, count in open_count.items() if count}
 
 
-def order(graph: Graph) -> list[str]:
+def topological_order(graph: Graph) -> list[str]:
     """Deployments so that each comes after all that it depends on; ties by name.
 
     Raises:
         InvalidInputError: There is a cycle; the message shows one.
     """
     if graph.stuck:
-        raise InvalidInputError("pipeline graph", " -> ".join(cycles(graph)[0]), "this cycle must be broken first")
+        raise InvalidInputError("pipeline graph", " -> ".join(find_cycles(graph)[0]), "this cycle must be broken first")
     return [name for kind, name in graph.sequence if kind == 0]
 
 
-def cycles(graph: Graph) -> list[list[str]]:
+def find_cycles(graph: Graph) -> list[list[str]]:
     """One cycle of each strongly connected part, as the names on it, first one repeated at the end; sorted.
 
     Data and triggers are one precedence; calls and triggers are another, since either starts a run: a parent whose
@@ -258,9 +258,9 @@ def cycles(graph: Graph) -> list[list[str]]:
     return sorted(found)
 
 
-def _shortest_cycles(arcs: Iterable[tuple[Node, Node]]) -> list[list[str]]:
+def _shortest_cycles(arcs: Iterable[tuple[NodeKey, NodeKey]]) -> list[list[str]]:
     """For every strongly connected part a shortest cycle through its smallest node."""
-    digraph: nx.DiGraph[Node] = nx.DiGraph()
+    digraph: nx.DiGraph[NodeKey] = nx.DiGraph()
     digraph.add_edges_from(arcs)
     found: list[list[str]] = []
     for part in nx.strongly_connected_components(digraph):

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.pipelines.apply_graph import Arrangement, current_overrides, plan_automations
-from prefect_intelligent.pipelines.conflicts import Finding, check
+from prefect_intelligent.pipelines.apply_graph import AutomationPlan, current_overrides, plan_automations
+from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
-from prefect_intelligent.pipelines.graph import cycles
+from prefect_intelligent.pipelines.graph import find_cycles
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.survey import Overrides, PipelineModel
-from prefect_intelligent.pipelines.version import Version, pull_inputs
+from prefect_intelligent.pipelines.version import DeploymentVersion, pull_inputs
 
-Drawer = Callable[[Overrides], PipelineModel]
+ModelBuilder = Callable[[Overrides], PipelineModel]
 """Draws the graph as it would be with these overrides."""
 
 MODIFY = "modify"
@@ -40,12 +40,14 @@ class Modification:
     """
 
     overrides: Overrides
-    arrangement: Arrangement
+    arrangement: AutomationPlan
     changes: tuple[ResourceChange, ...]
     findings: tuple[Finding, ...]
 
 
-def prepare(rollout: Rollout, draw: Drawer, overrides: Overrides, replacement: Version | None = None) -> Modification:
+def prepare_modification(
+    rollout: Rollout, draw: ModelBuilder, overrides: Overrides, replacement: DeploymentVersion | None = None
+) -> Modification:
     """Work out a modification and check it; nothing is written.
 
     Args:
@@ -72,10 +74,10 @@ def prepare(rollout: Rollout, draw: Drawer, overrides: Overrides, replacement: V
     scheduled = {name for name in overrides.removed - held.removed if before.steps[name].active_schedules}
     overrides = replace(overrides, paused=(held.paused & overrides.removed) | scheduled)
     after = draw(overrides)
-    if found := cycles(after.graph):
+    if found := find_cycles(after.graph):
         raise InvalidInputError("modification", " -> ".join(found[0]), "this cycle would be made")
-    known = {(finding.rule, finding.subjects) for finding in check(before.graph, before.inventory)}
-    fresh = [f for f in check(after.graph, after.inventory) if (f.rule, f.subjects) not in known]
+    known = {(finding.rule, finding.subjects) for finding in find_conflicts(before.graph, before.inventory)}
+    fresh = [f for f in find_conflicts(after.graph, after.inventory) if (f.rule, f.subjects) not in known]
     now_s = rollout.transactions.clock.now_s()
     replaced = frozenset({replacement.deployment}) if replacement is not None else frozenset()
     arrangement = plan_automations(rollout.server, after, now_s, replaced=replaced)
@@ -92,7 +94,7 @@ def _news(held: Overrides, name: str, given: Mapping[str, Any]) -> bool:
 
 
 def _own_settings(
-    rollout: Rollout, arrangement: Arrangement, held: Overrides, wanted: Overrides
+    rollout: Rollout, arrangement: AutomationPlan, held: Overrides, wanted: Overrides
 ) -> tuple[Overrides, list[ResourceChange]]:
     """What no automation can say: schedules of removed steps, and parameters of steps that begin batches."""
     started = {name for component in arrangement.components for name in component.starts}
@@ -116,8 +118,8 @@ def _own_settings(
     return replace(wanted, own=own), changes
 
 
-def carry_out(
-    rollout: Rollout, modification: Modification, title: str = MODIFY, version: Version | None = None
+def apply_modification(
+    rollout: Rollout, modification: Modification, title: str = MODIFY, version: DeploymentVersion | None = None
 ) -> None:
     """Write a modification as one; none of it holds if Prefect refuses a part."""
     details: dict[str, Any] = {"overrides": modification.overrides.to_dict()}
@@ -127,7 +129,7 @@ def carry_out(
     rollout.transactions.commit(title, modification.changes, details)
 
 
-def _replace(rollout: Rollout, arrangement: Arrangement, version: Version, now_s: float) -> ResourceChange:
+def _replace(rollout: Rollout, arrangement: AutomationPlan, version: DeploymentVersion, now_s: float) -> ResourceChange:
     """The step's new version for later batches, the one in force for those that have begun."""
     rollout.versions.check(version)
     held = rollout.held(version.deployment)
@@ -154,7 +156,7 @@ def _labels_in_force(rollout: Rollout, roots: tuple[str, ...], new: str) -> set[
     return found
 
 
-def prepare_undo(rollout: Rollout, draw: Drawer) -> tuple[Modification, Version | None]:
+def prepare_undo(rollout: Rollout, draw: ModelBuilder) -> tuple[Modification, DeploymentVersion | None]:
     """The modification that takes the last one back, for the batches to come.
 
     Raises:
@@ -176,8 +178,8 @@ def prepare_undo(rollout: Rollout, draw: Drawer) -> tuple[Modification, Version 
 
 
 def _undo_one(
-    rollout: Rollout, draw: Drawer, overrides: Overrides, intent: Mapping[str, Any]
-) -> tuple[Modification, Version | None]:
+    rollout: Rollout, draw: ModelBuilder, overrides: Overrides, intent: Mapping[str, Any]
+) -> tuple[Modification, DeploymentVersion | None]:
     name = intent["details"].get("replaced")
     replaced = next((c for c in intent["changes"] if c["resource"] == f"{DEPLOYMENT}{name}"), None)
     version = None
@@ -185,4 +187,4 @@ def _undo_one(
         inputs = pull_inputs(replaced["before"])
         if inputs is not None:
             version = rollout.versions.get(str(inputs["version"]))
-    return prepare(rollout, draw, overrides, version), version
+    return prepare_modification(rollout, draw, overrides, version), version

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, get_args
 
 from prefect_intelligent.domain import Terms, parse_span
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.pipelines.conflicts.schema_contracts import shape_of
-from prefect_intelligent.pipelines.deployments import Shape
+from prefect_intelligent.pipelines.conflicts.schema_contracts import parse_columns
+from prefect_intelligent.pipelines.deployments import TableSchema
 
 LatePolicy = Literal["hold", "skip", "stale"]
 
@@ -19,7 +19,7 @@ _DEPLOYMENT_KEYS: Final = ("terms", "expects", "promises", *_ORDER_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ordering:
+class WaitPolicy:
     """How long a deployment waits for the inputs of a batch, and what happens then.
 
     Attributes:
@@ -49,14 +49,14 @@ class Project:
         external: Datasets that come from outside.
     """
 
-    ordering: Ordering = field(default_factory=Ordering)
-    orderings: Mapping[str, Ordering] = field(default_factory=dict)
+    ordering: WaitPolicy = field(default_factory=WaitPolicy)
+    orderings: Mapping[str, WaitPolicy] = field(default_factory=dict)
     terms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    expects: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
-    promises: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
+    expects: Mapping[str, Mapping[str, TableSchema]] = field(default_factory=dict)
+    promises: Mapping[str, Mapping[str, TableSchema]] = field(default_factory=dict)
     external: frozenset[str] = frozenset()
 
-    def ordering_of(self, deployment: str) -> Ordering:
+    def ordering_of(self, deployment: str) -> WaitPolicy:
         """How `deployment` waits."""
         return self.orderings.get(deployment, self.ordering)
 
@@ -81,10 +81,10 @@ def read_project(text: str, name: str = "pipelines.toml") -> Project:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInputError(name, str(error), "must be valid TOML") from error
     _known(data, ("external", "deployments", *_ORDER_KEYS), name)
-    ordering = _ordering(data, Ordering(), name)
+    ordering = _ordering(data, WaitPolicy(), name)
     orderings, terms = {}, {}
-    expects: dict[str, dict[str, Shape]] = {}
-    promises: dict[str, dict[str, Shape]] = {}
+    expects: dict[str, dict[str, TableSchema]] = {}
+    promises: dict[str, dict[str, TableSchema]] = {}
     for deployment, table in _table(data, "deployments", name).items():
         where = f"{name} [deployments.{deployment!r}]"
         if not isinstance(table, dict):
@@ -102,7 +102,7 @@ def read_project(text: str, name: str = "pipelines.toml") -> Project:
         for key, target in (("expects", expects), ("promises", promises)):
             if key in table:
                 shapes = _table(table, key, where)
-                target[deployment] = {dataset: shape_of(_table(shapes, dataset, where)) for dataset in shapes}
+                target[deployment] = {dataset: parse_columns(_table(shapes, dataset, where)) for dataset in shapes}
     external = data.get("external", [])
     if not isinstance(external, list) or not all(isinstance(item, str) for item in external):
         raise InvalidInputError(f"{name} external", external, "must be a list of dataset names")
@@ -135,7 +135,7 @@ def with_terms(text: str, deployment: str, key: str, value: float) -> str:
     return found
 
 
-def replace_ordering(project: Project, wait_s: float | None, on_late: LatePolicy | None) -> Project:
+def replace_wait_policy(project: Project, wait_s: float | None, on_late: LatePolicy | None) -> Project:
     """The project with other defaults, as given on the command line; None leaves a value."""
     ordering = project.ordering
     if wait_s is not None:
@@ -158,7 +158,7 @@ def _table(data: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return found
 
 
-def _ordering(data: Mapping[str, Any], default: Ordering, where: str) -> Ordering:
+def _ordering(data: Mapping[str, Any], default: WaitPolicy, where: str) -> WaitPolicy:
     found = default
     if "wait" in data:
         found = replace(found, wait_s=parse_span(str(data["wait"]), what=f"{where} wait"))

@@ -6,10 +6,7 @@ from collections.abc import Collection
 from html import escape
 from typing import Any
 
-from prefect_intelligent.pipelines.graph import Edge, Graph
-
-Node = tuple[int, str]
-"""(0, deployment) or (1, dataset)."""
+from prefect_intelligent.pipelines.graph import Edge, Graph, NodeKey
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 190, 34, 60, 18  # pixels
 
@@ -31,15 +28,15 @@ def _quoted(text: str) -> str:
     return text.replace('"', "#quot;")
 
 
-def _ends(edge: Edge) -> tuple[Node, Node]:
+def _ends(edge: Edge) -> tuple[NodeKey, NodeKey]:
     return (1 if edge.kind == "reads" else 0, edge.source), (1 if edge.kind == "writes" else 0, edge.target)
 
 
-def layers(graph: Graph) -> dict[Node, int]:
+def layers(graph: Graph) -> dict[NodeKey, int]:
     """Column of each node, counted from what nothing comes before; nodes on a cycle are in the first."""
     nodes, stuck = graph.sequence, graph.stuck
     layer = dict.fromkeys(stuck, 0)
-    before: dict[Node, list[Node]] = {}
+    before: dict[NodeKey, list[NodeKey]] = {}
     for edge in graph.edges:
         source, target = _ends(edge)
         if edge.kind != "calls":
@@ -77,7 +74,7 @@ def to_svg(graph: Graph, marked: Collection[str] = ()) -> str:
     """
     layer = layers(graph)
     rows: dict[int, int] = {}
-    place: dict[tuple[int, str], tuple[int, int]] = {}
+    place: dict[NodeKey, tuple[int, int]] = {}
     for node in sorted(layer, key=lambda item: (layer[item], item)):
         row = rows.get(layer[node], 0)
         rows[layer[node]] = row + 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-Value = Mapping[str, Any] | None
+ResourceContent = Mapping[str, Any] | None
 """JSON-ready content of a resource; None if it does not exist."""
 
 DEPLOYMENT: Final = "deployment:"
@@ -30,8 +30,8 @@ class ResourceChange:
     """
 
     resource: str
-    before: Value
-    after: Value
+    before: ResourceContent
+    after: ResourceContent
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -50,12 +50,14 @@ def from_dicts(items: Sequence[Mapping[str, Any]]) -> tuple[ResourceChange, ...]
     )
 
 
-def undo(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
+def inverse_changes(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
     """What takes the changes back, last one first."""
     return tuple(ResourceChange(resource=c.resource, before=c.after, after=c.before) for c in reversed(changes))
 
 
-def differences(wanted: Mapping[str, Value], held: Mapping[str, Value]) -> tuple[ResourceChange, ...]:
+def differences(
+    wanted: Mapping[str, ResourceContent], held: Mapping[str, ResourceContent]
+) -> tuple[ResourceChange, ...]:
     """Changes that make `held` into `wanted`, for the resources named in `wanted`; creations first, removals last."""
     found = [
         ResourceChange(resource=name, before=held.get(name), after=value)
@@ -66,7 +68,7 @@ def differences(wanted: Mapping[str, Value], held: Mapping[str, Value]) -> tuple
     return tuple(sorted(found, key=lambda change: (rank[change.verb], change.resource)))
 
 
-def add_epoch(held: Value, label: str, since_s: float) -> Value:
+def add_epoch(held: ResourceContent, label: str, since_s: float) -> ResourceContent:
     """The epochs of a root with `label` in force from `since_s`; unchanged if it is in force already."""
     epochs = [list(item) for item in (held or {}).get("epochs", [])]
     if epochs and epochs[-1][1] == label:
@@ -74,7 +76,7 @@ def add_epoch(held: Value, label: str, since_s: float) -> Value:
     return {"epochs": [*epochs, [round(since_s, 3), label]][-KEPT_EPOCHS:]}
 
 
-def epoch_at(held: Value, at_s: float) -> str | None:
+def epoch_at(held: ResourceContent, at_s: float) -> str | None:
     """The pipeline version in force at an instant: the first one also before it began; None if there is none."""
     epochs = (held or {}).get("epochs", [])
     found = None

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-Verdict = Literal["continue", "promote", "roll back"]
+CanaryVerdict = Literal["continue", "promote", "roll back"]
 MEASURES: Final = ("failed", "duration", "quality", "cost")
 
 
@@ -37,7 +37,7 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class SprtState:
     """State of the test of one measure.
 
     Attributes:
@@ -74,9 +74,9 @@ class SprtConfig:
     max_runs: int = 50
 
 
-def judge(
+def sprt_verdict(
     trial: SprtConfig, baseline: Sequence[RunOutcome], canary: Sequence[RunOutcome]
-) -> tuple[Verdict, list[Measured]]:
+) -> tuple[CanaryVerdict, list[SprtState]]:
     """The verdict after the canary's runs so far.
 
     Args:
@@ -100,7 +100,7 @@ def judge(
             ratio += gain if is_bad else loss
             if ratio >= refuse:
                 break  # a bound once crossed decides, whatever comes later
-        measured.append(Measured(measure=measure, runs=len(new_bad), bad=sum(new_bad), usual=usual, log_ratio=ratio))
+        measured.append(SprtState(measure=measure, runs=len(new_bad), bad=sum(new_bad), usual=usual, log_ratio=ratio))
     if any(state.log_ratio >= refuse for state in measured):
         return "roll back", measured
     if canary and (all(state.log_ratio <= accept for state in measured) or len(canary) >= trial.max_runs):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, Inventory, PoolFacts
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 from prefect_intelligent.pipelines.project_file import Project
 
 
@@ -27,7 +27,7 @@ class Survey:
     steps: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
-    calls: tuple[Call, ...] = ()
+    calls: tuple[DeploymentCall, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -122,7 +122,7 @@ def build_model(survey: Survey, project: Project, overrides: Overrides, prices: 
             promises={**step.promises, **project.promises.get(name, {})},
         )
     return PipelineModel(
-        graph=build([*survey.edges, *declared_edges(steps)], steps),
+        graph=build_graph([*survey.edges, *declared_edges(steps)], steps),
         inventory=Inventory(
             steps=steps,
             pools=survey.pools,

@@ -19,7 +19,7 @@ _KEPT_LABELS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+class SourceCode:
     """The source of a version.
 
     Attributes:
@@ -34,7 +34,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class DeploymentVersion:
     """One version of a deployment.
 
     Attributes:
@@ -51,7 +51,7 @@ class Version:
 
     deployment: str
     spec: Mapping[str, Any]
-    code: Code | None = None
+    code: SourceCode | None = None
     terms: Mapping[str, Any] = field(default_factory=dict)
     contract: str | None = None
     lock: str | None = None
@@ -94,7 +94,7 @@ class Version:
         """Inverse of `to_dict`."""
         values = {key: value for key, value in data.items() if key != "id"}
         if values.get("code") is not None:
-            values["code"] = Code(**values["code"])
+            values["code"] = SourceCode(**values["code"])
         return cls(**values)
 
     def blobs(self) -> set[str]:
@@ -132,14 +132,14 @@ def pull_inputs(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def tokens_of(version: Version) -> str:
+def canary_limit_name(version: DeploymentVersion) -> str:
     """Names the tokens by which runs are admitted to a trial of this version."""
     return (
         f"prefect-intelligent-canary-{hashlib.sha256(f'{version.deployment} {version.id}'.encode()).hexdigest()[:16]}"
     )
 
 
-def choose(
+def choose_version(
     inputs: Mapping[str, Any],
     *,
     label: str | None,
@@ -174,7 +174,9 @@ def choose(
     return str(inputs["version"])
 
 
-def find(versions: Sequence[Version], tags: Mapping[str, str], text: str, deployment: str | None = None) -> Version:
+def find_version(
+    versions: Sequence[DeploymentVersion], tags: Mapping[str, str], text: str, deployment: str | None = None
+) -> DeploymentVersion:
     """The version meant by a tag or the first digits of its id.
 
     Raises:
@@ -193,7 +195,7 @@ def find(versions: Sequence[Version], tags: Mapping[str, str], text: str, deploy
     return version
 
 
-def difference(old: Version, new: Version) -> list[str]:
+def version_differences(old: DeploymentVersion, new: DeploymentVersion) -> list[str]:
     """What differs between two versions, one line each: "spec.entrypoint: 'a.py:f' -> 'b.py:f'"."""
     lines: list[str] = []
     _compare("", json.loads(old.content()), json.loads(new.content()), lines)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, Phase, RuleTerms
-from prefect_intelligent.prevention.ports import Levers
+from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, MeasurePhase, RuleSettings
+from prefect_intelligent.prevention.ports import PreventionActions
 from prefect_intelligent.prevention.rules import RULES
 
 KIND: Final = "prevention"
@@ -20,12 +20,12 @@ _ONCE: Final = (Lever.STOP, Lever.POSTPONE, Lever.ROLL_BACK)
 """Levers with nothing to release."""
 
 
-def prefix(pool: str) -> str:
+def key_prefix(pool: str) -> str:
     """How the keys of levers begin that prevention pulls for a pool."""
     return f"prevention of {pool}: "
 
 
-def read_standing(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
+def read_measures(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
     """Measures in force or lately ended, by key."""
     last = history.latest(KIND, pool)
     rows = () if last is None else last["standing"]
@@ -35,10 +35,10 @@ def read_standing(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]
 def prevent(
     watch: Evidence,
     history: HistoryStore,
-    levers: Levers,
+    levers: PreventionActions,
     pool: str,
     *,
-    terms: Mapping[str, RuleTerms] | None = None,
+    terms: Mapping[str, RuleSettings] | None = None,
     tell: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Make one pass over all rules and do what follows.
@@ -55,19 +55,19 @@ def prevent(
         The steps taken: rule, subject, lever, from, to, why, at_s, probability, written, note.
     """
     last = history.latest(KIND, pool)
-    standing = read_standing(history, pool)
+    standing = read_measures(history, pool)
     begun = [row for row in (last or {}).get("begun", ()) if row[1] > watch.now_s - DAY_S]
     refused = {name: at for name, at in (last or {}).get("refused", {}).items() if at > watch.now_s - DAY_S}
     before = dict(standing)
     steps: list[dict[str, Any]] = []
     for name, rule in RULES.items():
-        may = (terms or {}).get(name, RuleTerms())
+        may = (terms or {}).get(name, RuleSettings())
         if may.mode == "off":
-            _end_all(name, standing, levers, prefix(pool), watch.now_s, steps)
+            _end_all(name, standing, levers, key_prefix(pool), watch.now_s, steps)
             continue
         for new in list(rule(watch, standing)):
             old = standing.get(new.key)
-            if new.phase is Phase.ON and (old is None or old.phase is Phase.OVER):
+            if new.phase is MeasurePhase.ON and (old is None or old.phase is MeasurePhase.OVER):
                 reason = _beyond_budget(name, may, standing, begun)
                 if reason is not None:
                     if new.key not in refused:
@@ -75,13 +75,13 @@ def prevent(
                         steps.append(_step(old, new, f"not done: {reason}"))
                     continue
                 begun.append([name, watch.now_s])
-            new, note = _carried_out(levers, prefix(pool), old, new, may)
+            new, note = _carried_out(levers, key_prefix(pool), old, new, may)
             standing[new.key] = new
             steps.append(_step(old, new, note))
             if tell is not None and may.mode == "auto":
                 tell(EVENT, steps[-1])
-        _extend(name, standing, levers, prefix(pool))
-    kept = {key: s for key, s in standing.items() if s.phase is not Phase.OVER or watch.now_s < s.waited_s}
+        _extend(name, standing, levers, key_prefix(pool))
+    kept = {key: s for key, s in standing.items() if s.phase is not MeasurePhase.OVER or watch.now_s < s.waited_s}
     if steps or kept != before:
         record = {
             "standing": [s.to_record() for s in kept.values()],
@@ -94,23 +94,23 @@ def prevent(
     return steps
 
 
-def undo_prevention(history: HistoryStore, levers: Levers, pool: str, now_s: float) -> tuple[str, ...]:
+def undo_prevention(history: HistoryStore, levers: PreventionActions, pool: str, now_s: float) -> tuple[str, ...]:
     """Put back everything that measures have changed in Prefect; returns the keys that were released.
 
     Works without the history too, because what was there before is kept in Prefect.
     """
-    released = tuple(key for key in levers.in_force() if key.startswith(prefix(pool)))
+    released = tuple(key for key in levers.in_force() if key.startswith(key_prefix(pool)))
     for key in released:
         levers.release(key)
-    if read_standing(history, pool):
+    if read_measures(history, pool):
         history.append(KIND, pool, now_s, {"standing": [], "steps": [], "at_s": now_s})
     return released
 
 
 def _beyond_budget(
-    name: str, may: RuleTerms, standing: Mapping[str, MeasureInForce], begun: list[list[Any]]
+    name: str, may: RuleSettings, standing: Mapping[str, MeasureInForce], begun: list[list[Any]]
 ) -> str | None:
-    in_force = sum(s.rule == name and s.phase is not Phase.OVER for s in standing.values())
+    in_force = sum(s.rule == name and s.phase is not MeasurePhase.OVER for s in standing.values())
     if in_force >= may.most:
         return f"{in_force} measures of this rule are in force, its budget is {may.most}"
     today = sum(row[0] == name for row in begun)
@@ -120,11 +120,11 @@ def _beyond_budget(
 
 
 def _carried_out(
-    levers: Levers, begin: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms
+    levers: PreventionActions, begin: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleSettings
 ) -> tuple[MeasureInForce, str]:
     """The measure as it stands after the levers were pulled, and what is to be said about it."""
     was_written = old is not None and old.written
-    if new.phase is Phase.OVER:
+    if new.phase is MeasurePhase.OVER:
         if was_written and new.measure.lever not in _ONCE:
             try:
                 levers.release(begin + new.key)
@@ -143,15 +143,17 @@ def _carried_out(
     return replace(new, written=True), ""
 
 
-def _pull(levers: Levers, key: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms) -> bool:
+def _pull(
+    levers: PreventionActions, key: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleSettings
+) -> bool:
     what = new.measure
-    if new.phase is Phase.PROBING:
+    if new.phase is MeasurePhase.PROBING:
         if what.lever is Lever.HOLD:
             return bool(levers.share(key, what.deployments, 1))
         levers.release(key)
         return True
     if what.lever is Lever.HOLD:
-        if old is not None and old.phase is Phase.PROBING:
+        if old is not None and old.phase is MeasurePhase.PROBING:
             levers.release(key)
         return bool(levers.hold(key, what.deployments))
     if what.lever is Lever.SHARE:
@@ -173,10 +175,15 @@ def _pull(levers: Levers, key: str, old: MeasureInForce | None, new: MeasureInFo
     return False
 
 
-def _extend(name: str, standing: Mapping[str, MeasureInForce], levers: Levers, begin: str) -> None:
+def _extend(name: str, standing: Mapping[str, MeasureInForce], levers: PreventionActions, begin: str) -> None:
     """Measures that work run by run are carried over to the runs that have come since."""
     for held in standing.values():
-        if held.rule == name and held.written and held.phase is Phase.ON and held.measure.lever is Lever.PATIENCE:
+        if (
+            held.rule == name
+            and held.written
+            and held.phase is MeasurePhase.ON
+            and held.measure.lever is Lever.PATIENCE
+        ):
             try:
                 levers.be_patient(begin + held.key, held.measure.deployments, int(held.measure.amount))
             except OrchestratorError:
@@ -186,16 +193,16 @@ def _extend(name: str, standing: Mapping[str, MeasureInForce], levers: Levers, b
 def _end_all(
     name: str,
     standing: dict[str, MeasureInForce],
-    levers: Levers,
+    levers: PreventionActions,
     begin: str,
     now_s: float,
     steps: list[dict[str, Any]],
 ) -> None:
     """A rule that has been switched off lets go of everything."""
     for key, old in list(standing.items()):
-        if old.rule == name and old.phase is not Phase.OVER:
-            over = old.turned(Phase.OVER, now_s, "the rule is switched off", wait_s=0.0)
-            standing[key], note = _carried_out(levers, begin, old, over, RuleTerms(mode="off"))
+        if old.rule == name and old.phase is not MeasurePhase.OVER:
+            over = old.turned(MeasurePhase.OVER, now_s, "the rule is switched off", wait_s=0.0)
+            standing[key], note = _carried_out(levers, begin, old, over, RuleSettings(mode="off"))
             steps.append(_step(old, over, note))
 
 

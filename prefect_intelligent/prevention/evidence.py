@@ -27,7 +27,7 @@ _PASSING = re.compile(
 )  # fmt: skip
 
 
-class Ended(NamedTuple):
+class EndedRun(NamedTuple):
     """A run that has ended; None is unknown.
 
     `started_s` is the start of its first attempt; `attempts` counts that one too.
@@ -44,7 +44,7 @@ class Ended(NamedTuple):
     failure_usd: float
 
 
-class Live(NamedTuple):
+class LiveRun(NamedTuple):
     """A run that has not ended.
 
     `started_s` is the start of its present attempt, `heartbeat_s` the last sign of life; None if it gives none.
@@ -73,24 +73,24 @@ class Evidence:
     """
 
     now_s: float
-    ended: Mapping[str, Sequence[Ended]]
-    live: Sequence[Live] = ()
+    ended: Mapping[str, Sequence[EndedRun]]
+    live: Sequence[LiveRun] = ()
     longest_s: Callable[[str], float | None] = lambda _: None
     upstream: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unhealthy: frozenset[str] = frozenset()
     resources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def since(self, deployment: str, at_s: float) -> Sequence[Ended]:
+    def since(self, deployment: str, at_s: float) -> Sequence[EndedRun]:
         """Runs of a deployment that ended at `at_s` or later, oldest first."""
         runs = self.ended.get(deployment, ())
         return runs[bisect_left(runs, at_s, key=_end) :]
 
-    def last(self, deployment: str) -> Ended | None:
+    def last(self, deployment: str) -> EndedRun | None:
         """The run of a deployment that ended last."""
         runs = self.ended.get(deployment, ())
         return runs[-1] if runs else None
 
-    def failures(self, since_s: float) -> Iterator[Ended]:
+    def failures(self, since_s: float) -> Iterator[EndedRun]:
         """Failed runs of all deployments since an instant, deployment by deployment."""
         for name, runs in self.ended.items():
             if runs and runs[-1].ended_s >= since_s:
@@ -99,7 +99,7 @@ class Evidence:
                         yield run
 
 
-def _end(run: Ended) -> float:
+def _end(run: EndedRun) -> float:
     return run.ended_s
 
 
@@ -108,16 +108,16 @@ def ran_out_of_memory(cause: str | None) -> bool:
     return cause is not None and _MEMORY.search(cause) is not None
 
 
-def is_passing(cause: str | None) -> bool:
+def is_transient(cause: str | None) -> bool:
     """Whether a cause is of the kind that goes away by waiting: timeouts, resets, busy services."""
     return cause is not None and _PASSING.search(cause) is not None
 
 
-def read_watch(
+def read_evidence(
     runs: pd.DataFrame,
     now_s: float,
     *,
-    live: Sequence[Live] = (),
+    live: Sequence[LiveRun] = (),
     upstream: Mapping[str, Sequence[str]] | None = None,
     unhealthy: frozenset[str] = frozenset(),
     resources: Mapping[str, Sequence[str]] | None = None,
@@ -129,7 +129,7 @@ def read_watch(
     runs are looked at.
     """
     told = runs[settled(runs)].sort_values("ended_s", kind="stable")
-    ended: dict[str, list[Ended]] = {}
+    ended: dict[str, list[EndedRun]] = {}
     book = DurationQuantiles()
     columns = [
         told[name].astype(object).where(told[name].notna(), None).tolist()
@@ -150,7 +150,7 @@ def read_watch(
     for deployment, version, host, started, end, failed, cause, attempts, usd in zip(*columns, strict=True):
         if deployment is None:
             continue
-        run = Ended(
+        run = EndedRun(
             str(deployment), version, host, min(started, now_s), min(end, now_s), bool(failed), cause,
             int(attempts or 1), float(usd or 0.0),
         )  # fmt: skip
@@ -168,7 +168,7 @@ def read_watch(
     )
 
 
-def chance_of(failures: int, runs: int, rate: float) -> float:
+def binomial_tail(failures: int, runs: int, rate: float) -> float:
     """Chance of at least so many failures in so many runs if each fails at `rate`; 1 for no failures."""
     if failures <= 0:
         return 1.0
@@ -181,6 +181,6 @@ def chance_of(failures: int, runs: int, rate: float) -> float:
     return min(1.0, total)
 
 
-def smoothed(failures: int, runs: int, prior: float = 0.05, weight: float = 2.0) -> float:
+def smoothed_rate(failures: int, runs: int, prior: float = 0.05, weight: float = 2.0) -> float:
     """Share of failures, pulled towards `prior` as if by `weight` runs."""
     return (failures + prior * weight) / (runs + weight)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.prevention.evidence import Ended
+from prefect_intelligent.prevention.evidence import EndedRun
 
 Mode = Literal["off", "shadow", "auto"]
 
@@ -27,7 +27,7 @@ class Lever(StrEnum):
     ALERT = "alert"  # only a person can help
 
 
-class Phase(StrEnum):
+class MeasurePhase(StrEnum):
     """Where a measure stands."""
 
     ON = "on"
@@ -55,7 +55,7 @@ class Measure:
     version: str | None = None
     causes: tuple[str, ...] = ()
 
-    def concerns(self, run: Ended) -> bool:
+    def concerns(self, run: EndedRun) -> bool:
         """Whether a run is one that this was meant to save."""
         return (
             (not self.deployments or run.deployment in self.deployments)
@@ -86,7 +86,7 @@ class MeasureInForce:
     rule: str
     subject: str
     measure: Measure
-    phase: Phase = Phase.ON
+    phase: MeasurePhase = MeasurePhase.ON
     since_s: float
     bad_since_s: float
     wait_s: float
@@ -105,11 +105,11 @@ class MeasureInForce:
         """When the phase's time is up."""
         return self.since_s + self.wait_s
 
-    def explains(self, run: Ended) -> bool:
+    def explains(self, run: EndedRun) -> bool:
         """Whether a failure is already taken care of."""
-        return self.phase is not Phase.OVER and run.ended_s >= self.bad_since_s and self.measure.concerns(run)
+        return self.phase is not MeasurePhase.OVER and run.ended_s >= self.bad_since_s and self.measure.concerns(run)
 
-    def turned(self, phase: Phase, now_s: float, why: str, **changes: Any) -> MeasureInForce:
+    def turned(self, phase: MeasurePhase, now_s: float, why: str, **changes: Any) -> MeasureInForce:
         """The same in another phase from now on."""
         return replace(self, phase=phase, since_s=now_s, why=why, **changes)
 
@@ -128,11 +128,11 @@ class MeasureInForce:
                 **{name: tuple(given[name]) for name in ("deployments", "runs", "causes")},
             }
         )
-        return cls(**{**row, "measure": measure, "phase": Phase(row["phase"])})
+        return cls(**{**row, "measure": measure, "phase": MeasurePhase(row["phase"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleTerms:
+class RuleSettings:
     """What one rule may do.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Protocol
 from prefect_intelligent.quality.ports import Downstream
 
 
-class Levers(Downstream, Protocol):
+class PreventionActions(Downstream, Protocol):
     """What prevention can do to deployments and runs of Prefect.
 
     What is done under a `key` to deployments ("flow/deployment") is undone by `release(key)`; what was there before is

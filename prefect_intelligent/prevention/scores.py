@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd
-from prefect_intelligent.prevention.evidence import Ended, Evidence
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce
 
-Verdict = Literal["right", "false", "open"]
+MeasureVerdict = Literal["right", "false", "open"]
 
 _HELD = (Lever.HOLD, Lever.AVOID)
 _BEFORE_S = DAY_S
@@ -19,7 +19,7 @@ _LONGEST_AFTER_S = 3 * DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class MeasureScore:
     """One measure, scored.
 
     Attributes:
@@ -38,12 +38,12 @@ class Score:
     at_s: float
     written: bool
     probability: float
-    verdict: Verdict
+    verdict: MeasureVerdict
     saved_usd: float | None
     why: str
 
 
-def score_measures(records: Iterable[Mapping[str, Any]], watch: Evidence, prices: Prices) -> list[Score]:
+def score_measures(records: Iterable[Mapping[str, Any]], watch: Evidence, prices: Prices) -> list[MeasureScore]:
     """Score every measure that has begun.
 
     A hold and an avoided host are right if the first probe failed again, or their cause was still there at their end,
@@ -65,7 +65,7 @@ def score_measures(records: Iterable[Mapping[str, Any]], watch: Evidence, prices
     return scores
 
 
-def summarise(scores: Sequence[Score]) -> dict[str, dict[str, float | None]]:
+def summarise(scores: Sequence[MeasureScore]) -> dict[str, dict[str, float | None]]:
     """Per rule: measures, right, false and open ones, precision, dollars saved and wasted; by name of the rule."""
     out: dict[str, dict[str, float | None]] = {}
     for rule in sorted({score.rule for score in scores}):
@@ -85,7 +85,9 @@ def summarise(scores: Sequence[Score]) -> dict[str, dict[str, float | None]]:
     return out
 
 
-def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: Evidence, prices: Prices) -> Score:
+def _scored(
+    step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: Evidence, prices: Prices
+) -> MeasureScore:
     standing = MeasureInForce.from_record(
         {
             "rule": step["rule"],
@@ -112,14 +114,14 @@ def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: 
     before = [run for run in concerned if run.ended_s <= standing.since_s and run.started_s >= standing.bad_since_s]
     after = [run for run in concerned if standing.since_s <= run.started_s and run.ended_s <= max(until, watch.now_s)]
     waste = _waste(before, prices)
-    verdict: Verdict
+    verdict: MeasureVerdict
     if not standing.written:
         verdict, saved, why = _of_shadow(after, until, waste)
     elif standing.measure.lever in _HELD:
         verdict, saved, why = _of_hold(standing, later, watch, waste)
     else:
         verdict, saved, why = _of_change(standing, after, waste)
-    return Score(
+    return MeasureScore(
         rule=standing.rule,
         subject=standing.subject,
         lever=str(standing.measure.lever),
@@ -132,12 +134,12 @@ def _scored(step: Mapping[str, Any], later: Sequence[Mapping[str, Any]], watch: 
     )
 
 
-def _same_work(standing: MeasureInForce, run: Ended) -> bool:
+def _same_work(standing: MeasureInForce, run: EndedRun) -> bool:
     """After a roll-back or with more memory, runs of the deployment count whatever their version."""
     return standing.measure.version is not None and run.deployment in standing.measure.deployments
 
 
-def _waste(before: Sequence[Ended], prices: Prices) -> float:
+def _waste(before: Sequence[EndedRun], prices: Prices) -> float:
     """What a failed run costs: the mean over those that led to the measure; 0 if none did."""
     failed = [run for run in before if run.failed]
     costs = [
@@ -147,7 +149,7 @@ def _waste(before: Sequence[Ended], prices: Prices) -> float:
     return sum(costs) / len(costs) if costs else 0.0
 
 
-def _of_shadow(after: Sequence[Ended], until: float, waste: float) -> tuple[Verdict, float | None, str]:
+def _of_shadow(after: Sequence[EndedRun], until: float, waste: float) -> tuple[MeasureVerdict, float | None, str]:
     inside = [run for run in after if run.started_s <= until]
     failed = sum(run.failed for run in inside)
     if not inside:
@@ -159,7 +161,7 @@ def _of_shadow(after: Sequence[Ended], until: float, waste: float) -> tuple[Verd
 
 def _of_hold(
     standing: MeasureInForce, later: Sequence[Mapping[str, Any]], watch: Evidence, waste: float
-) -> tuple[Verdict, float | None, str]:
+) -> tuple[MeasureVerdict, float | None, str]:
     back = [s for s in later if s["from"] == "probing"]
     if standing.rule == "bad-input":
         over = next((s for s in later if s["to"] == "over"), None)
@@ -182,7 +184,9 @@ def _of_hold(
     return "false", 0.0, why
 
 
-def _of_change(standing: MeasureInForce, after: Sequence[Ended], waste: float) -> tuple[Verdict, float | None, str]:
+def _of_change(
+    standing: MeasureInForce, after: Sequence[EndedRun], waste: float
+) -> tuple[MeasureVerdict, float | None, str]:
     if standing.measure.lever is Lever.STOP:
         if not after:
             return "open", None, "the deployment has not run since"

@@ -22,7 +22,7 @@ _LAST: Final = 1_000_000
 """Priority of a new queue until its place is written."""
 
 
-def changes_of(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[Setting, ...]:
+def settings_to_change(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[Setting, ...]:
     """What to write to Prefect for a recommendation as kept by `Recommendation.row`; empty if it already holds.
 
     Raises:
@@ -31,7 +31,7 @@ def changes_of(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[Sett
     if row["by_hand"]:
         raise InvalidInputError("recommendation", row["title"], f"is done by hand: {row['by_hand']}")
     pool, queues = orchestrator.settings()
-    queues = (*queues, *(QueueSetting(name=name, priority=_LAST) for name in lanes_of(row, orchestrator)))
+    queues = (*queues, *(QueueSetting(name=name, priority=_LAST) for name in queues_to_create(row, orchestrator)))
     order = [queue.name for queue in sorted(queues, key=lambda q: (q.priority, q.name))]
     wanted = [name for name in row["order"] if name in order]
     plan = Plan(
@@ -43,23 +43,27 @@ def changes_of(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[Sett
     return diff(pool, queues, plan)
 
 
-def lanes_of(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[str, ...]:
+def queues_to_create(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[str, ...]:
     """Queues that have to be made first."""
     _, queues = orchestrator.settings()
     return tuple(sorted(set(row["homes"].values()) - {queue.name for queue in queues}))
 
 
-def moves_of(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[tuple[str, str, str], ...]:
+def deployments_to_move(row: Mapping[str, Any], orchestrator: Orchestrator) -> tuple[tuple[str, str, str], ...]:
     """Deployments to send to another queue: name, from, to."""
     homes = {found.name: found.queue for found in orchestrator.deployments()} if row["homes"] else {}
     return tuple((name, homes[name], to) for name, to in sorted(row["homes"].items()) if homes.get(name, to) != to)
 
 
-def apply_row(
+def apply_recommendation(
     row: Mapping[str, Any], orchestrator: Orchestrator, history: HistoryStore, clock: Clock
 ) -> tuple[Setting, ...]:
     """Write a recommendation and keep what was there before, for `undo_last`; returns the settings that hold now."""
-    wanted, lanes, moves = changes_of(row, orchestrator), lanes_of(row, orchestrator), moves_of(row, orchestrator)
+    wanted, lanes, moves = (
+        settings_to_change(row, orchestrator),
+        queues_to_create(row, orchestrator),
+        deployments_to_move(row, orchestrator),
+    )
     now_s = clock.now_s()
     record = {
         "what": "applied",

@@ -47,7 +47,7 @@ def recommend(past: ReplayInput, rng: np.random.Generator, *, most: int = 10, se
     Raises:
         InvalidInputError: Fewer than `MIN_RUNS` ended runs or fewer than two days.
     """
-    runs = usable(past)
+    runs = replayable_runs(past)
     changes = propose(past, runs)
     daily = replay_daily_cost(past, [None, *changes], seed=seed)
     found: dict[tuple[str, str], Recommendation] = {}
@@ -61,10 +61,10 @@ def recommend(past: ReplayInput, rng: np.random.Generator, *, most: int = 10, se
 
 def replay_daily_cost(past: ReplayInput, changes: Sequence[ProposedChange | None], *, seed: int = 0) -> Array:
     """Money spent on each whole day with each change (None is as it was), shape (changes, days), US dollars."""
-    runs = usable(past)
+    runs = replayable_runs(past)
     start = float(runs["scheduled_s"].min())
     days = max(1, int((float(runs["scheduled_s"].max()) - start) // DAY_S) + 1)
-    twin = Twin(stack([as_world(past, runs, change, start, seed) for change in changes]))
+    twin = Twin(stack([changed_world(past, runs, change, start, seed) for change in changes]))
     money = [np.zeros(len(changes))]
     for day in range(1, days + 1):
         twin.advance(start + day * DAY_S)
@@ -79,7 +79,7 @@ def replay_daily_cost(past: ReplayInput, changes: Sequence[ProposedChange | None
     return out
 
 
-def usable(past: ReplayInput) -> pd.DataFrame:
+def replayable_runs(past: ReplayInput) -> pd.DataFrame:
     """The runs that can be replayed: ended, of a known queue.
 
     Raises:
@@ -102,7 +102,9 @@ def _limit(past: ReplayInput, change: ProposedChange | None) -> int:
     return MOST_SLOTS if limit is None else limit
 
 
-def as_world(past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | None, start_s: float, seed: int) -> World:
+def changed_world(
+    past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | None, start_s: float, seed: int
+) -> World:
     """The history as a world of the twin, with one thing changed."""
     queues = list(past.queues)
     if change is not None:

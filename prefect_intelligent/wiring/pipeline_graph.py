@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.point_in_time_features import Context, Verified
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def history_graph(runs: SqlRuns) -> Graph:
     for row in runs.deployment_frame().itertuples():
         names.append(str(row.name))
         edges += _declared(str(row.name), json.loads(str(row.details)).get("terms") or {})
-    return build(edges, names)
+    return build_graph(edges, names)
 
 
 def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:

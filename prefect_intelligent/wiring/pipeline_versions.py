@@ -15,13 +15,13 @@ from prefect_intelligent.pipelines.adapters.contract_columns import read_promise
 from prefect_intelligent.pipelines.adapters.flow_probe import environment_lock, probe
 from prefect_intelligent.pipelines.adapters.prefect_discovery import read_schedule
 from prefect_intelligent.pipelines.adapters.source_archive import pack
-from prefect_intelligent.pipelines.conflicts import Finding, check
+from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
 from prefect_intelligent.pipelines.deployments import DeploymentNode
-from prefect_intelligent.pipelines.graph import build
+from prefect_intelligent.pipelines.graph import build_graph
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.survey import PipelineModel, declared_edges
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace
 
 
@@ -54,7 +54,7 @@ class Request:
     allow_dirty: bool = False
 
 
-def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
+def make_version(workspace: PipelineWorkspace, request: Request) -> DeploymentVersion:
     """Pack the source, import the flow from it, and make the version; nothing is written to Prefect.
 
     Raises:
@@ -106,10 +106,10 @@ def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
         contract = (request.source / terms["contract"]).read_text()
     current = workspace.versions.current(deployment, held or None)
     blobs = workspace.blobs
-    return Version(
+    return DeploymentVersion(
         deployment=deployment,
         spec=json.loads(json.dumps(spec)),
-        code=Code(
+        code=SourceCode(
             blob=blobs.put(tree.archive),
             commit=tree.commit,
             changes=blobs.put(tree.changes.encode()) if tree.changes else None,
@@ -122,13 +122,13 @@ def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
     )
 
 
-def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
+def new_findings(picture: PipelineModel, version: DeploymentVersion) -> list[Finding]:
     """Conflicts that a version would bring: graph, schedules, parameters of everything that starts it, contract.
 
     A deployment that does not exist yet may come before the producers of what it reads.
     """
     name = version.deployment
-    before = {(finding.rule, finding.subjects) for finding in check(picture.graph, picture.inventory)}
+    before = {(finding.rule, finding.subjects) for finding in find_conflicts(picture.graph, picture.inventory)}
     steps = dict(picture.steps)
     held = steps.get(name) or DeploymentNode(name=name)
     terms = picture.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
@@ -150,8 +150,8 @@ def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
         job_variables=spec["job_variables"],
     )
     inferred = [edge for edge in picture.graph.edges if not edge.declared]
-    graph = build([*inferred, *declared_edges(steps)], steps)
-    found = check(graph, replace(picture.inventory, steps=steps))
+    graph = build_graph([*inferred, *declared_edges(steps)], steps)
+    found = find_conflicts(graph, replace(picture.inventory, steps=steps))
     early = frozenset() if name in picture.steps else frozenset({"missing-producer"})
     fresh = [f for f in found if (f.rule, f.subjects) not in before and f.rule not in early]
     wrong = parameter_errors(spec["parameter_openapi_schema"], spec["parameters"], complete=False)

@@ -22,15 +22,15 @@ from prefect_intelligent.errors import (
 )
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
-from prefect_intelligent.pipelines.adapters.prefect_discovery import Recorded, survey
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
+from prefect_intelligent.pipelines.adapters.prefect_discovery import RecordedVersion, survey
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
 from prefect_intelligent.pipelines.adapters.source_archive import files_of
 from prefect_intelligent.pipelines.apply_graph import current_overrides
 from prefect_intelligent.pipelines.project_file import Project, read_project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, PipelineModel, Survey, build_model
 from prefect_intelligent.pipelines.version import pull_inputs
 from prefect_intelligent.prefect_client.api import PrefectApi
@@ -61,9 +61,9 @@ class PipelineWorkspace:
 
     settings: Settings
     api: PrefectApi
-    server: PrefectPipelines
+    server: PrefectPipelineServer
     history: HistoryStore
-    blobs: FsspecBlobs
+    blobs: FsspecBlobStore
     clock: Clock
     transactions: Transactions
     folder: Path
@@ -78,12 +78,12 @@ class PipelineWorkspace:
     def _survey(self, *, history: bool) -> Survey:
         known = {version.id: version for version in self.versions.all()}
 
-        def recorded(held: Mapping[str, Any]) -> Recorded | None:
+        def recorded(held: Mapping[str, Any]) -> RecordedVersion | None:
             version = known.get(str((pull_inputs(held) or {}).get("version")))
             if version is None or version.code is None:
                 return None
             blob = version.code.blob
-            return Recorded(
+            return RecordedVersion(
                 terms=Terms.from_dict(version.terms) if version.terms else None,
                 contract=version.contract,
                 read=lambda path: self._read(blob, path),
@@ -104,9 +104,9 @@ class PipelineWorkspace:
         return replace(self, project=project)
 
     @property
-    def versions(self) -> Versions:
+    def versions(self) -> VersionStore:
         """The versions of all deployments."""
-        return Versions(self.history, self.blobs, self.clock)
+        return VersionStore(self.history, self.blobs, self.clock)
 
     @property
     def rollout(self) -> Rollout:
@@ -217,7 +217,7 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
         raise InvalidInputError("--project", str(project), "is not a file")
     text = file.read_text() if file.is_file() else ""
     api = PrefectApi(timeout_s=30.0, attempts=5)
-    server = PrefectPipelines(api)
+    server = PrefectPipelineServer(api)
     history = open_history(settings.history)
     clock = SystemClock()
     return PipelineWorkspace(
@@ -225,7 +225,7 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
         api=api,
         server=server,
         history=history,
-        blobs=FsspecBlobs(settings.versions),
+        blobs=FsspecBlobStore(settings.versions),
         clock=clock,
         transactions=Transactions(server, history, clock, follow_up),
         folder=root,

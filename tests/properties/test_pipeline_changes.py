@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION
 from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
@@ -34,12 +34,12 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
         before = copy.deepcopy(project.server.resources)
         overrides = Overrides(removed=frozenset(removed & chain.keys()))
         picture = project.picture(overrides, f'on_late = "{policy}"')
-        apply(project.transactions, plan_automations(project.server, picture, project.clock.now_s()))
+        apply_automations(project.transactions, plan_automations(project.server, picture, project.clock.now_s()))
         once = copy.deepcopy(project.server.resources)
         project.clock.jump(3600)
         again = plan_automations(project.server, picture, project.clock.now_s())
         assert again.changes == ()
-        apply(project.transactions, again)
+        apply_automations(project.transactions, again)
         assert project.server.resources == once
         for value in project.server.read_all(AUTOMATION).values():
             assert not {action["deployment"] for action in value["actions"]} & removed

@@ -10,7 +10,7 @@ import fsspec
 from prefect_intelligent.errors import MissingExtraError, StoreError, UnknownNameError
 
 
-class FsspecBlobs:
+class FsspecBlobStore:
     """Implements `BlobStore`: content under its sha256, written once and never changed.
 
     Args:

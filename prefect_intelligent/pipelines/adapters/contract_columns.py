@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.deployments import Column, Shape
+from prefect_intelligent.pipelines.deployments import ColumnSpec, TableSchema
 
 
-def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, Shape]:
+def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, TableSchema]:
     """Columns with their types and valid ranges, for the one output that the contract is about.
 
     That is the output named as the contract's dataset, or as the last part of it; else the first.
@@ -39,7 +39,7 @@ def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, Sha
     return {about: found}
 
 
-def _column(column: dict[str, Any]) -> Column:
+def _column(column: dict[str, Any]) -> ColumnSpec:
     """Type and range of one column; the narrowest range of its checks counts."""
     lows, highs = [], []
     for check in column.get("checks") or ():
@@ -48,7 +48,7 @@ def _column(column: dict[str, Any]) -> Column:
                 lows += [float(settings["valid_min"])] if "valid_min" in settings else []
                 highs += [float(settings["valid_max"])] if "valid_max" in settings else []
     kind = column.get("data_type")
-    return Column(
+    return ColumnSpec(
         type=None if kind is None else str(kind).lower(),
         minimum=max(lows, default=None),
         maximum=min(highs, default=None),

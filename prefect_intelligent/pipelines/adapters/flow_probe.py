@@ -32,7 +32,7 @@ print("\\n" + json.dumps(found, default=str))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
+class FlowDescription:
     """What a flow says of itself.
 
     Attributes:
@@ -48,7 +48,7 @@ class Probed:
     terms: dict[str, Any] | None = None
 
 
-def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> Probed:
+def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> FlowDescription:
     """Import a flow from a packed source tree, as a worker would.
 
     Raises:
@@ -73,7 +73,7 @@ def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> Probed:
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise InvalidInputError("entrypoint", entrypoint, f"the flow cannot be imported: {last}")
-        return Probed(**json.loads(done.stdout.strip().splitlines()[-1]))
+        return FlowDescription(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def environment_lock() -> str:

@@ -15,9 +15,9 @@ from prefect_intelligent.domain import Estimate, Terms
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
-from prefect_intelligent.pipelines.adapters.prefect_lineage import automated, observed
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines, in_order
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, PoolFacts, Schedule, Shape
+from prefect_intelligent.pipelines.adapters.prefect_lineage import automation_links, observed_links
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer, sort_schedules
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, PoolFacts, Schedule, TableSchema
 from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence
 from prefect_intelligent.pipelines.survey import Survey
@@ -29,7 +29,7 @@ _HISTORY_PAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedVersion:
     """What is recorded of the version that a deployment runs.
 
     Attributes:
@@ -45,11 +45,11 @@ class Recorded:
 
 def survey(
     api: PrefectApi,
-    server: PrefectPipelines,
+    server: PrefectPipelineServer,
     folder: Path,
     *,
     history: bool = True,
-    recorded: Callable[[Mapping[str, Any]], Recorded | None] = lambda held: None,
+    recorded: Callable[[Mapping[str, Any]], RecordedVersion | None] = lambda held: None,
 ) -> Survey:
     """Read deployments, pools, terms, durations, automations, lineage and source.
 
@@ -66,9 +66,9 @@ def survey(
     estimates, rates = _durations(api, server) if history else ({}, {})
     steps: dict[str, DeploymentNode] = {}
     edges: list[Edge] = []
-    calls: list[Call] = []
+    calls: list[DeploymentCall] = []
     for name, held in deployments.items():
-        version = recorded(held) or Recorded()
+        version = recorded(held) or RecordedVersion()
         roots = _roots(held, folder)
         source, where = _source_of(held, roots, version, notes)
         flow, _, short = name.partition("/")
@@ -83,7 +83,7 @@ def survey(
                 at = f"{where}:{call.line}"
                 edges.append(Edge(name, call.name, "calls", (EdgeEvidence("source", at),)))
                 calls.append(
-                    Call(
+                    DeploymentCall(
                         caller=name,
                         callee=call.name,
                         waits=call.waits,
@@ -95,8 +95,8 @@ def survey(
         step = _step(name, held, terms or Terms(), estimates.get(name), rates.get(name))
         steps[name] = replace(step, promises=_promises(step.terms, version.contract, roots, notes))
     for more_edges, more_calls in (
-        automated(api, server, deployments),
-        observed(api, server, deployments) if history else ([], []),
+        automation_links(api, server, deployments),
+        observed_links(api, server, deployments) if history else ([], []),
     ):
         edges += more_edges
         calls += more_calls
@@ -120,7 +120,7 @@ def _step(
         name=name,
         pool=held["work_pool_name"],
         queue=held["work_queue_name"],
-        schedules=tuple(read_schedule(item) for item in in_order(held["schedules"])),
+        schedules=tuple(read_schedule(item) for item in sort_schedules(held["schedules"])),
         estimate=estimate,
         terms=terms,
         limit=None if limit is None else limit["limit"],
@@ -171,7 +171,7 @@ def _roots(held: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _source_of(
-    held: Mapping[str, Any], roots: list[Path], version: Recorded, notes: list[str]
+    held: Mapping[str, Any], roots: list[Path], version: RecordedVersion, notes: list[str]
 ) -> tuple[FlowSource | None, str]:
     """What the source file of a deployment says: that of its version, else one on this machine."""
     path, _, function = str(held["entrypoint"] or "").partition(":")
@@ -187,7 +187,7 @@ def _source_of(
         return None, path
 
 
-def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list[str]) -> dict[str, Shape]:
+def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list[str]) -> dict[str, TableSchema]:
     """What the contract of a deployment promises of its outputs: the version's, else the file on this machine."""
     if terms.contract is None or not terms.outputs:
         return {}
@@ -200,7 +200,7 @@ def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list
         return {}
 
 
-def _durations(api: PrefectApi, server: PrefectPipelines) -> tuple[dict[str, Estimate], dict[str, float]]:
+def _durations(api: PrefectApi, server: PrefectPipelineServer) -> tuple[dict[str, Estimate], dict[str, float]]:
     """Quantiles of recent durations, and hourly rate of runs that no schedule made, by deployment."""
     spans: dict[str, list[float]] = {}
     starts: dict[str, list[float]] = {}

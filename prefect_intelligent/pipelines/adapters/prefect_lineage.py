@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prefect_intelligent.domain.instants import unix_s
-from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelines
-from prefect_intelligent.pipelines.deployments import Call
+from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelineServer
+from prefect_intelligent.pipelines.deployments import DeploymentCall
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, EdgeKind
 from prefect_intelligent.prefect_client.api import PrefectApi
 
-Links = tuple[list[Edge], list[Call]]
+Links = tuple[list[Edge], list[DeploymentCall]]
 
 _DEPLOYMENT: Final = "prefect.deployment."
 _FLOW: Final = "prefect.flow."
@@ -23,14 +23,16 @@ _ASSET_READ: Final = "prefect.asset.referenced"
 _EVENT_PAGES: Final = 20  # of 50 events
 
 
-def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[str, Mapping[str, Any]]) -> Links:
+def automation_links(
+    api: PrefectApi, server: PrefectPipelineServer, deployments: Mapping[str, Mapping[str, Any]]
+) -> Links:
     """Deployments that other people's automations start.
 
     One that waits for the end of a deployment's runs (or of a flow's) comes after it, one that waits for an asset reads
     it. What is started by a failure is no step of the pipeline: only its parameters are looked at.
     """
     edges: list[Edge] = []
-    calls: list[Call] = []
+    calls: list[DeploymentCall] = []
     of_flow: dict[str, list[str]] = {}
     for name, held in deployments.items():
         of_flow.setdefault(held["flow_id"], []).append(name)
@@ -64,7 +66,9 @@ def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[st
                                 continue
                             if kind is not None:
                                 edges.append(Edge(source, target, kind, evidence))
-                            calls.append(Call(caller=source, callee=target, waits=False, parameters=given, where=where))
+                            calls.append(
+                                DeploymentCall(caller=source, callee=target, waits=False, parameters=given, where=where)
+                            )
     return edges, calls
 
 
@@ -94,7 +98,7 @@ def _watched(trigger: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
+def observed_links(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
     """What was seen lately: assets materialised and referenced, and runs started by runs.
 
     What deployments did that have been deleted since is left out.
@@ -122,7 +126,7 @@ def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
     return [*sorted(found), *edges], calls
 
 
-def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
+def _parents(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
     """Calls seen as runs of deployments whose parent is a task of another deployment's run.
 
     A parent waits for its child if it ended after it, or goes on while the child does.
@@ -147,7 +151,7 @@ def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
     evidence = (EdgeEvidence("observed", "parent run"),)
     edges = [Edge(caller, callee, "calls", evidence) for caller, callee in known]
     return edges, [
-        Call(caller=caller, callee=callee, waits=waited, where="parent run")
+        DeploymentCall(caller=caller, callee=callee, waits=waited, where="parent run")
         for (caller, callee), waited in known.items()
     ]
 

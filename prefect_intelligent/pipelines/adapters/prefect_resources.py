@@ -36,7 +36,7 @@ _PLAIN: Final = (
 """Fields of a deployment that are read and written as they are."""
 
 
-class PrefectPipelines:
+class PrefectPipelineServer:
     """Implements `PipelineServer`.
 
     Args:
@@ -302,12 +302,12 @@ def _deployment_content(held: Mapping[str, Any]) -> dict[str, Any]:
         "concurrency_limit": None if limit is None else limit["limit"],
         "schedules": [
             {key: schedule.get(key) for key in ("schedule", "active", "max_scheduled_runs", "parameters", "slug")}
-            for schedule in in_order(held["schedules"])
+            for schedule in sort_schedules(held["schedules"])
         ],
     }
 
 
-def in_order(schedules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def sort_schedules(schedules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Schedules of a deployment in an order of their own: a fix names one by its place."""
     return sorted(schedules, key=_schedule_key)
 

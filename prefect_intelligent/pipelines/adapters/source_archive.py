@@ -20,7 +20,7 @@ _SKIPPED: Final = frozenset({".git", ".venv", "venv", "__pycache__", "node_modul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class SourceTree:
     """A packed source tree.
 
     Attributes:
@@ -34,7 +34,7 @@ class Tree:
     changes: str
 
 
-def pack(folder: Path) -> Tree:
+def pack(folder: Path) -> SourceTree:
     """Pack the files of a folder: what git tracks and does not ignore, or everything outside a repository.
 
     Raises:
@@ -72,7 +72,7 @@ def pack(folder: Path) -> Tree:
     if commit is not None:
         changed = (_git(folder, *words, "--", ".") for words in (("status", "--porcelain"), ("diff", "HEAD")))
         changes = "".join(text or "" for text in changed)
-    return Tree(archive=gzip.compress(raw.getvalue(), mtime=0), commit=commit and commit.strip(), changes=changes)
+    return SourceTree(archive=gzip.compress(raw.getvalue(), mtime=0), commit=commit and commit.strip(), changes=changes)
 
 
 def _keep(folders: list[str]) -> bool:

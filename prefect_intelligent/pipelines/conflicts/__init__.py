@@ -18,9 +18,9 @@ from prefect_intelligent.pipelines.conflicts.structure import (
 from prefect_intelligent.pipelines.deployments import Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
-Rule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
+ConflictRule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
 
-RULES: Final[Mapping[str, Rule]] = {
+RULES: Final[Mapping[str, ConflictRule]] = {
     "cycle": cycle,
     "two-writers": two_writers,
     "missing-producer": missing_producer,
@@ -37,7 +37,7 @@ RULES: Final[Mapping[str, Rule]] = {
 """Every rule by its id; the docstring of the function is the definition shown in the reference."""
 
 
-def check(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> list[Finding]:
+def find_conflicts(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> list[Finding]:
     """All findings, dearest first, then by rule and subjects.
 
     Raises:
@@ -51,4 +51,4 @@ def check(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> l
     return sorted(found, key=lambda item: (-(item.cost_usd or 0.0), item.rule, item.subjects))
 
 
-__all__ = ["RULES", "Calendar", "Finding", "Fix", "Rule", "check", "overloaded"]
+__all__ = ["RULES", "Calendar", "ConflictRule", "Finding", "Fix", "find_conflicts", "overloaded"]

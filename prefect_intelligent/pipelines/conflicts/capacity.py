@@ -13,7 +13,7 @@ from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
-Place = tuple[str, str | None]
+LimitScope = tuple[str, str | None]
 """A pool, or a queue of it."""
 
 
@@ -32,14 +32,14 @@ class Overload:
     steps: tuple[DeploymentNode, ...]
 
 
-def overloaded(inventory: Inventory, calendar: Calendar) -> dict[Place, Overload]:
+def overloaded(inventory: Inventory, calendar: Calendar) -> dict[LimitScope, Overload]:
     """Pools and queues with more work scheduled in a day than their slots can do in a day.
 
     What schedules lead to counts too: a child that is called, a reader that its inputs start.
     """
-    every_day: dict[Place, float] = {}
-    some_days: dict[Place, dict[int, float]] = {}
-    members: dict[Place, list[DeploymentNode]] = {}
+    every_day: dict[LimitScope, float] = {}
+    some_days: dict[LimitScope, dict[int, float]] = {}
+    members: dict[LimitScope, list[DeploymentNode]] = {}
     for name, step in sorted(inventory.steps.items()):
         per_day = calendar.per_day(name) if step.pool is not None else None
         if step.pool is None or not per_day:
@@ -65,7 +65,7 @@ def overloaded(inventory: Inventory, calendar: Calendar) -> dict[Place, Overload
     return found
 
 
-def slots_of(inventory: Inventory, place: Place) -> int | None:
+def slots_of(inventory: Inventory, place: LimitScope) -> int | None:
     """Limit of a pool or queue; None is unlimited or not known."""
     pool = inventory.pools.get(place[0])
     return None if pool is None else pool.limit if place[1] is None else pool.queue_limits.get(place[1])
@@ -77,7 +77,9 @@ def over_capacity(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         slots = slots_of(inventory, place) or 0
         behind_s = (overload.work_s - slots * DAY_S) / max(slots, 1)
         price = max(step.terms.late_usd_per_hour for step in overload.steps)
-        evidence = f"{name_place(place)}: {overload.work_s / 3600:.1f} slot-hours scheduled a day, {slots * 24} there"
+        evidence = (
+            f"{describe_scope(place)}: {overload.work_s / 3600:.1f} slot-hours scheduled a day, {slots * 24} there"
+        )
         foreseen = inventory.congestion.get(place[0])
         if foreseen is not None and foreseen.hours:
             evidence += (
@@ -93,7 +95,7 @@ def over_capacity(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         )
 
 
-def name_place(place: Place) -> str:
+def describe_scope(place: LimitScope) -> str:
     """As a person says it."""
     return f"pool {place[0]}" if place[1] is None else f"queue {place[1]} of pool {place[0]}"
 
@@ -145,7 +147,7 @@ def slot_deadlock(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         yield Finding(
             rule="slot-deadlock",
             subjects=tuple(sorted({*names, *children})),
-            evidence=f"{', '.join(names)} may hold all {slots} slots of {name_place(place)} and wait for "
+            evidence=f"{', '.join(names)} may hold all {slots} slots of {describe_scope(place)} and wait for "
             f"{', '.join(children)}",
             advice=f"limit {names[0]} to {slots - 1} runs, run the child in another pool, or do not wait (timeout=0)"
             if alone
@@ -154,7 +156,7 @@ def slot_deadlock(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         )
 
 
-def _waiting(inventory: Inventory) -> dict[Place, dict[str, set[str]]]:
+def _waiting(inventory: Inventory) -> dict[LimitScope, dict[str, set[str]]]:
     """By pool and by queue: who holds a slot there, and which others that need one there it waits for.
 
     Waiting is passed on: who waits for a child in another pool, which waits for a grandchild here, waits for that too.
@@ -164,7 +166,7 @@ def _waiting(inventory: Inventory) -> dict[Place, dict[str, set[str]]]:
     for call in inventory.calls:
         if call.waits and call.caller in steps and call.callee in steps:
             children.setdefault(call.caller, set()).add(call.callee)
-    found: dict[Place, dict[str, set[str]]] = {}
+    found: dict[LimitScope, dict[str, set[str]]] = {}
     for name in children:
         parent = steps[name]
         if parent.pool is None:
@@ -190,7 +192,7 @@ def _below(name: str, children: Mapping[str, set[str]]) -> set[str]:
     return seen
 
 
-def _held(inventory: Inventory, calendar: Calendar, place: Place, parents: Mapping[str, set[str]]) -> float:
+def _held(inventory: Inventory, calendar: Calendar, place: LimitScope, parents: Mapping[str, set[str]]) -> float:
     """How many slots of a place the parents may hold at once.
 
     A parent without a limit may hold as many as it is started in a day, which is what comes at once after an outage;

@@ -9,7 +9,7 @@ from typing import Any
 from prefect_intelligent.domain.objective import run_cost
 from prefect_intelligent.pipelines.conflicts.findings import Finding
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
-from prefect_intelligent.pipelines.deployments import Call, Column, DeploymentNode, Inventory, Shape
+from prefect_intelligent.pipelines.deployments import ColumnSpec, DeploymentCall, DeploymentNode, Inventory, TableSchema
 from prefect_intelligent.pipelines.graph import Graph
 
 _FAMILIES = (
@@ -37,7 +37,7 @@ def same_type(one: str, other: str) -> bool:
     return a == b or any(a in family and b in family for family in _FAMILIES)
 
 
-def broken_promises(promised: Shape, expected: Shape) -> list[str]:
+def unmet_expectations(promised: TableSchema, expected: TableSchema) -> list[str]:
     """What `expected` needs and `promised` no longer guarantees, one phrase each."""
     found = []
     for name, want in sorted(expected.items()):
@@ -62,7 +62,7 @@ def contract_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> It
                 writer = inventory.steps.get(writer_name)
                 if writer is None or dataset not in writer.promises:
                     continue
-                broken = broken_promises(writer.promises[dataset], expected)
+                broken = unmet_expectations(writer.promises[dataset], expected)
                 if broken:
                     cost = run_cost(
                         inventory.prices, held_s=reader.mean_s, failed=True, failure_usd=reader.terms.failure_usd
@@ -139,7 +139,7 @@ def _is_instant(text: str) -> bool:
 
 def parameter_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """Defaults, schedules, calls and automations whose parameters do not fit the flow they start."""
-    calls: dict[str, list[Call]] = {}
+    calls: dict[str, list[DeploymentCall]] = {}
     for call in inventory.calls:
         calls.setdefault(call.callee, []).append(call)
     for name, step in sorted(inventory.steps.items()):
@@ -158,7 +158,9 @@ def parameter_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> I
                 )
 
 
-def _starts_of(step: DeploymentNode, calls: Iterable[Call]) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
+def _starts_of(
+    step: DeploymentNode, calls: Iterable[DeploymentCall]
+) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
     """Everything that starts a deployment by itself, with the parameters that it gives, and those of unknown value."""
     for schedule in step.active_schedules:
         yield f"schedule {schedule}", schedule.parameters, ()
@@ -167,17 +169,17 @@ def _starts_of(step: DeploymentNode, calls: Iterable[Call]) -> Iterator[tuple[st
             yield call.caller, call.parameters, call.unknown
 
 
-def shape_of(columns: Mapping[str, Any]) -> dict[str, Column]:
+def parse_columns(columns: Mapping[str, Any]) -> dict[str, ColumnSpec]:
     """Columns as people write them: a type name, or a table with `type`, `min` and `max`."""
     shape = {}
     for name, value in columns.items():
         if isinstance(value, str):
-            shape[name] = Column(type=value.lower())
+            shape[name] = ColumnSpec(type=value.lower())
         elif isinstance(value, Mapping):
             kind = value.get("type")
-            shape[name] = Column(
+            shape[name] = ColumnSpec(
                 type=None if kind is None else str(kind).lower(), minimum=value.get("min"), maximum=value.get("max")
             )
         else:
-            shape[name] = Column()
+            shape[name] = ColumnSpec()
     return shape

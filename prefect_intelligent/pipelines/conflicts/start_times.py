@@ -15,7 +15,7 @@ HORIZONS_S: Final = (2 * DAY_S, 15 * DAY_S, 63 * DAY_S)
 _Z95: Final = 1.6448536269514722
 
 
-class Led(NamedTuple):
+class DerivedStarts(NamedTuple):
     """How a deployment without schedules comes to start.
 
     Attributes:
@@ -47,7 +47,7 @@ class Calendar:
         self.scheduled: Final = frozenset(name for name, step in inventory.steps.items() if step.active_schedules)
         self._starts: dict[tuple[str, float], Sequence[float]] = {}
         self._horizons: dict[str, float] = {}
-        self._led: dict[str, Led] | None = None
+        self._led: dict[str, DerivedStarts] | None = None
 
     def horizon_s(self, step: DeploymentNode) -> float:
         """The shortest horizon that shows the whole pattern of a deployment's schedules."""
@@ -69,7 +69,7 @@ class Calendar:
             self._starts[key] = parts[0] if len(parts) == 1 else sorted(start for part in parts for start in part)
         return self._starts[key]
 
-    def led(self, name: str) -> Led | None:
+    def led(self, name: str) -> DerivedStarts | None:
         """How a deployment without schedules comes to start; None if it has some, or nothing scheduled leads to it."""
         if self._led is None:
             self._led = self._follow()
@@ -84,7 +84,7 @@ class Calendar:
         led = self.led(name)
         return None if led is None else self.per_day(led.root)
 
-    def _follow(self) -> dict[str, Led]:
+    def _follow(self) -> dict[str, DerivedStarts]:
         """Every deployment without schedules that something scheduled leads to."""
         steps, graph = self.inventory.steps, self.graph
         started_by: dict[str, list[tuple[str, bool]]] = {}  # who, and whether it has ended by then
@@ -92,10 +92,10 @@ class Calendar:
             for source, targets in table.items():
                 for target in targets:
                     started_by.setdefault(target, []).append((source, over))
-        found: dict[str, Led] = {}
-        began: dict[str, Led] = {}  # of scheduled ones too
-        ended: dict[str, Led] = {}
-        fresh: dict[str, Led] = {}  # by dataset
+        found: dict[str, DerivedStarts] = {}
+        began: dict[str, DerivedStarts] = {}  # of scheduled ones too
+        ended: dict[str, DerivedStarts] = {}
+        fresh: dict[str, DerivedStarts] = {}  # by dataset
         for kind, name in graph.sequence:
             if kind:
                 writers = graph.writers.get(name, ())
@@ -106,7 +106,7 @@ class Calendar:
             if step is None:
                 continue
             if name in self.scheduled:
-                led = Led(name, self.starts(step, HORIZONS_S[0]))
+                led = DerivedStarts(name, self.starts(step, HORIZONS_S[0]))
             else:
                 # a join starts as often as the rarest of its inputs comes
                 led = _rarest([fresh[dataset] for dataset in graph.inputs[name] if dataset in fresh])
@@ -118,11 +118,11 @@ class Calendar:
                 found[name] = led
             began[name] = led
             mean_s, variance_s2 = _moments(step)
-            ended[name] = Led(led.root, led.starts, led.mean_s + mean_s, led.variance_s2 + variance_s2)
+            ended[name] = DerivedStarts(led.root, led.starts, led.mean_s + mean_s, led.variance_s2 + variance_s2)
         return found
 
 
-def _rarest(known: Sequence[Led]) -> Led | None:
+def _rarest(known: Sequence[DerivedStarts]) -> DerivedStarts | None:
     """The one with the fewest starts; of these the latest."""
     best = None
     for led in known:
@@ -137,7 +137,7 @@ def _moments(step: DeploymentNode) -> tuple[float, float]:
     return mean_s, mean_s**2 * math.expm1(step.duration.sigma**2)
 
 
-def finish_p95_s(led: Led, step: DeploymentNode) -> float:
+def finish_p95_s(led: DerivedStarts, step: DeploymentNode) -> float:
     """95 % quantile of the time from the root's start to the end of `step`: a sum of lognormals, fitted by moments."""
     own_s, own_s2 = _moments(step)
     mean_s, variance_s2 = led.mean_s + own_s, led.variance_s2 + own_s2

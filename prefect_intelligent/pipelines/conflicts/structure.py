@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
-from prefect_intelligent.pipelines.graph import Graph, cycles
+from prefect_intelligent.pipelines.graph import Graph, find_cycles
 
 EXTERNAL = "external:"
 """A dataset of this prefix has no producer and needs none."""
@@ -16,7 +16,7 @@ EXTERNAL = "external:"
 
 def cycle(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """Deployments that wait for each other in a circle, through datasets, automations or calls."""
-    for names in cycles(graph):
+    for names in find_cycles(graph):
         yield Finding(
             rule="cycle",
             subjects=tuple(sorted(set(names))),

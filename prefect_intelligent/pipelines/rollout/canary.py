@@ -10,10 +10,10 @@ from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailabl
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, TOKENS, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.runs import PipelineRun
-from prefect_intelligent.pipelines.sprt import Measured, RunOutcome, SprtConfig, Verdict, judge
-from prefect_intelligent.pipelines.version import Version, tokens_of
+from prefect_intelligent.pipelines.sprt import CanaryVerdict, RunOutcome, SprtConfig, SprtState, sprt_verdict
+from prefect_intelligent.pipelines.version import DeploymentVersion, canary_limit_name
 
-Quality = Callable[[str], float | None]
+QualityLookup = Callable[[str], float | None]
 """Quality score of a run by its id; None if it was not measured."""
 
 _OUTAGE_S = 120.0  # without an answer; then the trial is given up
@@ -21,7 +21,7 @@ _MATTERS = ("entrypoint", "job_variables", "parameter_openapi_schema", "work_poo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
+class CanaryStatus:
     """How a trial ended (or stands).
 
     Attributes:
@@ -32,25 +32,25 @@ class Canary:
         waited_s: How long it took.
     """
 
-    verdict: Verdict
+    verdict: CanaryVerdict
     canary_runs: int
     stable_runs: int
-    measured: tuple[Measured, ...] = field(default=())
+    measured: tuple[SprtState, ...] = field(default=())
     waited_s: float = 0.0
 
 
 def run_canary(
     rollout: Rollout,
-    version: Version,
+    version: DeploymentVersion,
     *,
     share: float,
     trial: SprtConfig,
     timeout_s: float,
     prices: Prices,
     poll_s: float = 1.0,
-    quality: Quality = lambda run_id: None,
-    tell: Callable[[Canary], None] = lambda state: None,
-) -> Canary:
+    quality: QualityLookup = lambda run_id: None,
+    tell: Callable[[CanaryStatus], None] = lambda state: None,
+) -> CanaryStatus:
     """Let a share of the runs execute `version` until the test has decided, then promote it or roll it back.
 
     The choice is made at the start of each run in the pull step of the one deployment: no run is moved, made or
@@ -87,7 +87,7 @@ def run_canary(
     began_s = clock.now_s()
     terms = Terms.from_dict(version.terms)
     before = [_outcome(run, prices, terms, quality) for run in rollout.server.runs(version.deployment) if run.ended]
-    tokens = tokens_of(version)
+    tokens = canary_limit_name(version)
     content = stable.render(rollout.store, canary={"version": version.id, "tokens": tokens})
     resource = DEPLOYMENT + version.deployment
     on_trial = {**held, "pull_steps": content["pull_steps"]}
@@ -116,8 +116,8 @@ def run_canary(
 
 def _watch(
     rollout: Rollout,
-    version: Version,
-    stable: Version,
+    version: DeploymentVersion,
+    stable: DeploymentVersion,
     trial: SprtConfig,
     before: list[RunOutcome],
     began_s: float,
@@ -125,16 +125,16 @@ def _watch(
     poll_s: float,
     prices: Prices,
     terms: Terms,
-    quality: Quality,
-    tell: Callable[[Canary], None],
+    quality: QualityLookup,
+    tell: Callable[[CanaryStatus], None],
     admit: Callable[[int], None],
-) -> Canary:
+) -> CanaryStatus:
     """Look until it is decided, and admit more runs as more have started; a short outage of Prefect is sat out."""
     clock = rollout.transactions.clock
     seen: dict[str, PipelineRun] = {}
     started: set[str] = set()
 
-    def look() -> Canary:
+    def look() -> CanaryStatus:
         recent = rollout.server.runs(version.deployment, since_s=began_s - 3600.0)
         begun = {run.id for run in recent if run.version and (run.started_s or 0.0) >= began_s} - started
         if begun:
@@ -144,11 +144,11 @@ def _watch(
         ended = sorted(seen.values(), key=lambda run: run.ended_s or 0.0)
         new = [_outcome(run, prices, terms, quality) for run in ended if run.version == version.id]
         old = [_outcome(run, prices, terms, quality) for run in ended if run.version == stable.id]
-        verdict, measured = judge(trial, [*before, *old], new)
+        verdict, measured = sprt_verdict(trial, [*before, *old], new)
         waited_s = clock.now_s() - began_s
         if verdict == "continue" and waited_s >= timeout_s:
             verdict = "roll back"
-        return Canary(
+        return CanaryStatus(
             verdict=verdict,
             canary_runs=len(new),
             stable_runs=len(old),
@@ -171,7 +171,7 @@ def _watch(
         clock.sleep(poll_s)
 
 
-def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: Quality) -> RunOutcome:
+def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: QualityLookup) -> RunOutcome:
     """How a run went, in the terms of the test."""
     duration_s = None if run.started_s is None or run.ended_s is None else run.ended_s - run.started_s
     due_s = None if terms.deadline is None else terms.deadline.due_s(run.scheduled_s)

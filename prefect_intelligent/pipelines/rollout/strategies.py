@@ -11,9 +11,9 @@ from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_e
 from prefect_intelligent.pipelines.ports import PipelineServer
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.runs import ACTIVE, PipelineRun
-from prefect_intelligent.pipelines.version import SHORT, VERSION_ENV, Version, pull_inputs
+from prefect_intelligent.pipelines.version import SHORT, VERSION_ENV, DeploymentVersion, pull_inputs
 
 ROLLBACK: Final = "rollback"
 _DAY_S: Final = 86_400.0
@@ -33,7 +33,7 @@ class Rollout:
     """
 
     transactions: Transactions
-    versions: Versions
+    versions: VersionStore
     store: str
 
     @property
@@ -45,7 +45,7 @@ class Rollout:
         """The deployment as Prefect stores it."""
         return self.server.read(DEPLOYMENT + deployment)
 
-    def baseline(self, deployment: str, author: str) -> Version | None:
+    def baseline(self, deployment: str, author: str) -> DeploymentVersion | None:
         """The version in force; what Prefect holds is kept as one if we do not know it."""
         content = self.held(deployment)
         if content is None:
@@ -53,14 +53,14 @@ class Rollout:
         known = self.versions.current(deployment, content)
         if known is not None:
             return known
-        return self.versions.keep(Version(deployment=deployment, spec=content, author=author))
+        return self.versions.keep(DeploymentVersion(deployment=deployment, spec=content, author=author))
 
-    def change(self, version: Version) -> ResourceChange:
+    def change(self, version: DeploymentVersion) -> ResourceChange:
         """The change that makes a deployment run a version."""
         resource = DEPLOYMENT + version.deployment
         return ResourceChange(resource=resource, before=self.held(version.deployment), after=version.render(self.store))
 
-    def swap(self, version: Version, *, scheduled: Literal["new", "old"] = "new") -> None:
+    def swap(self, version: DeploymentVersion, *, scheduled: Literal["new", "old"] = "new") -> None:
         """New runs execute `version`, running ones finish on what they began with.
 
         Args:
@@ -80,7 +80,7 @@ class Rollout:
             self._refuse_misfits(version)
         self.transactions.commit("deploy", [self.change(version)], {"version": version.id})
 
-    def drain(self, version: Version, timeout_s: float, poll_s: float = 1.0) -> None:
+    def drain(self, version: DeploymentVersion, timeout_s: float, poll_s: float = 1.0) -> None:
         """Let everything that is scheduled, pending or running finish on the version in force, then swap.
 
         Schedules are paused meanwhile, so that no new runs come.
@@ -105,7 +105,7 @@ class Rollout:
         change = ResourceChange(resource=DEPLOYMENT + version.deployment, before=held, after=version.render(self.store))
         self.transactions.commit("deploy --strategy drain", [change], {"version": version.id})
 
-    def restart(self, version: Version, begin: Literal["first", "failed"] = "first") -> int:
+    def restart(self, version: DeploymentVersion, begin: Literal["first", "failed"] = "first") -> int:
         """Swap, then cancel running runs and start them again under the new version.
 
         Args:
@@ -129,7 +129,7 @@ class Rollout:
         self.transactions.commit("deploy --strategy restart", [self.change(version)], details)
         return len(again)
 
-    def roll_back(self, deployment: str, text: str | None = None) -> Version:
+    def roll_back(self, deployment: str, text: str | None = None) -> DeploymentVersion:
         """Go back to the version before the one in force, or to the one named.
 
         Going back twice goes back two versions. What was gone back over is no longer "before": a version named that was
@@ -188,7 +188,7 @@ class Rollout:
         runs = self.server.runs(deployment)
         return any(run.state in ACTIVE or (run.state == "SCHEDULED" and run.scheduled_s <= now_s) for run in runs)
 
-    def _pin_scheduled(self, version: Version) -> None:
+    def _pin_scheduled(self, version: DeploymentVersion) -> None:
         held = self.held(version.deployment)
         inputs = None if held is None else pull_inputs(held)
         if held is None or not held.get("entrypoint"):
@@ -201,7 +201,7 @@ class Rollout:
             self.server.pin_run(run.id, {VERSION_ENV: str(inputs["version"])})
         self._wait_for_claimed(version.deployment)
 
-    def _refuse_misfits(self, version: Version) -> None:
+    def _refuse_misfits(self, version: DeploymentVersion) -> None:
         """Raise if a run that waits would fail at its first step."""
         schema = version.spec.get("parameter_openapi_schema")
         if not schema or self.held(version.deployment) is None:
@@ -238,7 +238,7 @@ def _same_version(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bo
     return bool(mine["version"] == theirs["version"])
 
 
-def _again(run: PipelineRun, version: Version, how: str) -> dict[str, Any]:
+def _again(run: PipelineRun, version: DeploymentVersion, how: str) -> dict[str, Any]:
     return {
         "how": how,
         "run": run.id,

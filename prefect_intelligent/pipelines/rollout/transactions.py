@@ -16,7 +16,7 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, undo
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, inverse_changes
 
 SCOPE: Final = "pipelines"
 """Where the history keeps records that belong to no single pool."""
@@ -105,7 +105,7 @@ class Transactions:
             return None
         changes = from_dicts(last["changes"])
         if last.get("interim"):
-            for change in undo(changes):
+            for change in inverse_changes(changes):
                 self.server.write(change.resource, change.after)
             self._close(last["name"], "undone", "interim")
         else:
@@ -125,7 +125,7 @@ class Transactions:
                 self.server.write(change.resource, change.after)
         except ConflictError as error:
             refused = written[-1].resource  # may be half written; if its old content is refused too, it never was
-            for change in undo(written):
+            for change in inverse_changes(written):
                 with suppress(*([ConflictError] if change.resource == refused else [])):
                     self.server.write(change.resource, change.after)
             self._close(name, "undone", str(error))

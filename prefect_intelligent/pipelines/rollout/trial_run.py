@@ -8,13 +8,13 @@ from typing import Any, Final
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
-from prefect_intelligent.pipelines.version import SHORT, Version
+from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion
 
-LANE: Final = "prefect-intelligent-trial"
+TRIAL_QUEUE: Final = "prefect-intelligent-trial"
 """Work queue of trial runs; Prefect makes it when it is first used."""
 
 
-def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], timeout_s: float) -> str:
+def run_trial(rollout: Rollout, version: DeploymentVersion, parameters: Mapping[str, Any], timeout_s: float) -> str:
     """Run a version once as a deployment of its own, which is removed again; returns the run's id.
 
     The run does what the flow does: it writes where the flow writes.
@@ -26,7 +26,7 @@ def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], t
     flow, _, short = version.deployment.partition("/")
     name = f"{flow}/{short}-trial-{version.id[:SHORT]}"
     content = version.render(rollout.store) | {
-        "work_queue_name": LANE,
+        "work_queue_name": TRIAL_QUEUE,
         "schedules": [],
         "tags": ["prefect-intelligent-trial"],
         "concurrency_limit": None,

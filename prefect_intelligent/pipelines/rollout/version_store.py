@@ -11,7 +11,7 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.ports import BlobStore
 from prefect_intelligent.pipelines.rollout.transactions import SCOPE
-from prefect_intelligent.pipelines.version import SHORT, Version, find, pull_inputs
+from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion, find_version, pull_inputs
 
 KIND: Final = "pipeline-version"
 TAG_KIND: Final = "pipeline-version-tag"
@@ -19,7 +19,7 @@ GONE_KIND: Final = "pipeline-version-gone"
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
+class VersionStore:
     """The versions of all deployments.
 
     Attributes:
@@ -32,13 +32,13 @@ class Versions:
     blobs: BlobStore
     clock: Clock
 
-    def all(self, deployment: str | None = None) -> list[Version]:
+    def all(self, deployment: str | None = None) -> list[DeploymentVersion]:
         """Versions that still exist, oldest first; of one deployment or of all."""
         gone = {record["id"] for record in self.history.records(GONE_KIND, SCOPE)}
-        found: dict[str, Version] = {}
+        found: dict[str, DeploymentVersion] = {}
         for record in self.history.records(KIND, SCOPE):
             if deployment in (None, record["deployment"]):
-                found.setdefault(record["id"], Version.from_dict(record))
+                found.setdefault(record["id"], DeploymentVersion.from_dict(record))
         return [version for name, version in found.items() if name not in gone]
 
     def tags(self) -> dict[str, str]:
@@ -51,16 +51,16 @@ class Versions:
                 found[record["tag"]] = record["id"]
         return found
 
-    def get(self, text: str, deployment: str | None = None) -> Version:
+    def get(self, text: str, deployment: str | None = None) -> DeploymentVersion:
         """The version meant by a tag or the first digits of its id.
 
         Raises:
             UnknownNameError: There is none.
             InvalidInputError: There are several, or it is one of another deployment.
         """
-        return find(self.all(), self.tags(), text, deployment)
+        return find_version(self.all(), self.tags(), text, deployment)
 
-    def keep(self, version: Version) -> Version:
+    def keep(self, version: DeploymentVersion) -> DeploymentVersion:
         """Keep a version; one with the same content that is kept already is returned instead."""
         digest = self.blobs.put(version.content())
         for known in self.all(version.deployment):
@@ -70,7 +70,7 @@ class Versions:
         self.history.append(KIND, SCOPE, stamped.at_s, stamped.to_dict())
         return stamped
 
-    def check(self, version: Version) -> Version:
+    def check(self, version: DeploymentVersion) -> DeploymentVersion:
         """The version itself, if everything that it needs is there.
 
         Raises:
@@ -81,7 +81,7 @@ class Versions:
                 raise UnknownNameError(f"snapshot blob of version {version.id[:SHORT]}", digest[:SHORT], ())
         return version
 
-    def current(self, deployment: str, content: Mapping[str, Any] | None) -> Version | None:
+    def current(self, deployment: str, content: Mapping[str, Any] | None) -> DeploymentVersion | None:
         """The version that a deployment, as Prefect stores it, runs; None if it is not one that we know."""
         if content is None:
             return None
@@ -91,7 +91,7 @@ class Versions:
             return next((version for version in known if version.id == inputs["version"]), None)
         return next((v for v in reversed(known) if v.code is None and v.spec == content), None)
 
-    def tag(self, version: Version, name: str | None) -> None:
+    def tag(self, version: DeploymentVersion, name: str | None) -> None:
         """Give a version a name, taking it from the one that had it.
 
         Raises:
@@ -101,7 +101,9 @@ class Versions:
             raise InvalidInputError("tag", name, "must have a character that no version id has, e.g. 'stable'")
         self.history.append(TAG_KIND, SCOPE, self.clock.now_s(), {"tag": name, "id": version.id})
 
-    def collect(self, in_force: Collection[str], keep: int, *, write: bool = True) -> tuple[list[Version], int]:
+    def collect(
+        self, in_force: Collection[str], keep: int, *, write: bool = True
+    ) -> tuple[list[DeploymentVersion], int]:
         """Forget old versions, and delete blobs that no version needs.
 
         Args:
@@ -114,7 +116,7 @@ class Versions:
         """
         everything = self.all()
         held = {*in_force, *self.tags().values()}
-        by_deployment: dict[str, list[Version]] = {}
+        by_deployment: dict[str, list[DeploymentVersion]] = {}
         for version in everything:
             by_deployment.setdefault(version.deployment, []).append(version)
         for versions in by_deployment.values():

@@ -24,7 +24,7 @@ _AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
 _AT_ONCE: Final = 50  # runs of one bulk call
 
 
-class PrefectLevers(PrefectDownstream):
+class PrefectPreventionActions(PrefectDownstream):
     """Implements `Levers`.
 
     Args:

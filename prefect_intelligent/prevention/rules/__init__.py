@@ -16,10 +16,10 @@ from prefect_intelligent.prevention.rules.out_of_memory import out_of_memory
 from prefect_intelligent.prevention.rules.overload import overload
 from prefect_intelligent.prevention.rules.transient_errors import bad_hour, passing_trouble
 
-Rule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
+PreventionRule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
 """From what is known, and the measures of all rules by key, to those of this rule that begin, change or end."""
 
-RULES: Final[Mapping[str, Rule]] = {
+RULES: Final[Mapping[str, PreventionRule]] = {
     "hung-run": hung_run,
     "out-of-memory": out_of_memory,
     "flaky-host": flaky_host,

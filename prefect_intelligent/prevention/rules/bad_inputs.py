@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "bad-input"
 _LONGEST_S: Final = 36 * 3600.0
@@ -27,11 +27,11 @@ def bad_input(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterat
         last = watch.last(source)
         unhealthy = source in watch.unhealthy
         bad = unhealthy or (last is not None and last.failed)
-        if held is not None and held.phase is Phase.ON:
+        if held is not None and held.phase is MeasurePhase.ON:
             if not bad:
-                yield held.turned(Phase.OVER, watch.now_s, f"{source} is healthy again", wait_s=DAY_S)
+                yield held.turned(MeasurePhase.OVER, watch.now_s, f"{source} is healthy again", wait_s=DAY_S)
             elif watch.now_s >= held.waited_s:
-                yield held.turned(Phase.OVER, watch.now_s, "held for as long as is allowed", wait_s=DAY_S)
+                yield held.turned(MeasurePhase.OVER, watch.now_s, "held for as long as is allowed", wait_s=DAY_S)
             continue
         if not bad:
             continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Evidence, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.evidence import Evidence, binomial_tail, smoothed_rate
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "bad-release"
 _BEFORE: Final = 10
@@ -24,10 +24,10 @@ def bad_release(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iter
             continue
         last = runs[-1]
         held = standing.get(f"{NAME} deployment:{name}")
-        if held is not None and held.phase is not Phase.OVER:
+        if held is not None and held.phase is not MeasurePhase.OVER:
             known = {held.measure.version, *(run.version for run in runs if run.ended_s < held.since_s)}
             if last.version not in known:
-                yield held.turned(Phase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=_LONGEST_S)
+                yield held.turned(MeasurePhase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=_LONGEST_S)
             continue
         if not last.failed or last.version is None:
             continue
@@ -41,8 +41,8 @@ def bad_release(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iter
             continue
         seen = {run.cause for run in old if run.failed}
         fresh = [run for run in failed if run.cause not in seen]
-        rate = smoothed(sum(run.failed for run in old), len(old), prior=0.02)
-        if len(fresh) < 2 or len({run.cause for run in fresh}) > 2 or chance_of(len(fresh), len(new), rate) > _SURE:
+        rate = smoothed_rate(sum(run.failed for run in old), len(old), prior=0.02)
+        if len(fresh) < 2 or len({run.cause for run in fresh}) > 2 or binomial_tail(len(fresh), len(new), rate) > _SURE:
             continue
         yield MeasureInForce(
             rule=NAME,

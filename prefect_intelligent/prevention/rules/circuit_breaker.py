@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "keeps-failing"
 OPEN_AFTER: Final = 3
@@ -25,10 +25,10 @@ def keeps_failing(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> It
         if held.rule != NAME:
             continue
         name = held.measure.deployments[0]
-        if held.phase is Phase.ON and watch.now_s >= held.waited_s:
+        if held.phase is MeasurePhase.ON and watch.now_s >= held.waited_s:
             why = f"held for {held.wait_s / 60:.0f} min: one run may start, to see whether it works"
-            yield held.turned(Phase.PROBING, watch.now_s, why)
-        elif held.phase is Phase.PROBING:
+            yield held.turned(MeasurePhase.PROBING, watch.now_s, why)
+        elif held.phase is MeasurePhase.PROBING:
             tried = [run for run in watch.since(name, held.since_s) if run.started_s >= held.since_s]
             if not tried:
                 continue
@@ -36,15 +36,15 @@ def keeps_failing(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> It
                 read = any(name in sources for sources in watch.upstream.values())
                 wait = min(2.0 * held.wait_s, LONGEST_WAIT_OF_SOURCE_S if read else LONGEST_WAIT_S)
                 why = f"the probe failed: held for {wait / 60:.0f} min"
-                yield held.turned(Phase.ON, watch.now_s, why, wait_s=wait, count=held.count + 1)
+                yield held.turned(MeasurePhase.ON, watch.now_s, why, wait_s=wait, count=held.count + 1)
             else:
-                yield held.turned(Phase.OVER, watch.now_s, "the probe completed: it works again", wait_s=DAY_S)
-    others = [s for s in standing.values() if s.rule != NAME and s.phase is not Phase.OVER]
+                yield held.turned(MeasurePhase.OVER, watch.now_s, "the probe completed: it works again", wait_s=DAY_S)
+    others = [s for s in standing.values() if s.rule != NAME and s.phase is not MeasurePhase.OVER]
     for name, runs in watch.ended.items():
         if len(runs) < OPEN_AFTER or not runs[-1].failed:
             continue
         held_now = standing.get(f"{NAME} deployment:{name}")
-        if held_now is not None and held_now.phase is not Phase.OVER:
+        if held_now is not None and held_now.phase is not MeasurePhase.OVER:
             continue
         since = 0.0 if held_now is None else held_now.since_s
         last = [run for run in runs[-OPEN_AFTER:] if run.ended_s > since]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Evidence, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence, binomial_tail, smoothed_rate
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "flaky-host"
 _WINDOWS_S: Final = (3 * 3600.0, 12 * 3600.0)
@@ -24,11 +24,11 @@ def flaky_host(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Itera
     Trouble is a failure or a second attempt; it is compared with the same deployments on other hosts within three and
     within twelve hours. After six hours the host is tried again; trouble among its first three runs doubles the wait.
     """
-    held = {s.measure.host: s for s in standing.values() if s.rule == NAME and s.phase is not Phase.OVER}
+    held = {s.measure.host: s for s in standing.values() if s.rule == NAME and s.phase is not MeasurePhase.OVER}
     for host, old in held.items():
-        if old.phase is Phase.ON and watch.now_s >= old.waited_s:
-            yield old.turned(Phase.PROBING, watch.now_s, f"host {host} is tried again")
-        elif old.phase is Phase.PROBING:
+        if old.phase is MeasurePhase.ON and watch.now_s >= old.waited_s:
+            yield old.turned(MeasurePhase.PROBING, watch.now_s, f"host {host} is tried again")
+        elif old.phase is MeasurePhase.PROBING:
             yield from _tried(old, watch)
     suspects = {
         run.host
@@ -50,9 +50,9 @@ def _suspect(watch: Evidence, host: str, since_s: float, others: tuple[MeasureIn
     trouble = [run for run in here if _troubled(run)]
     if len(trouble) < _LEAST_TROUBLE or len({run.deployment for run in trouble}) < _LEAST_TROUBLE:
         return None
-    elsewhere = smoothed(sum(map(_troubled, there)), len(there))
+    elsewhere = smoothed_rate(sum(map(_troubled, there)), len(there))
     share = len(trouble) / len(here)
-    if share < max(_LEAST_SHARE, 3 * elsewhere) or chance_of(len(trouble), len(here), elsewhere) > _SURE:
+    if share < max(_LEAST_SHARE, 3 * elsewhere) or binomial_tail(len(trouble), len(here), elsewhere) > _SURE:
         return None
     return MeasureInForce(
         rule=NAME,
@@ -76,20 +76,20 @@ def _tried(old: MeasureInForce, watch: Evidence) -> Iterator[MeasureInForce]:
     if any(map(_troubled, since)):
         wait = min(2 * old.wait_s, _LONGEST_S)
         why = f"host {old.measure.host} still fails: avoided for {wait / 3600:.0f} h"
-        yield old.turned(Phase.ON, watch.now_s, why, wait_s=wait, count=old.count + 1)
+        yield old.turned(MeasurePhase.ON, watch.now_s, why, wait_s=wait, count=old.count + 1)
     elif len(since) >= _TRIED:
-        yield old.turned(Phase.OVER, watch.now_s, f"host {old.measure.host} works again", wait_s=DAY_S)
+        yield old.turned(MeasurePhase.OVER, watch.now_s, f"host {old.measure.host} works again", wait_s=DAY_S)
 
 
 def _runs_on(
     watch: Evidence, host: str, since_s: float, others: tuple[MeasureInForce, ...]
-) -> tuple[list[Ended], list[Ended]]:
+) -> tuple[list[EndedRun], list[EndedRun]]:
     """Runs on the host and runs of the same deployments elsewhere.
 
     Left out are runs whose trouble another rule explains, and deployments that have trouble everywhere.
     """
-    here: list[Ended] = []
-    there: list[Ended] = []
+    here: list[EndedRun] = []
+    there: list[EndedRun] = []
     for name in watch.ended:
         own = [r for r in watch.since(name, since_s) if not (_troubled(r) and any(s.explains(r) for s in others))]
         on_host = [run for run in own if run.host == host]
@@ -100,5 +100,5 @@ def _runs_on(
     return here, there
 
 
-def _troubled(run: Ended) -> bool:
+def _troubled(run: EndedRun) -> bool:
     return run.failed or run.attempts > 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "hung-run"
 SILENT_S: Final = 300.0
@@ -50,5 +50,5 @@ def hung_run(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
                 why=f"{run.deployment}: {why}",
             )
     for held in standing.values():
-        if held.rule == NAME and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "it was stopped", wait_s=DAY_S)
+        if held.rule == NAME and held.phase is MeasurePhase.ON and watch.now_s >= held.waited_s:
+            yield held.turned(MeasurePhase.OVER, watch.now_s, "it was stopped", wait_s=DAY_S)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence, ran_out_of_memory
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "out-of-memory"
 _MOST_STEPS: Final = 2
@@ -23,9 +23,9 @@ def out_of_memory(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> It
         if last is None:
             continue
         held = standing.get(f"{NAME} deployment:{name}")
-        active = held if held is not None and held.phase is not Phase.OVER else None
+        active = held if held is not None and held.phase is not MeasurePhase.OVER else None
         if active is not None and last.version != active.measure.version:
-            yield active.turned(Phase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=DAY_S)
+            yield active.turned(MeasurePhase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=DAY_S)
             continue
         if not (last.failed and ran_out_of_memory(last.cause)):
             continue

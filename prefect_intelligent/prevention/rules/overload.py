@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Evidence, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence, binomial_tail, smoothed_rate
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "overload"
 _WINDOW_S: Final = 12 * 3600.0
@@ -25,10 +25,10 @@ def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
     is lifted, to see whether it is still needed.
     """
     for held in standing.values():
-        if held.rule == NAME and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "lifted, to see whether it is still needed", wait_s=DAY_S)
-    by_cause: dict[str, list[Ended]] = {}
-    active = [s for s in standing.values() if s.phase is not Phase.OVER]
+        if held.rule == NAME and held.phase is MeasurePhase.ON and watch.now_s >= held.waited_s:
+            yield held.turned(MeasurePhase.OVER, watch.now_s, "lifted, to see whether it is still needed", wait_s=DAY_S)
+    by_cause: dict[str, list[EndedRun]] = {}
+    active = [s for s in standing.values() if s.phase is not MeasurePhase.OVER]
     for run in watch.failures(watch.now_s - _WINDOW_S):
         if run.cause is not None and not any(s.explains(run) for s in active):
             by_cause.setdefault(run.cause, []).append(run)
@@ -40,7 +40,7 @@ def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
         members = tuple(sorted(names | {name for name, uses in watch.resources.items() if shared & set(uses)}))
         subject = f"resource:{'+'.join(sorted(shared))}" if shared else f"cause:{cause}"
         held_now = standing.get(f"{NAME} {subject}")
-        if held_now is not None and held_now.phase is not Phase.OVER:
+        if held_now is not None and held_now.phase is not MeasurePhase.OVER:
             continue
         since = min(run.started_s for run in failed)
         found = _knee(watch, members, cause, since)
@@ -59,7 +59,7 @@ def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
         )
 
 
-def _on_one_host(watch: Evidence, failed: list[Ended]) -> bool:
+def _on_one_host(watch: Evidence, failed: list[EndedRun]) -> bool:
     """Whether most failures come from one of several hosts, which explains them better than load does."""
     since = min(run.started_s for run in failed) - _WINDOW_S
     used = {run.host for name in {run.deployment for run in failed} for run in watch.since(name, since)}
@@ -79,10 +79,10 @@ def _knee(watch: Evidence, members: tuple[str, ...], cause: str, since_s: float)
     for most in range(1, max((level for level, _ in levels), default=1)):
         low = [failed for level, failed in levels if level <= most]
         high = [failed for level, failed in levels if level > most]
-        below = smoothed(sum(low), len(low))
+        below = smoothed_rate(sum(low), len(low))
         if len(low) < 4 or not any(high) or sum(high) / len(high) < 2.5 * below:
             continue
-        chance = chance_of(sum(high), len(high), below)
+        chance = binomial_tail(sum(high), len(high), below)
         if chance < _SURE and (best is None or chance < best[0]):
             best = (chance, most, sum(high) / len(high), sum(low) / len(low))
     return None if best is None else best[1:]

@@ -6,8 +6,15 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Evidence, Live, chance_of, is_passing, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.evidence import (
+    EndedRun,
+    Evidence,
+    LiveRun,
+    binomial_tail,
+    is_transient,
+    smoothed_rate,
+)
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 PATIENCE: Final = "passing-trouble"
 HOUR: Final = "bad-hour"
@@ -24,16 +31,16 @@ def passing_trouble(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> 
     Only if a run after each of them completed. It ends after three days.
     """
     for held in standing.values():
-        if held.rule == PATIENCE and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "the time is up", wait_s=_HOUR_S)
-    others = [s for s in standing.values() if s.rule != PATIENCE and s.phase is not Phase.OVER]
+        if held.rule == PATIENCE and held.phase is MeasurePhase.ON and watch.now_s >= held.waited_s:
+            yield held.turned(MeasurePhase.OVER, watch.now_s, "the time is up", wait_s=_HOUR_S)
+    others = [s for s in standing.values() if s.rule != PATIENCE and s.phase is not MeasurePhase.OVER]
     for name, runs in watch.ended.items():
         held_now = standing.get(f"{PATIENCE} deployment:{name}")
-        if held_now is not None and held_now.phase is not Phase.OVER:
+        if held_now is not None and held_now.phase is not MeasurePhase.OVER:
             continue
         recent = watch.since(name, watch.now_s - _WINDOW_S)
         failed = [
-            run for run in recent if run.failed and is_passing(run.cause) and not any(s.explains(run) for s in others)
+            run for run in recent if run.failed and is_transient(run.cause) and not any(s.explains(run) for s in others)
         ]
         if len(failed) < 3 or runs[-1].failed or any(a.failed and b.failed for a, b in pairwise(recent)):
             continue
@@ -61,11 +68,11 @@ def bad_hour(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
     late by it is left alone.
     """
     for held in standing.values():
-        if held.rule == HOUR and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "the hour is over", wait_s=_HOUR_S)
+        if held.rule == HOUR and held.phase is MeasurePhase.ON and watch.now_s >= held.waited_s:
+            yield held.turned(MeasurePhase.OVER, watch.now_s, "the hour is over", wait_s=_HOUR_S)
     hour = int(watch.now_s // _HOUR_S) % 24
     until = (watch.now_s // _HOUR_S + 1) * _HOUR_S
-    waiting: dict[str, list[Live]] = {}
+    waiting: dict[str, list[LiveRun]] = {}
     for run in watch.live:
         if run.started_s is None and run.scheduled_s < until and (run.due_s is None or run.due_s > until + _HOUR_S):
             waiting.setdefault(run.deployment, []).append(run)
@@ -80,8 +87,8 @@ def bad_hour(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
         failed = [run for run in inside if run.failed]
         if len(_days(failed)) < 3 or len(outside) < 10:
             continue
-        rate = smoothed(sum(run.failed for run in outside), len(outside))
-        if len(failed) / len(inside) < max(0.5, 3 * rate) or chance_of(len(failed), len(inside), rate) > _SURE:
+        rate = smoothed_rate(sum(run.failed for run in outside), len(outside))
+        if len(failed) / len(inside) < max(0.5, 3 * rate) or binomial_tail(len(failed), len(inside), rate) > _SURE:
             continue
         yield MeasureInForce(
             rule=HOUR,
@@ -101,5 +108,5 @@ def bad_hour(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
         )
 
 
-def _days(runs: list[Ended]) -> set[int]:
+def _days(runs: list[EndedRun]) -> set[int]:
     return {int(run.started_s // DAY_S) for run in runs}

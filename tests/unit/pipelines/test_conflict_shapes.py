@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 
 from prefect_intelligent.domain import Estimate
-from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.conflicts import find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts, Schedule
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build, cycles
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, Inventory, PoolFacts, Schedule
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build_graph, find_cycles
 from tests.planted import AT_S, added, changed, clean_steps, daily, make, step
 
 SHORT = Estimate(p50_s=300.0, p90_s=310.0)
 
 
 def findings(steps, calls=(), *, rule, **more):
-    return [f for f in check(*make(steps, tuple(calls), **more)) if f.rule == rule]
+    return [f for f in find_conflicts(*make(steps, tuple(calls), **more)) if f.rule == rule]
 
 
 def pair(writes, reads, estimate=SHORT):
@@ -104,20 +104,20 @@ def deadlock(*steps, calls, limit=2, queue_limits=None, others=()):
     found = {item.name: item for item in (*steps, *others)}
     edges = [Edge(call.caller, call.callee, "calls", (EdgeEvidence("source"),)) for call in calls]
     inventory = Inventory(steps=found, pools=pools, calls=tuple(calls), at_s=AT_S)
-    return any(f.rule == "slot-deadlock" for f in check(build(edges, found), inventory))
+    return any(f.rule == "slot-deadlock" for f in find_conflicts(build_graph(edges, found), inventory))
 
 
 def test_waiting_is_passed_on_through_another_pool():
     here, there, again = step("a/p"), replace(step("b/p"), pool="other"), step("c/p")
-    calls = [Call(caller="a/p", callee="b/p", parameters={"batch": "x"})]
+    calls = [DeploymentCall(caller="a/p", callee="b/p", parameters={"batch": "x"})]
     assert not deadlock(here, there, again, calls=calls)
-    calls.append(Call(caller="b/p", callee="c/p", parameters={"batch": "x"}))
+    calls.append(DeploymentCall(caller="b/p", callee="c/p", parameters={"batch": "x"}))
     assert deadlock(here, there, again, calls=calls)
 
 
 def test_parents_kept_to_a_few_slots_by_their_queue_or_their_schedule_do_not_deadlock():
     parent, child = step("a/p", queue="high"), step("b/p")
-    calls = [Call(caller="a/p", callee="b/p", parameters={"batch": "x"})]
+    calls = [DeploymentCall(caller="a/p", callee="b/p", parameters={"batch": "x"})]
     assert deadlock(parent, child, calls=calls)
     assert not deadlock(parent, child, calls=calls, queue_limits={"high": 1})
     assert not deadlock(replace(parent, schedules=daily(2)), child, calls=calls)  # one a day
@@ -135,7 +135,7 @@ def test_what_schedules_lead_to_is_work_and_has_an_arrival_rate():
     parent = step("a/p", schedules=(Schedule(every_s=200.0),), estimate=Estimate(p50_s=1.0, p90_s=1.1))
     child = step("b/p", estimate=Estimate(p50_s=300.0, p90_s=301.0), limit=1)
     steps = {item.name: item for item in (parent, child)}
-    calls = [Call(caller="a/p", callee="b/p", waits=False, parameters={"batch": "x"})]
+    calls = [DeploymentCall(caller="a/p", callee="b/p", waits=False, parameters={"batch": "x"})]
     assert findings(steps, calls, rule="limit-too-low")
     assert findings(steps, calls, rule="over-capacity", limit=1)
     assert not findings(steps, rule="limit-too-low")
@@ -157,8 +157,11 @@ def test_a_cheap_deployment_far_above_a_dear_one_is_inverted_and_its_peers_are_n
 def test_a_child_that_starts_its_parent_again_is_a_cycle():
     declared = (EdgeEvidence("source"),)
     calls, back = Edge("a/p", "b/p", "calls", declared), Edge("b/p", "a/p", "triggers", declared)
-    assert cycles(build([calls, back])) == [["a/p", "b/p", "a/p"]]
-    assert cycles(build([calls, Edge("b/p", "x", "writes", declared), Edge("x", "a/p", "reads", declared)])) == []
+    assert find_cycles(build_graph([calls, back])) == [["a/p", "b/p", "a/p"]]
+    assert (
+        find_cycles(build_graph([calls, Edge("b/p", "x", "writes", declared), Edge("x", "a/p", "reads", declared)]))
+        == []
+    )
 
 
 def test_a_missing_producer_says_which_name_was_meant():
@@ -167,7 +170,7 @@ def test_a_missing_producer_says_which_name_was_meant():
 
 
 def test_a_call_with_a_name_that_is_gone_is_found_though_its_value_is_not_known():
-    call = Call(caller="clean/prod", callee="report/prod", waits=False, parameters={}, unknown=("dya",))
+    call = DeploymentCall(caller="clean/prod", callee="report/prod", waits=False, parameters={}, unknown=("dya",))
     (finding,) = findings(clean_steps(), (call,), rule="parameter-break")
     assert "there is no parameter dya" in finding.evidence
     assert findings(clean_steps(), (replace(call, unknown=("batch",)),), rule="parameter-break") == []
@@ -211,5 +214,5 @@ def test_a_clean_project_of_another_shape_has_no_finding():
     edges += [Edge("events", "week/p", "reads", (EdgeEvidence("declared"),))]
     edges += [Edge("parent/p", "child/p", "calls", (EdgeEvidence("source"),))]
     pools = {name: PoolFacts(name=name, limit=2, priorities={}) for name in ("pool", "staging")}
-    calls = (Call(caller="parent/p", callee="child/p", parameters={}),)
-    assert check(build(edges, steps), Inventory(steps=steps, pools=pools, calls=calls, at_s=AT_S)) == []
+    calls = (DeploymentCall(caller="parent/p", callee="child/p", parameters={}),)
+    assert find_conflicts(build_graph(edges, steps), Inventory(steps=steps, pools=pools, calls=calls, at_s=AT_S)) == []

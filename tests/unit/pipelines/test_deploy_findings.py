@@ -3,7 +3,7 @@
 import pytest
 
 from prefect_intelligent.domain import Terms
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.wiring.pipeline_versions import new_findings
 from tests.pipeline_fakes import SCHEMA, SPEC, Project
 
@@ -16,10 +16,10 @@ def picture(tmp_path):
 
 
 def rules(picture, name, terms=None, **spec):
-    version = Version(
+    version = DeploymentVersion(
         deployment=name,
         spec={**SPEC, **spec},
-        code=Code(blob="b" * 64),
+        code=SourceCode(blob="b" * 64),
         terms={} if terms is None else terms.to_dict(),
     )
     return [finding.rule for finding in new_findings(picture, version)]

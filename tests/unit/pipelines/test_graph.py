@@ -6,14 +6,14 @@ import pytest
 
 from prefect_intelligent.domain import Estimate, Prices
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.pipelines.critical_path import chain, critical_path, impact, plan
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build, cycles, order
+from prefect_intelligent.pipelines.critical_path import chain_duration, critical_path, impact, refresh_plan
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build_graph, find_cycles, topological_order
 from tests.planted import changed, clean_steps, make
 
 
 def test_declared_inputs_beat_inferred_ones_and_keep_what_agrees():
     declared, seen = EdgeEvidence("declared", "a.py:1"), EdgeEvidence("observed", "event")
-    graph = build(
+    graph = build_graph(
         [
             Edge("raw", "clean/p", "reads", (declared,)),
             Edge("raw", "clean/p", "reads", (seen,)),
@@ -31,24 +31,24 @@ def test_declared_inputs_beat_inferred_ones_and_keep_what_agrees():
 
 def test_order_follows_data_and_ties_go_by_name():
     graph, _ = make(clean_steps())
-    assert order(graph) == ["ingest/weather", "ingest/flights", "clean/prod", "join/prod", "report/prod"]
+    assert topological_order(graph) == ["ingest/weather", "ingest/flights", "clean/prod", "join/prod", "report/prod"]
 
 
 def test_a_cycle_is_shown_and_has_no_order():
     graph, _ = make(changed("ingest/flights", {"inputs": ("report",)}))
-    (names,) = cycles(graph)
+    (names,) = find_cycles(graph)
     assert names[0] == names[-1] == "clean/prod"
     assert names[1:4] == ["flights", "join/prod", "flight_weather"]
     assert len(names) == 9
     with pytest.raises(InvalidInputError, match="cycle"):
-        order(graph)
+        topological_order(graph)
 
 
 def test_a_dataset_read_and_written_by_one_deployment_is_a_cycle():
-    graph = build(
+    graph = build_graph(
         [Edge("x", "a/p", "reads", (EdgeEvidence("source"),)), Edge("a/p", "x", "writes", (EdgeEvidence("source"),))]
     )
-    assert cycles(graph) == [["a/p", "x", "a/p"]]
+    assert find_cycles(graph) == [["a/p", "x", "a/p"]]
 
 
 def test_the_critical_path_is_the_longest_by_median_and_its_quantiles_are_those_of_the_sum():
@@ -64,9 +64,9 @@ def test_the_critical_path_is_the_longest_by_median_and_its_quantiles_are_those_
 
 def test_a_chain_of_one_is_itself_and_certain_durations_add_up():
     one = Estimate(p50_s=100.0, p90_s=250.0)
-    assert chain([one]).p50_s == pytest.approx(100.0)
-    assert chain([one]).p90_s == pytest.approx(250.0)
-    assert chain([Estimate(p50_s=60, p90_s=60)] * 3).p90_s == pytest.approx(180.0)
+    assert chain_duration([one]).p50_s == pytest.approx(100.0)
+    assert chain_duration([one]).p90_s == pytest.approx(250.0)
+    assert chain_duration([Estimate(p50_s=60, p90_s=60)] * 3).p90_s == pytest.approx(180.0)
 
 
 def test_a_delay_reaches_what_depends_on_it_and_costs_what_the_terms_say():
@@ -87,8 +87,8 @@ def test_a_delay_is_absorbed_where_another_input_is_later_anyway():
 
 def test_a_plan_runs_what_is_needed_in_order_and_leaves_out_what_is_fresh():
     graph, _ = make(clean_steps())
-    assert plan(graph, "flight_weather") == ["ingest/weather", "ingest/flights", "clean/prod", "join/prod"]
-    assert plan(graph, "flight_weather", fresh=["flights"]) == ["ingest/weather", "join/prod"]
-    assert plan(graph, "flight_weather", fresh=["flight_weather"]) == []
+    assert refresh_plan(graph, "flight_weather") == ["ingest/weather", "ingest/flights", "clean/prod", "join/prod"]
+    assert refresh_plan(graph, "flight_weather", fresh=["flights"]) == ["ingest/weather", "join/prod"]
+    assert refresh_plan(graph, "flight_weather", fresh=["flight_weather"]) == []
     with pytest.raises(UnknownNameError, match="unknown dataset"):
-        plan(graph, "nothing_like_it")
+        refresh_plan(graph, "nothing_like_it")

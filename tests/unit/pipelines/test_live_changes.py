@@ -5,9 +5,20 @@ from dataclasses import replace
 import pytest
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, current_overrides, pipeline_versions, plan_automations
+from prefect_intelligent.pipelines.apply_graph import (
+    apply_automations,
+    current_overrides,
+    pipeline_versions,
+    plan_automations,
+)
 from prefect_intelligent.pipelines.deployments import Schedule
-from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, carry_out, prepare, prepare_undo
+from prefect_intelligent.pipelines.live_changes import (
+    MODIFY,
+    UNDO,
+    apply_modification,
+    prepare_modification,
+    prepare_undo,
+)
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
@@ -18,7 +29,7 @@ INGEST = DEPLOYMENT + "ingest/p"
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
     project.clock.jump(60)
     return project
 
@@ -37,13 +48,15 @@ def draw_scheduled(project):
 
 
 def modify(project, overrides, draw=None):
-    carry_out(project.rollout, prepare(project.rollout, draw or project.picture, overrides), MODIFY)
+    apply_modification(
+        project.rollout, prepare_modification(project.rollout, draw or project.picture, overrides), MODIFY
+    )
     project.clock.jump(60)
 
 
 def undo(project, draw=None):
     modification, version = prepare_undo(project.rollout, draw or project.picture)
-    carry_out(project.rollout, modification, UNDO, version)
+    apply_modification(project.rollout, modification, UNDO, version)
     project.clock.jump(60)
 
 
@@ -63,7 +76,7 @@ def test_a_step_that_begins_batches_gets_its_parameters_from_its_deployment(proj
 def test_parameters_that_the_flow_does_not_take_are_refused(project, given):
     for name in ("ingest/p", "report/p"):
         with pytest.raises(InvalidInputError, match=next(iter(given))):
-            prepare(project.rollout, project.picture, Overrides().with_parameters(name, given))
+            prepare_modification(project.rollout, project.picture, Overrides().with_parameters(name, given))
 
 
 def test_the_schedule_of_a_paused_branch_is_paused_with_it_and_comes_back(project):

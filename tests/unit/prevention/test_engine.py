@@ -6,17 +6,17 @@ import pytest
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.prevention.engine import KIND, prevent, read_standing, undo_prevention
-from prefect_intelligent.prevention.evidence import Ended, Evidence, Live, chance_of, read_watch
-from prefect_intelligent.prevention.measures import MeasureInForce, Phase, RuleTerms
+from prefect_intelligent.prevention.engine import KIND, prevent, read_measures, undo_prevention
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence, LiveRun, binomial_tail, read_evidence
+from prefect_intelligent.prevention.measures import MeasureInForce, MeasurePhase, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.prevention.scores import score_measures, summarise
 from prefect_intelligent.testing.history import InMemoryHistory
-from prefect_intelligent.testing.levers import InMemoryLevers
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
 
 NOW = 1_750_000_000.0
 HOUR = 3600.0
-AUTO = {name: RuleTerms(mode="auto", again=True) for name in RULES}
+AUTO = {name: RuleSettings(mode="auto", again=True) for name in RULES}
 HOSTS = ("a", "b", "c")
 
 
@@ -26,11 +26,11 @@ class Pool:
     def __init__(self):
         self.names = [f"job/{n}" for n in range(10)]
         self.now = NOW
-        self.ended: dict[str, list[Ended]] = {name: [] for name in self.names}
-        self.live: list[Live] = []
+        self.ended: dict[str, list[EndedRun]] = {name: [] for name in self.names}
+        self.live: list[LiveRun] = []
         self.history = InMemoryHistory()
         settings = {name: {"memory": 2.0, "avoid": True, "versions": ["v1", "v2"]} for name in self.names}
-        self.levers = InMemoryLevers(deployments=settings)
+        self.levers = InMemoryPreventionActions(deployments=settings)
         self.hours(48)
 
     def hours(self, count, trouble=lambda name, host: None, version="v1"):
@@ -43,7 +43,7 @@ class Pool:
                 cause = trouble(name, host)
                 start = self.now + 30 * number
                 self.ended[name].append(
-                    Ended(name, version, host, start, start + 360.0, cause is not None, cause, 1, 2.0)
+                    EndedRun(name, version, host, start, start + 360.0, cause is not None, cause, 1, 2.0)
                 )
             self.now += HOUR
 
@@ -54,7 +54,7 @@ class Pool:
         return prevent(self.watch(**more), self.history, self.levers, "main", terms=terms)
 
     def standing(self):
-        return {s.key: s for s in read_standing(self.history, "main").values() if s.phase is not Phase.OVER}
+        return {s.key: s for s in read_measures(self.history, "main").values() if s.phase is not MeasurePhase.OVER}
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_flaky_host_is_named_avoided_and_tried_again(pool):
     pool.hours(7, lambda _, host: "OSError: disk" if host == "b" else None)
     assert not any(run.failed for runs in pool.ended.values() for run in runs[-7:])
     pool.act()
-    assert pool.standing()["flaky-host host:b"].phase is Phase.PROBING
+    assert pool.standing()["flaky-host host:b"].phase is MeasurePhase.PROBING
     pool.hours(1, lambda _, host: "OSError: disk" if host == "b" else None)
     (step,) = pool.act()
     assert "avoided for 12 h" in step["why"]
@@ -172,8 +172,8 @@ def test_failures_that_do_not_depend_on_the_load_are_no_overload(pool):
 
 def test_a_hung_run_is_stopped_and_started_again(pool):
     pool.live = [
-        Live("slow", "job/1", NOW, pool.now - 700.0, None),
-        Live("hung", "job/2", NOW, pool.now - 1250.0, None),
+        LiveRun("slow", "job/1", NOW, pool.now - 700.0, None),
+        LiveRun("hung", "job/2", NOW, pool.now - 1250.0, None),
     ]
     pool.levers.runs = {run.run_id: {"state": "running", "deployment": run.deployment} for run in pool.live}
     (step,) = pool.act()
@@ -186,8 +186,8 @@ def test_a_hung_run_is_stopped_and_started_again(pool):
 
 def test_silence_is_death_even_for_a_short_run(pool):
     pool.live = [
-        Live("silent", "job/1", NOW, pool.now - 330.0, pool.now - 310.0),
-        Live("mute", "job/2", NOW, pool.now - 330.0, None),
+        LiveRun("silent", "job/1", NOW, pool.now - 330.0, pool.now - 310.0),
+        LiveRun("mute", "job/2", NOW, pool.now - 330.0, None),
     ]
     pool.levers.runs = {run.run_id: {"state": "running", "deployment": run.deployment} for run in pool.live}
     pool.act()
@@ -213,18 +213,18 @@ def test_an_hour_that_keeps_failing_is_left_out(pool):
     for _ in range(4):
         pool.hours(1, lambda name, _: "RuntimeError: backup" if name == "job/6" else None)
         pool.hours(23)
-    pool.live = [Live("w", "job/6", pool.now, None, None)]
+    pool.live = [LiveRun("w", "job/6", pool.now, None, None)]
     pool.levers.runs = {"w": {"state": "scheduled", "deployment": "job/6"}}
     (step,) = pool.act()
     assert (step["rule"], step["lever"]) == ("bad-hour", "postpone")
     until = (pool.now // HOUR + 1) * HOUR
     assert pool.levers.runs["w"]["scheduled_s"] == until
-    pool.live = [Live("urgent", "job/6", pool.now, None, None, due_s=until)]
+    pool.live = [LiveRun("urgent", "job/6", pool.now, None, None, due_s=until)]
     assert pool.act() == []
 
 
 def test_no_more_is_done_than_the_budget_allows(pool):
-    terms = AUTO | {"keeps-failing": RuleTerms(mode="auto", most=2, per_day=3)}
+    terms = AUTO | {"keeps-failing": RuleSettings(mode="auto", most=2, per_day=3)}
     bad = set(pool.names[:5])
     pool.hours(3, lambda name, _: f"ValueError: {name}" if name in bad else None)
     notes = [step["note"] for step in pool.act(terms=terms)]
@@ -250,7 +250,7 @@ def test_switching_a_rule_off_lets_go_and_undo_lets_go_of_all(pool):
     pool.act()
     other = "prevention of other: keeps-failing deployment:job/9"
     pool.levers.hold(other, ["job/9"])
-    pool.act(terms=AUTO | {"keeps-failing": RuleTerms(mode="off")})
+    pool.act(terms=AUTO | {"keeps-failing": RuleSettings(mode="off")})
     assert pool.levers.in_force() == (other,)
     pool.hours(3, lambda name, _: "ValueError: x" if name == "job/4" else None)
     pool.act()
@@ -265,7 +265,7 @@ def test_measures_are_scored_by_what_came_after(pool):
     pool.hours(1, lambda name, _: need if name == "job/5" else None)
     pool.act()
     pool.hours(3, lambda name, _: "ValueError: x" if name == "job/3" else None)
-    pool.act(terms={"keeps-failing": RuleTerms(mode="shadow")})
+    pool.act(terms={"keeps-failing": RuleSettings(mode="shadow")})
     pool.hours(2, lambda name, _: "ValueError: x" if name == "job/3" else None)
     records = pool.history.records(KIND, "main")
     scores = {score.rule: score for score in score_measures(records, pool.watch(), prices)}
@@ -311,17 +311,17 @@ def test_an_empty_history_one_run_and_a_clock_from_the_future_find_nothing():
         )
     )
     for runs in (empty, one):
-        watch = read_watch(runs, NOW, live=[Live("r", "a/x", NOW, NOW + 50, None)])
+        watch = read_evidence(runs, NOW, live=[LiveRun("r", "a/x", NOW, NOW + 50, None)])
         assert all(run.ended_s <= NOW for found in watch.ended.values() for run in found)
-        assert prevent(watch, InMemoryHistory(), InMemoryLevers(), "main") == []
+        assert prevent(watch, InMemoryHistory(), InMemoryPreventionActions(), "main") == []
 
 
 def test_chance_of_failures():
-    assert chance_of(0, 10, 0.1) == 1.0
-    assert chance_of(2, 2, 0.1) == pytest.approx(0.01)
-    assert chance_of(1, 3, 0.5) == pytest.approx(7 / 8)
+    assert binomial_tail(0, 10, 0.1) == 1.0
+    assert binomial_tail(2, 2, 0.1) == pytest.approx(0.01)
+    assert binomial_tail(1, 3, 0.5) == pytest.approx(7 / 8)
 
 
 def test_silly_terms_are_refused():
     with pytest.raises(InvalidInputError, match="budgets 0 or more"):
-        RuleTerms(most=-1)
+        RuleSettings(most=-1)

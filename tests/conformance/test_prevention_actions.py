@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from prefect_intelligent.prevention.ports import Levers
-from prefect_intelligent.testing.levers import InMemoryLevers
+from prefect_intelligent.prevention.ports import PreventionActions
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
 from tests.real_prefect import Api, RealServer, unix_s
 
 KINDS = [pytest.param("fake"), pytest.param("sqlite", marks=pytest.mark.server)]
@@ -18,7 +18,7 @@ NOBODY = str(uuid.UUID(int=0))
 class Site(Protocol):
     """What the tests need to see and do besides pulling levers."""
 
-    levers: Levers
+    levers: PreventionActions
 
     def deploy(self) -> str: ...
     def run(self, deployment: str, *, running: bool = False) -> str: ...
@@ -35,8 +35,8 @@ class Site(Protocol):
 
 class FakeSite:
     def __init__(self) -> None:
-        self.memory_levers = InMemoryLevers()
-        self.levers: Levers = self.memory_levers
+        self.memory_levers = InMemoryPreventionActions()
+        self.levers: PreventionActions = self.memory_levers
 
     def deploy(self) -> str:
         name = f"flow-{uuid.uuid4().hex[:6]}/d"
@@ -92,9 +92,9 @@ class FakeSite:
 
 class RealSite:
     def __init__(self, server: RealServer) -> None:
-        from prefect_intelligent.prevention.adapters.prefect import PrefectLevers
+        from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
 
-        self.levers: Levers = PrefectLevers()
+        self.levers: PreventionActions = PrefectPreventionActions()
         self._api: Api = server.api()
         self._pool = self._api.pool()
         held = self._api.call("GET", f"/work_pools/{self._pool}")["base_job_template"]

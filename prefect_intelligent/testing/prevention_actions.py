@@ -10,7 +10,7 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 
 
 @dataclass
-class InMemoryLevers:
+class InMemoryPreventionActions:
     """Implements `Levers` for deployments and runs that it is told of.
 
     Attributes:
