@@ -18,7 +18,7 @@ from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import Work
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import KEPT, EndedRun, Evidence, LiveRun
+from prefect_intelligent.prevention.evidence import MOST_RUNS, EndedRun, Evidence, LiveRun
 from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -245,8 +245,8 @@ class World:
         return None
 
 
-class _TwinLevers(InMemoryPreventionActions):
-    """Levers on the runs of a world."""
+class _TwinActions(InMemoryPreventionActions):
+    """Prevention actions on the runs of a world."""
 
     def __init__(self, world: World, month: Month) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
@@ -268,7 +268,7 @@ class _TwinLevers(InMemoryPreventionActions):
         return True
 
     def postpone(self, runs: Any, until_s: float) -> tuple[str, ...]:
-        """The twin has no such lever."""
+        """Do nothing: the twin has no such setting."""
         return ()
 
 
@@ -282,7 +282,7 @@ def live(world: World, *, terms: Mapping[str, RuleSettings] | None) -> Month:
 
 class _Life:
     def __init__(self, world: World, terms: Mapping[str, RuleSettings] | None) -> None:
-        self._world, self._twin, self._terms = world, world.twin, terms
+        self._world, self._twin, self._settings = world, world.twin, terms
         n = len(world.deployment)
         self._month = Month(
             outcome=np.zeros(n, dtype=np.int8),
@@ -290,7 +290,7 @@ class _Life:
             wasted_usd=np.zeros(n),
             delay_s=np.full(n, np.nan),
         )
-        self._levers = _TwinLevers(world, self._month)
+        self._actions = _TwinActions(world, self._month)
         self._history = InMemoryHistory()
         self._ended: dict[str, list[EndedRun]] = {name: [] for name in NAMES}
         self._book = DurationQuantiles()
@@ -311,7 +311,7 @@ class _Life:
                 now_s = until if not self._shares() else min(until, now_s + _FINE_S)
                 twin.advance(now_s)
             self._take_note(now_s)
-            if self._terms is not None:
+            if self._settings is not None:
                 self._prevent(now_s)
         return self._month
 
@@ -335,15 +335,15 @@ class _Life:
             name = NAMES[deployment]
             mine = state[run]
             host = self._facts[run][0] if mine["phase"] == RESUMING else self._host(run, name, int(mine["crashes"]))
-            version = world.version(deployment, now_s, name in self._levers.rolled_back)
-            memory = self._levers.memory(name)
+            version = world.version(deployment, now_s, name in self._actions.rolled_back)
+            memory = self._actions.memory(name)
             attempt = int(mine["failures"]) + int(mine["crashes"])
             cause = world.trouble(run, attempt, host, now_s, memory, version)
             self._facts[run] = (host, version, cause, memory)
             self._decide(truth, run, cause, name)
 
     def _host(self, run: int, name: str, crashes: int) -> int:
-        avoided = self._levers.avoided(name)
+        avoided = self._actions.avoided(name)
         allowed = [int(h) for h in self._world.hosts[run] if HOSTS[h] not in avoided] or [
             int(self._world.hosts[run][0])
         ]
@@ -360,11 +360,11 @@ class _Life:
         truth["fate"][run], truth["work_s"][run] = fate, work
 
     def _shares(self) -> bool:
-        return any(kind == "share" for done in self._levers.done.values() for kind, _ in done.values())
+        return any(kind == "share" for done in self._actions.done.values() for kind, _ in done.values())
 
     def _set_limits(self, now_s: float) -> None:
         """Holds and shared limits as limits of deployments: what is free of a share goes to those that wait first."""
-        if self._terms is None:
+        if self._settings is None:
             return
         limit = self._twin.world.deployments["limit"][0]
         running = self._twin.state.deployed[0]
@@ -372,10 +372,10 @@ class _Life:
         first, behind = self._window(now_s)
         phase = self._twin.state.runs["phase"][0, first:behind]
         waits = (np.flatnonzero((phase == WAITING) | (phase == DELAYED)) + first).tolist()
-        held = {name for name in NAMES if self._levers.slots(name) == 0}
+        held = {name for name in NAMES if self._actions.slots(name) == 0}
         for name in held:
             limit[NAMES.index(name)] = 0.0
-        for done in self._levers.done.values():
+        for done in self._actions.done.values():
             members = [NAMES.index(name) for name, (kind, _) in done.items() if kind == "share"]
             if not members:
                 continue
@@ -392,7 +392,7 @@ class _Life:
             if self._world.scheduled[run] > now_s:
                 continue
             name = NAMES[int(self._world.deployment[run])]
-            probing = self._levers.slots(name) == 1 and name not in LOADERS
+            probing = self._actions.slots(name) == 1 and name not in LOADERS
             if name in held or probing:
                 self._month.held.add(run)
             elif name in LOADERS and self._shares() and now_s - self._world.scheduled[run] > 900.0:
@@ -430,8 +430,8 @@ class _Life:
                     why, attempts, FAILURE_USD,
                 )
             )  # fmt: skip
-            if len(runs) > 2 * KEPT:
-                del runs[:KEPT]
+            if len(runs) > 2 * MOST_RUNS:
+                del runs[:MOST_RUNS]
             if not failed and attempts == 1:
                 self._book.learn(Work("", name), took)
 
@@ -440,7 +440,7 @@ class _Life:
         first, behind = self._window(now_s)
         phase = state["phase"][first:behind]
         at_work = (np.flatnonzero((phase == RUNNING) | (phase == PENDING)) + first).tolist()
-        watch = Evidence(
+        evidence = Evidence(
             now_s=now_s,
             ended=self._ended,
             live=[
@@ -452,7 +452,7 @@ class _Life:
             upstream=dict.fromkeys(READERS, (SOURCE,)),
             resources=dict.fromkeys(LOADERS, ("warehouse",)),
         )  # fmt: skip
-        self._month.steps += prevent(watch, self._history, self._levers, "all", terms=self._terms)
+        self._month.steps += prevent(evidence, self._history, self._actions, "all", settings=self._settings)
 
 
 def all_terms() -> dict[str, RuleSettings]:

@@ -66,8 +66,8 @@ def _once(args: argparse.Namespace) -> int:
             history,
             open_prevention_actions(settings),
             pool,
-            terms=terms,
-            tell=controller.orchestrator.emit,
+            settings=terms,
+            emit=controller.orchestrator.emit,
         )
         if runs.empty and not args.json:
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")
@@ -96,9 +96,9 @@ def _scores(args: argparse.Namespace, since_s: float) -> int:
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
     runs = open_runs(loaded.settings).run_frame(since_s=since_s, pool=pool)
-    watch = read_evidence(runs, time.time(), kept=len(runs))
+    evidence = read_evidence(runs, time.time(), kept=len(runs))
     records = open_history(loaded.settings.history).records(KIND, pool, since_s)
-    scores = score_measures(records, watch, loaded.settings.prices_of(pool))
+    scores = score_measures(records, evidence, loaded.settings.prices_of(pool))
     summary = summarise(scores)
     if args.json:
         print_json({"rules": summary, "measures": [asdict(score) for score in scores]})

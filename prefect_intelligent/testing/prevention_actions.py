@@ -1,4 +1,4 @@
-"""Levers that remember what was done with them."""
+"""Prevention actions in memory, for tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 
 @dataclass
 class InMemoryPreventionActions:
-    """Implements `Levers` for deployments and runs that it is told of.
+    """Implements `PreventionActions` for the deployments and runs that it is given.
 
     Attributes:
         deployments: Name to its settings: "memory" (0 without such a variable), "avoid" (hosts, or absent where the
             pool knows no such variable), "versions" (oldest first, the last is in force).
         runs: Run id to "scheduled" or "running", its deployment, and what was changed about it.
-        done: Key to what is done under it, by deployment.
+        done: Actions in force by key and deployment.
         stopped: (run, again, lost) of each stop.
         retried: Runs that were run again.
         broken: While True every call raises `OrchestratorUnavailableError`.
@@ -31,7 +31,7 @@ class InMemoryPreventionActions:
     broken: bool = False
 
     def slots(self, deployment: str) -> float:
-        """How many of its runs may be at work at once: the least of what is done to it."""
+        """Return how many of its runs may be active at once: the smallest limit in force."""
         own = [what for done in self.done.values() if (what := done.get(deployment)) is not None]
         return min((0 if kind == "hold" else amount for kind, amount in own if kind in ("hold", "share")), default=999)
 
@@ -61,7 +61,7 @@ class InMemoryPreventionActions:
         """Those whose pool knows how to."""
         return self._do(key, [n for n in deployments if "avoid" in self.deployments.get(n, {})], "avoid", host)
 
-    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+    def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Change the scheduled runs."""
         self._do(key, deployments, "patience", retries)
         found = [k for k, run in self.runs.items() if run["deployment"] in deployments and run["state"] == "scheduled"]
@@ -96,7 +96,7 @@ class InMemoryPreventionActions:
         return True
 
     def release(self, dataset: str) -> tuple[str, ...]:
-        """Undo what is done under a key; returns those under no other hold."""
+        """Revert the actions with a key; returns the deployments that no other hold applies to."""
         self._check()
         freed = self.done.pop(dataset, {})
         for name, (kind, amount) in freed.items():
@@ -106,13 +106,13 @@ class InMemoryPreventionActions:
         return tuple(name for name in freed if self.slots(name) > 0)
 
     def retry(self, run_id: str) -> bool:
-        """Note the run."""
+        """Record the run."""
         self._check()
         self.retried.append(run_id)
         return True
 
     def in_force(self) -> tuple[str, ...]:
-        """Keys under which something is done."""
+        """Return the keys of all actions in force."""
         self._check()
         return tuple(sorted(self.done))
 
@@ -126,4 +126,4 @@ class InMemoryPreventionActions:
 
     def _check(self) -> None:
         if self.broken:
-            raise OrchestratorUnavailableError("the levers were told to be broken")
+            raise OrchestratorUnavailableError("the actions are set to fail")

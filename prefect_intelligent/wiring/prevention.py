@@ -1,4 +1,4 @@
-"""Prevention of one pool: what the rules may do, what they look at, and the levers they pull."""
+"""Prevention of one pool: what the rules may do, what they look at, and the actions they take."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def rule_settings(settings: Settings, *, write: bool = False) -> dict[str, RuleS
 
 
 def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
-    """The levers on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
+    """The actions on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
 
     def roll_back(deployment: str, version: str | None) -> bool:
         from prefect_intelligent.wiring.pipelines import open_workspace
 
         with contextlib.suppress(PrefectIntelligentError):
             workspace = open_workspace(settings)
-            with workspace.alone():
+            with workspace.exclusive():
                 workspace.rollout.roll_back(deployment)
                 return True
         return False
