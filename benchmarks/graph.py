@@ -34,7 +34,7 @@ from prefect_intelligent.testing.pipelines import FakePipelineServer
 POOLS = 20
 
 
-def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, DeploymentNode]]:
+def make_nodes(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, DeploymentNode]]:
     """A layered random project: every deployment writes one dataset and reads some of lower-numbered ones."""
     names = [f"flow_{i:05d}/prod" for i in range(deployments)]
     declared = (EdgeEvidence("declared", "flow.py:1"),)
@@ -47,10 +47,10 @@ def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[
             seen.add((source, reader))
             found.append(Edge(f"data_{source:05d}", names[reader], "reads", declared))
     crons = [f"{minute} {hour} * * *" for minute in range(0, 60, 5) for hour in range(24)]
-    steps = {}
+    nodes = {}
     for index, name in enumerate(names):
         p50_s = float(rng.lognormal(4.0, 1.0))
-        steps[name] = DeploymentNode(
+        nodes[name] = DeploymentNode(
             name=name,
             pool=f"pool-{index % POOLS}",
             queue="default",
@@ -61,41 +61,41 @@ def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[
             schema={"properties": {"batch": {"type": "string"}}, "required": []},
             parameters={"batch": "x"},
         )
-    return found, steps
+    return found, nodes
 
 
 def time_build_check(deployments: int = 10_000, edges: int = 50_000, repeats: int = 3) -> tuple[float, int]:
     """Best of `repeats`: seconds to build the graph, apply all rules and find the critical path; and findings."""
-    found, steps = make_steps(deployments, edges, np.random.default_rng(7))
+    found, nodes = make_nodes(deployments, edges, np.random.default_rng(7))
     pools = {f"pool-{i}": PoolFacts(name=f"pool-{i}", limit=100, priorities={"default": 1}) for i in range(POOLS)}
     best, findings = float("inf"), 0
     for repeat in range(repeats):
-        inventory = Inventory(steps=steps, pools=pools, at_s=1_700_000_000.0 + repeat)
+        inventory = Inventory(nodes=nodes, pools=pools, at_s=1_700_000_000.0 + repeat)
         started = time.perf_counter()
-        graph = build_graph(found, steps)
+        graph = build_graph(found, nodes)
         findings = len(find_conflicts(graph, inventory))
-        critical_path(graph, steps)
+        critical_path(graph, nodes)
         best = min(best, time.perf_counter() - started)
     return best, findings
 
 
 def time_noop_apply(deployments: int = 500, repeats: int = 3) -> float:
     """Best of `repeats`: seconds to find that nothing has to be written, with a server that answers at once."""
-    found, steps = make_steps(deployments, 3 * deployments, np.random.default_rng(8))
-    terms: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in steps}
+    found, nodes = make_nodes(deployments, 3 * deployments, np.random.default_rng(8))
+    terms: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in nodes}
     for edge in found:
         side = 1 if edge.kind == "writes" else 0
         terms[edge.deployment][side].append(edge.target if side else edge.source)
-    steps = {
-        name: replace(step, terms=Terms(inputs=tuple(terms[name][0]), outputs=tuple(terms[name][1])))
-        for name, step in steps.items()
+    nodes = {
+        name: replace(node, terms=Terms(inputs=tuple(terms[name][0]), outputs=tuple(terms[name][1])))
+        for name, node in nodes.items()
     }
     server = FakePipelineServer()
     transactions = Transactions(server, InMemoryHistory(), ManualClock())
 
     def look() -> AutomationPlan:
-        picture = build_model(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
-        return plan_automations(server, picture, 1_700_000_000.0)
+        model = build_model(Survey(nodes=nodes), Project(), Overrides(), Prices(), 1_700_000_000.0)
+        return plan_automations(server, model, 1_700_000_000.0)
 
     apply_automations(transactions, look())
     best = float("inf")
@@ -133,7 +133,7 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
             history = open_history(f"sqlite:///{folder}/history.db")
             versions = VersionStore(history, FsspecBlobStore(f"{folder}/versions"), SystemClock())
             rollout = Rollout(Transactions(server, history, SystemClock()), versions, f"{folder}/versions")
-            baseline = rollout.baseline("swap/p", "benchmark")
+            baseline = rollout.keep_current("swap/p", "benchmark")
             assert baseline is not None
             spec = {**baseline.spec, "pull_steps": None, "version": None}
             swaps, rollbacks = [], []

@@ -60,13 +60,13 @@ class Project:
     def rollout(self) -> Rollout:
         return Rollout(self.transactions, self.versions, "/versions")
 
-    def picture(self, overrides: Overrides | None = None, text: str = "") -> PipelineModel:
-        steps = {
+    def model(self, overrides: Overrides | None = None, text: str = "") -> PipelineModel:
+        nodes = {
             name: DeploymentNode(name=name, terms=Terms(inputs=inputs, outputs=outputs), schema=SCHEMA)
             for name, (inputs, outputs) in self.chain.items()
         }
         return build_model(
-            Survey(steps=steps), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s()
+            Survey(nodes=nodes), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s()
         )
 
     def version(self, content: str, deployment: str = "clean/p", **spec: Any) -> DeploymentVersion:

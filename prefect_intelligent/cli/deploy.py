@@ -70,16 +70,16 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         allow_dirty=args.allow_dirty,
     )
-    with workspace.alone() as finished:
+    with workspace.exclusive() as finished:
         tell_finished(finished)
         version = make_version(workspace, request)
-        findings = new_findings(workspace.picture(history=False), version)
+        findings = new_findings(workspace.model(history=False), version)
         for finding in findings:
             print(f"conflict {finding.rule}: {finding.evidence}", file=sys.stderr if args.json else sys.stdout)
         if args.dry_run or (findings and not args.force):
             _report_kept_back(version, findings, args)
             return 1 if findings and not args.force else 0
-        workspace.rollout.baseline(version.deployment, version.author)
+        workspace.rollout.keep_current(version.deployment, version.author)
         version = workspace.versions.keep(version)
         if args.trial:
             run_trial(workspace.rollout, version, {}, timeout_s)
@@ -127,11 +127,11 @@ def _bring(
             rollout,
             version,
             share=share,
-            trial=trial,
+            config=trial,
             timeout_s=timeout_s,
             prices=prices,
             quality=quality,
-            tell=tell,
+            on_update=tell,
         )
     return None
 
@@ -146,7 +146,7 @@ class _Progress:
         """Print the state if it is new."""
         if state.canary_runs != self.seen:
             self.seen = state.canary_runs
-            bad = ", ".join(f"{m.measure} {m.bad}/{m.runs} bad" for m in state.measured)
+            bad = ", ".join(f"{m.measure} {m.bad}/{m.runs} bad" for m in state.measures)
             print(
                 f"{state.canary_runs} canary, {state.stable_runs} stable runs: {bad or 'nothing yet'}; {state.verdict}"
             )

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     workspace = open_workspace(read_settings(args).settings, project=args.project)
     if args.action != "apply":
-        tell_finished(workspace.settle())
+        tell_finished(workspace.recover())
     actions = {
         "show": _show,
         "critical": _critical,
@@ -81,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
     return actions[args.action](workspace, args)
 
 
-def _notes(picture: PipelineModel) -> None:
-    for note in picture.notes:
+def _notes(model: PipelineModel) -> None:
+    for note in model.notes:
         print(f"note: {note}")
 
 
 def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    graph = picture.graph
+    model = workspace.model()
+    graph = model.graph
     if args.json or args.format == "json":
         edges = [
             {
@@ -104,7 +104,7 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     elif args.format == "mermaid":
         print(to_mermaid(graph), end="")
     elif args.format == "svg":
-        path = [] if find_cycles(graph) else critical_path(graph, picture.steps).deployments
+        path = [] if find_cycles(graph) else critical_path(graph, model.nodes).deployments
         print(to_svg(graph, path), end="")
     else:
         from rich.console import Console
@@ -121,14 +121,14 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
         for edge in graph.overruled:
             table.add_row(edge.source, edge.kind, edge.target, "overruled", "contradicts a declaration", style="dim")
         Console().print(table)
-        _notes(picture)
+        _notes(model)
     return 0
 
 
 def _critical(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    path = critical_path(picture.graph, picture.steps, args.to)
-    rows = [(name, picture.steps[name].duration) for name in path.deployments if name in picture.steps]
+    model = workspace.model()
+    path = critical_path(model.graph, model.nodes, args.to)
+    rows = [(name, model.nodes[name].duration) for name in path.deployments if name in model.nodes]
     if args.json:
         print_json(
             {
@@ -145,10 +145,10 @@ def _critical(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 
 
 def _impact(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
+    model = workspace.model()
     delay_s = parse_span(args.late, what="--late")
-    inventory = picture.inventory
-    delays = impact(picture.graph, picture.steps, args.deployment, delay_s, inventory.prices, inventory.at_s)
+    inventory = model.inventory
+    delays = impact(model.graph, model.nodes, args.deployment, delay_s, inventory.prices, inventory.at_s)
     if args.json:
         rows = [
             {"deployment": d.deployment, "late_s": d.late_s, "overdue_s": d.overdue_s, "cost_usd": d.cost_usd}
@@ -164,7 +164,7 @@ def _impact(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 
 
 def _plan(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    graph = workspace.picture(history=False).graph
+    graph = workspace.model(history=False).graph
     fresh = set(args.fresh)
     if args.batch is not None:
         fresh |= fresh_for(workspace.api, args.batch) & set(graph.datasets)
@@ -183,9 +183,9 @@ def _announce(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     held = workspace.api.call("GET", f"/flow_runs/{quote(args.flow_run)}", absent_ok=True)
     if held is None or held["deployment_id"] is None or held["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
         raise InvalidInputError("flow run", args.flow_run, "must be an ended run of a deployment")
-    step = workspace.picture(history=False).steps[workspace.server.deployment_name(held["deployment_id"])]
+    node = workspace.model(history=False).nodes[workspace.server.deployment_name(held["deployment_id"])]
     fresh = held["state_type"] == "COMPLETED"
-    found = emit_dataset_events(workspace.api, held, step.terms.outputs, batch_parameter(step), fresh=fresh)
+    found = emit_dataset_events(workspace.api, held, node.terms.outputs, batch_parameter(node), fresh=fresh)
     if args.json:
         print_json({"announced": found})
     else:
@@ -194,12 +194,12 @@ def _announce(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 
 
 def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    findings = find_conflicts(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
+    model = workspace.model()
+    findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), args.ignore)
     fixed: list[str] = []
     if args.fix and findings:
         file = args.project or workspace.folder / PROJECT_FILE
-        with workspace.alone():
+        with workspace.exclusive():
             for _ in range(_ROUNDS):  # a shifted producer may make its readers too early in turn
                 done = apply_fixes(workspace.transactions, findings, file)
                 if not done:
@@ -207,15 +207,13 @@ def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
                 fixed += done
                 if file.is_file():
                     workspace = workspace.with_project(read_project(file.read_text(), file.name))
-                picture = workspace.picture()
-                findings = find_conflicts(
-                    picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore
-                )
-            workspace.publish(picture)
+                model = workspace.model()
+                findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), args.ignore)
+            workspace.publish(model)
     if args.json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
     else:
-        _notes(picture)
+        _notes(model)
         for finding in findings:
             _print_finding(finding)
         for line in fixed:
@@ -232,29 +230,29 @@ def _print_finding(finding: Finding) -> None:
 
 def _apply(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     if args.remove:
-        with workspace.alone():
+        with workspace.exclusive():
             changes = remove_all(workspace.transactions, write=args.yes)
         _report_changes(changes, args)
         return 0
     wait_s = None if args.wait is None else parse_span(args.wait, what="--wait")
     workspace = workspace.with_project(replace_wait_policy(workspace.project, wait_s, args.on_late))
-    with workspace.alone() as finished:
-        picture = workspace.picture(history=False)
-        arrangement = plan_automations(workspace.server, picture, workspace.clock.now_s(), prune=args.prune)
+    with workspace.exclusive() as finished:
+        model = workspace.model(history=False)
+        plan = plan_automations(workspace.server, model, workspace.clock.now_s(), prune=args.prune)
         published: list[str] = []
         if args.yes:
-            apply_automations(workspace.transactions, arrangement)
-            published = workspace.publish(picture)
+            apply_automations(workspace.transactions, plan)
+            published = workspace.publish(model)
     if (args.wait or args.on_late) and not args.json:
         print(f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}")
     if not args.json:
         tell_finished(finished)
-        for note in arrangement.notes:
+        for note in plan.notes:
             print(f"note: {note}")
         for name in published:
             print(f"note: controllers now know the terms that {PROJECT_FILE} gives {name}")
-    more = {"retired": arrangement.retired, "notes": arrangement.notes, "finished": finished, "published": published}
-    _report_changes(arrangement.changes, args, more)
+    more = {"retired": plan.retired, "notes": plan.notes, "finished": finished, "published": published}
+    _report_changes(plan.changes, args, more)
     return 0
 
 

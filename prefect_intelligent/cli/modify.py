@@ -58,21 +58,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Work the modification out, check it, and write it with --yes."""
     workspace = open_workspace(read_settings(args).settings)
-    with workspace.alone() as finished:
-        draw = workspace.drawer()
+    with workspace.exclusive() as finished:
+        build_model = workspace.model_builder()
         version = None
         if args.action == "undo":
-            modification, version = prepare_undo(workspace.rollout, draw)
+            modification, version = prepare_undo(workspace.rollout, build_model)
         elif args.action == "replace":
             version = _new_version(workspace, args)
             modification = prepare_modification(
-                workspace.rollout, draw, current_overrides(workspace.transactions), version
+                workspace.rollout, build_model, current_overrides(workspace.transactions), version
             )
         else:
-            modification = prepare_modification(workspace.rollout, draw, _overrides(workspace, args))
+            modification = prepare_modification(workspace.rollout, build_model, _overrides(workspace, args))
         blocked = bool(modification.findings) and not args.force
         if version is not None and args.action == "replace":
-            found = new_findings(draw(modification.overrides), version)
+            found = new_findings(build_model(modification.overrides), version)
             modification = replace(modification, findings=(*modification.findings, *found))
             blocked = bool(modification.findings) and not args.force
         if args.yes and not blocked:
@@ -91,12 +91,12 @@ def _new_version(workspace: PipelineWorkspace, args: argparse.Namespace) -> Depl
 def _overrides(workspace: PipelineWorkspace, args: argparse.Namespace) -> Overrides:
     """The overrides in force with the change that was asked for."""
     held = current_overrides(workspace.transactions)
-    picture = workspace.drawer()(held)
-    step = picture.graph.check_deployment(args.step)
+    model = workspace.model_builder()(held)
+    step = model.graph.check_deployment(args.step)
     if args.action == "remove":
         return replace(held, removed=held.removed | {step})
     if args.action == "pause":
-        return replace(held, removed=held.removed | {step} | picture.graph.descendants([step]))
+        return replace(held, removed=held.removed | {step} | model.graph.descendants([step]))
     if args.action == "set":
         return held.with_parameters(step, read_pairs("parameter", args.parameters))
     if args.action == "add":
@@ -104,10 +104,10 @@ def _overrides(workspace: PipelineWorkspace, args: argparse.Namespace) -> Overri
         loop = set(given.get("inputs", ())) & set(given.get("outputs", ()))
         if loop:
             raise InvalidInputError("--inputs", sorted(loop)[0], "a step cannot wait for a dataset it writes itself")
-        again = replace(held, removed=held.removed - {step} - picture.graph.descendants([step]))
+        again = replace(held, removed=held.removed - {step} - model.graph.descendants([step]))
         return again.with_terms(step, given) if given else again
-    picture.graph.check_dataset(args.new)
-    inputs = list(picture.graph.inputs[step])
+    model.graph.check_dataset(args.new)
+    inputs = list(model.graph.inputs[step])
     if args.old not in inputs:
         raise InvalidInputError("reroute", args.old, f"{step} reads {', '.join(inputs) or 'nothing'}")
     return held.with_terms(step, {"inputs": sorted({args.new if name == args.old else name for name in inputs})})
@@ -122,7 +122,7 @@ def _report(modification: Modification, args: argparse.Namespace, finished: str 
         return
     if finished is not None:
         print(f"finished what an earlier command had begun: {finished}")
-    for note in modification.arrangement.notes:
+    for note in modification.plan.notes:
         print(f"note: {note}")
     for finding in modification.findings:
         print(f"conflict {finding.rule}: {finding.evidence}")

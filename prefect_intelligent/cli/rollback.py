@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Go back."""
     workspace = open_workspace(read_settings(args).settings)
-    with workspace.alone() as finished:
+    with workspace.exclusive() as finished:
         tell_finished(finished)
         if args.deployment is None:
             return _undo(workspace, args)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _undo(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    modification, version = prepare_undo(workspace.rollout, workspace.drawer())
+    modification, version = prepare_undo(workspace.rollout, workspace.model_builder())
     apply_modification(workspace.rollout, modification, UNDO, version)
     changes = [{"verb": change.verb, "resource": change.resource} for change in modification.changes]
     if args.json:

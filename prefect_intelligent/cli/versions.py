@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     workspace = open_workspace(read_settings(args).settings)
     if args.action != "gc":
-        tell_finished(workspace.settle())
+        tell_finished(workspace.recover())
     actions = {"list": _list, "pipelines": _pipelines, "show": _show, "diff": _diff, "tag": _tag, "gc": _gc}
     return actions[args.action](workspace, args)
 
@@ -145,7 +145,7 @@ def _tag(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 def _gc(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     if args.keep < 0:
         raise InvalidInputError("--keep", args.keep, "must be 0 or more")
-    with workspace.alone():
+    with workspace.exclusive():
         in_force = _in_force(workspace)
         forgotten, blobs = workspace.versions.collect(in_force, args.keep, write=args.yes)
     done = "removed" if args.yes else "to remove; nothing was removed (add --yes)"

@@ -58,7 +58,7 @@ def open_graph(settings: Settings, runs: SqlRuns) -> Callable[[], Graph]:
         from prefect_intelligent.wiring.pipelines import open_workspace
 
         try:
-            return open_workspace(settings).picture(history=False).graph
+            return open_workspace(settings).model(history=False).graph
         except PrefectIntelligentError:
             return history_graph(runs)
 

@@ -122,21 +122,21 @@ def make_version(workspace: PipelineWorkspace, request: Request) -> DeploymentVe
     )
 
 
-def new_findings(picture: PipelineModel, version: DeploymentVersion) -> list[Finding]:
+def new_findings(model: PipelineModel, version: DeploymentVersion) -> list[Finding]:
     """Conflicts that a version would bring: graph, schedules, parameters of everything that starts it, contract.
 
     A deployment that does not exist yet may come before the producers of what it reads.
     """
     name = version.deployment
-    before = {(finding.rule, finding.subjects) for finding in find_conflicts(picture.graph, picture.inventory)}
-    steps = dict(picture.steps)
-    held = steps.get(name) or DeploymentNode(name=name)
-    terms = picture.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
+    before = {(finding.rule, finding.subjects) for finding in find_conflicts(model.graph, model.inventory)}
+    nodes = dict(model.nodes)
+    held = nodes.get(name) or DeploymentNode(name=name)
+    terms = model.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
     promises = dict(held.promises)
     if version.contract is not None and terms.outputs:
         promises |= read_promises(version.contract, str(terms.contract), terms.outputs)
     spec = version.spec
-    steps[name] = replace(
+    nodes[name] = replace(
         held,
         terms=terms,
         schema=version.spec["parameter_openapi_schema"],
@@ -149,10 +149,10 @@ def new_findings(picture: PipelineModel, version: DeploymentVersion) -> list[Fin
         paused=bool(spec["paused"]),
         job_variables=spec["job_variables"],
     )
-    inferred = [edge for edge in picture.graph.edges if not edge.declared]
-    graph = build_graph([*inferred, *declared_edges(steps)], steps)
-    found = find_conflicts(graph, replace(picture.inventory, steps=steps))
-    early = frozenset() if name in picture.steps else frozenset({"missing-producer"})
+    inferred = [edge for edge in model.graph.edges if not edge.declared]
+    graph = build_graph([*inferred, *declared_edges(nodes)], nodes)
+    found = find_conflicts(graph, replace(model.inventory, nodes=nodes))
+    early = frozenset() if name in model.nodes else frozenset({"missing-producer"})
     fresh = [f for f in found if (f.rule, f.subjects) not in before and f.rule not in early]
     wrong = parameter_errors(spec["parameter_openapi_schema"], spec["parameters"], complete=False)
     if wrong:

@@ -152,7 +152,7 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
     api.deployment(pool, flow="e2e_trial", name="p", entrypoint="clean.py:trial")
     workspace = open_workspace(load_settings().settings)
     rollout, name = workspace.rollout, "e2e_trial/p"
-    baseline = rollout.baseline(name, "me")
+    baseline = rollout.keep_current(name, "me")
     spec = {**baseline.spec, "pull_steps": None, "version": None}
     good, bad = (
         workspace.versions.keep(
@@ -186,11 +186,11 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
                 rollout,
                 bad,
                 share=0.2,
-                trial=SprtConfig(),
+                config=SprtConfig(),
                 timeout_s=300,
                 prices=Prices(),
                 poll_s=0.3,
-                tell=looks.append,
+                on_update=looks.append,
             )
         finally:
             over.set()

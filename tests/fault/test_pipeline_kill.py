@@ -49,8 +49,8 @@ class Command:
 
     def draw(self, overrides):
         found = survey(self.api, self.server, self.folder, history=False)
-        steps = {name: step for name, step in found.steps.items() if name.startswith("kill_")}
-        return build_model(replace(found, steps=steps), Project(), overrides, Prices(), time.time())
+        nodes = {name: node for name, node in found.nodes.items() if name.startswith("kill_")}
+        return build_model(replace(found, nodes=nodes), Project(), overrides, Prices(), time.time())
 
     def version(self, content):
         spec = dict(self.server.read(DEPLOYMENT + "kill_clean/p"))
@@ -114,7 +114,7 @@ def test_killed_at_twenty_random_moments_state_is_old_or_new(prefect_server, tmp
         api.deployment(pool, flow=flow, name="p", entrypoint="flows.py:f", parameter_openapi_schema=SCHEMA)
         publish_terms(prefect, flow, Terms(inputs=inputs, outputs=outputs))
     first = Command(prefect_server, tmp_path)
-    first.rollout.baseline("kill_clean/p", "me")
+    first.rollout.keep_current("kill_clean/p", "me")
     graph_apply(first, "begin")
     for number in range(MOMENTS // 4):  # every rollback has something to go back to, even if all deploys are killed
         deploy(first, f"begin-{number}")

@@ -33,11 +33,11 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
         project = Project(folder, chain)
         before = copy.deepcopy(project.server.resources)
         overrides = Overrides(removed=frozenset(removed & chain.keys()))
-        picture = project.picture(overrides, f'on_late = "{policy}"')
-        apply_automations(project.transactions, plan_automations(project.server, picture, project.clock.now_s()))
+        model = project.model(overrides, f'on_late = "{policy}"')
+        apply_automations(project.transactions, plan_automations(project.server, model, project.clock.now_s()))
         once = copy.deepcopy(project.server.resources)
         project.clock.jump(3600)
-        again = plan_automations(project.server, picture, project.clock.now_s())
+        again = plan_automations(project.server, model, project.clock.now_s())
         assert again.changes == ()
         apply_automations(project.transactions, again)
         assert project.server.resources == once
@@ -52,7 +52,7 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
 def test_going_back_is_identity_on_everything_that_prefect_stores(texts):
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder))
-        project.rollout.baseline("clean/p", "me")
+        project.rollout.keep_current("clean/p", "me")
         held = [copy.deepcopy(project.server.resources)]
         for text in texts:
             version = project.version(text)

@@ -35,7 +35,7 @@ EDGES = st.lists(
 def test_the_graph_does_not_depend_on_the_order_of_the_evidence(edges, data):
     shuffled = data.draw(st.permutations(edges))
     assert build_graph(edges) == build_graph(shuffled)
-    one, other = (find_conflicts(build_graph(found), Inventory(steps={})) for found in (edges, shuffled))
+    one, other = (find_conflicts(build_graph(found), Inventory(nodes={})) for found in (edges, shuffled))
     assert one == other
 
 

@@ -1,4 +1,4 @@
-"""Edges that nobody wrote down for us: from automations of other people, and from what was seen to happen."""
+"""Inferred edges: from automations that others have made, and from observed events and runs."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _EVENT_PAGES: Final = 20  # of 50 events
 def automation_links(
     api: PrefectApi, server: PrefectPipelineServer, deployments: Mapping[str, Mapping[str, Any]]
 ) -> Links:
-    """Deployments that other people's automations start.
+    """Return edges and calls from automations that others have made.
 
-    One that waits for the end of a deployment's runs (or of a flow's) comes after it, one that waits for an asset reads
-    it. What is started by a failure is no step of the pipeline: only its parameters are looked at.
+    An automation that waits for the end of a deployment's runs (or of a flow's) gives a `triggers` edge, one that waits
+    for an asset a `reads` edge. One that reacts to failures gives no edge, only a call whose parameters are checked.
     """
     edges: list[Edge] = []
     calls: list[DeploymentCall] = []
     of_flow: dict[str, list[str]] = {}
-    for name, held in deployments.items():
-        of_flow.setdefault(held["flow_id"], []).append(name)
+    for name, stored in deployments.items():
+        of_flow.setdefault(stored["flow_id"], []).append(name)
     for page in api.pages("/automations/filter", {}):
-        for held in page:
-            if TAG in held["tags"] or not held["enabled"]:
+        for stored in page:
+            if TAG in stored["tags"] or not stored["enabled"]:
                 continue
-            where = f"automation {held['name']}"
+            where = f"automation {stored['name']}"
             evidence = (EdgeEvidence("automation", where),)
-            for trigger in _plain(held["trigger"]):
+            for trigger in _event_triggers(stored["trigger"]):
                 watched = _watched(trigger)
                 sources = {
                     server.deployment_name(v.removeprefix(_DEPLOYMENT)) for v in watched if v.startswith(_DEPLOYMENT)
@@ -53,7 +53,7 @@ def automation_links(
                 expected = set(trigger.get("expect") or ())
                 kind = _kind(expected)
                 assets = {v for v in watched if "://" in v} if not expected or _ASSET_WRITTEN in expected else set()
-                for action in held["actions"]:
+                for action in stored["actions"]:
                     if action.get("type") != "run-deployment":
                         continue
                     chosen = action.get("deployment_id")
@@ -62,7 +62,7 @@ def automation_links(
                     for target in (name for name in targets if name in deployments):
                         edges += [Edge(asset, target, "reads", evidence) for asset in sorted(assets)]
                         for source in sorted(sources & set(deployments)):
-                            if not chosen and source != target:  # "inferred" starts the one that the event is about
+                            if not chosen and source != target:  # source "inferred" starts the deployment of the event
                                 continue
                             if kind is not None:
                                 edges.append(Edge(source, target, kind, evidence))
@@ -72,14 +72,14 @@ def automation_links(
     return edges, calls
 
 
-def _plain(trigger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The event triggers within a trigger."""
+def _event_triggers(trigger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the event triggers within a trigger."""
     children = trigger.get("triggers")
-    return [trigger] if not children else [item for child in children for item in _plain(child)]
+    return [trigger] if not children else [item for child in children for item in _event_triggers(child)]
 
 
 def _kind(expected: Collection[str]) -> EdgeKind | None:
-    """What an automation that waits for these events makes of its deployments; None if they tell of a failure."""
+    """Return the kind of edge of an automation that waits for these events; None if they all report failures."""
     if not expected or any(name == _ENDED or name.endswith("*") for name in expected):
         return "triggers"
     if _BEGAN & set(expected):
@@ -88,7 +88,7 @@ def _kind(expected: Collection[str]) -> EdgeKind | None:
 
 
 def _watched(trigger: Mapping[str, Any]) -> set[str]:
-    """Resources that an event trigger looks at, by id."""
+    """Return ids of the resources that an event trigger matches."""
     found: set[str] = set()
     for key in ("match", "match_related"):
         specifications = trigger.get(key) or {}
@@ -99,9 +99,9 @@ def _watched(trigger: Mapping[str, Any]) -> set[str]:
 
 
 def observed_links(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
-    """What was seen lately: assets materialised and referenced, and runs started by runs.
+    """Return edges and calls observed in the last seven days: materialised and referenced assets, child runs.
 
-    What deployments did that have been deleted since is left out.
+    Deployments that have been deleted since are left out.
     """
     since = (datetime.now(UTC) - timedelta(days=7)).isoformat()
     events = {"event": {"name": [_ASSET_WRITTEN, _ASSET_READ]}, "occurred": {"since": since}, "order": "DESC"}
@@ -127,9 +127,9 @@ def observed_links(api: PrefectApi, server: PrefectPipelineServer, deployments: 
 
 
 def _parents(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
-    """Calls seen as runs of deployments whose parent is a task of another deployment's run.
+    """Return calls from runs of deployments whose parent is a task of another deployment's run.
 
-    A parent waits for its child if it ended after it, or goes on while the child does.
+    A parent waits for its child if it ended after the child, or is still running.
     """
     body = {"flow_runs": {"parent_task_run_id": {"is_null_": False}}, "sort": "START_TIME_DESC", "limit": 100}
     children = [run for run in api.call("POST", "/flow_runs/filter", body) if run["deployment_id"]]

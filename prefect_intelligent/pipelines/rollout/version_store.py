@@ -1,4 +1,4 @@
-"""Keeping versions: records in the history, content in the blob store."""
+"""Storage of versions: records in the history, content in the blob store."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GONE_KIND: Final = "pipeline-version-gone"
 
 @dataclass(frozen=True, slots=True)
 class VersionStore:
-    """The versions of all deployments.
+    """Versions of all deployments.
 
     Attributes:
-        history: Holds the records.
-        blobs: Holds manifests, source, diffs and locks.
+        history: Stores the records.
+        blobs: Stores manifests, source, diffs and lists of packages.
         clock: The time.
     """
 
@@ -33,16 +33,16 @@ class VersionStore:
     clock: Clock
 
     def all(self, deployment: str | None = None) -> list[DeploymentVersion]:
-        """Versions that still exist, oldest first; of one deployment or of all."""
-        gone = {record["id"] for record in self.history.records(GONE_KIND, SCOPE)}
+        """Return versions that were not collected, oldest first, of one deployment or of all."""
+        deleted = {record["id"] for record in self.history.records(GONE_KIND, SCOPE)}
         found: dict[str, DeploymentVersion] = {}
         for record in self.history.records(KIND, SCOPE):
             if deployment in (None, record["deployment"]):
                 found.setdefault(record["id"], DeploymentVersion.from_dict(record))
-        return [version for name, version in found.items() if name not in gone]
+        return [version for name, version in found.items() if name not in deleted]
 
     def tags(self) -> dict[str, str]:
-        """Version ids by tag."""
+        """Return version ids by tag."""
         found: dict[str, str] = {}
         for record in self.history.records(TAG_KIND, SCOPE):
             if record["id"] is None:
@@ -52,16 +52,16 @@ class VersionStore:
         return found
 
     def get(self, text: str, deployment: str | None = None) -> DeploymentVersion:
-        """The version meant by a tag or the first digits of its id.
+        """Return the version with a tag, or with an id that starts with the given digits.
 
         Raises:
             UnknownNameError: There is none.
-            InvalidInputError: There are several, or it is one of another deployment.
+            InvalidInputError: There are several, or it belongs to another deployment.
         """
         return find_version(self.all(), self.tags(), text, deployment)
 
     def keep(self, version: DeploymentVersion) -> DeploymentVersion:
-        """Keep a version; one with the same content that is kept already is returned instead."""
+        """Store a version and return it, or return the stored version with the same content."""
         digest = self.blobs.put(version.content())
         for known in self.all(version.deployment):
             if known.id == digest:
@@ -71,7 +71,7 @@ class VersionStore:
         return stamped
 
     def check(self, version: DeploymentVersion) -> DeploymentVersion:
-        """The version itself, if everything that it needs is there.
+        """Return the version if all its blobs are stored.
 
         Raises:
             UnknownNameError: A blob is missing.
@@ -82,7 +82,7 @@ class VersionStore:
         return version
 
     def current(self, deployment: str, content: Mapping[str, Any] | None) -> DeploymentVersion | None:
-        """The version that a deployment, as Prefect stores it, runs; None if it is not one that we know."""
+        """Return the version that a deployment, as Prefect stores it, runs; None if it is not stored here."""
         if content is None:
             return None
         inputs = pull_inputs(content)
@@ -92,10 +92,10 @@ class VersionStore:
         return next((v for v in reversed(known) if v.code is None and v.spec == content), None)
 
     def tag(self, version: DeploymentVersion, name: str | None) -> None:
-        """Give a version a name, taking it from the one that had it.
+        """Tag a version; a tag names one version at a time.
 
         Raises:
-            InvalidInputError: The name could be taken for the digits of a version.
+            InvalidInputError: The name could be the first digits of an id.
         """
         if not name or all(character in "0123456789abcdef" for character in name):
             raise InvalidInputError("tag", name, "must have a character that no version id has, e.g. 'stable'")
@@ -104,28 +104,28 @@ class VersionStore:
     def collect(
         self, in_force: Collection[str], keep: int, *, write: bool = True
     ) -> tuple[list[DeploymentVersion], int]:
-        """Forget old versions, and delete blobs that no version needs.
+        """Delete old versions, and blobs that no version needs.
 
         Args:
-            in_force: Ids that a deployment runs; never forgotten, and neither are tagged ones.
-            keep: How many of the newest of each deployment stay.
-            write: Whether to do it, or only to say what would be done.
+            in_force: Ids of versions that deployments run; these and tagged versions are never deleted.
+            keep: Number of the newest versions to keep per deployment.
+            write: Whether to delete, or only to return what would be deleted.
 
         Returns:
-            The versions that were forgotten, and how many blobs were deleted.
+            The deleted versions, and the number of deleted blobs.
         """
         everything = self.all()
-        held = {*in_force, *self.tags().values()}
+        kept = {*in_force, *self.tags().values()}
         by_deployment: dict[str, list[DeploymentVersion]] = {}
         for version in everything:
             by_deployment.setdefault(version.deployment, []).append(version)
         for versions in by_deployment.values():
-            held.update(version.id for version in versions[-keep:] if keep > 0)
-        forgotten = [version for version in everything if version.id not in held]
-        for version in forgotten if write else ():
+            kept.update(version.id for version in versions[-keep:] if keep > 0)
+        deleted = [version for version in everything if version.id not in kept]
+        for version in deleted if write else ():
             self.history.append(GONE_KIND, SCOPE, self.clock.now_s(), {"id": version.id})
-        needed = {digest for version in everything if version.id in held for digest in version.blobs()}
-        loose = [digest for digest in self.blobs.digests() if digest not in needed]
-        for digest in loose if write else ():
+        needed = {digest for version in everything if version.id in kept for digest in version.blobs()}
+        unreferenced = [digest for digest in self.blobs.digests() if digest not in needed]
+        for digest in unreferenced if write else ():
             self.blobs.delete(digest)
-        return forgotten, len(loose)
+        return deleted, len(unreferenced)

@@ -14,7 +14,7 @@ from prefect_intelligent.pipelines.render import to_mermaid, to_svg
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.rollout.trial_run import TRIAL_QUEUE, run_trial
 from tests.pipeline_fakes import Project
-from tests.planted import PLANTED, clean_steps, make
+from tests.planted import PLANTED, clean_nodes, make
 
 
 def finding(kind, value, *, safe=True):
@@ -117,7 +117,7 @@ def test_a_price_goes_into_the_file_only_where_that_leaves_it_valid(tmp_path):
 
 
 def test_drawings_name_every_node_once():
-    graph, _ = make(clean_steps())
+    graph, _ = make(clean_nodes())
     mermaid = to_mermaid(graph)
     assert mermaid.startswith("flowchart LR\n")
     assert mermaid.count('["') == len(graph.deployments)

@@ -12,7 +12,7 @@ from prefect_intelligent.pipelines.conflicts import RULES, Calendar, find_confli
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors, parse_columns, unmet_expectations
 from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
 from prefect_intelligent.pipelines.deployments import ColumnSpec, DeploymentCall, Schedule
-from tests.planted import PLANTED, added, changed, clean_steps, daily, make, step
+from tests.planted import PLANTED, added, changed, clean_nodes, daily, make, node
 
 
 def found(case):
@@ -20,7 +20,7 @@ def found(case):
 
 
 def test_the_clean_project_has_no_finding():
-    assert find_conflicts(*make(clean_steps())) == []
+    assert find_conflicts(*make(clean_nodes())) == []
 
 
 def test_there_is_a_planted_case_for_every_rule():
@@ -34,7 +34,7 @@ def test_a_planted_conflict_is_found_and_nothing_else(rule):
 
 
 def test_two_scheduled_writers_at_the_same_time_are_both_two_writers_and_overlapping():
-    case = make(added(step("fix/flights", (), ("flights",), schedules=daily(3, 5))))
+    case = make(added(node("fix/flights", (), ("flights",), schedules=daily(3, 5))))
     assert {"two-writers", "overlapping-writers"} <= found(case)
 
 
@@ -49,7 +49,7 @@ def test_a_reader_shortly_before_its_producer_reads_too_early():
 
 
 def test_equal_schedules_of_twins_are_duplicates_but_other_parameters_are_not():
-    twin = replace(clean_steps()["ingest/flights"], name="ingest/copy")
+    twin = replace(clean_nodes()["ingest/flights"], name="ingest/copy")
     twin = replace(twin, terms=replace(twin.terms, inputs=(), outputs=()))
     assert found(make(added(twin))) == {"duplicate-schedule"}
     assert found(make(added(replace(twin, parameters={"batch": "other"})))) == set()
@@ -60,20 +60,20 @@ def test_equal_schedules_of_twins_are_duplicates_but_other_parameters_are_not():
 )
 def test_a_parent_deadlocks_only_if_it_waits_and_may_take_every_slot(timeout_waits, limit, deadlock):
     call = DeploymentCall(caller="parent/prod", callee="report/prod", waits=timeout_waits, parameters={"batch": "x"})
-    assert ("slot-deadlock" in found(make(added(step("parent/prod", limit=limit)), (call,)))) is deadlock
+    assert ("slot-deadlock" in found(make(added(node("parent/prod", limit=limit)), (call,)))) is deadlock
 
 
 def test_a_call_and_reading_back_what_the_child_wrote_is_no_cycle():
     call = DeploymentCall(caller="clean/prod", callee="ingest/weather", parameters={"batch": "x"}, waits=False)
-    steps = changed("clean/prod", {"inputs": ("raw_flights", "raw_weather")})
-    assert "cycle" not in found(make(steps, (call,)))
+    nodes = changed("clean/prod", {"inputs": ("raw_flights", "raw_weather")})
+    assert "cycle" not in found(make(nodes, (call,)))
 
 
 def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
     # 60 runs of 2.5 h from 03:00 on four slots: the n-th wave of four starts 2.5 h after the one before
-    busy = step("big/prod", schedules=(Schedule(cron="* 3 * * *"),), estimate=Estimate(p50_s=9000, p90_s=9000.1))
-    steps = {busy.name: busy}
-    graph, inventory = make(steps)
+    busy = node("big/prod", schedules=(Schedule(cron="* 3 * * *"),), estimate=Estimate(p50_s=9000, p90_s=9000.1))
+    nodes = {busy.name: busy}
+    graph, inventory = make(nodes)
     (finding,) = (f for f in find_conflicts(graph, overloaded_hours(graph, inventory)) if f.rule == "over-capacity")
     (foreseen,) = overloaded_hours(graph, inventory).congestion.values()
     assert foreseen.hours == (3,)
@@ -84,7 +84,7 @@ def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
 
 
 def test_a_pool_that_keeps_up_is_not_played():
-    graph, inventory = make(clean_steps())
+    graph, inventory = make(clean_nodes())
     assert overloaded(inventory, Calendar(graph, inventory)) == {}
     assert overloaded_hours(graph, inventory).congestion == {}
 

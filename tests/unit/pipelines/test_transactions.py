@@ -22,18 +22,18 @@ from tests.pipeline_fakes import Project
 
 
 def deploy(project):
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     project.rollout.swap(project.version("v2"))
 
 
 def graph_apply(project):
-    apply_automations(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
 
 
 def modify(project):
     apply_modification(
         project.rollout,
-        prepare_modification(project.rollout, project.picture, project.picture().overrides, project.version("v3")),
+        prepare_modification(project.rollout, project.model, project.model().overrides, project.version("v3")),
     )
 
 
@@ -108,7 +108,7 @@ def test_interim_changes_are_taken_back_by_the_next_command():
 
 def test_a_drain_that_times_out_changes_nothing(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     project.server.start_run("clean/p", {}, key="1")
     old = owned(project)
     with pytest.raises(InvalidInputError, match="nothing has changed"):
@@ -118,7 +118,7 @@ def test_a_drain_that_times_out_changes_nothing(tmp_path):
 
 def test_a_drain_waits_for_what_was_scheduled_and_then_swaps(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     run = project.server.start_run("clean/p", {}, key="1")
     seen = []
 

@@ -30,7 +30,7 @@ from tests.pipeline_fakes import SPEC, Project
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     return project
 
 
@@ -280,7 +280,7 @@ def canary(project, bad, runs=60):
             )
 
     project.clock.sleep = sleep
-    state = run_canary(project.rollout, new, share=0.2, trial=SprtConfig(), timeout_s=3600, prices=Prices())
+    state = run_canary(project.rollout, new, share=0.2, config=SprtConfig(), timeout_s=3600, prices=Prices())
     assert project.server.read_all(TOKENS) == {}
     return stable, new, state
 
@@ -291,7 +291,7 @@ def test_a_bad_version_is_rolled_back_by_itself_and_a_good_one_promoted(project,
     assert state.canary_runs <= 10
     assert held(project) == stable.render("/versions")
     other = Project(tmp_path / "good")
-    other.rollout.baseline("clean/p", "me")
+    other.rollout.keep_current("clean/p", "me")
     stable, new, state = canary(other, bad=False)
     assert state.verdict == "promote"
     assert other.server.read("deployment:clean/p") == new.render("/versions")
@@ -314,7 +314,7 @@ def test_a_canary_sits_out_a_short_outage_and_gives_up_after_a_long_one(project,
     assert state.verdict == "roll back"
     assert held(project) == stable.render("/versions")
     other = Project(tmp_path / "gone")
-    other.rollout.baseline("clean/p", "me")
+    other.rollout.keep_current("clean/p", "me")
     goes_away(other.server, range(1, 1000))
     began_s = other.clock.now_s()
     with pytest.raises(OrchestratorUnavailableError):
@@ -331,7 +331,7 @@ def test_a_canary_that_cannot_be_is_refused(project, share, spec, words):
     project.rollout.swap(project.version("v1"))
     version = project.version("v2", **spec)
     with pytest.raises(InvalidInputError, match=words):
-        run_canary(project.rollout, version, share=share, trial=SprtConfig(), timeout_s=1, prices=Prices())
+        run_canary(project.rollout, version, share=share, config=SprtConfig(), timeout_s=1, prices=Prices())
 
 
 def test_the_worst_gate_of_a_run_is_its_quality():
@@ -357,58 +357,58 @@ def test_a_version_whose_data_is_worse_is_refused_although_it_never_fails():
 def test_a_replaced_step_keeps_its_old_code_for_batches_in_flight(project):
     first = project.version("v1")
     project.rollout.swap(first)
-    apply_automations(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
-    (old,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
+    (old,) = plan_automations(project.server, project.model(), project.clock.now_s()).components
     project.clock.jump(60)
     new = project.version("v2")
     apply_modification(
-        project.rollout, prepare_modification(project.rollout, project.picture, Overrides(), new), version=new
+        project.rollout, prepare_modification(project.rollout, project.model, Overrides(), new), version=new
     )
-    (now,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
+    (now,) = plan_automations(project.server, project.model(), project.clock.now_s()).components
     assert now.label != old.label
     inputs = pull_inputs(held(project))
     assert choose_version(inputs, label=old.label, pinned=None) == first.id
     assert choose_version(inputs, label=now.label, pinned=None) == new.id
-    assert plan_automations(project.server, project.picture(), project.clock.now_s()).changes == ()
+    assert plan_automations(project.server, project.model(), project.clock.now_s()).changes == ()
     labels = {name.rpartition("[")[2][:-1] for name in project.server.read_all("automation:")}
     assert labels == {old.label, now.label}
 
     project.clock.jump(60)
-    modification, version = prepare_undo(project.rollout, project.picture)
+    modification, version = prepare_undo(project.rollout, project.model)
     apply_modification(project.rollout, modification, UNDO, version)
     again = pull_inputs(held(project))
     assert choose_version(again, label=now.label, pinned=None) == new.id
     assert choose_version(again, label="later", pinned=None) == first.id
     with pytest.raises(InvalidInputError, match="no modification to take back"):
-        prepare_undo(project.rollout, project.picture)
+        prepare_undo(project.rollout, project.model)
 
 
 def test_a_removed_step_is_put_back_by_undo(project):
-    apply_automations(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     project.clock.jump(60)
     removed = Overrides(removed=frozenset({"report/p"}))
-    apply_modification(project.rollout, prepare_modification(project.rollout, project.picture, removed))
+    apply_modification(project.rollout, prepare_modification(project.rollout, project.model, removed))
     assert current_overrides(project.transactions) == removed
-    (component,) = plan_automations(project.server, project.picture(removed), project.clock.now_s()).components
+    (component,) = plan_automations(project.server, project.model(removed), project.clock.now_s()).components
     assert set(component.starts) == {"clean/p"}
-    modification, _ = prepare_undo(project.rollout, project.picture)
+    modification, _ = prepare_undo(project.rollout, project.model)
     apply_modification(project.rollout, modification, UNDO)
     assert current_overrides(project.transactions) == Overrides()
 
 
 def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_version(project):
-    apply_automations(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     began_s = project.clock.now_s()
-    (component,) = plan_automations(project.server, project.picture(), began_s).components
+    (component,) = plan_automations(project.server, project.model(), began_s).components
     project.clock.jump(60)
     nothing = Overrides(removed=frozenset({"clean/p", "report/p"}))
-    apply_modification(project.rollout, prepare_modification(project.rollout, project.picture, nothing))
+    apply_modification(project.rollout, prepare_modification(project.rollout, project.model, nothing))
     epochs = project.server.read("epochs:ingest/p")
     assert epoch_at(epochs, began_s) == component.label
     assert epoch_at(epochs, project.clock.now_s()) == "none"
     assert len(project.server.read_all("automation:")) == 2
     project.clock.jump(15 * 86_400)
-    late = plan_automations(project.server, project.picture(nothing), project.clock.now_s())
+    late = plan_automations(project.server, project.model(nothing), project.clock.now_s())
     assert {change.verb for change in late.changes} == {"remove"}
 
 
@@ -422,5 +422,5 @@ def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_versio
 def test_a_modification_is_checked_before_anything_is_written(project, overrides, error, words):
     writes = project.server.writes
     with pytest.raises(error, match=words):
-        prepare_modification(project.rollout, project.picture, overrides)
+        prepare_modification(project.rollout, project.model, overrides)
     assert project.server.writes == writes
