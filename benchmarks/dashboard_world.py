@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.dashboard.state import Builder
+from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import (
     Estimate,
     PoolSetting,
@@ -201,13 +201,13 @@ def graph() -> Graph:
     return build_graph([*edges, *(Edge(source, target, "writes", declared) for source, target in writes)])
 
 
-def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60, **more: Any) -> Builder:
+def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60, **more: Any) -> StateBuilder:
     """Everything together."""
     began = now()
     pool = snapshot(began, runs=runs, deployments=deployments)
     history = records(began)
     frame = past(began, runs=max(4000, 30 * deployments), deployments=deployments)
-    return Builder(
+    return StateBuilder(
         observe=lambda: replace(pool, at_s=now()),
         read_runs=lambda since_s: frame,
         history=history,

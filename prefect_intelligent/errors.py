@@ -7,10 +7,12 @@
     ├── OrchestratorError (RuntimeError)    Prefect said no or said nothing
     │   ├── OrchestratorUnavailableError    transient: try again or skip this decision
     │   │   └── OrchestratorBusyError       it is there and will answer in a moment
+    │   ├── OrchestratorAccessDeniedError   401 or 403: somebody has to change the credentials
     │   └── ConflictError                   the thing changed or vanished under us
     ├── StoreError (RuntimeError)           the history store cannot be read or written
     ├── TrackerError (RuntimeError)         the tracking server will not take a record
-    │   └── TrackerUnavailableError         transient: try again later
+    │   ├── TrackerUnavailableError         transient: try again later
+    │   └── TrackerAccessDeniedError        401 or 403: somebody has to change the credentials
     └── QualityError (RuntimeError)         a gate stops: the data may not be used
         ├── DataQualityError                the data is bad
         ├── RetryRunError                   the data is bad and the run that made it is to run again
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 
 class PrefectIntelligentError(Exception):
@@ -93,6 +96,17 @@ class OrchestratorBusyError(OrchestratorUnavailableError):
     """Prefect answered 503, as it does when its database is locked: soon it will not be."""
 
 
+class OrchestratorAccessDeniedError(OrchestratorError):
+    """Prefect answered 401 or 403: trying again does not help until somebody changes the credentials or their rights.
+
+    Args:
+        message: What was asked, and Prefect's answer.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING")
+
+
 class ConflictError(OrchestratorError):
     """What was to be changed has changed or gone in the meantime."""
 
@@ -107,6 +121,19 @@ class TrackerError(PrefectIntelligentError, RuntimeError):
 
 class TrackerUnavailableError(TrackerError):
     """The tracking server cannot be reached, timed out or answered 5xx: try again later."""
+
+
+class TrackerAccessDeniedError(TrackerError):
+    """The tracking server answered 401 or 403: trying again does not help until somebody changes the credentials.
+
+    Args:
+        message: The server's answer.
+    """
+
+    ADVICE: Final = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; {self.ADVICE}")
 
 
 class QualityError(PrefectIntelligentError, RuntimeError):

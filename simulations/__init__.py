@@ -8,6 +8,6 @@ if find_spec("gymnasium") is not None:
     if "PrefectCluster-v0" not in registry:
         register(
             id="PrefectCluster-v0",
-            entry_point="simulations.env:PrefectCluster",
-            vector_entry_point="simulations.vector:VectorPrefectCluster",
+            entry_point="simulations.envs.env:PrefectCluster",
+            vector_entry_point="simulations.envs.vector:VectorPrefectCluster",
         )

@@ -49,7 +49,7 @@ def rest(seconds: float) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class RecordedDay:
     """What a real server and worker did; arrays of shape (n_runs,), instants in seconds from the first schedule.
 
     Attributes:
@@ -67,7 +67,7 @@ class Day:
     ended_s: Array
 
 
-def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
+def record_day(runs: int, seed: int, timeout_s: float = 900.0) -> RecordedDay:
     """Run the workload for real; takes about 1.5 s per run plus start and stop of server and worker.
 
     On PostgreSQL where there is one: SQLite may refuse a claim with 503, and the worker then tries again seconds later,
@@ -124,7 +124,7 @@ def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
     claimed, started, ended = (
         np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
     )
-    return Day(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
+    return RecordedDay(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
 
 
 def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
@@ -136,7 +136,7 @@ def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
         time.sleep(0.2)
 
 
-def poll_period_s(day: Day) -> float:
+def poll_period_s(day: RecordedDay) -> float:
     """Mean time between two polls, from how long a freed slot stayed empty while `bulk` had a backlog.
 
     A slot is freed at any moment between two polls and claimed at the next, so it stays empty for half a period on
@@ -150,7 +150,7 @@ def poll_period_s(day: Day) -> float:
     return max(POLL_S, 2.0 * float(idle[during].mean()))
 
 
-def twin_days(day: Day, worlds: int, seed: int) -> Array:
+def twin_days(day: RecordedDay, worlds: int, seed: int) -> Array:
     """When each run took its slot in the twin, shape (worlds, n_runs), seconds from the first schedule."""
     pool = PoolSpec(
         queues=QUEUES,
@@ -182,7 +182,7 @@ def twin_days(day: Day, worlds: int, seed: int) -> Array:
     return claimed
 
 
-def agreement(day: Day, claimed_s: Array) -> float:
+def agreement(day: RecordedDay, claimed_s: Array) -> float:
     """Share of pairs of runs that start in the same order, where Prefect's order is determined; 0 to 1.
 
     It is determined for two runs that both waited when the first of them was claimed, that were claimed by different
@@ -200,7 +200,7 @@ def agreement(day: Day, claimed_s: Array) -> float:
     return float(same.mean())
 
 
-def compare(day: Day, worlds: int = 200, seed: int = 0) -> dict[str, float]:
+def compare(day: RecordedDay, worlds: int = 200, seed: int = 0) -> dict[str, float]:
     """Figures of the comparison: agreement of order, and relative errors of the p50 and p90 of the waiting time.
 
     `*_spread` is the relative standard deviation of a quantile among the twin's own days: what of an error is chance.

@@ -1,7 +1,7 @@
 """A month with planted failures, lived twice: with retries alone, and with the product's prevention on top.
 
 The rules see what they see in life: runs that have ended, with state, cause, version, host and attempts, and runs that
-are at work. What is planted where stands in a `Plant` that only the world reads.
+are at work. What is planted where stands in a `InjectedFaults` that only the world reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.prevention.engine import prevent
 from prefect_intelligent.prevention.evidence import MOST_RUNS, EndedRun, Evidence, LiveRun
 from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
@@ -78,7 +78,7 @@ MODES: Final = ("flaky host", "memory leak", "bad upstream day", "bad release", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
+class InjectedFaults:
     """What is wrong in a month, and when; instants in seconds from its beginning.
 
     Attributes:
@@ -108,7 +108,7 @@ class Plant:
 
 
 @dataclass(slots=True)
-class Month:
+class MonthResult:
     """What became of a month.
 
     Attributes:
@@ -138,7 +138,7 @@ class Month:
         return bad
 
 
-class World:
+class FaultyMonth:
     """The month of one seed: the twin, and what goes wrong in it.
 
     Args:
@@ -169,7 +169,7 @@ class World:
         unsteady[rng.choice(len(NAMES), 4, replace=False)] = 0.05
         leaker, released = rng.choice(np.arange(len(NAMES) - len(OTHERS), len(NAMES)), 2, replace=False)
         at = rng.uniform(0.25, 0.75, 5) * days * DAY_S
-        self.plant = Plant(
+        self.plant = InjectedFaults(
             host=int(rng.integers(len(HOSTS))),
             host_s=float(at[0]),
             leaker=int(leaker),
@@ -248,7 +248,7 @@ class World:
 class _TwinActions(InMemoryPreventionActions):
     """Prevention actions on the runs of a world."""
 
-    def __init__(self, world: World, month: Month) -> None:
+    def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
         super().__init__(deployments=versions)
         self._world, self._month = world, month
@@ -272,19 +272,19 @@ class _TwinActions(InMemoryPreventionActions):
         return ()
 
 
-def live(world: World, *, terms: Mapping[str, RuleSettings] | None) -> Month:
-    """Live a month; `terms` None is retries alone.
+def simulate(world: FaultyMonth, *, settings: Mapping[str, RuleSettings] | None) -> MonthResult:
+    """Live a month; `settings` None is retries alone.
 
     One world can be lived again: the twin is begun anew.
     """
-    return _Life(world, terms).live()
+    return _Simulation(world, settings).run()
 
 
-class _Life:
-    def __init__(self, world: World, terms: Mapping[str, RuleSettings] | None) -> None:
-        self._world, self._twin, self._settings = world, world.twin, terms
+class _Simulation:
+    def __init__(self, world: FaultyMonth, settings: Mapping[str, RuleSettings] | None) -> None:
+        self._world, self._twin, self._settings = world, world.twin, settings
         n = len(world.deployment)
-        self._month = Month(
+        self._month = MonthResult(
             outcome=np.zeros(n, dtype=np.int8),
             cause=[None] * n,
             wasted_usd=np.zeros(n),
@@ -297,7 +297,7 @@ class _Life:
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
 
-    def live(self) -> Month:
+    def run(self) -> MonthResult:
         twin, world = self._twin, self._world
         world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
         twin.begin()
@@ -433,7 +433,7 @@ class _Life:
             if len(runs) > 2 * MOST_RUNS:
                 del runs[:MOST_RUNS]
             if not failed and attempts == 1:
-                self._book.learn(Work("", name), took)
+                self._book.learn(SubmittedRun("", name), took)
 
     def _prevent(self, now_s: float) -> None:
         state = self._twin.state.runs[0]
@@ -455,6 +455,6 @@ class _Life:
         self._month.steps += prevent(evidence, self._history, self._actions, "all", settings=self._settings)
 
 
-def all_terms() -> dict[str, RuleSettings]:
+def all_settings() -> dict[str, RuleSettings]:
     """Every rule acting, with its default budget."""
     return {name: RuleSettings(mode="auto", again=True) for name in RULES}

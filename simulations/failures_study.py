@@ -20,10 +20,10 @@ from simulations.failures import (
     READERS,
     SOURCE,
     START_S,
-    Month,
-    World,
-    all_terms,
-    live,
+    FaultyMonth,
+    MonthResult,
+    all_settings,
+    simulate,
 )
 
 _CLASSES: Final = (*MODES, "no plant")
@@ -45,15 +45,15 @@ def study(seeds: Sequence[int], *, days: int = 30, tell: Callable[[str], None] =
         raise InvalidInputError("days", days, "the planted failures need at least 10")
     months = []
     for seed in seeds:
-        world = World(seed, days)
-        base, better = live(world, terms=None), live(world, terms=all_terms())
+        world = FaultyMonth(seed, days)
+        base, better = simulate(world, settings=None), simulate(world, settings=all_settings())
         months.append(_month(seed, world, base, better))
         last = months[-1]
         tell(f"seed {seed}: failed {last['failed'][0]} -> {last['failed'][1]}, false holds {last['false_holds']}")
     return {"figures": _figures(months), "modes": _modes(months), "months": months}
 
 
-def _month(seed: int, world: World, base: Month, better: Month) -> dict[str, Any]:
+def _month(seed: int, world: FaultyMonth, base: MonthResult, better: MonthResult) -> dict[str, Any]:
     ended = base.outcome != 0
     false_stops = better.stopped - set(world.plant.hung)
     false_holds = {run for run in better.held if base.outcome[run] == COMPLETED} | false_stops
@@ -91,7 +91,7 @@ def _class(cause: str | None) -> str:
     return MODE_OF.get(cause or "", "no plant")
 
 
-def _runs_of(world: World, arm: Month, mode: str, base: Month, better: Month) -> list[int]:
+def _runs_of(world: FaultyMonth, arm: MonthResult, mode: str, base: MonthResult, better: MonthResult) -> list[int]:
     """Runs whose waste is booked on a mode: by the cause of their failure in either arm, else on no plant."""
     of: list[int] = []
     for run in range(len(arm.cause)):
@@ -101,7 +101,7 @@ def _runs_of(world: World, arm: Month, mode: str, base: Month, better: Month) ->
     return of
 
 
-def _named(world: World, month: Month) -> tuple[dict[str, float | None], list[str]]:
+def _named(world: FaultyMonth, month: MonthResult) -> tuple[dict[str, float | None], list[str]]:
     """Hours from each plant to the first measure of the right rule on the right subject, and all wrong measures."""
     plant = world.plant
     expected: Mapping[str, tuple[str, tuple[str, ...], float, float]] = {

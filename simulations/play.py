@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.domain import Cost
 from prefect_intelligent.policy.actions import apply_action, unflatten
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, P
@@ -16,8 +14,8 @@ from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED
 from prefect_intelligent.twin.simulator import Twin
+from simulations.metrics import EpisodeMetrics, measure
 
 
 class Steered(ClosedLoop):
@@ -103,33 +101,6 @@ def share_budget(wanted: Array, active: Array, budget: int, pools: int) -> Array
     return out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one world under one policy.
-
-    Attributes:
-        cost: Money, split by cause.
-        late_usd_minutes: Late minutes weighted by their price relative to one dollar per hour.
-        late_runs: Runs that ended past their due instant.
-        runs: Runs that came and were not cancelled.
-        failed: Of those, how many ended failed or crashed.
-        wait_p50_s: Median time from scheduled to first claimed.
-        wait_p95_s: 95 % quantile of that.
-        makespan_s: From the first instant to the end of the last run.
-        finished: Whether every run ended within the time allowed.
-    """
-
-    cost: Cost
-    late_usd_minutes: float
-    late_runs: int
-    runs: int
-    failed: int
-    wait_p50_s: float
-    wait_p95_s: float
-    makespan_s: float
-    finished: bool
-
-
 def play(
     twin: Twin,
     policy: Policy,
@@ -139,7 +110,7 @@ def play(
     guard: GuardSettings | None = None,
     budget_slots: int | None = None,
     drain_s: float = 2 * 86400.0,
-) -> list[Outcome]:
+) -> EpisodeMetrics:
     """Steer every world of a twin by a policy from its beginning to its last run.
 
     Args:
@@ -153,8 +124,7 @@ def play(
     """
     twin.begin()
     arena = Steered(twin, guard, decision_s, budget_slots)
-    start_s = twin.now_s.copy()
-    now_s = start_s.copy()
+    now_s = twin.now_s.copy()
     end_s = np.broadcast_to(np.asarray(until_s, dtype=float), now_s.shape)
     while np.any(now_s < end_s):
         now_s = np.minimum(now_s + decision_s, end_s)
@@ -163,28 +133,4 @@ def play(
     while not np.all(twin.done | (twin.now_s >= stop_s)):
         arena.step(policy.propose(arena.census), until_s=twin.now_s + decision_s, finishing=True)
     twin.finish()
-    return [outcome_of(twin, row, float(start_s[row])) for row in range(twin.n_worlds)]
-
-
-def outcome_of(twin: Twin, row: int, start_s: float) -> Outcome:
-    """What has become of one world so far."""
-    count = int(twin.world.settings["runs"][row])
-    runs, truth = twin.state.runs[row, :count], twin.world.runs[row, :count]
-    price = twin.world.deployments["late_usd_per_hour"][row][truth["deployment"]]
-    real = runs["phase"] != CANCELLED
-    ended = real & np.isfinite(runs["finished_s"])
-    finished_s = np.where(np.isfinite(runs["finished_s"]), runs["finished_s"], twin.now_s[row])
-    late_s = np.where(real, np.maximum(finished_s - runs["due_s"], 0.0), 0.0)
-    waits = (runs["first_claimed_s"] - runs["scheduled_s"])[real & np.isfinite(runs["first_claimed_s"])]
-    p50, p95 = np.quantile(waits, [0.5, 0.95]) if len(waits) else (0.0, 0.0)
-    return Outcome(
-        cost=twin.cost(row),
-        late_usd_minutes=float(np.sum(late_s * price) / 60.0),
-        late_runs=int(np.sum(late_s > 0)),
-        runs=int(np.sum(real)),
-        failed=int(np.sum(ended & (runs["phase"] != COMPLETED))),
-        wait_p50_s=float(p50),
-        wait_p95_s=float(p95),
-        makespan_s=float(np.max(finished_s, initial=start_s) - start_s),
-        finished=bool(twin.done[row]),
-    )
+    return measure(twin)

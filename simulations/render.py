@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.engine.state import PENDING, RUNNING, WAITING
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.play import Steered
+from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario, scenario_names
 from simulations.workload import Scenario, draw_world
 
@@ -120,7 +120,7 @@ def record(
     """Play one world under several policies and stop every so often, until an instant or the end of its last run."""
     twins = [Twin(draw_world(scenario, seed)) for _ in policies]
     rules = [parse_policy(text) for text in policies]
-    guard = GuardSettings(interval_s=min(60.0, scenario.decision_s))
+    guard = scenario_guard(scenario.decision_s)
     arenas = [Steered(twin, guard, scenario.decision_s, scenario.budget_slots) for twin in twins]
     now_s = shown_s = scenario.start_s
     yield twins

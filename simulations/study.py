@@ -9,7 +9,7 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 
-from simulations.against_prefect import QUEUES, Day, twin_days
+from simulations.against_prefect import QUEUES, RecordedDay, twin_days
 from simulations.theory import Check, erlang_c, sweep
 
 mpl.use("Agg")
@@ -48,7 +48,7 @@ def draw_theory(path: Path, found: Sequence[Check], customers: int, seed: int) -
     _save(figure, path)
 
 
-def draw_prefect(path: Path, day: Day, worlds: int, seed: int) -> None:
+def draw_prefect(path: Path, day: RecordedDay, worlds: int, seed: int) -> None:
     """How long runs waited for a slot: the real day as steps, the twin's days as a band."""
     import matplotlib.pyplot as plt
 

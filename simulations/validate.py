@@ -73,9 +73,9 @@ def _line(each: Check) -> str:
 
 
 def _against_prefect(args: argparse.Namespace) -> int:
-    from simulations.against_prefect import compare, live_day
+    from simulations.against_prefect import compare, record_day
 
-    day = live_day(args.runs, args.seed)
+    day = record_day(args.runs, args.seed)
     figures = compare(day, args.worlds, args.seed)
     if args.pictures is not None:
         from simulations.study import draw_prefect

@@ -10,14 +10,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect_intelligent.cli.dashboard import open_builder
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
     from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.analytics.pool_alerts import AlertFinder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -56,25 +55,24 @@ def run(args: argparse.Namespace) -> int:
     every_s = None if args.every is None else parse_span(args.every, what="--every")
     if every_s is not None and not (args.send and every_s >= 5.0):
         raise InvalidInputError("--every", args.every, "needs --send and at least 5s")
-    controller, builder = open_builder(loaded.settings, pool)
+    from prefect_intelligent.wiring.alerts import open_alert_finder
+
+    controller, finder = open_alert_finder(loaded.settings, pool)
     if every_s is None:
-        return int(_look(args, loaded.settings, controller, builder))
+        return int(_look(args, loaded.settings, controller, finder))
     while True:
         try:
-            _look(args, loaded.settings, controller, builder)
+            _look(args, loaded.settings, controller, finder)
         except PrefectIntelligentError as error:  # a server that restarts must not end who watches it
             print(f"error: {error}; trying again", file=sys.stderr)
         time.sleep(every_s)
 
 
-def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: Builder) -> bool:
+def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, finder: AlertFinder) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 
-    builder()
-    builder.wait()
-    builder()
-    alerts = builder.alerts
+    alerts = finder()
     opened: list[str] = []
     resolved: list[str] = []
     if args.send:

@@ -9,9 +9,10 @@ from typing import Any
 
 from prefect_intelligent.cli import control_adopt, control_restore, control_run
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import load_state, release
-from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.steering.controller_state import load_state, request_release
+from prefect_intelligent.steering.decision_record import KIND, read_decision
 from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import describe
 from prefect_intelligent.wiring.steering import open_controller
@@ -52,8 +53,8 @@ def _status(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     controller = open_controller(loaded.settings, chosen_pool(loaded))
     pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
-    last = controller.history.latest(KIND, pool)
-    holds = load_state(controller.history, pool).standing.holds
+    last = read_latest(controller.history, KIND, pool, read_decision)
+    holds = load_state(controller.history, pool).known.overrides
     status = {
         "pool": pool,
         "led": controller.lease.taken(),
@@ -93,7 +94,7 @@ def _release(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     controller = open_controller(loaded.settings, chosen_pool(loaded))
     queues = [*args.queue, *([""] if args.pool_limit else [])]
-    release(controller.history, controller.orchestrator.pool, queues, time.time())
+    request_release(controller.history, controller.orchestrator.pool, queues, time.time())
     print("The next decision may change it again.")
     return 0
 

@@ -16,7 +16,7 @@ from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import steering_key
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.controller import LoopEvent, run_loop
 from prefect_intelligent.steering.controller_state import INTENT
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
             _record(records, moment.decision.to_dict())
         if metrics is not None:
             metrics(pool, moment)
-        _print(moment, as_json=args.json, again=not args.once)
+        if not moment.repeated:
+            _print(moment, as_json=args.json, again=not args.once and not moment.permanent)
         tidy(moment)
 
     signals: WakeUps = _Silence(controller) if args.once or not loaded.settings.react else controller.signals()

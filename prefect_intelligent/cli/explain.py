@@ -6,8 +6,8 @@ import argparse
 from contextlib import suppress
 
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
-from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
-from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.errors import OrchestratorError, UnknownNameError
+from prefect_intelligent.steering.decision_record import KIND, read_decision
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the decision; exit code 1 if there is none yet."""
     from prefect_intelligent.history.adapters.sql_records import has_history, open_history
+    from prefect_intelligent.history.reading import read_latest
 
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
     url = loaded.settings.history
-    found = open_history(url).latest(KIND, pool) if has_history(url) else None
+    found = read_latest(open_history(url), KIND, pool, read_decision) if has_history(url) else None
     if found is None:
         _must_exist(pool)
         print(f"There is no decision about work pool {pool} in {url}.")
@@ -57,7 +58,7 @@ def _must_exist(pool: str) -> None:
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 
-    with suppress(OrchestratorUnavailableError):
+    with suppress(OrchestratorError):
         PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 

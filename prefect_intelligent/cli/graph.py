@@ -11,13 +11,13 @@ from urllib.parse import quote
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.domain.deadlines import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events, fresh_for
 from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
 from prefect_intelligent.pipelines.automations import batch_parameter
 from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
 from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
 from prefect_intelligent.pipelines.critical_path import critical_path, impact, refresh_plan
-from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events, fresh_for
 from prefect_intelligent.pipelines.graph import find_cycles
 from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_wait_policy
 from prefect_intelligent.pipelines.render import to_mermaid, to_svg

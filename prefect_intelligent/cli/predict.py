@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from prefect_intelligent.forecasting.live_forecasts import forecast_live_runs
     from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import look_around
+    from prefect_intelligent.wiring.pipeline_graph import forecast_context
     from prefect_intelligent.wiring.steering import open_controller
 
     loaded = read_settings(args, ("pool",))
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     snapshot = controller.orchestrator.observe()
     beats = last_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
     past = open_runs(settings).run_frame(since_s=since_s)
-    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, around=look_around(settings))
+    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, context=forecast_context(settings))
     if args.json:
         print_json(rows)
         return 0

@@ -171,10 +171,10 @@ def _history(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.quality.gate import KIND
+    from prefect_intelligent.quality.past_results import past_results
 
     store = open_history(read_settings(args).settings.history)
-    records = list(store.records(KIND, args.dataset))[-max(1, args.limit) :][::-1]
+    records = past_results(store, args.dataset, last=max(1, args.limit))[::-1]
     if args.json:
         print_json({"results": records})
         return 0

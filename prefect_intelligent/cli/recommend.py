@@ -105,6 +105,7 @@ def _show(args: argparse.Namespace, settings: Settings, controller: PoolControll
 
 
 def _apply(args: argparse.Namespace, controller: PoolController) -> int:
+    from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.recommendations.apply import (
         apply_recommendation,
         deployments_to_move,
@@ -113,8 +114,7 @@ def _apply(args: argparse.Namespace, controller: PoolController) -> int:
     )
     from prefect_intelligent.recommendations.evaluate import KIND
 
-    kept = controller.history.latest(KIND, controller.orchestrator.pool)
-    rows = [] if kept is None else kept["rows"]
+    rows = read_latest(controller.history, KIND, controller.orchestrator.pool, lambda kept: list(kept["rows"])) or []
     if args.number is None or not 1 <= args.number <= len(rows):
         raise InvalidInputError("number", args.number, f"must be 1 to {len(rows)}; run `recommend` first")
     row = rows[args.number - 1]

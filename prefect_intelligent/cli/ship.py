@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.tracking.shipper import Shipment, only_shipper, ship_forever
 from prefect_intelligent.wiring.tracking import Shipper, open_shipper
 
@@ -47,10 +48,14 @@ def run(args: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, _: stop.append(n))
 
+        denied = False
+
         def once() -> Shipment:
+            nonlocal denied
             done = shipper.once()
-            if done.sent or done.problem:
+            if done.sent or (done.problem and not (done.denied and denied)):
                 _print(done, args.json)
+            denied = done.denied
             return done
 
         ship_forever(once, shipper.clock, interval_s=args.interval, stopped=lambda: bool(stop))
@@ -61,9 +66,9 @@ def _patiently(shipper: Shipper, *, archive_all: bool) -> Shipment:
     """One pass, which a server that is only slow for a moment does not end."""
     whole = shipper.once(archive_all=archive_all)
     for pause_s in _PAUSES_S:
-        if not whole.problem:
+        if not whole.problem or whole.denied:
             break
-        shipper.clock.sleep(pause_s)
+        shipper.clock.sleep(jittered(pause_s))
         more = shipper.once(archive_all=archive_all)
         done = {name: getattr(whole, name) + getattr(more, name) for name in _COUNTS}
         whole = replace(more, **done)
@@ -78,4 +83,4 @@ def _print(done: Shipment, as_json: bool) -> None:
     words = [f"{name} {value}" for name, value in record.items() if value and name != "problem"]
     print(", ".join(words) or "nothing to send", flush=True)
     if done.problem:
-        print(f"will try again: {done.problem}", file=sys.stderr, flush=True)
+        print(f"{'kept' if done.denied else 'will try again'}: {done.problem}", file=sys.stderr, flush=True)

@@ -49,7 +49,7 @@ class Change:
     after: int | None
 
 
-def _stay(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
+def _largest_kept(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
     """Indexes of a largest set of numbers that can stay while distinct ones are found for all others.
 
     Number `i` and a later number `j` can both stay if at least `j - i - 1` whole numbers lie between them, that is, if
@@ -81,7 +81,7 @@ def _stay(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
     return stay
 
 
-def _fit(low: int, high: int, count: int) -> list[int]:
+def _numbers_between(low: int, high: int, count: int) -> list[int]:
     """`count` distinct whole numbers strictly between `low` and `high`, evenly spread, or sparse at the open end."""
     if high > MAX_PRIORITY and low + PRIORITY_GAP * count <= MAX_PRIORITY:
         return [low + PRIORITY_GAP * (i + 1) for i in range(count)]
@@ -107,7 +107,7 @@ def assign_priorities(
     """
     numbers = [current[name] for name in order]
     pinned = {index for index, name in enumerate(order) if name in fixed}
-    stay = _stay(numbers, pinned)
+    stay = _largest_kept(numbers, pinned)
     if not pinned <= stay:
         return assign_priorities(current, [name for name in order if name not in fixed])
     taken = {number for name, number in current.items() if name not in set(order)}
@@ -119,7 +119,7 @@ def assign_priorities(
             moving.append(order[index])
             continue
         high = numbers[index] if index < len(order) else MAX_PRIORITY + 1
-        fitted = _fit(low, high, len(moving))
+        fitted = _numbers_between(low, high, len(moving))
         if taken.intersection(fitted):
             if pinned:
                 return assign_priorities(current, [name for name in order if name not in fixed])

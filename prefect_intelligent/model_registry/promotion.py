@@ -114,7 +114,7 @@ def check_gate(evidence: GateEvidence, weights_sha256: str) -> GateDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class ChampionChange:
     """A change of the champion.
 
     Attributes:
@@ -130,17 +130,17 @@ class Move:
     done: bool
 
 
-def promote(store: PolicyStore, version: str, evidence: GateEvidence, *, at_s: float, dry_run: bool) -> Move:
+def promote(store: PolicyStore, version: str, evidence: GateEvidence, *, at_s: float, dry_run: bool) -> ChampionChange:
     """Make a stored version the champion if the gate lets it pass."""
     before = store.alias(CHAMPION)
     judgement = check_gate(evidence, store.weights_sha256(version))
     done = judgement.passed and not dry_run
     if done:
         store.set_alias(CHAMPION, version, why="; ".join((evidence.source, *judgement.reasons)), at_s=at_s)
-    return Move(before=before, after=version, judgement=judgement, done=done)
+    return ChampionChange(before=before, after=version, judgement=judgement, done=done)
 
 
-def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> Move:
+def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> ChampionChange:
     """Go back to the champion before this one.
 
     Raises:
@@ -152,4 +152,4 @@ def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> Mov
         raise InvalidInputError("rollback", before, "there was no other champion to go back to")
     if not dry_run:
         store.set_alias(CHAMPION, past[-1], why=f"rollback: {why}", at_s=at_s)
-    return Move(before=before, after=past[-1], judgement=None, done=not dry_run)
+    return ChampionChange(before=before, after=past[-1], judgement=None, done=not dry_run)

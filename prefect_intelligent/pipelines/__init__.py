@@ -5,7 +5,7 @@ Read first:
     automations.py  the Prefect automations that start deployments when their inputs are fresh for a batch
     apply_graph.py  compares these automations with the server and writes the difference
 
-Below: `conflicts` has the rules of `graph check`, `rollout` versions and canaries, `dataset_events` the events of runs.
+Sub-packages: `conflicts` has the rules of `graph check`, `rollout` has versions and canaries.
 
 Ports: `ports.PipelineServer`, `ports.BlobStore`
 Command: `prefect-intelligent graph`, `prefect-intelligent modify`

@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 PULL_STEP: Final = "prefect_intelligent.pull_step.use_version"
+"""Stands in deployments on users' servers, so it stays."""
+_FORMER_PULL_STEP: Final = "prefect_intelligent.adapters.pull.use_version"  # until version 0.2
 VERSION_ENV: Final = "PREFECT_INTELLIGENT_VERSION"
 """Environment variable that pins a single run to a version, whatever the deployment says."""
 SHORT: Final = 12
@@ -91,10 +93,15 @@ class DeploymentVersion:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`."""
-        values = {key: value for key, value in data.items() if key != "id"}
-        if values.get("code") is not None:
-            values["code"] = SourceCode(**values["code"])
+        """Inverse of `to_dict`; unknown fields are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        values = {key: value for key, value in data.items() if key in cls.__slots__}
+        if (code := values.get("code")) is not None:
+            known = {key: value for key, value in code.items() if key in SourceCode.__slots__}
+            values["code"] = SourceCode(**known)
         return cls(**values)
 
     def blobs(self) -> set[str]:
@@ -127,9 +134,10 @@ class DeploymentVersion:
 def pull_inputs(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the inputs of the pull step `PULL_STEP` of a deployment as Prefect stores it; None without such a step."""
     for step in content.get("pull_steps") or ():
-        if PULL_STEP in step:
-            found: Mapping[str, Any] = step[PULL_STEP]
-            return found
+        for name in (PULL_STEP, _FORMER_PULL_STEP):
+            if name in step:
+                found: Mapping[str, Any] = step[name]
+                return found
     return None
 
 

@@ -82,26 +82,26 @@ def permit(
         permit_pools,
         rows(census.queues, census.queues.shape, 2),
         rows(census.pool, census.pool.shape, 1),
-        wishes(proposal, shape),
-        wishes(proposal if fallback is None else fallback, shape),
+        requested_settings(proposal, shape),
+        requested_settings(proposal if fallback is None else fallback, shape),
         fallback is not None,
         settings.bounds(shape),
         settings.numbers(),
         rows(now_s, shape[:-1], 0),
         rows(age_s, shape[:-1], 0),
-        into=(*memories(after, shape), *draft, rows(pool_limit, shape[:-1], 0), pool_notes.reshape(-1)),
+        into=(*guard_memory(after, shape), *draft, rows(pool_limit, shape[:-1], 0), pool_notes.reshape(-1)),
     )
     place, limit, queue_notes = (np.asarray(part).reshape(shape) for part in draft[:3])
     return Permitted(Proposal(-place, limit, pool_limit), queue_notes, pool_notes, after)
 
 
-def wishes(proposal: Proposal, shape: tuple[int, ...]) -> RequestedSettings:
+def requested_settings(proposal: Proposal, shape: tuple[int, ...]) -> RequestedSettings:
     """A proposal for a batch of shape (..., n_queues) as `RequestedSettings` whose columns have one row per pool."""
     per_pool = rows(proposal.pool_limit, shape[:-1], 0)
     return RequestedSettings._make([rows(proposal.score, shape, 1), rows(proposal.limit, shape, 1), per_pool])
 
 
-def memories(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
+def guard_memory(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
     """The same for a guard's state: a `GuardMemory` that writes to it."""
     per_queue = [rows(column, shape, 1) for column in (state.own_limit, state.limit_changed_s)]
     return GuardMemory._make(

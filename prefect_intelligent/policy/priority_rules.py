@@ -46,20 +46,22 @@ class HeadOfLine(NamedTuple):
 def head(table: Table, queue: int) -> HeadOfLine:
     """The run that Prefect would start next in a queue."""
     if table[C.WAITING][queue] > 0:
-        return _front(table[C.HEAD_USD_PER_HOUR][queue], table[C.HEAD_ESTIMATE_S][queue], table[C.HEAD_SLACK_S][queue])
-    return _front(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
+        return _head_of_line(
+            table[C.HEAD_USD_PER_HOUR][queue], table[C.HEAD_ESTIMATE_S][queue], table[C.HEAD_SLACK_S][queue]
+        )
+    return _head_of_line(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
 
 
 def most_urgent(table: Table, queue: int) -> HeadOfLine:
     """The waiting run with the least slack, taken together with the work that has to go before it in its queue."""
     if table[C.WAITING][queue] > 0:
         ahead_s = table[C.URGENT_AHEAD_S][queue]
-        return _front(
+        return _head_of_line(
             table[C.URGENT_USD_PER_HOUR][queue],
             table[C.URGENT_ESTIMATE_S][queue] + ahead_s,
             table[C.URGENT_SLACK_S][queue] - ahead_s,
         )
-    return _front(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
+    return _head_of_line(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
 
 
 def mean_estimate_s(table: Table) -> float:
@@ -303,6 +305,6 @@ def next_slack_s(table: Table, queue: int) -> float:
     return table[C.NEXT_SLACK_S][queue] if table[C.UPCOMING][queue] > 0 else math.inf
 
 
-def _front(usd_per_hour: float, estimate_s: float, slack_s: float) -> HeadOfLine:
+def _head_of_line(usd_per_hour: float, estimate_s: float, slack_s: float) -> HeadOfLine:
     """A front within the bounds it promises."""
     return HeadOfLine(max(_LEAST_USD, usd_per_hour), max(_LEAST_S, estimate_s), within(slack_s, -FAR_S, FAR_S))

@@ -24,9 +24,11 @@ from prefect.settings import (
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
 )
 
+from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.errors import (
     ConflictError,
     InvalidInputError,
+    OrchestratorAccessDeniedError,
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
@@ -34,7 +36,7 @@ from prefect_intelligent.errors import (
 PAGE: Final = 200
 """Most records that Prefect returns for one call."""
 
-_TRANSIENT: Final = frozenset({401, 403, 408, 423, 425, 429, 500, 502, 503, 504})
+_TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 1.0
 _CSRF_S: Final = 600.0  # a token is good for an hour
@@ -123,6 +125,7 @@ class PrefectApi:
 
         Raises:
             OrchestratorUnavailableError: No answer, or one that says to come back later.
+            OrchestratorAccessDeniedError: The credentials are not accepted, or may not do this.
             ConflictError: Prefect has refused, for good.
         """
         tries = attempts or self._attempts
@@ -130,7 +133,7 @@ class PrefectApi:
             try:
                 return self._once(method, route, body, absent_ok)
             except OrchestratorUnavailableError as error:
-                pause_s = min(_RETRY_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+                pause_s = backoff_s(attempt, first_s=_RETRY_WAIT_S, longest_s=_LONGEST_WAIT_S)
                 most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
                 if attempt >= most or self._left_s() < pause_s:
                     raise
@@ -158,6 +161,8 @@ class PrefectApi:
         self.calls += 1
         try:
             answer = self._send(method, route, body, min(self._timeout_s, left_s))
+        except OrchestratorAccessDeniedError:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
             reason = str(error) or type(error).__name__
             if isinstance(error, httpx.ConnectError):
@@ -180,7 +185,7 @@ class PrefectApi:
             self._get_csrf_token(timeout_s)
         request = self._http.build_request(method, route, json=body, timeout=timeout_s)
         answer = httpx.Client.send(self._http, request)
-        if answer.status_code == 403 and "CSRF" in answer.text:
+        if _is_csrf(answer):
             self._csrf_until = -float("inf")
             self._get_csrf_token(timeout_s)
             request.headers.update(self._http.headers)
@@ -198,6 +203,8 @@ class PrefectApi:
             self._csrf_until = time.monotonic() + _CSRF_S
         elif answer.status_code in (404, 422):
             self._csrf_until = float("inf")
+        elif answer.status_code in (401, 403):
+            self._refused("GET", "/csrf-token", answer, absent_ok=False)
 
     def _refused(self, method: str, route: str, answer: httpx.Response, absent_ok: bool) -> None:
         status = answer.status_code
@@ -206,9 +213,9 @@ class PrefectApi:
         text = f"{method} {self.url}{route}: Prefect answered {status} {_detail(answer)}"
         if status == 503:
             raise OrchestratorBusyError(text)
-        if status in (401, 403):
-            text += "; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
-        if status in _TRANSIENT or status >= 500:
+        if status in (401, 403) and not _is_csrf(answer):
+            raise OrchestratorAccessDeniedError(text)
+        if status in _TRANSIENT or status >= 500 or _is_csrf(answer):
             raise OrchestratorUnavailableError(text)
         raise ConflictError(text)
 
@@ -261,6 +268,11 @@ class _LateContext(ssl.SSLContext):
         if self.authorities is not None:
             self.load_verify_locations(cafile=self.authorities)
             self.authorities = None
+
+
+def _is_csrf(answer: httpx.Response) -> bool:
+    """Whether the server wants another CSRF token; that says nothing about the credentials."""
+    return answer.status_code == 403 and "CSRF" in answer.text
 
 
 def _detail(answer: httpx.Response) -> str:

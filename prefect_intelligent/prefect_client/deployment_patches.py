@@ -27,14 +27,14 @@ AVOID: Final = "avoid_hosts"
 Kind = Literal["hold", "share", "resize", "avoid", "patience"]
 
 _VARIABLE: Final = "prefect_intelligent_hold_"
-_FULL: Final = 1_000_000  # runs in flight give back slots of the limit they find, so it must not run empty
+_ALL_TAKEN: Final = 1_000_000  # runs in flight give back slots of the limit they find, so it must not run empty
 _MEMORY: Final = ("memory", "mem_limit", "memory_limit", "memory_request")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(\s*[A-Za-z]*)")
-_AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
+_ACTIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING")
 
 
 @contextmanager
-def opened() -> Iterator[PrefectApi]:
+def open_api() -> Iterator[PrefectApi]:
     """The API that the settings of this process name."""
     try:
         api = PrefectApi(timeout_s=30.0)
@@ -46,7 +46,7 @@ def opened() -> Iterator[PrefectApi]:
         api.close()
 
 
-def found_at(api: PrefectApi, route: str) -> dict[str, Any] | None:
+def get_or_none(api: PrefectApi, route: str) -> dict[str, Any] | None:
     """What is there; None if there is nothing."""
     found: dict[str, Any] | None = api.call("GET", route, absent_ok=True)
     return found
@@ -54,7 +54,9 @@ def found_at(api: PrefectApi, route: str) -> dict[str, Any] | None:
 
 def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
     """Claim deployments, and bring that into force; those that do not exist or lack the lever are left out."""
-    deployments = [(name, found) for name in names if (found := found_at(api, f"/deployments/name/{name}")) is not None]
+    deployments = [
+        (name, found) for name in names if (found := get_or_none(api, f"/deployments/name/{name}")) is not None
+    ]
     if kind == "resize":
         deployments = [(name, found) for name, found in deployments if _memory_of(api, found)]
     elif kind == "avoid":
@@ -62,39 +64,39 @@ def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amo
     if kind == "share" and deployments:
         _ensure_share(api, key, int(amount), [found["id"] for _, found in deployments])
     for name, found in deployments:
-        there = found_at(api, f"/variables/name/{_variable(found)}")
-        kept = _new(name, found) if there is None else content(there)
+        there = get_or_none(api, f"/variables/name/{_variable(found)}")
+        kept = _new_record(name, found) if there is None else read_patches(there)
         kept["claims"][key] = [kind, amount]
         # The way back is written before the way in.
         if there is None:
             body = {"name": _variable(found), "value": json.dumps(kept), "tags": [HELD]}
             there = api.call("POST", "/variables/", body)
-        _bring(api, found, kept, there["id"])
+        _put_in_force(api, found, kept, there["id"])
     return tuple(name for name, _ in deployments)
 
 
 def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
     """Take back what is claimed under a key; returns (deployment, kind, amount) where nothing of that kind is left."""
     freed: list[tuple[str, Kind, Any]] = []
-    for variable in variables(api):
-        kept = content(variable)
+    for variable in patch_variables(api):
+        kept = read_patches(variable)
         if key not in kept["claims"]:
             continue
         kind, amount = kept["claims"].pop(key)
-        found = found_at(api, f"/deployments/{kept['id']}")
+        found = get_or_none(api, f"/deployments/{kept['id']}")
         if found is not None:  # else it has been deleted meanwhile
-            _bring(api, found, kept, variable["id"])
+            _put_in_force(api, found, kept, variable["id"])
         if not kept["claims"]:
             api.call("DELETE", f"/variables/{variable['id']}")
         if found is not None and not any(other[0] == kind for other in kept["claims"].values()):
             freed.append((str(kept["name"]), kind, amount))
-    share = found_at(api, f"/v2/concurrency_limits/{_share_name(key)}")
+    share = get_or_none(api, f"/v2/concurrency_limits/{_share_name(key)}")
     if share is not None:
         api.call("DELETE", f"/v2/concurrency_limits/{share['id']}")
     return tuple(freed)
 
 
-def variables(api: PrefectApi) -> list[dict[str, Any]]:
+def patch_variables(api: PrefectApi) -> list[dict[str, Any]]:
     """The variables that hold claims."""
     found: list[dict[str, Any]] = []
     while True:
@@ -105,7 +107,7 @@ def variables(api: PrefectApi) -> list[dict[str, Any]]:
             return found
 
 
-def content(variable: dict[str, Any]) -> dict[str, Any]:
+def read_patches(variable: dict[str, Any]) -> dict[str, Any]:
     """What a variable says: id and name of the deployment, limit and options it had, job variables, claims."""
     value = variable["value"]
     kept: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
@@ -118,7 +120,7 @@ def _variable(found: dict[str, Any]) -> str:
     return _VARIABLE + str(found["id"]).replace("-", "_")
 
 
-def _new(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def _new_record(name: str, found: dict[str, Any]) -> dict[str, Any]:
     own = found.get("global_concurrency_limit") or {}
     ours = str(own.get("name", "")).startswith(("prefect-intelligent-hold", SHARED))
     return {
@@ -131,23 +133,23 @@ def _new(name: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bring(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
+def _put_in_force(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
     """Give the deployment what follows from the claims, and write down what that replaces."""
     change: dict[str, Any] = {}
     claims = kept["claims"]
     least = min(((amount, key) for key, (kind, amount) in claims.items() if kind == "share"), default=None)
     limit, options = kept["limit"], kept["options"]
     if any(kind == "hold" for kind, _ in claims.values()):
-        limit = _ensure_held(api)
+        limit = _ensure_full_limit(api)
     elif least is not None:
-        share = found_at(api, f"/v2/concurrency_limits/{_share_name(least[1])}")
+        share = get_or_none(api, f"/v2/concurrency_limits/{_share_name(least[1])}")
         limit = None if share is None else str(share["id"])
     if limit != kept["limit"]:
         options = {**(found.get("concurrency_options") or {}), "collision_strategy": "ENQUEUE"}
     now = (found.get("global_concurrency_limit") or {}).get("id")
     if now != limit or (limit == kept["limit"] and found.get("concurrency_options") != options):
         change |= {"global_concurrency_limit_id": limit, "concurrency_options": options}
-    jobs = _jobs(api, found, kept)
+    jobs = _job_variables(api, found, kept)
     if jobs != (found.get("job_variables") or {}):
         change["job_variables"] = jobs
     api.call("PATCH", f"/variables/{variable}", {"value": json.dumps(kept)})
@@ -155,7 +157,7 @@ def _bring(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variabl
         api.call("PATCH", f"/deployments/{found['id']}", change)
 
 
-def _jobs(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+def _job_variables(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     """The job variables that follow; one that a person has changed since is left as it is."""
     now = dict(found.get("job_variables") or {})
     for name, (before, after) in list(kept["job_variables"].items()):
@@ -199,15 +201,15 @@ def _memory_of(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
 def _template(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
     """The job variables that the deployment's pool knows."""
     pool = found.get("work_pool_name")
-    held = None if pool is None else found_at(api, f"/work_pools/{pool}")
+    held = None if pool is None else get_or_none(api, f"/work_pools/{pool}")
     known: dict[str, Any] = ((held or {}).get("base_job_template") or {}).get("variables", {}).get("properties", {})
     return known
 
 
-def _ensure_held(api: PrefectApi) -> str:
+def _ensure_full_limit(api: PrefectApi) -> str:
     """Id of the limit without free slots, made if it is missing and filled up if it has run down."""
-    body = {"name": HELD, "limit": 1, "active_slots": _FULL}
-    found = found_at(api, f"/v2/concurrency_limits/{HELD}")
+    body = {"name": HELD, "limit": 1, "active_slots": _ALL_TAKEN}
+    found = get_or_none(api, f"/v2/concurrency_limits/{HELD}")
     if found is None:
         return str(api.call("POST", "/v2/concurrency_limits/", body)["id"])
     api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {**body, "active": True})
@@ -221,11 +223,11 @@ def _share_name(key: str) -> str:
 def _ensure_share(api: PrefectApi, key: str, most: int, deployments: Sequence[str]) -> None:
     """Make the limit of a key, with the runs in flight counted: they will give their slots back."""
     name = _share_name(key)
-    found = found_at(api, f"/v2/concurrency_limits/{name}")
+    found = get_or_none(api, f"/v2/concurrency_limits/{name}")
     if found is not None:
         if found["limit"] != most:
             api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {"limit": most})
         return
-    flying = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_AT_WORK)}}}
+    flying = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_ACTIVE_STATES)}}}
     taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": flying}))
     api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": most, "active_slots": taken})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.prevention.evidence import Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, MeasurePhase, RuleSettings
 from prefect_intelligent.prevention.ports import PreventionActions
@@ -27,9 +29,7 @@ def key_prefix(pool: str) -> str:
 
 def read_measures(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
     """Return measures in force or recently ended, by key."""
-    last = history.latest(KIND, pool)
-    rows = () if last is None else last["standing"]
-    return {found.key: found for found in map(MeasureInForce.from_record, rows)}
+    return _read_last(history, pool)[0]
 
 
 def prevent(
@@ -54,10 +54,7 @@ def prevent(
     Returns:
         The steps taken: rule, subject, lever, from, to, why, at_s, probability, written, note, measure, bad_since_s.
     """
-    last = history.latest(KIND, pool)
-    measures = read_measures(history, pool)
-    started = [row for row in (last or {}).get("begun", ()) if row[1] > evidence.now_s - DAY_S]
-    refused = {name: at for name, at in (last or {}).get("refused", {}).items() if at > evidence.now_s - DAY_S}
+    measures, started, refused = _read_last(history, pool, evidence.now_s - DAY_S)
     before = dict(measures)
     steps: list[dict[str, Any]] = []
     for name, rule in RULES.items():
@@ -94,6 +91,20 @@ def prevent(
         }
         history.append(KIND, pool, evidence.now_s, record)
     return steps
+
+
+def _read_last(
+    history: HistoryStore, pool: str, since_s: float = -math.inf
+) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+    """Return what the last pass recorded: measures by key, and those started and refused since (with rule and time)."""
+
+    def read(record: Mapping[str, Any]) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+        measures = {found.key: found for found in read_each(KIND, record["standing"], MeasureInForce.from_record)}
+        started = [[str(rule), float(at_s)] for rule, at_s, *_ in record.get("begun", ()) if at_s > since_s]
+        refused = {str(key): float(at_s) for key, at_s in record.get("refused", {}).items() if at_s > since_s}
+        return measures, started, refused
+
+    return read_latest(history, KIND, pool, read) or ({}, [], {})
 
 
 def undo_prevention(history: HistoryStore, actions: PreventionActions, pool: str, now_s: float) -> tuple[str, ...]:

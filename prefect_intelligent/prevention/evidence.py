@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import pandas as pd
 
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.history.runs_frame import settled
 
 MOST_RUNS: Final = 300
@@ -164,7 +164,7 @@ def read_evidence(
         )  # fmt: skip
         ended.setdefault(run.deployment, []).append(run)
         if not run.failed and run.attempts <= 1:  # pauses between attempts would count as work
-            durations.learn(Work("", run.deployment), run.ended_s - run.started_s)
+            durations.learn(SubmittedRun("", run.deployment), run.ended_s - run.started_s)
     return Evidence(
         now_s=now_s,
         ended={name: found[-max(1, kept) :] for name, found in ended.items()},

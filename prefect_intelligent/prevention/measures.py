@@ -58,6 +58,17 @@ class Measure:
     version: str | None = None
     causes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_record(cls, row: Mapping[str, Any]) -> Measure:
+        """Inverse of `dataclasses.asdict`; unknown fields are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        known = {name: value for name, value in row.items() if name in cls.__slots__}
+        known |= {name: tuple(known.get(name, ())) for name in ("deployments", "runs", "causes")}
+        return cls(**{**known, "lever": Lever(row["lever"])})
+
     def concerns(self, run: EndedRun) -> bool:
         """Return whether a run is one that the measure should protect."""
         return (
@@ -122,16 +133,13 @@ class MeasureInForce:
 
     @classmethod
     def from_record(cls, row: Mapping[str, Any]) -> MeasureInForce:
-        """Inverse of `to_record`."""
-        given = dict(row["measure"])
-        measure = Measure(
-            **{
-                **given,
-                "lever": Lever(given["lever"]),
-                **{name: tuple(given[name]) for name in ("deployments", "runs", "causes")},
-            }
-        )
-        return cls(**{**row, "measure": measure, "phase": MeasurePhase(row["phase"])})
+        """Inverse of `to_record`; unknown fields are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        known = {name: value for name, value in row.items() if name in cls.__slots__}
+        return cls(**{**known, "measure": Measure.from_record(row["measure"]), "phase": MeasurePhase(row["phase"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

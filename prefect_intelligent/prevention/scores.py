@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd
+from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.prevention.engine import KIND
 from prefect_intelligent.prevention.evidence import EndedRun, Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce
 
 MeasureVerdict = Literal["right", "false", "open"]
 
@@ -56,7 +58,7 @@ def score_measures(records: Iterable[Mapping[str, Any]], evidence: Evidence, pri
         evidence: Ended runs over the whole time span.
         prices: Price of a slot.
     """
-    steps = [step for record in records for step in record["steps"]]
+    steps = read_each(KIND, (step for record in records for step in record.get("steps", ())), _read_step)
     scores = []
     for place, step in enumerate(steps):
         if step["to"] == "on" and step["from"] in ("-", "over") and not str(step["note"]).startswith("not done"):
@@ -83,6 +85,14 @@ def summarise(scores: Sequence[MeasureScore]) -> dict[str, dict[str, float | Non
             "wasted_usd": -sum(usd for usd in known if usd < 0),
         }
     return out
+
+
+def _read_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded step, with defaults for fields that earlier versions of the package did not write."""
+    found = {"from": "-", "note": "", "why": "", "probability": 0.0, "written": False, "bad_since_s": step["at_s"]}
+    found |= {**step, "rule": str(step["rule"]), "subject": str(step["subject"]), "to": str(step["to"])}
+    Measure.from_record(step["measure"])
+    return found
 
 
 def _score(

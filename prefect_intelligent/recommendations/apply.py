@@ -12,6 +12,7 @@ from prefect_intelligent.domain import Plan, QueueSetting, diff
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.recommendations.evaluate import replay_daily_cost
 from prefect_intelligent.recommendations.model import ProposedChange, Recommendation, ReplayInput
 from prefect_intelligent.steering.ports import Orchestrator
@@ -123,10 +124,18 @@ def last_applied(pool: str, history: HistoryStore) -> Mapping[str, Any]:
     Raises:
         InvalidInputError: No recommendation is applied.
     """
-    last = history.latest(APPLIED, pool)
+    last = read_latest(history, APPLIED, pool, _read)
     if last is None or last["what"] != "applied":
         raise InvalidInputError("recommendation", None, "none is applied to this pool, or it has been undone")
     return last
+
+
+def _read(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of an application, with defaults for fields that earlier versions did not write."""
+    found = {"title": "", "saving_usd_per_day": 0.0, "values": (), "lanes": (), "moves": (), **record}
+    found["values"] = [(queue, name, before, after) for queue, name, before, after, *_ in found["values"]]
+    found["moves"] = [(name, before, to) for name, before, to, *_ in found["moves"]]
+    return found | {"what": str(record["what"]), "at_s": float(record.get("at_s", 0.0))}
 
 
 def rescore(

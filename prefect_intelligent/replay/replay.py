@@ -18,7 +18,7 @@ from prefect_intelligent.domain import Cost, Estimate
 from prefect_intelligent.domain.objective import weighted_late_minutes
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import events, works
+from prefect_intelligent.forecasting.point_in_time_features import run_events, submitted_runs
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.guard_state import GuardSettings
@@ -113,7 +113,7 @@ def replay(
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
-        _account(name, loops[name].twin, known, _saving(base, curve, block_s, rng) if name != REFERENCE else None)
+        _result(name, loops[name].twin, known, _saving(base, curve, block_s, rng) if name != REFERENCE else None)
         for name, curve in curves.items()
     )
 
@@ -142,11 +142,11 @@ def history_world(
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:
     """What `DurationQuantiles` would have predicted for each run at its submission, from what had ended by then."""
     book = DurationQuantiles()
-    work = works(runs)
+    work = submitted_runs(runs)
     counts = settled(runs).to_numpy()
     seconds = (runs["ended_s"] - runs["started_s"]).to_numpy()
     estimates: dict[int, Estimate] = {}
-    for kind, row in events(runs):
+    for kind, row in run_events(runs):
         if row not in estimates:
             estimates[row] = book.estimate(work[row])
         if kind == _FINISHED_KIND and counts[row]:
@@ -161,7 +161,7 @@ def _saving(base: SpendingCurve, other: SpendingCurve, block_s: float, rng: np.r
     return bootstrap(total, [np.diff(base.spent_by(edges) - other.spent_by(edges))], rng)
 
 
-def _account(name: str, twin: Twin, known: pd.DataFrame, saving: ConfidenceInterval | None) -> ReplayResult:
+def _result(name: str, twin: Twin, known: pd.DataFrame, saving: ConfidenceInterval | None) -> ReplayResult:
     """The figures of one policy."""
     state = twin.state.runs[0]
     table = pd.DataFrame(

@@ -1,6 +1,6 @@
 """Planning in the twin: try candidate corrections of a rule from the present state, and take the best.
 
-A planner is the teacher of the learned policy (`rl.teach` tries candidates in the future that comes), a reference (with
+A planner is the teacher of the learned policy (`rl.label` tries candidates in the future that comes), a reference (with
 the true future it is the clairvoyant planner, the best that choosing among these candidates attains) and, with sampled
 futures, a policy of its own where its milliseconds fit.
 """

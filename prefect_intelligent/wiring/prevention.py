@@ -13,7 +13,7 @@ from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionAct
 from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
 from prefect_intelligent.prevention.measures import RuleSettings
 from prefect_intelligent.prevention.rules import RULES
-from prefect_intelligent.quality.gate import KIND as QUALITY
+from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _upstream(deployments: tuple[Deployment, ...]) -> dict[str, tuple[str, ...]]
 def _unhealthy(deployments: tuple[Deployment, ...], history: HistoryStore, now_s: float) -> frozenset[str]:
     """Deployments with an output whose last quality check of three days was bad."""
     last: dict[str, Mapping[str, object]] = {}
-    for record in history.records(QUALITY, since_s=now_s - _QUALITY_S):
-        last[str(record.get("dataset"))] = record
-    bad = {dataset for dataset, record in last.items() if record.get("good") is False}
+    for record in past_results(history, since_s=now_s - _QUALITY_S):
+        last[record["dataset"]] = record
+    bad = {dataset for dataset, record in last.items() if record["good"] is False}
     return frozenset(found.name for found in deployments if bad & set(found.terms.outputs))

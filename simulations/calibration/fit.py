@@ -23,7 +23,7 @@ from simulations.calibration import durations as duration_fits
 from simulations.calibration.arrivals import Stream, fit_arrivals
 from simulations.calibration.behaviour import Failures, Polls, fit_failures, fit_polls
 from simulations.calibration.durations import fit_duration, ks_distance
-from simulations.calibration.observed import Known, Observed
+from simulations.calibration.observed import DeploymentFacts, Observed
 from simulations.calibration.triggers import fit_triggers
 from simulations.workload import Duration, Scenario, Source
 
@@ -93,7 +93,7 @@ def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Ca
     streams = {
         str(name): fit_arrivals(
             mine["scheduled_s"].to_numpy(float),
-            observed.deployments.get(str(name), Known()).schedules,
+            observed.deployments.get(str(name), DeploymentFacts()).schedules,
             start_s=observed.start_s,
             end_s=observed.end_s,
             origin_s=origin_s,
@@ -106,7 +106,7 @@ def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Ca
     for name, mine in sorted(
         runs.groupby("deployment"), key=lambda each: (each[0] in upstreams, _usual_wait_s(each[1]))
     ):
-        known = observed.deployments.get(str(name), Known())
+        known = observed.deployments.get(str(name), DeploymentFacts())
         fit = _fit(str(name), mine, known, streams[str(name)], upstreams.get(str(name), ()), observed)
         if fit is None:
             continue
@@ -188,7 +188,12 @@ def _estimate_errors(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _fit(
-    name: str, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], upstreams: tuple[str, ...], seen: Observed
+    name: str,
+    mine: pd.DataFrame,
+    known: DeploymentFacts,
+    streams: Sequence[Stream],
+    upstreams: tuple[str, ...],
+    seen: Observed,
 ) -> Fit | None:
     """One deployment; None if nothing at all is known of its durations."""
     failures = fit_failures(mine, seen.passages[seen.passages["deployment"] == name])
@@ -222,7 +227,7 @@ def _notes(
     upstreams: tuple[str, ...],
     used: int,
     failures: Failures,
-    known: Known,
+    known: DeploymentFacts,
 ) -> Iterator[str]:
     if used < duration_fits.ENOUGH:
         yield f"durations from {used} runs only" if used else "no run has completed: the author's estimate is used"
@@ -240,7 +245,7 @@ def _notes(
 
 
 def _sources(
-    fit: Fit, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], error: tuple[float, float]
+    fit: Fit, mine: pd.DataFrame, known: DeploymentFacts, streams: Sequence[Stream], error: tuple[float, float]
 ) -> list[Source]:
     """The deployment as the twin draws it: one source per way in which its runs come."""
     terms = known.terms or Terms()

@@ -19,7 +19,7 @@ PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class DeploymentFacts:
     """What the server says of a deployment.
 
     Attributes:
@@ -54,7 +54,7 @@ class Observed:
     passages: pd.DataFrame
     start_s: float
     end_s: float
-    deployments: Mapping[str, Known] = field(default_factory=dict)
+    deployments: Mapping[str, DeploymentFacts] = field(default_factory=dict)
     changes: int = 0
 
     @property
@@ -142,13 +142,13 @@ def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _deployments(frame: pd.DataFrame) -> dict[str, Known]:
+def _deployments(frame: pd.DataFrame) -> dict[str, DeploymentFacts]:
     found = {}
     for row in frame.itertuples():
         details = json.loads(str(row.details))
         terms = details.get("terms")
         schedules = tuple(each for each in details.get("schedules") or () if isinstance(each, Mapping))
-        found[str(row.name)] = Known(
+        found[str(row.name)] = DeploymentFacts(
             schedules=() if row.paused else schedules,
             limit=_whole(details.get("concurrency_limit")),
             terms=Terms.from_dict(terms) if terms else None,

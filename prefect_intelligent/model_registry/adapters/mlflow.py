@@ -20,13 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from prefect_intelligent.errors import InvalidInputError, MissingExtraError, StoreError, UnknownNameError
+from prefect_intelligent.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+    TrackerAccessDeniedError,
+    UnknownNameError,
+)
 from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS, read_bundle
 
 EXPERIMENT: Final = "prefect-intelligent-policies"
 SHA256: Final = "pi.weights_sha256"
 MODEL_TYPE: Final = "prefect-intelligent-policy"
 _LOG: Final = "pi.alias"
+_LOGGER = logging.getLogger(__name__)
 _TIMEOUT_S: Final = "5"
 _SQLITE: Final = "sqlite:///"
 _LONGEST_TAG: Final = 4000
@@ -260,6 +267,8 @@ class PolicyRegistry:
             return call()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             text = str(error).splitlines()[0][:300]
+            if isinstance(error, MlflowException) and int(error.get_http_status_code()) in (401, 403):  # type: ignore[no-untyped-call, unused-ignore]
+                text += f"; {TrackerAccessDeniedError.ADVICE}"
             raise StoreError(f"policy registry {self.model} in MLflow at {self.uri}: {text}") from error
 
 
@@ -282,6 +291,7 @@ class CachedRegistry(PolicyRegistry):
         self._known: dict[str, tuple[str, str]] = _read_known(self.cache / "known.json")
         self._asked_at_s: dict[str, float] = {}
         self._asking: threading.Thread | None = None
+        self._said = ""
 
     def alias(self, name: str) -> str | None:
         """The version that bore the alias when MLflow last answered; None before it ever did."""
@@ -302,19 +312,28 @@ class CachedRegistry(PolicyRegistry):
                 return place
         return super().folder(version)
 
+    def wait(self) -> None:
+        """Until MLflow has answered, or could not be asked, if it is being asked now."""
+        if self._asking is not None:
+            self._asking.join()
+
     def _refresh(self, name: str) -> None:
         """Ask MLflow, fetch the bundle, and only then tell."""
         try:
             version = super().alias(name)
             if version is None or version == self._known.get(name, ("", ""))[0]:
+                self._said = ""
                 return
             super().folder(version)
             self._known[name] = (version, self.weights_sha256(version))
             path = self.cache / "known.json"
             path.with_suffix(".tmp").write_text(json.dumps(self._known), encoding="utf-8")
             os.replace(path.with_suffix(".tmp"), path)
+            self._said = ""
         except (StoreError, InvalidInputError, OSError) as error:  # what is remembered stays
-            logging.getLogger(__name__).warning("the alias %s could not be followed: %s", name, error)
+            said, self._said = self._said, str(error)
+            if said != self._said:  # asked every few seconds, told once
+                _LOGGER.warning("the alias %s could not be followed: %s", name, error)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.lease import PrefectLease
@@ -55,7 +56,7 @@ def _lease(patience_s: float) -> Iterator[None]:
                 raise InvalidInputError(
                     "pipelines", "leased", "a command on another machine is changing pipelines; wait for it"
                 )
-            time.sleep(_POLL_S)
+            time.sleep(jittered(_POLL_S))
         done = threading.Event()
         renewal = threading.Thread(target=_renew, args=(lease, done), daemon=True)
         renewal.start()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from prefect_intelligent.domain.instants import optional_unix_s
 from prefect_intelligent.errors import ConflictError, UnknownNameError
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.runs import VERSION_LABEL, PipelineRun, RunState
 from prefect_intelligent.prefect_client.api import PrefectApi

@@ -15,6 +15,7 @@ from typing import Any, Final
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.ports import PipelineServer
 from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, inverse_changes
 
@@ -88,8 +89,7 @@ class Transactions:
 
     def pending(self) -> bool:
         """Return whether the last intent has no outcome: its process is at work or died."""
-        last, outcome = self.history.latest(INTENT, SCOPE), self.history.latest(OUTCOME, SCOPE)
-        return last is not None and (outcome is None or outcome["name"] != last["name"])
+        return self._unfinished() is not None
 
     def recover(self) -> str | None:
         """Complete the intent of a process that died and return its title; None if there is none.
@@ -99,12 +99,18 @@ class Transactions:
         """
         return self._finish_last()
 
+    def _unfinished(self) -> Mapping[str, Any] | None:
+        """Return the last intent if it has no outcome, else None."""
+        last = read_latest(self.history, INTENT, SCOPE, _read_intent)
+        ended = read_latest(self.history, OUTCOME, SCOPE, lambda record: str(record["name"]))
+        return None if last is None or last["name"] == ended else last
+
     def _finish_last(self) -> str | None:
-        last = self.history.latest(INTENT, SCOPE)
-        if last is None or not self.pending():
+        last = self._unfinished()
+        if last is None:
             return None
         changes = from_dicts(last["changes"])
-        if last.get("interim"):
+        if last["interim"]:
             for change in inverse_changes(changes):
                 self.server.write(change.resource, change.after)
             self._close(last["name"], "undone", "interim")
@@ -114,8 +120,11 @@ class Transactions:
 
     def intents(self) -> list[Mapping[str, Any]]:
         """Return all completed intents, oldest first."""
-        done = {record["name"] for record in self.history.records(OUTCOME, SCOPE) if record["outcome"] == "done"}
-        return [record for record in self.history.records(INTENT, SCOPE) if record["name"] in done]
+        outcomes = self.history.records(OUTCOME, SCOPE)
+        ended = read_each(OUTCOME, outcomes, lambda record: (str(record["name"]), record["outcome"]))
+        done = {name for name, outcome in ended if outcome == "done"}
+        intents = read_each(INTENT, self.history.records(INTENT, SCOPE), _read_intent)
+        return [intent for intent in intents if intent["name"] in done]
 
     def _write(self, name: str, changes: Sequence[ResourceChange], details: Mapping[str, Any]) -> None:
         written: list[ResourceChange] = []
@@ -138,3 +147,9 @@ class Transactions:
     def _close(self, name: str, outcome: str, reason: str = "") -> None:
         record = {"name": name, "outcome": outcome, "reason": reason}
         self.history.append(OUTCOME, SCOPE, self.clock.now_s(), record)
+
+
+def _read_intent(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded intent, with defaults for fields that earlier versions of the package did not write."""
+    from_dicts(record["changes"])
+    return {"title": "", "details": {}, "interim": False, **record, "name": str(record["name"])}

@@ -9,6 +9,7 @@ from typing import Any, Final
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.pipelines.ports import BlobStore
 from prefect_intelligent.pipelines.rollout.transactions import SCOPE
 from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion, find_version, pull_inputs
@@ -34,21 +35,22 @@ class VersionStore:
 
     def all(self, deployment: str | None = None) -> list[DeploymentVersion]:
         """Return versions that were not collected, oldest first, of one deployment or of all."""
-        deleted = {record["id"] for record in self.history.records(GONE_KIND, SCOPE)}
+        deleted = set(read_each(GONE_KIND, self.history.records(GONE_KIND, SCOPE), lambda record: str(record["id"])))
         found: dict[str, DeploymentVersion] = {}
-        for record in self.history.records(KIND, SCOPE):
-            if deployment in (None, record["deployment"]):
-                found.setdefault(record["id"], DeploymentVersion.from_dict(record))
+        for name, version in read_each(KIND, self.history.records(KIND, SCOPE), _read):
+            if deployment in (None, version.deployment):
+                found.setdefault(name, version)
         return [version for name, version in found.items() if name not in deleted]
 
     def tags(self) -> dict[str, str]:
         """Return version ids by tag."""
         found: dict[str, str] = {}
-        for record in self.history.records(TAG_KIND, SCOPE):
-            if record["id"] is None:
-                found.pop(record["tag"], None)
+        tags = self.history.records(TAG_KIND, SCOPE)
+        for tag, name in read_each(TAG_KIND, tags, lambda record: (str(record["tag"]), record["id"])):
+            if name is None:
+                found.pop(tag, None)
             else:
-                found[record["tag"]] = record["id"]
+                found[tag] = str(name)
         return found
 
     def get(self, text: str, deployment: str | None = None) -> DeploymentVersion:
@@ -129,3 +131,8 @@ class VersionStore:
         for digest in unreferenced if write else ():
             self.blobs.delete(digest)
         return deleted, len(unreferenced)
+
+
+def _read(record: Mapping[str, Any]) -> tuple[str, DeploymentVersion]:
+    """Return the id of a recorded version, and the version."""
+    return str(record["id"]), DeploymentVersion.from_dict(record)

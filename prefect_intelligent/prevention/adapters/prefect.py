@@ -9,11 +9,11 @@ from typing import Any, Final
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.deployment_patches import (
     apply_patch,
-    content,
-    found_at,
-    opened,
+    get_or_none,
+    open_api,
+    patch_variables,
+    read_patches,
     revert_patch,
-    variables,
 )
 from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
@@ -37,26 +37,26 @@ class PrefectPreventionActions(PrefectDownstream):
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Set one concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "avoid", host)
 
     def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
-        with opened() as api:
+        with open_api() as api:
             known = apply_patch(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
-                own_retries = _own_retries_retries(api, name)
+                own_retries = _own_retries(api, name)
                 for run in _scheduled(api, name):
                     if (run.get("empirical_policy") or {}).get("retries") is None:
                         policy = {"retries": own_retries + retries, "retry_delay": RETRY_DELAY_S}
@@ -66,11 +66,11 @@ class PrefectPreventionActions(PrefectDownstream):
 
     def release(self, dataset: str) -> tuple[str, ...]:
         """Revert the actions with a key."""
-        with opened() as api:
+        with open_api() as api:
             freed = revert_patch(api, dataset)
             for name, kind, amount in freed:
                 if kind == "patience":
-                    own_retries = _own_retries_retries(api, name)
+                    own_retries = _own_retries(api, name)
                     for run in _scheduled(api, name):
                         if (run.get("empirical_policy") or {}).get("retries") == own_retries + amount:
                             body = {"empirical_policy": {"retries": None, "retry_delay": None}}
@@ -81,7 +81,7 @@ class PrefectPreventionActions(PrefectDownstream):
         """Reschedule runs, filtered by SCHEDULED: a claimed run that is rescheduled would run twice."""
         moved: list[str] = []
         at = datetime.fromtimestamp(until_s, UTC).isoformat()
-        with opened() as api:
+        with open_api() as api:
             for first in range(0, len(runs), _BATCH):
                 some = list(runs[first : first + _BATCH])
                 wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
@@ -94,13 +94,11 @@ class PrefectPreventionActions(PrefectDownstream):
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
         """Cancel or crash a run that occupies a slot, and create a new one with the same parameters if asked."""
-        with opened() as api:
-            found = found_at(api, f"/flow_runs/{run}")
+        with open_api() as api:
+            found = get_or_none(api, f"/flow_runs/{run}")
             if found is None or found["state_type"] not in _ACTIVE:
                 return False
-            why = "stopped by prefect-intelligent: " + (
-                "no sign of life" if lost else "far beyond its own_retries duration"
-            )
+            why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
             state = {"type": "CRASHED" if lost else "CANCELLING", "message": why}
             answer = api.call("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": lost})
             if answer["status"] != "ACCEPT":
@@ -122,8 +120,8 @@ class PrefectPreventionActions(PrefectDownstream):
 
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""
-        with opened() as api:
-            return tuple(sorted({key for variable in variables(api) for key in content(variable)["claims"]}))
+        with open_api() as api:
+            return tuple(sorted({key for variable in patch_variables(api) for key in read_patches(variable)["claims"]}))
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
@@ -140,7 +138,7 @@ def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _own_retries_retries(api: PrefectApi, name: str) -> int:
+def _own_retries(api: PrefectApi, name: str) -> int:
     """Return the retries that the flow itself sets, from its last ended run; 0 if unknown."""
     flow, _, short = name.partition("/")
     body = {

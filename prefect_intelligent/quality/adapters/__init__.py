@@ -1,1 +1,1 @@
-"""Contracts, Soda, data sources and edits of datasets."""
+"""Contract files, Soda, data sources, editing of datasets, and what Prefect is told and asked to do."""

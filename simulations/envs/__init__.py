@@ -1,0 +1,1 @@
+"""Reinforcement-learning environments over batches of simulated pools."""
