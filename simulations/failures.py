@@ -23,7 +23,7 @@ from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -35,8 +35,8 @@ from prefect_intelligent.twin.engine.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.engine.stop_run import stop_run
-from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.model.stop_run import stop_run
+from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prevention.measures import DAY_S
-from prefect_intelligent.twin.engine.state import COMPLETED
+from prefect_intelligent.twin.model.state import COMPLETED
 from simulations.failures import (
     HOSTS,
     HOUR_S,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
     from prefect_intelligent.analytics.pool_alerts import AlertFinder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
@@ -97,19 +95,15 @@ def _look(args: argparse.Namespace, settings: Settings, controller: PoolControll
 
 def _arrange(args: argparse.Namespace, pool: str) -> int:
     """Write or remove the automations, or show what would be done."""
-    from prefect_intelligent.analytics.adapters.prefect_notifications import plan_notices, plan_removal, write_notices
-    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.wiring.analytics import arrange_notices, remove_notices
 
     if args.action == "install" and not args.block:
         raise InvalidInputError("--block", None, "name a notification block, e.g. --block slack-webhook/data-team")
-    api = PrefectApi()
-    notices: Sequence[Notice] = (
-        plan_notices(api, pool, args.block, pages_only=args.pages_only)
+    notices = (
+        arrange_notices(pool, args.block, pages_only=args.pages_only, write=args.write)
         if args.action == "install"
-        else plan_removal(api, pool)
+        else remove_notices(pool, write=args.write)
     )
-    if args.write:
-        write_notices(api, notices)
     if args.json:
         rows: list[dict[str, Any]] = [{"automation": n.name, "step": n.step, "body": n.body} for n in notices]
         print_json({"automations": rows, "written": args.write})

@@ -25,7 +25,7 @@ from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.restore import restore
-from prefect_intelligent.wiring.steering import PoolController, open_controller
+from prefect_intelligent.wiring.steering import PoolController, open_controller, serve_metrics
 
 _TIDY_EVERY_S = 3600.0
 
@@ -123,10 +123,7 @@ def _metrics(port: int | None) -> Callable[[str, LoopEvent], None] | None:
     """Serve metrics on the port; returns what has to be told each moment."""
     if port is None:
         return None
-    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
-
-    metrics = ControllerMetrics()
-    metrics.serve(port)
+    metrics = serve_metrics(port)
 
     def tell(pool: str, moment: LoopEvent) -> None:
         if moment.decision is not None:

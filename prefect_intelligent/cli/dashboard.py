@@ -102,10 +102,10 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     """Every action taken on the page of a pool, oldest first."""
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.history.reading import read_each
+    from prefect_intelligent.wiring.history import open_history
 
-    rows = read_each("audit", open_history(settings.history).records("audit", pool), _read_audit)
+    rows = read_each("audit", open_history(settings).records("audit", pool), _read_audit)
     if as_json:
         print_json(rows)
         return 0

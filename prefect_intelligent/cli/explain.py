@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 
 from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
-from prefect_intelligent.errors import OrchestratorError, UnknownNameError
+from prefect_intelligent.errors import UnknownNameError
 from prefect_intelligent.steering.decision_record import KIND, read_decision
 
 
@@ -20,16 +19,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the decision; exit code 1 if there is none yet."""
-    from prefect_intelligent.history.adapters.sql_records import has_history, open_history
     from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.wiring.history import has_history, open_history
+    from prefect_intelligent.wiring.steering import check_pool
 
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
-    url = loaded.settings.history
-    found = read_latest(open_history(url), KIND, pool, read_decision) if has_history(url) else None
+    settings = loaded.settings
+    found = read_latest(open_history(settings), KIND, pool, read_decision) if has_history(settings) else None
     if found is None:
-        _must_exist(pool)
-        print(f"There is no decision about work pool {pool} in {url}.")
+        check_pool(pool)
+        print(f"There is no decision about work pool {pool} in {loaded.settings.history}.")
         return 1
     decision = {key: value for key, value in found.items() if key != "memory"}
     if args.queue is not None:
@@ -51,15 +51,6 @@ def run(args: argparse.Namespace) -> int:
     for reason in formatting.reasons(decision):
         formatting.console.print(f"  {reason}", soft_wrap=True)
     return 0
-
-
-def _must_exist(pool: str) -> None:
-    """Refuse a pool that the server does not know; a server that cannot be asked is no matter here."""
-    from prefect_intelligent.prefect_client.api import PrefectApi
-    from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
-
-    with suppress(OrchestratorError):
-        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 
 def _named(queues: list[dict[str, object]], name: str) -> dict[str, object]:

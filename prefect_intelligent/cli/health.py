@@ -26,9 +26,8 @@ def run(args: argparse.Namespace) -> int:
 
     from prefect_intelligent.analytics.pool_overview import quality_shares
     from prefect_intelligent.analytics.report import all_health, health_dict
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.quality.past_results import past_results
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
     from prefect_intelligent.wiring.pipeline_graph import history_graph
 
     settings = read_settings(args, ("pool",)).settings
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     since_s = now_s - parse_span(args.last, what="--last")
     store = open_runs(settings)
     frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
-    quality = quality_shares(past_results(open_history(settings.history)), history_graph(store).writers)
+    quality = quality_shares(past_results(open_history(settings)), history_graph(store).writers)
     prices = settings.prices_of(settings.pool or "")
     of_all = all_health(
         frame, now_s, target=args.target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day

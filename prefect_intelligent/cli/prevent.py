@@ -43,10 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(args: argparse.Namespace) -> int:
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.prevention.engine import prevent, read_measures
     from prefect_intelligent.prevention.measures import MeasurePhase
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
     from prefect_intelligent.wiring.prevention import look, open_prevention_actions, rule_settings
     from prefect_intelligent.wiring.steering import open_controller
 
@@ -57,7 +56,7 @@ def _once(args: argparse.Namespace) -> int:
     if args.action == "scores":
         return _scores(args, since_s)
     steps = []
-    history = open_history(settings.history)
+    history = open_history(settings)
     if args.action == "run":
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")
@@ -87,17 +86,16 @@ def _once(args: argparse.Namespace) -> int:
 
 
 def _scores(args: argparse.Namespace, since_s: float) -> int:
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.prevention.engine import KIND
     from prefect_intelligent.prevention.evidence import read_evidence
     from prefect_intelligent.prevention.scores import score_measures, summarise
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
 
     loaded = read_settings(args, ("pool",))
     pool = chosen_pool(loaded)
     runs = open_runs(loaded.settings).run_frame(since_s=since_s, pool=pool)
     evidence = read_evidence(runs, time.time(), kept=len(runs))
-    records = open_history(loaded.settings.history).records(KIND, pool, since_s)
+    records = open_history(loaded.settings).records(KIND, pool, since_s)
     scores = score_measures(records, evidence, loaded.settings.prices_of(pool))
     summary = summarise(scores)
     if args.json:

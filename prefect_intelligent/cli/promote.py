@@ -73,8 +73,7 @@ def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> GateEvid
     """Evidence from the history of the pool, or from a recording of one."""
     from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
     from prefect_intelligent.policy.bundle import read_bundle
-    from prefect_intelligent.replay.adapters.recording_file import read_recording
-    from prefect_intelligent.wiring.replay import recording_model, recording_of
+    from prefect_intelligent.wiring.replay import read_recording, recording_model, recording_of
     from prefect_intelligent.wiring.steering import controller_config
 
     if args.recording is not None:

@@ -81,9 +81,8 @@ def _check(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.contracts.lint import load_contract
     from prefect_intelligent.quality.remediation import RemediationPolicy
-    from prefect_intelligent.wiring.quality import quality_parts
+    from prefect_intelligent.wiring.quality import load_contract, quality_parts
 
     contract, dataset = load_contract(args.contract), parse_dataset(args.data)
     policy = RemediationPolicy(budget_percent=args.budget_percent, downstream=tuple(args.downstream))
@@ -126,9 +125,9 @@ def _print_checks(verification: Any) -> None:
 
 def _profile(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.profiler import profile
+    from prefect_intelligent.wiring.quality import profile_dataset
 
-    found = profile(parse_dataset(args.data))
+    found = profile_dataset(parse_dataset(args.data))
     if args.json:
         print_json({"table": found.table, "rows": found.rows, "columns": [c.to_record() for c in found.columns]})
         return 0
@@ -142,12 +141,12 @@ def _profile(args: argparse.Namespace) -> int:
 
 def _new_contract(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.profiler import new_contract, profile
+    from prefect_intelligent.wiring.quality import draft_contract
 
     dataset = parse_dataset(args.data)
     if args.output and Path(args.output).exists() and not args.force:
         raise InvalidInputError("--output", args.output, "exists already; --force replaces it")
-    text = new_contract(profile(dataset), dataset.schema or "main")
+    text = draft_contract(dataset)
     if args.output:
         Path(args.output).write_text(text)
         print(f"wrote {args.output}")
@@ -157,9 +156,9 @@ def _new_contract(args: argparse.Namespace) -> int:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from prefect_intelligent.quality.adapters.contracts.lint import lint, read_contract
+    from prefect_intelligent.wiring.quality import lint_contract
 
-    found = [str(finding) for name in args.contracts for finding in lint(read_contract(Path(name)), name)]
+    found = [finding for path in args.contracts for finding in lint_contract(path)]
     if args.json:
         print_json({"findings": found})
     else:
@@ -170,10 +169,10 @@ def _lint(args: argparse.Namespace) -> int:
 def _history(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.quality.past_results import past_results
+    from prefect_intelligent.wiring.history import open_history
 
-    store = open_history(read_settings(args).settings.history)
+    store = open_history(read_settings(args).settings)
     records = past_results(store, args.dataset, last=max(1, args.limit))[::-1]
     if args.json:
         print_json({"results": records})
@@ -196,9 +195,9 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _unblock(args: argparse.Namespace) -> int:
-    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+    from prefect_intelligent.wiring.quality import release_deployments
 
-    released = PrefectDownstream().release(args.dataset)
+    released = release_deployments(args.dataset)
     if args.json:
         print_json({"released": list(released)})
     else:
@@ -208,9 +207,9 @@ def _unblock(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import batches
+    from prefect_intelligent.wiring.quality import quarantined_batches
 
-    found = batches(parse_dataset(args.data))
+    found = quarantined_batches(parse_dataset(args.data))
     if args.json:
         print_json({"batches": [batch.to_record() for batch in found]})
         return 0
@@ -223,9 +222,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import rows
+    from prefect_intelligent.wiring.quality import quarantined_rows
 
-    columns, found = rows(parse_dataset(args.data), run_id=args.run_id, limit=args.limit)
+    columns, found = quarantined_rows(parse_dataset(args.data), run_id=args.run_id, limit=args.limit)
     if args.json:
         print_json({"rows": [dict(zip(columns, row, strict=True)) for row in found]})
         return 0
@@ -235,17 +234,14 @@ def _show(args: argparse.Namespace) -> int:
 
 def _release(args: argparse.Namespace) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import release
+    from prefect_intelligent.wiring.quality import load_contract, quality_parts, release_rows
 
     dataset = parse_dataset(args.data)
-    count = release(
+    count = release_rows(
         dataset, ids=args.id, run_id=args.run_id, corrections=_pairs("--set", args.set), dry_run=args.dry_run
     )
     checked = None
     if args.contract and not args.dry_run:
-        from prefect_intelligent.quality.adapters.contracts.lint import load_contract
-        from prefect_intelligent.wiring.quality import quality_parts
-
         parts = quality_parts(settings=read_settings(args).settings, prefect=False)
         checked = parts.gate.run(load_contract(args.contract), dataset, run_id=f"release-{uuid4()}")
     if args.json:

@@ -21,9 +21,9 @@ from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from prefect_intelligent.policy import Policy
-    from prefect_intelligent.replay.adapters.recording_file import Recording
     from prefect_intelligent.replay.replay import ReplayResult
     from prefect_intelligent.settings import Settings
+    from prefect_intelligent.wiring.replay import Recording
 
 _DEFAULT = "prefect-default,static,edf,wspt,atc,atc+lookahead"
 
@@ -49,7 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
-    from prefect_intelligent.wiring.replay import recording_model, recording_of
+    from prefect_intelligent.wiring.replay import (
+        read_recording,
+        recording_model,
+        recording_of,
+        write_page,
+        write_recording,
+    )
     from prefect_intelligent.wiring.steering import choose_policy, controller_config
 
     span_s, seed = parse_span(args.last, what="--last"), chosen_seed(args)
@@ -61,14 +67,10 @@ def run(args: argparse.Namespace) -> int:
     loaded = read_settings(args, ("pool",))
     settings = loaded.settings
     if args.recording is not None:
-        from prefect_intelligent.replay.adapters.recording_file import read_recording
-
         recording = read_recording(args.recording)
     else:
         recording = recording_of(settings, chosen_pool(loaded), span_s)
     if args.save is not None:
-        from prefect_intelligent.replay.adapters.recording_file import write_recording
-
         write_recording(args.save, recording)
     config = controller_config(settings, recording.pool.name, "replay")
     found = replay(
@@ -82,8 +84,6 @@ def run(args: argparse.Namespace) -> int:
     if args.front:
         _keep_front(settings, args, policies, recording)
     if args.html is not None:
-        from prefect_intelligent.replay.adapters.html_report import write_page
-
         write_page(args.html, recording, found)
     if args.json:
         context = {"pool": recording.pool.name, "runs": len(found[0].runs), "seed": seed}
@@ -99,8 +99,8 @@ def _keep_front(
     """Play the policy in force at several positions of the dial and keep what came of it."""
     import time
 
-    from prefect_intelligent.history.adapters.sql_records import open_history
     from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
+    from prefect_intelligent.wiring.history import open_history
     from prefect_intelligent.wiring.replay import recording_model
     from prefect_intelligent.wiring.steering import controller_config
 
@@ -116,7 +116,7 @@ def _keep_front(
         seed=args.seed,
     )
     note = f"Replay of the last {args.last}; lateness at its plain price"
-    open_history(settings.history).append(KIND, pool, time.time(), {"points": points, "note": note})
+    open_history(settings).append(KIND, pool, time.time(), {"points": points, "note": note})
 
 
 def as_row(found: ReplayResult) -> dict[str, Any]:

@@ -49,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         from prefect_intelligent.dashboard.export import write_page
         from prefect_intelligent.dashboard.state import StateBuilder
-        from prefect_intelligent.history.adapters.sql_records import open_history
+        from prefect_intelligent.wiring.history import open_history
         from prefect_intelligent.wiring.pipeline_graph import history_graph
 
         builder = StateBuilder(
             observe=None,
             read_runs=lambda since_s: store.run_frame(since_s=since_s, pool=settings.pool),
-            history=open_history(settings.history),
+            history=open_history(settings),
             pool=settings.pool or "",
             prices=prices,
             span_s=span_s,

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 
 from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.adapters.source_archive import files_of
-from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
 from prefect_intelligent.pipelines.apply_graph import pipeline_versions
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
-from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion, pull_inputs, version_differences
+from prefect_intelligent.pipelines.version import SHORT, pull_inputs, version_differences
+from prefect_intelligent.wiring.pipeline_versions import content_difference
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
 
 
@@ -113,26 +112,12 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
 def _diff(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     old, new = workspace.versions.get(args.old), workspace.versions.get(args.new)
     lines = version_differences(old, new)
-    packages, files = _content_diff(workspace, old, new)
+    packages, files = content_difference(workspace, old, new)
     if args.json:
         print_json({"differences": lines, "packages": packages, "files": files})
     else:
         print("\n".join([*lines, *packages, *files]) or "no difference")
     return 1 if lines else 0
-
-
-def _content_diff(
-    workspace: PipelineWorkspace, old: DeploymentVersion, new: DeploymentVersion
-) -> tuple[list[str], list[str]]:
-    """What differs in packages and source files; nothing where one side has no record of them."""
-    blobs = workspace.blobs
-    packages: list[str] = []
-    files: list[str] = []
-    if old.lock and new.lock and old.lock != new.lock:
-        packages = package_diff(blobs.get(old.lock).decode(), blobs.get(new.lock).decode())
-    if old.code is not None and new.code is not None and old.code.blob != new.code.blob:
-        files = file_diff(files_of(blobs.get(old.code.blob)), files_of(blobs.get(new.code.blob)))
-    return packages, files
 
 
 def _tag(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.pipelines.conflicts import Calendar, overloaded
 from prefect_intelligent.pipelines.deployments import Congestion, DeploymentNode, Inventory, PoolFacts
 from prefect_intelligent.pipelines.graph import Graph
-from prefect_intelligent.twin.engine.world import COMPLETES
+from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 

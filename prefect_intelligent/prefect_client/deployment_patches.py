@@ -122,7 +122,7 @@ def _variable(found: dict[str, Any]) -> str:
 
 def _new_record(name: str, found: dict[str, Any]) -> dict[str, Any]:
     own = found.get("global_concurrency_limit") or {}
-    ours = str(own.get("name", "")).startswith(("prefect-intelligent-hold", SHARED))
+    ours = str(own.get("name", "")).startswith((HELD, SHARED))
     return {
         "id": found["id"],
         "name": name,

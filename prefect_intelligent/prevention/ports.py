@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from prefect_intelligent.quality.ports import Downstream
 
-
-class PreventionActions(Downstream, Protocol):
+class PreventionActions(Protocol):
     """Actions on deployments and runs of Prefect.
 
     An action on deployments ("flow/deployment") has a `key` and is reverted by `release(key)`; the original settings
@@ -16,6 +14,14 @@ class PreventionActions(Downstream, Protocol):
     key replaces the ones before. Each method returns the deployments or runs that it changed, without those for which
     Prefect offers no such setting. Every method may raise `OrchestratorUnavailableError`.
     """
+
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Keep the deployments from starting runs; scheduled runs wait."""
+        ...
+
+    def release(self, key: str) -> tuple[str, ...]:
+        """Revert the action with a key; returns the deployments that have their original settings again."""
+        ...
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Limit the deployments to `most` active runs in total."""

@@ -25,8 +25,8 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.replay.bootstrap import ConfidenceInterval, bootstrap, total
 from prefect_intelligent.replay.spending import SpendingCurve, play
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.world import World
 from prefect_intelligent.twin.from_history import world_from_runs
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec, ResourceSpec
 

@@ -19,7 +19,6 @@ class InMemoryPreventionActions:
         runs: Run id to "scheduled" or "running", its deployment, and what was changed about it.
         done: Actions in force by key and deployment.
         stopped: (run, again, lost) of each stop.
-        retried: Runs that were run again.
         broken: While True every call raises `OrchestratorUnavailableError`.
     """
 
@@ -27,7 +26,6 @@ class InMemoryPreventionActions:
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: dict[str, dict[str, tuple[str, Any]]] = field(default_factory=dict)
     stopped: list[tuple[str, bool, bool]] = field(default_factory=list)
-    retried: list[str] = field(default_factory=list)
     broken: bool = False
 
     def slots(self, deployment: str) -> float:
@@ -45,9 +43,9 @@ class InMemoryPreventionActions:
         """Hosts that its next runs keep away from."""
         return {what[1] for done in self.done.values() if (what := done.get(deployment)) and what[0] == "avoid"}
 
-    def hold(self, dataset: str, deployments: Sequence[str]) -> tuple[str, ...]:
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
         """Hold those that exist."""
-        return self._do(dataset, deployments, "hold", 0)
+        return self._do(key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Limit those that exist, together."""
@@ -95,21 +93,15 @@ class InMemoryPreventionActions:
         versions.pop()
         return True
 
-    def release(self, dataset: str) -> tuple[str, ...]:
+    def release(self, key: str) -> tuple[str, ...]:
         """Revert the actions with a key; returns the deployments that no other hold applies to."""
         self._check()
-        freed = self.done.pop(dataset, {})
+        freed = self.done.pop(key, {})
         for name, (kind, amount) in freed.items():
             for run in self.runs.values():
                 if kind == "patience" and run["deployment"] == name and run.get("retries") == amount:
                     del run["retries"]
         return tuple(name for name in freed if self.slots(name) > 0)
-
-    def retry(self, run_id: str) -> bool:
-        """Record the run."""
-        self._check()
-        self.retried.append(run_id)
-        return True
 
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""

@@ -37,13 +37,12 @@ def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
 
 def forecast_context(settings: Settings) -> Context:
     """Who reads from whom, and how the quality checks of what they write went, as the history knows it."""
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
 
     graph = history_graph(open_runs(settings))
     checks = [
         OutputCheck(result["at_s"], name, result["first"]["verdict"] not in ("passed", "warned"))
-        for result in past_results(open_history(settings.history))
+        for result in past_results(open_history(settings))
         for name in graph.writers.get(result["dataset"], ())
     ]
     return Context(

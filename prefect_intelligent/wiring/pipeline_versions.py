@@ -14,7 +14,8 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
 from prefect_intelligent.pipelines.adapters.flow_probe import environment_lock, probe
 from prefect_intelligent.pipelines.adapters.prefect_discovery import read_schedule
-from prefect_intelligent.pipelines.adapters.source_archive import pack
+from prefect_intelligent.pipelines.adapters.source_archive import files_of, pack
+from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
 from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
 from prefect_intelligent.pipelines.deployments import DeploymentNode
@@ -164,3 +165,17 @@ def new_findings(model: PipelineModel, version: DeploymentVersion) -> list[Findi
         )
         fresh.append(defaults)
     return fresh
+
+
+def content_difference(
+    workspace: PipelineWorkspace, old: DeploymentVersion, new: DeploymentVersion
+) -> tuple[list[str], list[str]]:
+    """Lines on what differs in packages and in source files; none where one version has no record of them."""
+    blobs = workspace.blobs
+    packages: list[str] = []
+    files: list[str] = []
+    if old.lock and new.lock and old.lock != new.lock:
+        packages = package_diff(blobs.get(old.lock).decode(), blobs.get(new.lock).decode())
+    if old.code is not None and new.code is not None and old.code.blob != new.code.blob:
+        files = file_diff(files_of(blobs.get(old.code.blob)), files_of(blobs.get(new.code.blob)))
+    return packages, files

@@ -11,7 +11,6 @@ from typing import Any
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import InvalidInputError, StoreError, UnknownNameError
-from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.adapters.exclusive_lock import exclusive_lock
@@ -29,6 +28,7 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.wiring.history import open_history
 
 PROJECT_FILE = "pipelines.toml"
 
@@ -156,7 +156,7 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
     text = file.read_text() if file.is_file() else ""
     api = PrefectApi(timeout_s=30.0, attempts=5)
     server = PrefectPipelineServer(api)
-    history = open_history(settings.history)
+    history = open_history(settings)
     clock = SystemClock()
     return PipelineWorkspace(
         settings=settings,

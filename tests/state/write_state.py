@@ -61,14 +61,14 @@ from prefect_intelligent.prevention.evidence import EndedRun, Evidence
 from prefect_intelligent.prevention.measures import RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.quality.gate import Gate
-from prefect_intelligent.quality.model import Check, Contract, Outcome, Rows, Severity, Verification
+from prefect_intelligent.quality.model import CheckOutcome, CheckResult, Contract, FailingRows, Severity, Verification
 from prefect_intelligent.quality.remediation import EditReport, RemediationPolicy
 from prefect_intelligent.recommendations.apply import SCORED, apply_recommendation
 from prefect_intelligent.recommendations.evaluate import KIND as RECOMMENDED
 from prefect_intelligent.recommendations.model import ProposedChange, Recommendation
 from prefect_intelligent.replay.tradeoff_curve import KIND as FRONT
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import load_state, release
+from prefect_intelligent.steering.controller_state import load_state, request_release
 from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
@@ -183,7 +183,7 @@ def steer_warehouse(history):
     set_switch(history, "warehouse", "on", pool.clock.now_s(), "somebody")
     pool.edit("default", lambda queue: replace(queue, limit=7))
     decide(first)
-    release(history, "warehouse", ["default"], pool.clock.now_s())
+    request_release(history, "warehouse", ["default"], pool.clock.now_s())
     decide(first)
     pool.clock.sleep(30.0)
     with contextlib.suppress(ProcessKilled):
@@ -269,16 +269,24 @@ def check_data(history):
     clock = ManualClock(AT_S)
 
     def verified(outcome, severity=Severity.MAJOR, errors=()):
-        values = {"kind": "invalid", "column": "a", "rows": Rows(predicate="x"), "rows_tested": 100, "rows_failed": 1}
-        check = Check(id="c", name="c", outcome=outcome, at_s=clock.now_s(), severity=severity, value=1.0, **values)
+        values = {
+            "kind": "invalid",
+            "column": "a",
+            "rows": FailingRows(predicate="x"),
+            "rows_tested": 100,
+            "rows_failed": 1,
+        }
+        check = CheckResult(
+            id="c", name="c", outcome=outcome, at_s=clock.now_s(), severity=severity, value=1.0, **values
+        )
         return Verification(
             dataset="ds/main/t", contract="h", checks=(check,), started_s=clock.now_s(), duration_s=0.1, errors=errors
         )
 
-    good, bad = verified(Outcome.PASSED), verified(Outcome.FAILED)
-    blocking = verified(Outcome.FAILED, Severity.CRITICAL)
+    good, bad = verified(CheckOutcome.PASSED), verified(CheckOutcome.FAILED)
+    blocking = verified(CheckOutcome.FAILED, Severity.CRITICAL)
     found = []
-    for results in ((good,), (bad, good), (blocking,), (verified(Outcome.PASSED, errors=("no such file",)),)):
+    for results in ((good,), (bad, good), (blocking,), (verified(CheckOutcome.PASSED, errors=("no such file",)),)):
         clock.sleep(600.0)
         gate = Gate(
             checker=ScriptedChecker(*results),

@@ -11,7 +11,7 @@ from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion
 
 TRIAL_QUEUE: Final = "prefect-intelligent-trial"
-"""Work queue of trial runs; Prefect creates it on first use."""
+"""Work queue of trial runs, which Prefect creates on first use, and tag of their deployments."""
 
 
 def run_trial(rollout: Rollout, version: DeploymentVersion, parameters: Mapping[str, Any], timeout_s: float) -> str:
@@ -34,7 +34,7 @@ def run_trial(rollout: Rollout, version: DeploymentVersion, parameters: Mapping[
     content = version.render(rollout.store) | {
         "work_queue_name": TRIAL_QUEUE,
         "schedules": [],
-        "tags": ["prefect-intelligent-trial"],
+        "tags": [TRIAL_QUEUE],
         "concurrency_limit": None,
     }
     try:  # an interim intent: if this process dies, the next command removes the deployment

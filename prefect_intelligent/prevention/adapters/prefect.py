@@ -15,7 +15,6 @@ from prefect_intelligent.prefect_client.deployment_patches import (
     read_patches,
     revert_patch,
 )
-from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
 
 RETRY_DELAY_S: Final = 300
 """Pause before each retry of a run with added retries, seconds."""
@@ -24,7 +23,7 @@ _ACTIVE: Final = ("PENDING", "RUNNING", "CANCELLING")
 _BATCH: Final = 50  # runs per bulk call
 
 
-class PrefectPreventionActions(PrefectDownstream):
+class PrefectPreventionActions:
     """Implements `PreventionActions`.
 
     Args:
@@ -34,6 +33,11 @@ class PrefectPreventionActions(PrefectDownstream):
 
     def __init__(self, roll_back: Callable[[str, str | None], bool] | None = None) -> None:
         self._roll_back = roll_back
+
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Keep the deployments from starting runs; those that do not exist are left out."""
+        with open_api() as api:
+            return apply_patch(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Set one concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
@@ -64,10 +68,10 @@ class PrefectPreventionActions(PrefectDownstream):
                         changed.append(str(run["id"]))
             return tuple(changed)
 
-    def release(self, dataset: str) -> tuple[str, ...]:
+    def release(self, key: str) -> tuple[str, ...]:
         """Revert the actions with a key."""
         with open_api() as api:
-            freed = revert_patch(api, dataset)
+            freed = revert_patch(api, key)
             for name, kind, amount in freed:
                 if kind == "patience":
                     own_retries = _own_retries(api, name)

@@ -16,7 +16,7 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import FAILS, World
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
