@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.point_in_time_features import Context, OutputCheck
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 from prefect_intelligent.quality.past_results import past_results
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def history_graph(runs: SqlRuns) -> Graph:
     for row in runs.deployment_frame().itertuples():
         names.append(str(row.name))
         edges += _declared(str(row.name), json.loads(str(row.details)).get("terms") or {})
-    return build(edges, names)
+    return build_graph(edges, names)
 
 
 def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
@@ -58,7 +58,7 @@ def open_graph(settings: Settings, runs: SqlRuns) -> Callable[[], Graph]:
         from prefect_intelligent.wiring.pipelines import open_workspace
 
         try:
-            return open_workspace(settings).picture(history=False).graph
+            return open_workspace(settings).model(history=False).graph
         except PrefectIntelligentError:
             return history_graph(runs)
 

@@ -15,10 +15,10 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.prevention.engine import read_standing
+from prefect_intelligent.prevention.engine import read_measures
 from prefect_intelligent.recommendations.apply import last_applied
 from prefect_intelligent.steering.controller_state import request_release
 from prefect_intelligent.steering.decide import ControllerConfig
@@ -104,7 +104,7 @@ def test_a_damaged_record_ends_nothing(kind, data):
     reconcile(pool, history, pool.clock, CHARTER)
     read_latest(history, DECISION, name, read_decision)
     decision_frame(history), quality_frame(history)
-    read_standing(history, name), open_alerts(history, name)
+    read_measures(history, name), open_alerts(history, name)
     try:
         last_applied(name, history)
     except InvalidInputError:
@@ -112,7 +112,7 @@ def test_a_damaged_record_ends_nothing(kind, data):
     transactions = Transactions(FakePipelineServer(), history, ManualClock())
     transactions.intents()
     transactions.recover()
-    versions = Versions(history, None, ManualClock())
+    versions = VersionStore(history, None, ManualClock())
     versions.all(), versions.tags()
     undo_adoption(pool, history, pool.clock)
     restore(pool, history, pool.clock, by="me")

@@ -1,4 +1,4 @@
-"""Levers that remember what was done with them."""
+"""Prevention actions in memory, for tests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 
 
 @dataclass
-class InMemoryLevers:
-    """Implements `Levers` for deployments and runs that it is told of.
+class InMemoryPreventionActions:
+    """Implements `PreventionActions` for the deployments and runs that it is given.
 
     Attributes:
         deployments: Name to its settings: "memory" (0 without such a variable), "avoid" (hosts, or absent where the
             pool knows no such variable), "versions" (oldest first, the last is in force).
         runs: Run id to "scheduled" or "running", its deployment, and what was changed about it.
-        done: Key to what is done under it, by deployment.
+        done: Actions in force by key and deployment.
         stopped: (run, again, lost) of each stop.
         broken: While True every call raises `OrchestratorUnavailableError`.
     """
@@ -29,7 +29,7 @@ class InMemoryLevers:
     broken: bool = False
 
     def slots(self, deployment: str) -> float:
-        """How many of its runs may be at work at once: the least of what is done to it."""
+        """Return how many of its runs may be active at once: the smallest limit in force."""
         own = [what for done in self.done.values() if (what := done.get(deployment)) is not None]
         return min((0 if kind == "hold" else amount for kind, amount in own if kind in ("hold", "share")), default=999)
 
@@ -59,7 +59,7 @@ class InMemoryLevers:
         """Those whose pool knows how to."""
         return self._do(key, [n for n in deployments if "avoid" in self.deployments.get(n, {})], "avoid", host)
 
-    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+    def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Change the scheduled runs."""
         self._do(key, deployments, "patience", retries)
         found = [k for k, run in self.runs.items() if run["deployment"] in deployments and run["state"] == "scheduled"]
@@ -94,7 +94,7 @@ class InMemoryLevers:
         return True
 
     def release(self, key: str) -> tuple[str, ...]:
-        """Undo what is done under a key; returns those under no other hold."""
+        """Revert the actions with a key; returns the deployments that no other hold applies to."""
         self._check()
         freed = self.done.pop(key, {})
         for name, (kind, amount) in freed.items():
@@ -104,7 +104,7 @@ class InMemoryLevers:
         return tuple(name for name in freed if self.slots(name) > 0)
 
     def in_force(self) -> tuple[str, ...]:
-        """Keys under which something is done."""
+        """Return the keys of all actions in force."""
         self._check()
         return tuple(sorted(self.done))
 
@@ -118,4 +118,4 @@ class InMemoryLevers:
 
     def _check(self) -> None:
         if self.broken:
-            raise OrchestratorUnavailableError("the levers were told to be broken")
+            raise OrchestratorUnavailableError("the actions are set to fail")
