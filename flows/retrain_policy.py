@@ -33,10 +33,10 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.wiring.history import open_runs, open_source
 from prefect_intelligent.wiring.model_registry import PolicyRegistry, open_policy_store
-from rl.comparisons import Played
 from rl.evaluate import Contest, join_parts, make_report, play_part
+from rl.evaluation.comparisons import Played
+from rl.evaluation.report import page, write_report
 from rl.register import register
-from rl.report import page, write_report
 
 RUNNER: Final = "PREFECT_INTELLIGENT_TASK_RUNNER"
 _MOST_AT_ONCE: Final = 2

@@ -21,7 +21,7 @@ from prefect_intelligent.model_registry.promotion import CHALLENGER
 from prefect_intelligent.policy.bundle import MANIFEST
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.model_registry import REGISTERED_NAME, PolicyRegistry, Scores, open_registry
-from rl.comparisons import TUNED
+from rl.evaluation.comparisons import TUNED
 
 _MEANS = ("cost_usd", "miss_rate", "wait_p95_s", "late_cvar95_s")
 

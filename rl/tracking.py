@@ -33,7 +33,7 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent
 from prefect_intelligent.tracking.shipper import Shipment, ship
 from prefect_intelligent.wiring.tracking import MlflowTracker
-from rl.figures import draw_curves
+from rl.evaluation.figures import draw_curves
 from rl.provenance import commit
 
 EXPERIMENT: Final = "prefect-intelligent-training"

@@ -13,7 +13,7 @@ import numpy as np
 
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.replay.bootstrap import ConfidenceInterval
-from rl.statistics import (
+from rl.evaluation.statistics import (
     geometric_ratio,
     interquartile_ratio,
     performance_profile,
