@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from prefect_intelligent.analytics.alerts import Alert
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.steering.ports import Orchestrator
 
 KIND: Final = "alert"
@@ -17,8 +18,11 @@ RESOLVE_AFTER: Final = 2
 
 def open_alerts(history: HistoryStore, pool: str) -> dict[str, dict[str, Any]]:
     """Key to the record of each alert that is open."""
-    found = history.latest(KIND, pool)
-    return {} if found is None else {str(key): dict(row) for key, row in found["open"].items()}
+    return read_latest(history, KIND, pool, _read_open) or {}
+
+
+def _read_open(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {str(key): {"absent": 0, **row, "since_s": float(row["since_s"])} for key, row in record["open"].items()}
 
 
 def raise_alerts(

@@ -40,9 +40,12 @@ from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.pipelines.render import to_rows
+from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
+from prefect_intelligent.steering.decision_record import read_decision
 from prefect_intelligent.steering.kill_switch import read_switch
 
 MAX_WITH_TERMS: Final = 100
@@ -121,8 +124,8 @@ class StateBuilder:
             self._thread = threading.Thread(target=self._refresh_slow, args=(now_s,), daemon=True)
             self._thread.start()
         records = self._history.records(DECISION, self._pool, now_s - 3600.0)
-        last = self._history.latest(DECISION, self._pool)
-        live["decisions"] = decision_rows(records)
+        last = read_latest(self._history, DECISION, self._pool, read_decision)
+        live["decisions"] = decision_rows(read_each(DECISION, records, read_decision))
         live["steering"] = {
             "mode": None if last is None else last["mode"],
             "policy": None if last is None else last["policy"],
@@ -138,7 +141,8 @@ class StateBuilder:
             snapshot=snapshot,
             at_risk=live["risk"],
         )
-        seen = {str(row["alert"]) for row in self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)}
+        acknowledged = self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)
+        seen = set(read_each(ACKNOWLEDGED, acknowledged, lambda row: str(row["alert"])))
         live["alerts"] = [_alert_row(alert, alert.key in seen) for alert in alerts]
         if self._error is not None:
             live["error"] = f"no look back: {type(self._error).__name__}: {self._error}"[:500]
@@ -163,20 +167,20 @@ class StateBuilder:
         graph = read_graph(self._graph)
         if graph is not None:
             self._upstream = upstream_of(graph)
-        records = self._history.records("quality")
+        results = past_results(self._history)
         slow: State = {
             "health": {"counts": {}, "rows": [], "queues": [], "pools": []},
             "causes": [],
             "spending": {},
-            "quality": quality_rows(records),
+            "quality": quality_rows(results),
         }
         runs = self._read_runs(now_s - self._span_s)
         if not runs.empty:
-            slow |= self._analyse_runs(runs, now_s, {} if graph is None else quality_shares(records, graph.writers))
-        latest = self._history.latest("recommendations", self._pool)
-        slow["recommendations"] = [] if latest is None else list(latest["rows"])
-        front = self._history.latest("front", self._pool)
-        slow["money"] = {"points": []} if front is None else dict(front)
+            slow |= self._analyse_runs(runs, now_s, {} if graph is None else quality_shares(results, graph.writers))
+        slow["recommendations"] = (
+            read_latest(self._history, "recommendations", self._pool, lambda kept: list(kept["rows"])) or []
+        )
+        slow["money"] = read_latest(self._history, "front", self._pool, dict) or {"points": []}
         statuses = {row["name"]: row["status"] for row in slow["health"]["rows"]}
         statuses |= {row["dataset"]: row["outcome"] for row in slow["quality"]}
         slow["graph"] = {"nodes": [], "edges": []} if graph is None else to_rows(graph, joined_only=True)

@@ -9,7 +9,11 @@ from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFac
 
 
 class HistoryStore(Protocol):
-    """Stores our own records: decisions, original settings, quality results, alerts and others."""
+    """Stores our own records (decisions, original settings, quality results), each with the version of its kind.
+
+    Records come back in the present form of their kind (`local.record_versions`); those that cannot be brought into it
+    are left out.
+    """
 
     def append(self, kind: str, pool: str, at_s: float, record: Mapping[str, Any]) -> int:
         """Store one record and return its number."""
@@ -19,8 +23,10 @@ class HistoryStore(Protocol):
         """The record of that kind for the pool that was written last (clocks jump, the order of writing does not)."""
         ...
 
-    def records(self, kind: str, pool: str | None = None, since_s: float | None = None) -> Sequence[Mapping[str, Any]]:
-        """Records of that kind in the order in which they were written."""
+    def records(
+        self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
         ...
 
     def forget(self, kind: str, before_s: float) -> int:

@@ -20,6 +20,7 @@ from prefect_intelligent.quality.model import (
     Verdict,
     Verification,
 )
+from prefect_intelligent.quality.past_results import KIND, past_results
 from prefect_intelligent.quality.ports import DatasetEditor, Downstream, QualityChecker
 from prefect_intelligent.quality.remediation import (
     CircuitState,
@@ -31,8 +32,6 @@ from prefect_intelligent.quality.remediation import (
     required_edits,
 )
 
-KIND = "quality"
-"""Kind of the gate's records in the history; the pool of a record is the dataset's name."""
 _KEPT = 500  # past results that are read for circuit and drift
 
 
@@ -207,9 +206,9 @@ class Gate:
     def _past(self, dataset: str) -> Sequence[Mapping[str, Any]]:
         """Past results; none if the history cannot be read, so that it never blocks good data."""
         try:
-            return [] if self.history is None else list(self.history.records(KIND, dataset))[-_KEPT:]
+            return () if self.history is None else past_results(self.history, dataset, last=_KEPT)
         except StoreError:
-            return []
+            return ()
 
     def _pass(
         self, contract: Contract, dataset: Dataset, first: Verification, circuit: CircuitState, dry_run: bool

@@ -7,7 +7,8 @@ from typing import Final
 
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.quality.gate import KIND, GateOutcome
+from prefect_intelligent.quality.gate import GateOutcome
+from prefect_intelligent.quality.past_results import past_results
 
 SCORES: Final[Mapping[str, float]] = {
     GateOutcome.PASSED: 1.0,
@@ -41,8 +42,8 @@ class RunQuality:
         if run_id not in self._scores and now_s - self._read_s >= 1.0:
             self._read_s = now_s
             self._scores = {}
-            for record in self._history.records(KIND, since_s=now_s - _LOOK_BACK_S):
-                score = SCORES.get(str(record["outcome"]))
+            for record in past_results(self._history, since_s=now_s - _LOOK_BACK_S):
+                score = SCORES.get(record["outcome"])
                 if score is not None:
                     run = str(record["run_id"])
                     self._scores[run] = min(score, self._scores.get(run, 1.0))

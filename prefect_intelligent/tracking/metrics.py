@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
@@ -76,10 +77,13 @@ def record_datasets(entry: Entry) -> list[tuple[str, str, str]]:
     """The datasets that a record names: (name, hash of its contract or "", use: checked, read or written)."""
     record = entry.record
     found = []
-    if record.get("dataset"):
-        found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
-    found += [(str(name), "", "read") for name in record.get("inputs") or ()]
-    found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    try:
+        if record.get("dataset"):
+            found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
+        found += [(str(name), "", "read") for name in record.get("inputs") or ()]
+        found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    except UNREADABLE as error:
+        leave_out(entry.kind, record, error)
     return found
 
 
@@ -93,13 +97,16 @@ def record_metrics(entry: Entry) -> dict[str, float]:
     """The metrics of a record: name to value, finite values only.
 
     Decisions, flow runs and quality results have a fixed selection; of other records every number is a metric, nested
-    names joined by a slash.
+    names joined by a slash. A record that is not what its kind should be gives what could be read of it.
     """
     metrics_of = {"decision": _decision, "quality": _quality, "flow_run": _flow_run}.get(entry.kind, _flat)
     found: dict[str, float] = {}
-    for name, value in metrics_of(entry.record):
-        if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MAX_METRICS:
-            found[clean_name(name)[:_MAX_NAME_LENGTH]] = float(value)
+    try:
+        for name, value in metrics_of(entry.record):
+            if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MAX_METRICS:
+                found[clean_name(name)[:_MAX_NAME_LENGTH]] = float(value)
+    except (OverflowError, *UNREADABLE) as error:
+        leave_out(entry.kind, entry.record, error)
     return found
 
 

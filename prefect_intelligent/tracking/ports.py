@@ -16,6 +16,7 @@ class Tracker(Protocol):
 
         Raises:
             TrackerUnavailableError: Try again later; some may have arrived.
+            TrackerAccessDeniedError: The server does not accept the credentials.
             TrackerError: The server refuses the events, or one of them.
         """
         ...
@@ -25,5 +26,6 @@ class Tracker(Protocol):
 
         Raises:
             TrackerUnavailableError: Try again later.
+            TrackerAccessDeniedError: The server does not accept the credentials.
         """
         ...

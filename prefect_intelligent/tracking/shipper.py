@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from prefect_intelligent.domain.backoff import SYSTEM_RANDOM, backoff_s
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import StoreError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import StoreError, TrackerAccessDeniedError, TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.tracking.metrics import stream_name
 from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent, OutboxStatus
@@ -34,6 +36,7 @@ class Shipment:
         archived: Events written to archive files.
         checks: Requested quality checks that were done.
         problem: Why the pass ended early; "" if everything was sent.
+        denied: Whether the server does not accept the credentials: what is left is kept until somebody changes them.
         status: The outbox after the pass.
         dropped: Records that the spool has dropped since it exists because it was full.
     """
@@ -46,6 +49,7 @@ class Shipment:
     problem: str
     status: OutboxStatus
     dropped: int
+    denied: bool = False
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -108,7 +112,7 @@ def ship(
     if checks:
         collected += collect(spool, outbox, stream_of)
     sent = refused = archived = 0
-    problem = ""
+    problem, denied = "", False
     try:
         while events := outbox.waiting(batch):
             if events[0].stream.startswith(QUALITY_REQUEST):
@@ -118,8 +122,8 @@ def ship(
             refused += bad
             sent += len(events) - bad
         archived = _archive(outbox, tracker, clock, archive_all)
-    except TrackerUnavailableError as exc:
-        problem = str(exc)
+    except (TrackerUnavailableError, TrackerAccessDeniedError) as exc:
+        problem, denied = str(exc), isinstance(exc, TrackerAccessDeniedError)
     return Shipment(
         collected=collected,
         sent=sent,
@@ -127,17 +131,34 @@ def ship(
         archived=archived,
         checks=checks,
         problem=problem,
+        denied=denied,
         status=outbox.status(),
         dropped=spool.losses().records,
     )
 
 
-def ship_forever(once: Callable[[], Shipment], clock: Clock, *, interval_s: float, stopped: Callable[[], bool]) -> None:
-    """Passes at an interval until stopped; with every failed pass in a row the pause doubles, up to a minute."""
+def ship_forever(
+    once: Callable[[], Shipment],
+    clock: Clock,
+    *,
+    interval_s: float,
+    stopped: Callable[[], bool],
+    rng: random.Random = SYSTEM_RANDOM,
+) -> None:
+    """Passes at an interval until stopped; with every failed pass in a row the pause doubles, up to a minute.
+
+    A random part of up to a half is taken off such a pause. Where the server does not accept the credentials it is the
+    longest at once.
+    """
+    longest_s = max(interval_s, _MAX_BACK_OFF_S)
     failures = 0
     while not stopped():
-        failures = failures + 1 if once().problem else 0
-        pause_s = min(interval_s * 2.0**failures, max(interval_s, _MAX_BACK_OFF_S))
+        done = once()
+        failures = failures + 1 if done.problem else 0
+        pause_s = interval_s
+        if done.problem:
+            first_s = longest_s if done.denied else 2.0 * interval_s
+            pause_s = backoff_s(failures, first_s=first_s, longest_s=longest_s, rng=rng)
         waited_s = 0.0
         while waited_s < pause_s and not stopped():
             clock.sleep(min(0.5, pause_s - waited_s))
@@ -181,7 +202,7 @@ def _send(outbox: Outbox, tracker: Tracker, events: tuple[OutboxEvent, ...]) -> 
     """Send a batch, bisecting it where it is refused; returns how many events were refused."""
     try:
         tracker.log(events)
-    except TrackerUnavailableError:
+    except (TrackerUnavailableError, TrackerAccessDeniedError):
         raise
     except TrackerError as exc:
         if len(events) == 1:

@@ -39,7 +39,7 @@ def go_back(controller):
 
 
 def holds(controller):
-    return load_state(controller.history, controller.orchestrator.pool).standing.holds
+    return load_state(controller.history, controller.orchestrator.pool).known.overrides
 
 
 def just_before_writing(controller, act):
@@ -177,7 +177,7 @@ def test_twenty_controllers_are_killed_and_the_last_one_puts_everything_back(pre
     successor = crew(prefect_server, pool, tmp_path, Restless(99))
     memory = load_state(successor.history, pool)
     assert memory.passes > 3
-    assert not memory.standing.holds, "a dead controller's value was taken for a person's"
+    assert not memory.known.overrides, "a dead controller's value was taken for a person's"
     pass_that_writes(successor)
     assert not holds(successor)
     go_back(successor)

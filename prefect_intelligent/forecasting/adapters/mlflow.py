@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import (
+    MissingExtraError,
+    TrackerAccessDeniedError,
+    TrackerError,
+    TrackerUnavailableError,
+)
 from prefect_intelligent.forecasting.evaluation import ForecasterEvaluation
 
 EXPERIMENT: Final = "prefect-intelligent-forecaster"
@@ -50,6 +55,7 @@ def register_forecaster(
 
     Raises:
         TrackerUnavailableError: MLflow does not answer; the run may be incomplete.
+        TrackerAccessDeniedError: MLflow does not accept the credentials.
         MissingExtraError: MLflow is not installed.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -67,6 +73,8 @@ def register_forecaster(
     except MlflowException as error:
         text = f"MLflow: {str(error).splitlines()[0][:300]}"
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call, unused-ignore]
+        if status in (401, 403):
+            raise TrackerAccessDeniedError(text) from error
         raise (TrackerUnavailableError if status >= 500 else TrackerError)(text) from error
 
 

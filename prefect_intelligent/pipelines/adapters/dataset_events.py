@@ -1,7 +1,6 @@
-"""Telling Prefect that datasets are fresh for a batch: the events that the automations of `graph apply` wait for.
+"""Dataset events in Prefect: "fresh" and "arrived" for a batch, which the automations of `graph apply` wait for.
 
-Bounded to a few short calls; the ids of the events are derived from the run, so that what is announced twice is the
-same thing twice and Prefect drops the second.
+A few short calls. The ids of the events are derived from the run, so that Prefect drops an event that is sent twice.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ def epochs_variable(deployment_id: str) -> str:
 def emit_dataset_events(
     api: PrefectApi, flow_run: Mapping[str, Any], outputs: Iterable[str], batch_parameter: str | None, *, fresh: bool
 ) -> list[str]:
-    """Announce the outputs of a run that has ended.
+    """Send the events for the outputs of a run that has ended.
 
     Args:
         api: The server.
         flow_run: As Prefect's API gives it.
         outputs: Datasets that it writes.
-        batch_parameter: The parameter that carries the batch; without one every run is a batch.
+        batch_parameter: Name of the parameter that holds the batch; without one every run is a batch.
         fresh: False if the run has failed: its outputs have arrived, but are stale.
 
     Returns:
-        Datasets that were announced; those already fresh for the batch are left out, and so are all of a run that
-        belongs to no pipeline that `graph apply` has written.
+        Datasets for which events were sent. Those already fresh for the batch are left out, and so are all of a run
+        that belongs to no pipeline written by `graph apply`.
     """
     if flow_run.get("deployment_id") is None:
         return []
@@ -57,20 +56,20 @@ def emit_dataset_events(
     value = parameters.get(batch_parameter) if batch_parameter is not None else parameters.get("batch")
     batch = str(flow_run["id"] if value is None else value)
     label = ((flow_run.get("job_variables") or {}).get("env") or {}).get(PIPELINE_ENV)
-    mine = [DATASET + dataset for dataset in outputs]
+    resources = [DATASET + dataset for dataset in outputs]
     if label is None:
         epochs = api.call("GET", f"/variables/name/{epochs_variable(flow_run['deployment_id'])}", absent_ok=True)
-        if epochs is None:  # it belongs to no pipeline: nobody listens
+        if epochs is None:  # the deployment belongs to no pipeline: no automation waits for the events
             return []
-        begun, known = _begun(api, batch, mine)
-        label = begun or epoch_at(epochs["value"], _started_s(flow_run)) or NO_PIPELINE
+        begun_under, known = _batch_so_far(api, batch, resources)
+        label = begun_under or epoch_at(epochs["value"], _started_s(flow_run)) or NO_PIPELINE
     else:
-        _, known = _begun(api, batch, mine)
-    events, announced = [], []
+        _, known = _batch_so_far(api, batch, resources)
+    events, sent = [], []
     for dataset in outputs:
         if (dataset, label) in known:
             continue
-        announced.append(dataset)
+        sent.append(dataset)
         previous: str | None = None
         for name in (FRESH, ARRIVED) if fresh else (ARRIVED,):
             event = _event(name, flow_run, dataset, batch, label)
@@ -80,7 +79,7 @@ def emit_dataset_events(
             events.append(event)
     if events:
         api.call("POST", "/events", events)
-    return announced
+    return sent
 
 
 def fresh_for(api: PrefectApi, batch: str) -> set[str]:
@@ -102,21 +101,21 @@ def _fresh_events(batch: str, resources: Sequence[str] | None = None) -> dict[st
     return {"filter": wanted, "limit": _PAGE}
 
 
-def _begun(api: PrefectApi, batch: str, mine: Sequence[str]) -> tuple[str | None, set[tuple[str, str]]]:
+def _batch_so_far(api: PrefectApi, batch: str, resources: Sequence[str]) -> tuple[str | None, set[tuple[str, str]]]:
     """The pipeline version under which the batch began, and which datasets are fresh for it under which version.
 
-    Of a batch with more events than a page holds, only the datasets in `mine` are told.
+    Of a batch with more events than a page holds, only the datasets in `resources` are returned.
     """
     found = api.call("POST", "/events/filter", _fresh_events(batch))["events"]
     label = found[0]["resource"].get(PIPELINE) if found else None
     if len(found) == _PAGE:
-        found = api.call("POST", "/events/filter", _fresh_events(batch, mine))["events"]
-    resources = [event["resource"] for event in found]
-    return label, {(r["prefect.resource.id"].removeprefix(DATASET), r.get(PIPELINE)) for r in resources}
+        found = api.call("POST", "/events/filter", _fresh_events(batch, resources))["events"]
+    fresh = [event["resource"] for event in found]
+    return label, {(r["prefect.resource.id"].removeprefix(DATASET), r.get(PIPELINE)) for r in fresh}
 
 
 def _started_s(flow_run: Mapping[str, Any]) -> float:
-    """When the run started; now if that is not known."""
+    """When the run started, Unix seconds; now if that is not known."""
     started = flow_run.get("start_time") or flow_run.get("expected_start_time")
     return datetime.now(UTC).timestamp() if started is None else unix_s(str(started))
 

@@ -14,11 +14,11 @@ from prefect.states import AwaitingRetry
 from prefect_intelligent.prefect_client.deployment_patches import HELD as LIMIT
 from prefect_intelligent.prefect_client.deployment_patches import (
     apply_patch,
-    content,
-    found_at,
-    opened,
+    get_or_none,
+    open_api,
+    patch_variables,
+    read_patches,
     revert_patch,
-    variables,
 )
 
 __all__ = ["LIMIT", "PrefectDownstream"]
@@ -33,7 +33,7 @@ class PrefectDownstream:
         Raises:
             OrchestratorUnavailableError: The API cannot be reached.
         """
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, dataset, deployments, "hold", 0)
 
     def release(self, dataset: str) -> tuple[str, ...]:
@@ -42,20 +42,20 @@ class PrefectDownstream:
         Raises:
             OrchestratorUnavailableError: The API cannot be reached.
         """
-        with opened() as api:
+        with open_api() as api:
             return tuple(name for name, _, _ in revert_patch(api, dataset))
 
     def held(self) -> dict[str, tuple[str, ...]]:
         """Each held deployment, and the datasets or measures that hold it."""
-        with opened() as api:
-            found = {kept["name"]: kept["claims"] for kept in map(content, variables(api))}
+        with open_api() as api:
+            found = {kept["name"]: kept["claims"] for kept in map(read_patches, patch_variables(api))}
         held = {name: tuple(k for k, (kind, _) in claims.items() if kind == "hold") for name, claims in found.items()}
         return {name: keys for name, keys in held.items() if keys}
 
     def retry(self, run_id: str) -> bool:
         """Schedule a finished flow run again; False if it does not exist or belongs to no deployment."""
-        with opened() as api:
-            found = found_at(api, f"/flow_runs/{run_id}")
+        with open_api() as api:
+            found = get_or_none(api, f"/flow_runs/{run_id}")
             if found is None or found.get("deployment_id") is None:
                 return False
             state = AwaitingRetry().model_dump(mode="json", include={"type", "name", "message", "state_details"})

@@ -20,7 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import (
+    MissingExtraError,
+    TrackerAccessDeniedError,
+    TrackerError,
+    TrackerUnavailableError,
+)
 from prefect_intelligent.tracking.metrics import clean_name, deciding_policy, metric_points, record_datasets
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
@@ -185,7 +190,9 @@ def _translate_errors(call: Callable[[], T]) -> T:
         text = str(exc).splitlines()[0][:300]
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST" or "must be in the 'active' state" in text:
             raise _GoneError(text) from exc
-        if status >= 500 or status in (401, 403, 408, 429):
+        if status in (401, 403):
+            raise TrackerAccessDeniedError(f"MLflow: {text}") from exc
+        if status >= 500 or status in (408, 429):
             raise TrackerUnavailableError(f"MLflow: {text}") from exc
         raise TrackerError(f"MLflow: {text}") from exc
     except (SQLAlchemyError, OSError) as exc:  # an error of `requests` is an OSError

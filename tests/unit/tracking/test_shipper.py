@@ -1,12 +1,17 @@
 """Shipping with fakes: once, in order, through faults, and bounded."""
 
+import random
+import sqlite3
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_intelligent.cli.ship import _patiently
-from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import StoreError, TrackerAccessDeniedError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.local.record_versions import UPCASTERS
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.tracker import InMemoryTracker
@@ -206,8 +211,41 @@ def test_the_pause_grows_while_the_server_is_down(spool, outbox, tracker):
         ends.append((clock.now_s() - NOON_S, done.problem))
         return done
 
-    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5)
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5, rng=Longest())
     assert [at for at, _ in ends] == [0.0, 10.0, 30.0, 70.0, 75.0]
+
+
+class Longest(random.Random):
+    """Draws no jitter: every pause is the longest that it may be."""
+
+    def random(self):
+        return 1.0
+
+
+def test_a_server_that_denies_us_loses_nothing_and_is_left_in_peace(spool, outbox, tracker):
+    clock, ends = ManualClock(NOON_S), []
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log", times=2)
+    fill(spool)
+
+    def one():
+        done = ship(spool, outbox, tracker, clock)
+        ends.append((clock.now_s() - NOON_S, done.denied, done.refused))
+        return done
+
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 3, rng=Longest())
+    assert ends == [(0.0, True, 0), (60.0, True, 0), (120.0, False, 0)]
+    assert waits(tracker) == [float(i) for i in range(50)]
+
+
+def test_ship_once_does_not_try_again_where_it_is_denied(spool, outbox, tracker):
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log")
+    fill(spool, 1)
+    shipper = SimpleNamespace(
+        once=lambda archive_all: ship(spool, outbox, tracker, ManualClock(NOON_S), archive_all=archive_all)
+    )
+    done = _patiently(shipper, archive_all=False)
+    assert done.denied
+    assert "check MLFLOW_TRACKING_USERNAME" in done.problem
 
 
 def entry(kind, **record):
@@ -317,3 +355,70 @@ def test_one_pass_is_not_ended_by_a_server_that_is_slow_for_a_moment():
     whole = _patiently(Slow(), archive_all=False)
     assert (whole.problem, whole.collected, whole.sent, whole.archived, whole.checks) == ("", 9, 9, 9, 1)
     assert passes == []
+
+
+def damage(outbox, event, record):
+    with sqlite3.connect(outbox.path) as database:
+        database.execute("UPDATE events SET record = ? WHERE id = ?", (record, event))
+    database.close()
+
+
+def test_an_event_that_cannot_be_read_is_refused_and_does_not_stop_the_others(spool, outbox, tracker):
+    fill(spool, 5)
+    fill(spool, 2, pool="q")
+    collect(spool, outbox)
+    damage(outbox, "p:2", "{torn")
+    for event in ("q:0", "q:1"):
+        damage(outbox, event, None)
+    done = once(spool, outbox, tracker, archive_all=True)
+    assert (done.sent, done.problem) == (4, "")
+    assert waits(tracker) == [0.0, 1.0, 3.0, 4.0]
+    assert (done.status.refused, done.status.waiting, done.status.unarchived) == (3, 0, 0)
+    with sqlite3.connect(outbox.path) as database:
+        (why,) = database.execute("SELECT why FROM events WHERE id = 'p:2'").fetchone()
+    database.close()
+    assert why.startswith("cannot be read: JSONDecodeError")
+
+
+def test_an_event_that_cannot_be_read_any_more_does_not_stop_the_archive(spool, outbox, tracker):
+    fill(spool, 3)
+    once(spool, outbox, tracker)
+    damage(outbox, "p:1", "{torn")
+    assert once(spool, outbox, tracker, archive_all=True).problem == ""
+    assert list(tracker.files.values()) == [("p:0", "p:2")]
+
+
+def test_an_event_keeps_the_version_in_which_it_was_recorded(spool, outbox, tracker, monkeypatch):
+    spool.append("size", {"kb": 1}, event_id="old", at_s=NOON_S)
+    collect(spool, outbox)
+    monkeypatch.setitem(UPCASTERS, "size", (lambda record: {"bytes": record["kb"] * 1000},))
+    spool.append("size", {"bytes": 5}, event_id="present", at_s=NOON_S)
+    collect(spool, outbox)
+    assert [dict(parcel.entry.record) for parcel in outbox.waiting()] == [{"bytes": 1000}, {"bytes": 5}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"pool": "p", "queues": [{"name": "a"}]},
+        {"pool": "p", "queues": 7, "stakes": [1]},
+        {"dataset": "d", "first": "no", "inputs": 3},
+        {"pool": "p", "wait_s": 10**400},
+    ],
+)
+@pytest.mark.parametrize("kind", ["decision", "quality", "flow_run", "other"])
+def test_a_record_of_another_form_is_sent_with_what_can_be_read_of_it(spool, outbox, tracker, kind, record):
+    spool.append(kind, record, event_id="odd", at_s=NOON_S)
+    done = once(spool, outbox, tracker, archive_all=True)
+    assert (done.sent, done.archived, done.problem) == (1, 1, "")
+    record_datasets(Entry(id="odd", at_s=NOON_S, kind=kind, record=record))
+
+
+def test_an_outbox_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "outbox.db"
+    Outbox(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StoreError, match=r"has schema 99, and .* none newer than 1"):
+        Outbox(path)

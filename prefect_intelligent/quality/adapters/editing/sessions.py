@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.quality.adapters.editing.sql import DUCKDB, POSTGRES, SUFFIX, SqlDialect
 from prefect_intelligent.quality.adapters.sources.duckdb import (
@@ -116,7 +117,7 @@ def open_store(store: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
                 except duckdb.Error as exc:
                     if "lock" not in str(exc).lower() or time.monotonic() > deadline:
                         raise
-                    time.sleep(0.1)
+                    time.sleep(jittered(0.1))
         con.execute("SET enable_external_access = false")
         con.execute("SET python_enable_replacements = false")
         con.execute("SET lock_configuration = true")

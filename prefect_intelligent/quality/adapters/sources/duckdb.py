@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, PrefectIntelligentError
 
@@ -90,7 +91,7 @@ def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
         except duckdb.IOException as exc:
             if "lock" not in str(exc).lower() or time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(jittered(0.1))
 
 
 def readable(frame: Any) -> Any:
