@@ -30,8 +30,11 @@ from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.duration_baseline import learn_durations
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.pipelines.graph import Graph
+from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
+from prefect_intelligent.steering.decision_record import read_decision
 
 SPAN_S: Final = 7 * 86400.0
 """How far back runs are analysed."""
@@ -179,12 +182,12 @@ class AlertFinder:
         snapshot = self._observe()
         if time.monotonic() - self._found_at >= self._refresh_s:
             self._refresh(now_s)
-        last = self._history.latest(DECISION, self._pool)
+        last = read_latest(self._history, DECISION, self._pool, read_decision)
         return find_alerts(
             self._findings,
             pool=self._pool,
             now_s=now_s,
-            last_decision_s=None if last is None else float(last["at_s"]),
+            last_decision_s=None if last is None else last["at_s"],
             interval_s=self._interval_s,
             upstream=self._upstream,
             snapshot=snapshot,
@@ -198,7 +201,7 @@ class AlertFinder:
         self._findings = find_in_runs(
             self._read_runs(now_s - self._span_s),
             now_s,
-            quality={} if graph is None else quality_shares(self._history.records("quality"), graph.writers),
+            quality={} if graph is None else quality_shares(past_results(self._history), graph.writers),
             prices=self._prices,
             budgets=self._budgets,
         )

@@ -1,4 +1,4 @@
-"""Results of the quality gate that were kept in the history, whichever version of the package wrote them."""
+"""Reads results of the quality gate from the history, whichever version of the package wrote them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def past_results(
     Fields that a result lacks have defaults; a result that cannot be read is left out.
 
     Args:
-        history: Where they were kept.
-        dataset: Of this one; None for all.
-        since_s: From this instant on; None for all.
-        last: Only so many of the newest; None for all.
+        history: Stores the results.
+        dataset: Only results of this dataset; None is all.
+        since_s: Only results from this instant on, Unix seconds; None is all.
+        last: Only so many of the newest; None is all.
     """
     return read_each(KIND, history.records(KIND, dataset, since_s, last=last), _read)
 

@@ -1,8 +1,9 @@
-"""The shipper's ledger: every event once, with its place in its stream, until the tracking server has it.
+"""The outbox of the shipper: every event once, with its place in its stream, until the tracking server has it.
 
-A SQLite file (standard library). Segments of the spool are imported in one transaction, so an event is either still in
-the spool or here; its id is the key, so an event that was reported twice, or imported twice after a crash, is here
-once. The place in the stream is given at import and never changes: sending an event again sends the same thing.
+A SQLite file (standard library), after the pattern of the transactional outbox. A segment of the spool is imported in
+one transaction, so an event is in the spool or in the outbox. Its id is the key, so an event that is reported twice, or
+imported twice after a crash, is stored once. Its place in the stream is assigned at import and never changes, so
+sending it again sends the same data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _WAITING, _SENT, _REFUSED = 0, 1, 2
 _OPEN, _ARCHIVED, _PLANNED = 0, 1, 2
 _COLUMNS = "id, at_s, kind, version, record, stream, place"
 _SCHEMA = 1
-"""Number of the tables' form, kept as `user_version` of the file; 0 had no `version` of an event's record."""
+"""Version of the tables, stored as `user_version` of the file; 0 had no column `version`."""
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, stream TEXT NOT NULL, "
     "place INTEGER NOT NULL, at_s REAL NOT NULL, kind TEXT NOT NULL, record TEXT, state INTEGER NOT NULL DEFAULT 0, "
@@ -43,8 +44,8 @@ class OutboxEvent:
 
     Attributes:
         entry: The event.
-        stream: What it belongs to; a stream becomes one run of the tracking server.
-        place: 1, 2, 3 ... within the stream, in the order of arrival.
+        stream: Name of its stream; a stream is one run of the tracking server.
+        place: Its number in the stream, from 1, in the order of import.
     """
 
     entry: Entry
@@ -54,15 +55,15 @@ class OutboxEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxStatus:
-    """What is in the ledger.
+    """Numbers of events in the outbox.
 
     Attributes:
-        waiting: Events still to be sent.
-        sent: Events sent, as far as they are remembered.
-        refused: Events the server will never take; their reasons are kept.
-        lost: Events dropped because the ledger was full.
-        torn: Lines of the spool that a killed writer left unfinished.
-        unarchived: Events sent that are not in an archive file yet.
+        waiting: Events to be sent.
+        sent: Sent events whose ids are remembered.
+        refused: Events that the server refuses; their reasons are stored.
+        lost: Events dropped because the outbox was full.
+        torn: Lines of the spool that could not be read.
+        unarchived: Sent events that are not in an archive file yet.
     """
 
     waiting: int
@@ -74,12 +75,12 @@ class OutboxStatus:
 
 
 class Outbox:
-    """The ledger in one file.
+    """The outbox in one file.
 
     Args:
-        path: SQLite file, made if it is missing.
-        max_waiting: Events that may wait; beyond it the oldest are dropped and counted.
-        remember: Events sent whose ids are remembered, to recognise a repeated report.
+        path: SQLite file, created if it is missing.
+        max_waiting: Events that may wait; beyond it the oldest are dropped and counted as lost.
+        remember: Number of sent events whose ids are remembered, to recognise repeated reports.
 
     Raises:
         StoreError: The file cannot be used, or was written by a newer version of the package.
@@ -99,7 +100,7 @@ class Outbox:
         self._db.close()
 
     def add(self, entries: Iterable[Entry], stream_of: Callable[[Entry], str], torn: int = 0) -> int:
-        """Take events in, each with the next place of its stream; returns how many are new."""
+        """Import events, each with the next place in its stream; returns how many are new."""
         new = 0
         with self._transaction():
             for entry in entries:
@@ -132,32 +133,33 @@ class Outbox:
                     f"SELECT {_COLUMNS} FROM events WHERE state = ? AND stream = ? ORDER BY place LIMIT ?",
                     (_WAITING, first[0], limit),
                 ).fetchall()
-            if found := self._parcels(rows):
+            if found := self._events(rows):
                 return found
 
     def of_stream(self, stream: str) -> tuple[OutboxEvent, ...]:
-        """All that waits in one stream, in order."""
+        """All waiting events of one stream, in order."""
         with self._guarded():
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM events WHERE state = ? AND stream = ? ORDER BY place", (_WAITING, stream)
             ).fetchall()
-        return self._parcels(rows)
+        return self._events(rows)
 
-    def sent(self, parcels: Sequence[OutboxEvent]) -> None:
-        """The server has these."""
+    def sent(self, events: Sequence[OutboxEvent]) -> None:
+        """Record that the server has accepted these events."""
         with self._transaction():
-            marks = [(_SENT, p.entry.id) for p in parcels]
-            self._db.executemany("UPDATE events SET state = ? WHERE id = ?", marks)
+            states = [(_SENT, event.entry.id) for event in events]
+            self._db.executemany("UPDATE events SET state = ? WHERE id = ?", states)
 
-    def refused(self, parcel: OutboxEvent, why: str) -> None:
-        """The server will never take this one."""
-        self._refuse(parcel.entry.id, why)
+    def refused(self, event: OutboxEvent, why: str) -> None:
+        """Record that the server refuses this event for good."""
+        self._refuse(event.entry.id, why)
 
     def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[OutboxEvent, ...]]:
-        """Sent events for one archive file each: of one stream, enough of them or one that is old enough.
+        """Batches of sent events for one archive file each.
 
-        What has been handed out and not been reported as `archived` is handed out again as it was, so that a file that
-        was written before a crash is written again and not a second time under another name.
+        A stream has a batch if it has `at_least` such events, or one from before `older_than_s` (Unix seconds). A batch
+        that was yielded and not reported to `archived` is yielded again unchanged, so that a file that was written
+        before a crash is replaced and not written a second time under another name.
         """
         with self._transaction():
             streams = self._db.execute(
@@ -166,7 +168,7 @@ class Outbox:
                 (_OPEN, _SENT, at_least, older_than_s),
             ).fetchall()
             for (stream,) in streams:
-                # A stream has one planned file at a time.
+                # A stream has at most one planned file.
                 self._db.execute(
                     "UPDATE events SET archived = ? WHERE number IN (SELECT number FROM events "
                     "WHERE archived = ? AND state = ? AND stream = ? ORDER BY place LIMIT 10000) "
@@ -183,15 +185,15 @@ class Outbox:
                     f"SELECT {_COLUMNS} FROM events WHERE archived = ? AND stream = ? ORDER BY place",
                     (_PLANNED, stream),
                 ).fetchall()
-            if found := self._parcels(rows):
+            if found := self._events(rows):
                 yield found
 
-    def archived(self, parcels: Sequence[OutboxEvent]) -> None:
-        """These are in an archive file: their data is forgotten here, their ids are not."""
+    def archived(self, events: Sequence[OutboxEvent]) -> None:
+        """Record that these events are in an archive file: their records are deleted, their ids are remembered."""
         with self._transaction():
             self._db.executemany(
                 "UPDATE events SET archived = ?, record = NULL WHERE id = ?",
-                [(_ARCHIVED, p.entry.id) for p in parcels],
+                [(_ARCHIVED, event.entry.id) for event in events],
             )
             self._db.execute(
                 "DELETE FROM events WHERE archived = ? AND number <= (SELECT max(number) FROM events) - ?",
@@ -199,7 +201,7 @@ class Outbox:
             )
 
     def status(self) -> OutboxStatus:
-        """Counts."""
+        """The numbers of events."""
         with self._guarded():
             states = dict(self._db.execute("SELECT state, count(*) FROM events GROUP BY state").fetchall())
             counters = dict(self._db.execute("SELECT name, value FROM counters").fetchall())
@@ -216,7 +218,7 @@ class Outbox:
         )
 
     def _upgrade(self) -> None:
-        """Bring the tables to their present form, once, whoever opens the file at the same time."""
+        """Upgrade the tables to the present version; processes that open the file at the same time do it once."""
         if self._db.execute("PRAGMA user_version").fetchone()[0] == _SCHEMA:
             return
         with self._transaction():
@@ -229,12 +231,12 @@ class Outbox:
             for statement in _TABLES if found < _SCHEMA else ():
                 self._db.execute(statement)
 
-    def _parcels(self, rows: Iterable[_Row]) -> tuple[OutboxEvent, ...]:
+    def _events(self, rows: Iterable[_Row]) -> tuple[OutboxEvent, ...]:
         """The events in these rows; one that cannot be read is refused, so that it does not stop the others."""
         found = []
         for row in rows:
             try:
-                found.append(_parcel(row))
+                found.append(_event(row))
             except UNREADABLE as error:
                 leave_out(row[2], f"event {row[0]} of {self.path}", error)
                 self._refuse(row[0], f"cannot be read: {error!r}")
@@ -283,10 +285,10 @@ class Outbox:
             raise StoreError(f"outbox {self.path}: {exc}") from exc
 
 
-def _parcel(row: _Row) -> OutboxEvent:
-    event, at_s, kind, version, record, stream, place = row
+def _event(row: _Row) -> OutboxEvent:
+    event_id, at_s, kind, version, record, stream, place = row
     data = dict(upcast(kind, version, json.loads(record)))
     version = max(version, version_of(kind))
     return OutboxEvent(
-        entry=Entry(id=event, at_s=at_s, kind=kind, record=data, version=version), stream=stream, place=place
+        entry=Entry(id=event_id, at_s=at_s, kind=kind, record=data, version=version), stream=stream, place=place
     )

@@ -57,7 +57,8 @@ def test_without_runs_and_without_a_graph_the_pool_itself_is_looked_at():
     found = finder(read_runs=lambda _: past(NOW).iloc[:0], graph=None, history=InMemoryHistory())()
     assert {alert.rule for alert in found} <= {"deadline-at-risk", "queue-starving"}
     silent = InMemoryHistory()
-    silent.append("decision", "warehouse", NOW - 3600.0, {"at_s": NOW - 3600.0})
+    silent.append("decision", "warehouse", NOW - 3600.0, {"at_s": NOW - 3600.0, "outcome": "applied"})
+    silent.append("decision", "warehouse", NOW, {"at_s": "no instant"})  # cannot be read: left out
     idle = replace(POOL, queues=())
     (alert,) = finder(observe=lambda: idle, read_runs=lambda _: past(NOW).iloc[:0], graph=None, history=silent)()
     assert alert.key == "controller-silent:warehouse"
