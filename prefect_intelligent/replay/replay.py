@@ -1,8 +1,8 @@
 """The user's own history, replayed in the twin under several policies.
 
 The replay uses no knowledge of the future: a decision reads a census of what was known at its instant, and the duration
-predicted for a run comes from runs that had ended before it was submitted. Every policy gets the same runs with the same
-durations and outcomes, so that differences are paired.
+predicted for a run comes from runs that had ended before it was submitted. Every policy gets the same runs with the
+same durations and outcomes, so that differences are paired.
 """
 
 from __future__ import annotations
