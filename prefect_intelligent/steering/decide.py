@@ -48,12 +48,12 @@ class LimitBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
-    """What a controller is told to do.
+    """Configuration of a controller.
 
     Attributes:
         policy: Decides.
         rule: The base rule: the fallback, and what each decision is compared with.
-        mode: shadow records, advise also tells, auto writes.
+        mode: shadow records decisions, advise also sends them as events, auto also writes them to Prefect.
         guard: What is permitted; bounds and pins are filled in for each pass.
         pool_bounds: Bounds of the pool limit. Without `most` the pool never gets more than people have given it.
         queue_bounds: Bounds of single queues, by name.
