@@ -133,7 +133,7 @@ def test_a_run_that_somebody_deleted_is_made_again(uri, client):
 
 def test_a_record_that_mlflow_cannot_take_is_refused_for_good(uri, client, monkeypatch):
     tracker = MlflowTracker(uri)
-    monkeypatch.setattr("prefect_intelligent.tracking.adapters.mlflow.points_of", lambda sent: [BAD])
+    monkeypatch.setattr("prefect_intelligent.tracking.adapters.mlflow.metric_points", lambda sent: [BAD])
     with pytest.raises(TrackerError) as caught:
         tracker.log(events(1, "news/p/2026-01-05"))
     assert not isinstance(caught.value, TrackerUnavailableError)
