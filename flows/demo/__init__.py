@@ -1,7 +1,7 @@
 """The demo: the same morning twice on a real Prefect server, first under Prefect's defaults and then steered.
 
 Read first:
-    show.py      the whole demo: server, both arms, result
+    run.py       the whole demo: server, both arms, result
     arm.py       one of the two mornings: worker, controller, submitted runs
     workload.py  the deployments and the runs of a morning
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from flows.demo.environment import Folders, prepare_environment
 from flows.demo.processes import free_port
+from flows.demo.running_processes import refuse_if_up, take_down
 from flows.demo.server import api_url_of
-from flows.demo.standing import refuse_if_up, take_down
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 POLICY = "atc"
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         port = free_port()
         folders.clear()
         prepare_environment(folders, api_url_of(port))
-        from flows.demo.show import run_demo
+        from flows.demo.run import run_demo
 
         run_demo(folders, port, policy=args.policy, seed=args.seed, small=args.small, console=console)
     except InvalidInputError as error:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.demo.environment import ROOT, Folders, child_environment
+from flows.demo.pool import FINAL, POOL, SLOTS, DemoPool, Submitted
 from flows.demo.processes import Child, DemoError
 from flows.demo.scoring import RunRecord
 from flows.demo.seed_lake import copy_lake
-from flows.demo.stage import FINAL, POOL, SLOTS, Stage, Submitted
 from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.steering.decision_record import KIND
@@ -50,13 +50,13 @@ class Arm:
     restored: bool = False
 
 
-def start_worker(stack: ExitStack, stage: Stage, folders: Folders, *, outlives_us: bool = False) -> Child:
+def start_worker(stack: ExitStack, pool: DemoPool, folders: Folders, *, outlives_us: bool = False) -> Child:
     """Start a process worker and wait until it is online; `stack` stops it."""
     name = "worker"
     command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     worker = Child("worker", command, child_environment(), folders.logs / "worker.log", ROOT, outlives_us=outlives_us)
     stack.callback(worker.stop)
-    worker.wait_until(lambda: stage.worker_is_online(name), 60.0)
+    worker.wait_until(lambda: pool.worker_is_online(name), 60.0)
     return worker
 
 
@@ -93,16 +93,16 @@ def start_controller(
     return controller
 
 
-def warm_up(stage: Stage, folders: Folders, children: Sequence[Child]) -> float:
+def warm_up(pool: DemoPool, folders: Folders, children: Sequence[Child]) -> float:
     """Run a few runs of the backfill, so that caches are warm before the first arm.
 
     Returns:
         Seconds from one start to the next in a slot.
     """
     launches = plan_backfill(MIN_BACKFILL)[:WARM_UP]
-    submitted = stage.submit(launches, time.time(), "warm-up", folders.lake("seed")) or []
-    _watch(stage, "warm-up", len(launches), children, lambda what, ended: None)
-    return measure_cycle_s([stage.record(run).started_s for run in submitted], SLOTS)
+    submitted = pool.submit(launches, time.time(), "warm-up", folders.lake("seed")) or []
+    _watch(pool, "warm-up", len(launches), children, lambda what, ended: None)
+    return measure_cycle_s([pool.record(run).started_s for run in submitted], SLOTS)
 
 
 def cycle_of(arm: Arm) -> float:
@@ -111,7 +111,7 @@ def cycle_of(arm: Arm) -> float:
 
 
 def play_arm(
-    stage: Stage,
+    pool: DemoPool,
     folders: Folders,
     children: Sequence[Child],
     name: str,
@@ -121,7 +121,7 @@ def play_arm(
     """Play the morning once.
 
     Args:
-        stage: The pool.
+        pool: The pool.
         folders: Where the datasets go.
         children: Processes that have to stay alive: worker and controller.
         name: Name of the arm.
@@ -135,27 +135,27 @@ def play_arm(
     copy_lake(folders.lake("seed"), lake)
     progress("submitting the runs", 0)
     tag = f"{name}-{time.time():.0f}"
-    begin_s, submitted = _submit_before_it_begins(stage, launches, tag, lake)
-    limits, priorities = _watch(stage, tag, len(launches), children, progress)
-    runs = tuple(stage.record(run) for run in submitted)
+    begin_s, submitted = _submit_before_it_begins(pool, launches, tag, lake)
+    limits, priorities = _watch(pool, tag, len(launches), children, progress)
+    runs = tuple(pool.record(run) for run in submitted)
     return Arm(name=name, begin_s=begin_s, runs=runs, limits=tuple(limits), priorities=tuple(priorities))
 
 
 def _submit_before_it_begins(
-    stage: Stage, launches: Sequence[Launch], tag: str, lake: Path
+    pool: DemoPool, launches: Sequence[Launch], tag: str, lake: Path
 ) -> tuple[float, list[Submitted]]:
     """Submit everything before the first run is due; returns the instant of offset 0 and the runs."""
     lead_s = 2.0 + SUBMIT_S_PER_RUN * len(launches)
     while lead_s <= LONGEST_LEAD_S:
         begin_s = time.time() + lead_s
-        if (submitted := stage.submit(launches, begin_s, tag, lake, until_s=begin_s - 0.5)) is not None:
+        if (submitted := pool.submit(launches, begin_s, tag, lake, until_s=begin_s - 0.5)) is not None:
             return begin_s, submitted
         lead_s *= 2.0
     raise DemoError(f"{len(launches)} runs could not be submitted within {LONGEST_LEAD_S:.0f} s; is this machine busy?")
 
 
 def _watch(
-    stage: Stage, tag: str, count: int, children: Sequence[Child], progress: Callable[[str, int], None]
+    pool: DemoPool, tag: str, count: int, children: Sequence[Child], progress: Callable[[str, int], None]
 ) -> tuple[list[tuple[float, int]], list[tuple[float, dict[str, int]]]]:
     """Wait until all runs have ended; returns the pool's limit and the priorities over time."""
     limits: list[tuple[float, int]] = []
@@ -164,12 +164,12 @@ def _watch(
     while True:
         for child in children:
             child.check()
-        now_s, limit, numbers = time.time(), stage.limit(), stage.priorities()
+        now_s, limit, numbers = time.time(), pool.limit(), pool.priorities()
         if not limits or limits[-1][1] != limit:
             limits.append((now_s, limit))
         if not priorities or priorities[-1][1] != numbers:
             priorities.append((now_s, numbers))
-        states = stage.states(tag)
+        states = pool.states(tag)
         ended = sum(state in FINAL for state in states.values())
         progress("running", ended)
         if ended == count:

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from flows.demo.arm import start_controller, start_worker
 from flows.demo.environment import ROOT, Folders, child_environment
+from flows.demo.pool import SLOTS, DemoPool
 from flows.demo.processes import Child, free_port
+from flows.demo.running_processes import describe_process
 from flows.demo.seed_lake import seed_lake
 from flows.demo.server import answers, api_url_of, start_server, wait_for_server
-from flows.demo.stage import SLOTS, Stage
-from flows.demo.standing import describe_process
 from flows.demo.workload import Size, plan_morning
 
 CYCLE_S = 4.0
@@ -39,15 +39,15 @@ def bring_up(folders: Folders, port: int, *, policy: str, seed: int, console: Co
         seed_lake(folders.lake("seed"))
         wait_for_server(server, port)
         with get_client(sync_client=True) as client:
-            stage = Stage(client)
-            stage.build()
-            worker = start_worker(stack, stage, folders, outlives_us=True)
+            pool = DemoPool(client)
+            pool.build()
+            worker = start_worker(stack, pool, folders, outlives_us=True)
             controller = start_controller(
                 stack, folders, policy=policy, mode="auto", ship=f"http://127.0.0.1:{mlflow_port}", outlives_us=True
             )
             mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{mlflow_port}/health"), 120.0)
             launches = plan_morning(Size.fit(CYCLE_S, SLOTS), seed)
-            stage.submit(launches, time.time() + 5.0, "morning", folders.lake("seed"))
+            pool.submit(launches, time.time() + 5.0, "morning", folders.lake("seed"))
         children = (server, mlflow, worker, controller)
         folders.processes.write_text(
             json.dumps([asdict(describe_process(child.name, child.pid)) for child in children], indent=1) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.demo.gantt import DARK, LIGHT, ORDER, STYLE, draw_arm, end_s
 from flows.demo.outcome import FIGURES, ranges, warn_if_incomparable
-from flows.demo.quality_act import describe_quality
+from flows.demo.quality import describe_quality
 from flows.fill_template import fill_template
 
 HEADINGS = {"default": "Prefect's defaults", "steered": "Steered"}

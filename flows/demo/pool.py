@@ -57,7 +57,7 @@ class Submitted:
     reads_from: tuple[str, ...]
 
 
-class Stage:
+class DemoPool:
     """The pool on the server of `PREFECT_API_URL`.
 
     Args:

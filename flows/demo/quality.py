@@ -12,8 +12,8 @@ import duckdb
 
 from flows.check_quality import build_punctuality, check_flights
 from flows.demo.environment import Folders
+from flows.demo.pool import DemoPool
 from flows.demo.processes import Child, DemoError
-from flows.demo.stage import Stage
 from flows.demo.workload import Pipeline
 from flows.seed_defects import ROW_DEFECTS, Seeded, load_year
 
@@ -23,7 +23,7 @@ HELD = "AwaitingConcurrencySlot"
 TIMEOUT_S = 120.0
 
 
-def play_quality(stage: Stage, folders: Folders, worker: Child, progress: Callable[[str], None]) -> dict[str, Any]:
+def play_quality(pool: DemoPool, folders: Folders, worker: Child, progress: Callable[[str], None]) -> dict[str, Any]:
     """Load the year with a renamed column, then with bad rows, and record the results of the gate.
 
     Returns:
@@ -36,19 +36,19 @@ def play_quality(stage: Stage, folders: Folders, worker: Child, progress: Callab
     warehouse = folders.output / "lake-quality" / "warehouse.duckdb"
     begin_s = time.monotonic()
     parameters = {"warehouse": str(warehouse)}
-    stage.deploy(CHECK, {**parameters, "downstream": [BUILD.name]})
-    stage.deploy(BUILD, parameters)
+    pool.deploy(CHECK, {**parameters, "downstream": [BUILD.name]})
+    pool.deploy(BUILD, parameters)
 
     progress("a load with a renamed column")
     load_year(warehouse, now_s=time.time(), defects=["renamed_column"])
-    blocked = _wait(stage, worker, stage.start(CHECK), lambda state: state["final"])
-    mart = stage.start(BUILD)
-    held = _wait(stage, worker, mart, lambda state: state["final"] or state["name"] == HELD)
+    blocked = _wait(pool, worker, pool.start(CHECK), lambda state: state["final"])
+    mart = pool.start(BUILD)
+    held = _wait(pool, worker, mart, lambda state: state["final"] or state["name"] == HELD)
 
     progress("a load with bad rows among 336,776 good ones")
     seeded = load_year(warehouse, now_s=time.time(), defects=list(ROW_DEFECTS))
-    passed = _wait(stage, worker, stage.start(CHECK), lambda state: state["final"])
-    built = _wait(stage, worker, mart, lambda state: state["final"])
+    passed = _wait(pool, worker, pool.start(CHECK), lambda state: state["final"])
+    built = _wait(pool, worker, mart, lambda state: state["final"])
     return {
         "rows": seeded.rows,
         "renamed_column": {"check": blocked["name"], "message": blocked["message"], "mart": held["name"]},
@@ -79,10 +79,12 @@ def describe_quality(quality: Mapping[str, Any]) -> str:
     )
 
 
-def _wait(stage: Stage, worker: Child, run_id: str, reached: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+def _wait(
+    pool: DemoPool, worker: Child, run_id: str, reached: Callable[[Mapping[str, Any]], bool]
+) -> Mapping[str, Any]:
     """The state of the run as soon as `reached` holds for it."""
     give_up_s = time.monotonic() + TIMEOUT_S
-    while not reached(state := stage.state(run_id)):
+    while not reached(state := pool.state(run_id)):
         worker.check()
         if time.monotonic() > give_up_s:
             raise DemoError(f"run {run_id} is still {state['name']} after {TIMEOUT_S:.0f} s; see {worker.log}")

@@ -16,11 +16,11 @@ from flows.demo.arm import Arm, cycle_of, play_arm, start_controller, start_work
 from flows.demo.environment import Folders
 from flows.demo.outcome import describe, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
+from flows.demo.pool import SLOTS, DemoPool
 from flows.demo.processes import DemoError
-from flows.demo.quality_act import describe_quality, is_as_planted, play_quality
+from flows.demo.quality import describe_quality, is_as_planted, play_quality
 from flows.demo.seed_lake import seed_lake
 from flows.demo.server import start_server, wait_for_server
-from flows.demo.stage import SLOTS, Stage
 from flows.demo.workload import SMALL_SIZE, Launch, Size, plan_morning
 from prefect_intelligent.domain.objective import Prices
 
@@ -37,44 +37,44 @@ def run_demo(folders: Folders, port: int, *, policy: str, seed: int, small: bool
     arms: list[Arm] = []
     with ExitStack() as stack:
         progress = stack.enter_context(_progress(console))
-        step = Step(progress, "stage")
+        step = Step(progress, "prepare")
         step("a Prefect server starts, the flights are unpacked")
         server = start_server(folders, port)
         stack.callback(server.stop)
         seed_lake(folders.lake("seed"))
         wait_for_server(server, port)
-        stage = Stage(stack.enter_context(get_client(sync_client=True)))
-        stage.build()
+        pool = DemoPool(stack.enter_context(get_client(sync_client=True)))
+        pool.build()
         step("the worker starts")
-        worker = start_worker(stack, stage, folders)
+        worker = start_worker(stack, pool, folders)
         launches: list[Launch] = []
         size = SMALL_SIZE
         for name, mode in MODES.items():
             with ExitStack() as arm_stack:
-                stage.reset()
+                pool.reset()
                 controller = start_controller(arm_stack, folders, policy=policy, mode=mode)
                 children = (worker, controller)
                 if not launches:
                     if not small:
                         step("warming up")
-                        size = Size.fit(warm_up(stage, folders, children), SLOTS)
+                        size = Size.fit(warm_up(pool, folders, children), SLOTS)
                     step(f"ready, {size.backfill} runs of backfill, a step every {size.step_s:.0f} s", 1, 1)
                     launches = plan_morning(size, seed, small=small)
                 step = Step(progress, name)
-                arm = play_arm(stage, folders, children, name, launches, _bind(step, len(launches)))
+                arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
                 if mode == "shadow" and not small and not any(run.late_s > 0 for run in arm.runs):
                     # The machine has become faster: nothing waited in the pool, so the order of runs did not matter.
                     size = Size.fit(cycle_of(arm), SLOTS)
                     launches = plan_morning(size, seed)
                     step(f"nothing had to wait for long; once more, with {size.backfill} runs of backfill")
-                    arm = play_arm(stage, folders, children, name, launches, _bind(step, len(launches)))
+                    arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
                 step("done", len(launches), len(launches))
-            arms.append(replace(arm, restored=stage.is_as_created()))
+            arms.append(replace(arm, restored=pool.is_as_created()))
         if small:
             quality = None
         else:
             step = Step(progress, "quality")
-            quality = play_quality(stage, folders, worker, step)
+            quality = play_quality(pool, folders, worker, step)
             step("done", 1, 1)
     result = describe(arms, Prices(), policy=policy, seed=seed, small=small, size=size)
     if quality is not None:
