@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import OrchestratorError
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.adapters.source_archive import unpack
 from prefect_intelligent.pipelines.event_names import PIPELINE_ENV
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
-from prefect_intelligent.pipelines.version import VERSION_ENV, choose
+from prefect_intelligent.pipelines.version import VERSION_ENV, choose_version
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 
@@ -48,14 +48,14 @@ def use_version(
         found = (held.get("labels") or {}).get(VERSION_LABEL)
         return None if found is None else str(found)
 
-    chosen = choose(
+    chosen = choose_version(
         inputs,
         label=os.environ.get(PIPELINE_ENV),
         pinned=os.environ.get(VERSION_ENV),
         stamped=label_of_run,
         admit=lambda tokens: run_id is not None and take_token(api, tokens),
     )
-    blobs = FsspecBlobs(store)
+    blobs = FsspecBlobStore(store)
     code = json.loads(blobs.get(chosen))["code"]
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     folder = home / "prefect-intelligent" / "unpacked" / code

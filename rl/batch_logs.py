@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.spec import PoolSpec
 from rl.trace_cases import HOURS, Window, load_factor, past_estimates
 

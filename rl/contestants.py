@@ -17,7 +17,7 @@ from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_b
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
-from rl.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
+from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
 from rl.tune import read_rule
 
 RESULTS: Final = Path(__file__).parent / "results"

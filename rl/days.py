@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import QUEUE_FEATURES
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from rl.simulators import start_closed_loop
 from rl.spaces import action_space, observation_space
 

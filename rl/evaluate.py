@@ -29,8 +29,9 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from rl.bounds import lower_bound_usd
-from rl.comparisons import (
+from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
+from rl.evaluation.bounds import lower_bound_usd
+from rl.evaluation.comparisons import (
     CLAIRVOYANT,
     PLANNER,
     REGRESSED,
@@ -44,9 +45,8 @@ from rl.comparisons import (
     summary,
     verdict,
 )
-from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
+from rl.evaluation.report import write_report
 from rl.provenance import commit
-from rl.report import write_report
 from rl.simulators import play
 from rl.suites import SUITES, TRACE_FOLDER, Case, suite
 from simulations.metrics import EpisodeMetrics
@@ -70,7 +70,7 @@ class Contest:
         traces: Folder of recorded workloads.
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
-        planner_episodes: How many of them planners play; see `rl.comparisons.WHOLE`.
+        planner_episodes: How many of them planners play; see `rl.evaluation.comparisons.WHOLE`.
         front: Whether to also measure cost against lateness at several prices of lateness.
     """
 

@@ -25,7 +25,7 @@ from prefect_intelligent.policy.actions import Levels, unflatten
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import Observation, encode
 from prefect_intelligent.policy.network import Gains, Network, choose
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
 from rl.simulators import start_closed_loop

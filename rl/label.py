@@ -41,7 +41,7 @@ from prefect_intelligent.policy.census import Array, Census, Q
 from prefect_intelligent.policy.encoding import Array32, encode
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.model.world import World, stack
 from prefect_intelligent.twin.planner import tried_usd
 from rl.simulators import spent_usd, start_closed_loop
 from rl.tune import read_rule

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry, Scores
 from prefect_intelligent.model_registry.promotion import CHALLENGER
 from prefect_intelligent.policy.bundle import MANIFEST
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.model_registry import REGISTERED_NAME, open_registry
-from rl.comparisons import TUNED
+from prefect_intelligent.wiring.model_registry import REGISTERED_NAME, PolicyRegistry, Scores, open_registry
+from rl.evaluation.comparisons import TUNED
 
 _MEANS = ("cost_usd", "miss_rate", "wait_p95_s", "late_cvar95_s")
 

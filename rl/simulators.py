@@ -13,7 +13,7 @@ from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.watched import WatchedArena

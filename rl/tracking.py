@@ -30,10 +30,10 @@ from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentErro
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS
 from prefect_intelligent.prefect_client.clock import SystemClock
-from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
 from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent
 from prefect_intelligent.tracking.shipper import Shipment, ship
-from rl.figures import draw_curves
+from prefect_intelligent.wiring.tracking import MlflowTracker
+from rl.evaluation.figures import draw_curves
 from rl.provenance import commit
 
 EXPERIMENT: Final = "prefect-intelligent-training"

@@ -24,7 +24,7 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from rl.simulators import spent_usd
 from rl.worlds import Workload, training
 

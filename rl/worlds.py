@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.model.world import World, stack
 from rl.batch_logs import BatchLogs
 from simulations.arrivals import HOUR_S
 from simulations.family import Family

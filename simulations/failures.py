@@ -18,12 +18,12 @@ from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
-from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
+from prefect_intelligent.prevention.evidence import MOST_RUNS, EndedRun, Evidence, LiveRun
+from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
-from prefect_intelligent.testing.levers import InMemoryLevers
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
+from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -35,8 +35,8 @@ from prefect_intelligent.twin.engine.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.engine.stop_run import stop_run
-from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.model.stop_run import stop_run
+from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
@@ -245,7 +245,7 @@ class FaultyMonth:
         return None
 
 
-class _TwinLevers(InMemoryLevers):
+class _TwinActions(InMemoryPreventionActions):
     """Actions of prevention on the runs of a month."""
 
     def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
@@ -272,19 +272,19 @@ class _TwinLevers(InMemoryLevers):
         return ()
 
 
-def simulate(world: FaultyMonth, *, terms: Mapping[str, RuleTerms] | None) -> MonthResult:
+def simulate(world: FaultyMonth, *, settings: Mapping[str, RuleSettings] | None) -> MonthResult:
     """Simulate a month; it can be simulated again, because the twin is begun anew.
 
     Args:
         world: The month.
-        terms: Settings of each rule of prevention; None is retries alone.
+        settings: Settings of each rule of prevention; None is retries alone.
     """
-    return _Simulation(world, terms).run()
+    return _Simulation(world, settings).run()
 
 
 class _Simulation:
-    def __init__(self, world: FaultyMonth, terms: Mapping[str, RuleTerms] | None) -> None:
-        self._world, self._twin, self._terms = world, world.twin, terms
+    def __init__(self, world: FaultyMonth, settings: Mapping[str, RuleSettings] | None) -> None:
+        self._world, self._twin, self._settings = world, world.twin, settings
         n = len(world.deployment)
         self._month = MonthResult(
             outcome=np.zeros(n, dtype=np.int8),
@@ -292,9 +292,9 @@ class _Simulation:
             wasted_usd=np.zeros(n),
             delay_s=np.full(n, np.nan),
         )
-        self._levers = _TwinLevers(world, self._month)
+        self._actions = _TwinActions(world, self._month)
         self._history = InMemoryHistory()
-        self._ended: dict[str, list[Ended]] = {name: [] for name in NAMES}
+        self._ended: dict[str, list[EndedRun]] = {name: [] for name in NAMES}
         self._book = DurationQuantiles()
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
@@ -313,7 +313,7 @@ class _Simulation:
                 now_s = until if not self._shares() else min(until, now_s + _FINE_S)
                 twin.advance(now_s)
             self._record_ended(now_s)
-            if self._terms is not None:
+            if self._settings is not None:
                 self._prevent(now_s)
         return self._month
 
@@ -337,15 +337,15 @@ class _Simulation:
             name = NAMES[deployment]
             own = state[run]
             host = self._facts[run][0] if own["phase"] == RESUMING else self._host(run, name, int(own["crashes"]))
-            version = world.version(deployment, now_s, name in self._levers.rolled_back)
-            memory = self._levers.memory(name)
+            version = world.version(deployment, now_s, name in self._actions.rolled_back)
+            memory = self._actions.memory(name)
             attempt = int(own["failures"]) + int(own["crashes"])
             cause = world.failure_of(run, attempt, host, now_s, memory, version)
             self._facts[run] = (host, version, cause, memory)
             self._decide(truth, run, cause, name)
 
     def _host(self, run: int, name: str, crashes: int) -> int:
-        avoided = self._levers.avoided(name)
+        avoided = self._actions.avoided(name)
         allowed = [int(h) for h in self._world.hosts[run] if HOSTS[h] not in avoided] or [
             int(self._world.hosts[run][0])
         ]
@@ -362,11 +362,11 @@ class _Simulation:
         truth["fate"][run], truth["work_s"][run] = fate, work
 
     def _shares(self) -> bool:
-        return any(kind == "share" for done in self._levers.done.values() for kind, _ in done.values())
+        return any(kind == "share" for done in self._actions.done.values() for kind, _ in done.values())
 
     def _set_limits(self, now_s: float) -> None:
         """Apply holds and shared limits as limits of deployments; free slots go to the runs that wait longest."""
-        if self._terms is None:
+        if self._settings is None:
             return
         limit = self._twin.world.deployments["limit"][0]
         running = self._twin.state.deployed[0]
@@ -374,10 +374,10 @@ class _Simulation:
         first, behind = self._window(now_s)
         phase = self._twin.state.runs["phase"][0, first:behind]
         waits = (np.flatnonzero((phase == WAITING) | (phase == DELAYED)) + first).tolist()
-        held = {name for name in NAMES if self._levers.slots(name) == 0}
+        held = {name for name in NAMES if self._actions.slots(name) == 0}
         for name in held:
             limit[NAMES.index(name)] = 0.0
-        for done in self._levers.done.values():
+        for done in self._actions.done.values():
             members = [NAMES.index(name) for name, (kind, _) in done.items() if kind == "share"]
             if not members:
                 continue
@@ -394,7 +394,7 @@ class _Simulation:
             if self._world.scheduled[run] > now_s:
                 continue
             name = NAMES[int(self._world.deployment[run])]
-            probing = self._levers.slots(name) == 1 and name not in LOADERS
+            probing = self._actions.slots(name) == 1 and name not in LOADERS
             if name in held or probing:
                 self._month.held.add(run)
             elif name in LOADERS and self._shares() and now_s - self._world.scheduled[run] > 900.0:
@@ -427,13 +427,13 @@ class _Simulation:
             took = float(own["finished_s"] - own["claimed_s"])
             runs = self._ended[name]
             runs.append(
-                Ended(
+                EndedRun(
                     name, version, HOSTS[host], float(own["first_claimed_s"]), float(own["finished_s"]), failed,
                     why, attempts, FAILURE_USD,
                 )
             )  # fmt: skip
-            if len(runs) > 2 * KEPT:
-                del runs[:KEPT]
+            if len(runs) > 2 * MOST_RUNS:
+                del runs[:MOST_RUNS]
             if not failed and attempts == 1:
                 self._book.learn(SubmittedRun("", name), took)
 
@@ -442,11 +442,11 @@ class _Simulation:
         first, behind = self._window(now_s)
         phase = state["phase"][first:behind]
         at_work = (np.flatnonzero((phase == RUNNING) | (phase == PENDING)) + first).tolist()
-        watch = Evidence(
+        evidence = Evidence(
             now_s=now_s,
             ended=self._ended,
             live=[
-                Live(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
+                LiveRun(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
                      float(state["claimed_s"][run]), None)
                 for run in at_work
             ],
@@ -454,9 +454,9 @@ class _Simulation:
             upstream=dict.fromkeys(READERS, (SOURCE,)),
             resources=dict.fromkeys(LOADERS, ("warehouse",)),
         )  # fmt: skip
-        self._month.steps += prevent(watch, self._history, self._levers, "all", terms=self._terms)
+        self._month.steps += prevent(evidence, self._history, self._actions, "all", settings=self._settings)
 
 
-def all_terms() -> dict[str, RuleTerms]:
+def all_settings() -> dict[str, RuleSettings]:
     """Settings with every rule acting, within its default budget."""
-    return {name: RuleTerms(mode="auto", again=True) for name in RULES}
+    return {name: RuleSettings(mode="auto", again=True) for name in RULES}

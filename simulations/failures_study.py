@@ -10,7 +10,7 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prevention.measures import DAY_S
-from prefect_intelligent.twin.engine.state import COMPLETED
+from prefect_intelligent.twin.model.state import COMPLETED
 from simulations.failures import (
     HOSTS,
     HOUR_S,
@@ -22,7 +22,7 @@ from simulations.failures import (
     START_S,
     FaultyMonth,
     MonthResult,
-    all_terms,
+    all_settings,
     simulate,
 )
 
@@ -51,7 +51,7 @@ def study(seeds: Sequence[int], *, days: int = 30, progress: Callable[[str], Non
     months = []
     for seed in seeds:
         world = FaultyMonth(seed, days)
-        base, better = simulate(world, terms=None), simulate(world, terms=all_terms())
+        base, better = simulate(world, settings=None), simulate(world, settings=all_settings())
         months.append(_month(seed, world, base, better))
         last = months[-1]
         progress(f"seed {seed}: failed {last['failed'][0]} -> {last['failed'][1]}, false holds {last['false_holds']}")

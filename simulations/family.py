@@ -14,7 +14,7 @@ import numpy as np
 from prefect_intelligent.domain import Prices, QueueSetting, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
 from simulations.arrivals import DAY_S, HOUR_S, Arrivals, Bursts, Interval, Poisson
 from simulations.workload import Duration, Scenario, Source, draw_world

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED
+from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED
 from prefect_intelligent.twin.simulator import Twin
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.engine.state import PENDING, RUNNING, WAITING
+from prefect_intelligent.twin.model.state import PENDING, RUNNING, WAITING
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.play import BudgetedLoop

@@ -15,8 +15,8 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.state import CANCELLED
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.state import CANCELLED
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 

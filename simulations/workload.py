@@ -12,7 +12,7 @@ import numpy as np
 from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 from simulations.arrivals import HOUR_S, Arrivals
 

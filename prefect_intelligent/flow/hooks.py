@@ -9,7 +9,7 @@ What a hook does:
 1. It appends one record to the spool on this machine.
 2. At the first start in a process it publishes the flow's terms, unless a process on this machine has done so in the
    last hour.
-3. At the end of a deployment's run it emits events for the datasets written (`pipelines.dataset_events`): the
+3. At the end of a deployment's run it emits events for the datasets written (`pipelines.pending_events`): the
    automations of `graph apply` start the next deployments by them.
 4. It makes one decision for the run's pool if the last one is older than the interval and no controller leads the pool
    (`wiring.steering.steer_once`). Otherwise a controller reacts to Prefect's own event about the run.

@@ -19,7 +19,7 @@ def read_each(kind: str, records: Iterable[Any], read: Callable[[Any], T]) -> li
 
     Args:
         kind: Of the records, for the log.
-        records: As the history gives them.
+        records: As the history gives them, or parts of them.
         read: Makes a value of a record, or raises.
     """
     found: list[T] = []

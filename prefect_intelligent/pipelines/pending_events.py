@@ -1,8 +1,8 @@
 """Pending dataset events: kept on disk until they have been sent to Prefect.
 
-A hook appends a pending event and goes on; the relay of a controller on this machine (`relay`) sends it. Where no relay
-runs, the hook sends it, together with those that other processes could not send. So an event survives a server that is
-away for a while, and a process that is killed before it could send.
+A hook appends a pending event and goes on; the relay of a controller on this machine (`adapters.event_relay`) sends it.
+Where no relay runs, the hook sends it, together with those that other processes could not send. So an event survives a
+server that is away for a while, and a process that is killed before it could send.
 
 Imports nothing that a flow's process has not imported already.
 """

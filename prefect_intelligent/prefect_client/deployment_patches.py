@@ -1,9 +1,9 @@
-"""What we have changed about a deployment for a while: claims under keys, and the way back, in a Prefect variable.
+"""Patches: temporary changes of a deployment, each under a key, stored in a Prefect variable with what was before.
 
-A deployment may be claimed several times at once (held for a dataset, limited because a warehouse is overloaded, given
-more memory). What it had before stands in one variable per deployment; what it has now follows from that and from all
-claims: no slot if anything holds it, else the least limit, the largest memory, all hosts to keep away from. So claims
-can be taken back in any order, by any process, and the last one leaves the deployment as it was.
+A deployment may have several patches at once (held for a dataset, limited because a warehouse is overloaded, given more
+memory). One variable per deployment stores its original settings and all patches (under "claims"); the settings in
+force follow from the two: no slot if any patch holds it, else the least limit, the largest memory, all hosts to avoid.
+So patches can be reverted in any order, by any process, and reverting the last one leaves the deployment as it was.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailabl
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 HELD: Final = "prefect-intelligent-hold"
-"""Name of the limit without a free slot, and tag of our variables."""
+"""Name of the concurrency limit without a free slot, and tag of our variables."""
 SHARED: Final = "prefect-intelligent-share-"
 AVOID: Final = "avoid_hosts"
-"""Job variable of a pool that lists hosts to keep away from; the pool's base job template decides what it does."""
+"""Job variable of a pool that lists hosts to avoid; the pool's base job template decides what it does."""
 
 Kind = Literal["hold", "share", "resize", "avoid", "patience"]
 
 _VARIABLE: Final = "prefect_intelligent_hold_"
-_ALL_TAKEN: Final = 1_000_000  # runs in flight give back slots of the limit they find, so it must not run empty
+_ALL_TAKEN: Final = 1_000_000  # runs in flight release slots of the limit that they find, so that many must be taken
 _MEMORY: Final = ("memory", "mem_limit", "memory_limit", "memory_request")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(\s*[A-Za-z]*)")
 _ACTIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING")
@@ -35,10 +35,10 @@ _ACTIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING")
 
 @contextmanager
 def open_api() -> Iterator[PrefectApi]:
-    """The API that the settings of this process name."""
+    """A client for the API of this process's settings, closed at the end."""
     try:
         api = PrefectApi(timeout_s=30.0)
-    except InvalidInputError as error:  # none, or a bad one: nobody to be asked
+    except InvalidInputError as error:  # none is configured, or it cannot be used
         raise OrchestratorUnavailableError(str(error)) from error
     try:
         yield api
@@ -47,13 +47,13 @@ def open_api() -> Iterator[PrefectApi]:
 
 
 def get_or_none(api: PrefectApi, route: str) -> dict[str, Any] | None:
-    """What is there; None if there is nothing."""
+    """The answer of a GET; None if Prefect answers "not found"."""
     found: dict[str, Any] | None = api.call("GET", route, absent_ok=True)
     return found
 
 
 def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
-    """Claim deployments, and bring that into force; those that do not exist or lack the lever are left out."""
+    """Patch deployments; returns those patched: ones that do not exist, or cannot be patched so, are left out."""
     deployments = [
         (name, found) for name in names if (found := get_or_none(api, f"/deployments/name/{name}")) is not None
     ]
@@ -64,19 +64,19 @@ def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amo
     if kind == "share" and deployments:
         _ensure_share(api, key, int(amount), [found["id"] for _, found in deployments])
     for name, found in deployments:
-        there = get_or_none(api, f"/variables/name/{_variable(found)}")
-        kept = _new_record(name, found) if there is None else read_patches(there)
+        variable = get_or_none(api, f"/variables/name/{_variable(found)}")
+        kept = _new_record(name, found) if variable is None else read_patches(variable)
         kept["claims"][key] = [kind, amount]
-        # The way back is written before the way in.
-        if there is None:
+        # What to revert to is written before anything is changed.
+        if variable is None:
             body = {"name": _variable(found), "value": json.dumps(kept), "tags": [HELD]}
-            there = api.call("POST", "/variables/", body)
-        _put_in_force(api, found, kept, there["id"])
+            variable = api.call("POST", "/variables/", body)
+        _put_in_force(api, found, kept, variable["id"])
     return tuple(name for name, _ in deployments)
 
 
 def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
-    """Take back what is claimed under a key; returns (deployment, kind, amount) where nothing of that kind is left."""
+    """Revert the patches under a key; returns (deployment, kind, amount) where no other patch of that kind is left."""
     freed: list[tuple[str, Kind, Any]] = []
     for variable in patch_variables(api):
         kept = read_patches(variable)
@@ -84,7 +84,7 @@ def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]
             continue
         kind, amount = kept["claims"].pop(key)
         found = get_or_none(api, f"/deployments/{kept['id']}")
-        if found is not None:  # else it has been deleted meanwhile
+        if found is not None:  # else the deployment has been deleted meanwhile
             _put_in_force(api, found, kept, variable["id"])
         if not kept["claims"]:
             api.call("DELETE", f"/variables/{variable['id']}")
@@ -97,7 +97,7 @@ def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]
 
 
 def patch_variables(api: PrefectApi) -> list[dict[str, Any]]:
-    """The variables that hold claims."""
+    """The variables that store patches."""
     found: list[dict[str, Any]] = []
     while True:
         body = {"variables": {"tags": {"all_": [HELD]}}, "limit": 200, "offset": len(found)}
@@ -108,7 +108,7 @@ def patch_variables(api: PrefectApi) -> list[dict[str, Any]]:
 
 
 def read_patches(variable: dict[str, Any]) -> dict[str, Any]:
-    """What a variable says: id and name of the deployment, limit and options it had, job variables, claims."""
+    """Content of a variable: id and name of the deployment, its original limit and options, job variables, patches."""
     value = variable["value"]
     kept: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
     kept.setdefault("claims", {dataset: ["hold", 0] for dataset in kept.pop("datasets", ())})
@@ -122,7 +122,7 @@ def _variable(found: dict[str, Any]) -> str:
 
 def _new_record(name: str, found: dict[str, Any]) -> dict[str, Any]:
     own = found.get("global_concurrency_limit") or {}
-    ours = str(own.get("name", "")).startswith(("prefect-intelligent-hold", SHARED))
+    ours = str(own.get("name", "")).startswith((HELD, SHARED))
     return {
         "id": found["id"],
         "name": name,
@@ -134,7 +134,7 @@ def _new_record(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put_in_force(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
-    """Give the deployment what follows from the claims, and write down what that replaces."""
+    """Write the settings that follow from the patches, after storing what they replace."""
     change: dict[str, Any] = {}
     claims = kept["claims"]
     least = min(((amount, key) for key, (kind, amount) in claims.items() if kind == "share"), default=None)
@@ -158,7 +158,7 @@ def _put_in_force(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], 
 
 
 def _job_variables(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    """The job variables that follow; one that a person has changed since is left as it is."""
+    """The job variables that follow from the patches; one that a person has changed since is left as it is."""
     now = dict(found.get("job_variables") or {})
     for name, (before, after) in list(kept["job_variables"].items()):
         if now.get(name) == after:
@@ -181,7 +181,7 @@ def _job_variables(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any])
 
 
 def scaled(value: Any, times: float) -> Any:
-    """A number times something, or a text that begins with a number ("512Mi"), unit kept; else as it is."""
+    """A number, or a text such as "512Mi" with its unit, multiplied by `times`; other values stay as they are."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value * times) if isinstance(value, int) else value * times
     found = _AMOUNT.fullmatch(str(value).strip())
@@ -192,14 +192,14 @@ def scaled(value: Any, times: float) -> Any:
 
 
 def _memory_of(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
-    """Job variables for memory that have a value, the deployment's own or the pool's default."""
+    """Job variables for memory that have a value: the deployment's own or the pool's default."""
     own, given = found.get("job_variables") or {}, _template(api, found)
     wanted = {name: own.get(name, (given.get(name) or {}).get("default")) for name in _MEMORY}
     return {name: value for name, value in wanted.items() if value is not None and scaled(value, 2.0) != value}
 
 
 def _template(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
-    """The job variables that the deployment's pool knows."""
+    """The job variables that the template of the deployment's pool has."""
     pool = found.get("work_pool_name")
     held = None if pool is None else get_or_none(api, f"/work_pools/{pool}")
     known: dict[str, Any] = ((held or {}).get("base_job_template") or {}).get("variables", {}).get("properties", {})
@@ -207,7 +207,7 @@ def _template(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ensure_full_limit(api: PrefectApi) -> str:
-    """Id of the limit without free slots, made if it is missing and filled up if it has run down."""
+    """Id of the concurrency limit without free slots; created if missing, all its slots taken again."""
     body = {"name": HELD, "limit": 1, "active_slots": _ALL_TAKEN}
     found = get_or_none(api, f"/v2/concurrency_limits/{HELD}")
     if found is None:
@@ -221,13 +221,13 @@ def _share_name(key: str) -> str:
 
 
 def _ensure_share(api: PrefectApi, key: str, most: int, deployments: Sequence[str]) -> None:
-    """Make the limit of a key, with the runs in flight counted: they will give their slots back."""
+    """Create the concurrency limit of a key; runs in flight hold slots of it, since they will release them."""
     name = _share_name(key)
     found = get_or_none(api, f"/v2/concurrency_limits/{name}")
     if found is not None:
         if found["limit"] != most:
             api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {"limit": most})
         return
-    flying = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_ACTIVE_STATES)}}}
-    taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": flying}))
+    in_flight = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_ACTIVE_STATES)}}}
+    taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": in_flight}))
     api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": most, "active_slots": taken})

@@ -149,7 +149,7 @@ def check_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
     )
 
 
-def examine_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:
+def check_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:
     """Whether Prefect makes runs of the schedules (a 3.8 server beside SQLAlchemy 2.1 makes none).
 
     Args:

@@ -1,4 +1,4 @@
-"""A tracking server in memory that keys what it is sent as MLflow does."""
+"""A fake tracking server in memory with the same keys as MLflow."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.state import COMPLETED, PENDING, RUNNING
+from prefect_intelligent.twin.model.state import COMPLETED, PENDING, RUNNING
 
 AnyArray = npt.NDArray[Any]
 

@@ -11,10 +11,10 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
-from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local import liveness
@@ -36,7 +36,11 @@ from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
+from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.model_registry import open_policy_store
+
+if TYPE_CHECKING:
+    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
 
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
@@ -119,11 +123,35 @@ def open_controller(
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=open_history(settings.history),
+        history=open_history(settings),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=SystemClock(),
         config=config,
     )
+
+
+def check_pool(pool: str) -> None:
+    """Refuse a pool that the server does not know; a server that does not answer at once is no error.
+
+    Raises:
+        UnknownNameError: There is no such pool.
+    """
+    with suppress(OrchestratorUnavailableError):
+        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
+
+
+def serve_metrics(port: int) -> ControllerMetrics:
+    """Metrics of a controller, served for Prometheus at GET /metrics of the port.
+
+    Raises:
+        InvalidInputError: The port cannot be used.
+        MissingExtraError: prometheus-client is not installed.
+    """
+    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
+
+    metrics = ControllerMetrics()
+    metrics.serve(port)
+    return metrics
 
 
 def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfig:

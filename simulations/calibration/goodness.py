@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine import event_log as kinds
+from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import DAY_S, HOUR_S
 from simulations.calibration.durations import quantile

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+
+if TYPE_CHECKING:
+    from prefect_intelligent.wiring.history import SqlRuns
 
 PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled_s")
 """Columns of the changes of state."""

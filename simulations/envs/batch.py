@@ -13,7 +13,7 @@ from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
-from prefect_intelligent.twin.engine.world import World, as_bytes
+from prefect_intelligent.twin.model.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
 from simulations.envs.deck import Deck, draw_deck
 from simulations.family import SPLITS, Family

@@ -10,7 +10,7 @@ import numpy as np
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.model.world import World, stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.play import BudgetedLoop
 

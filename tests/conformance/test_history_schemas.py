@@ -177,6 +177,14 @@ def test_a_database_with_only_some_of_the_tables_gets_the_others(old, there):
     engine.dispose()
 
 
+def test_a_copy_without_its_number_is_opened_all_the_same(engine, url):
+    open_history(url).append("decision", "etl", 1.0, {"n": 1})
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+    assert open_history(url).latest("decision", "etl") == {"n": 1}
+    assert number(engine) == HEAD
+
+
 def test_opening_what_is_up_to_date_is_one_query(engine):
     upgrade(engine)
     asked = []

@@ -15,12 +15,12 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.prevention.engine import read_standing
+from prefect_intelligent.prevention.engine import read_measures
 from prefect_intelligent.recommendations.apply import last_applied
-from prefect_intelligent.steering.controller_state import release
+from prefect_intelligent.steering.controller_state import request_release
 from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
@@ -32,7 +32,7 @@ from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from prefect_intelligent.testing.pipelines import FakePipelineServer
-from prefect_intelligent.tracking.metrics import datasets_of, model_of, numbers_of, stream_of
+from prefect_intelligent.tracking.metrics import deciding_policy, record_datasets, record_metrics, stream_name
 from tests.stored_state import fixture_records
 
 RULE = parse_policy("edf")
@@ -100,11 +100,11 @@ def test_a_damaged_record_ends_nothing(kind, data):
     pool = pool_of(name)
     set_switch(history, name, "on", pool.clock.now_s(), "me")
     reconcile(pool, history, pool.clock, CHARTER)
-    release(history, name, ["ml"], pool.clock.now_s())
+    request_release(history, name, ["ml"], pool.clock.now_s())
     reconcile(pool, history, pool.clock, CHARTER)
     read_latest(history, DECISION, name, read_decision)
     decision_frame(history), quality_frame(history)
-    read_standing(history, name), open_alerts(history, name)
+    read_measures(history, name), open_alerts(history, name)
     try:
         last_applied(name, history)
     except InvalidInputError:
@@ -112,12 +112,12 @@ def test_a_damaged_record_ends_nothing(kind, data):
     transactions = Transactions(FakePipelineServer(), history, ManualClock())
     transactions.intents()
     transactions.recover()
-    versions = Versions(history, None, ManualClock())
+    versions = VersionStore(history, None, ManualClock())
     versions.all(), versions.tags()
     undo_adoption(pool, history, pool.clock)
     restore(pool, history, pool.clock, by="me")
     entry = Entry(id="e", at_s=0.0, kind=kind, record=json.loads(json.dumps(record)))
-    numbers_of(entry), datasets_of(entry), stream_of(entry), model_of(entry)
+    record_metrics(entry), record_datasets(entry), stream_name(entry), deciding_policy(entry)
 
 
 @pytest.mark.parametrize("record", [{}, {"position": "sideways"}, {"position": None}])

@@ -50,25 +50,25 @@ from prefect_intelligent.history.sync import sync
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
-from prefect_intelligent.pipelines.live_changes import carry_out, prepare
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations
+from prefect_intelligent.pipelines.live_changes import apply_modification, prepare_modification
 from prefect_intelligent.pipelines.pending_events import pending_events
 from prefect_intelligent.pipelines.survey import Overrides
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import Ended, Evidence
-from prefect_intelligent.prevention.measures import RuleTerms
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence
+from prefect_intelligent.prevention.measures import RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.quality.gate import Gate
-from prefect_intelligent.quality.model import Check, Contract, Outcome, Rows, Severity, Verification
+from prefect_intelligent.quality.model import CheckOutcome, CheckResult, Contract, FailingRows, Severity, Verification
 from prefect_intelligent.quality.remediation import EditReport, RemediationPolicy
-from prefect_intelligent.recommendations.apply import SCORED, apply_row
+from prefect_intelligent.recommendations.apply import SCORED, apply_recommendation
 from prefect_intelligent.recommendations.evaluate import KIND as RECOMMENDED
 from prefect_intelligent.recommendations.model import ProposedChange, Recommendation
 from prefect_intelligent.replay.tradeoff_curve import KIND as FRONT
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import load_state, release
+from prefect_intelligent.steering.controller_state import load_state, request_release
 from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
@@ -77,9 +77,9 @@ from prefect_intelligent.steering.manual_overrides import to_rows, values_of
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.testing.clock import ManualClock
-from prefect_intelligent.testing.levers import InMemoryLevers
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from prefect_intelligent.testing.pipelines import ProcessKilled
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
 from prefect_intelligent.testing.quality import InMemoryDownstream, ScriptedChecker
 from prefect_intelligent.testing.runs import FakeRuns
 from prefect_intelligent.testing.tracker import InMemoryTracker
@@ -183,7 +183,7 @@ def steer_warehouse(history):
     set_switch(history, "warehouse", "on", pool.clock.now_s(), "somebody")
     pool.edit("default", lambda queue: replace(queue, limit=7))
     decide(first)
-    release(history, "warehouse", ["default"], pool.clock.now_s())
+    request_release(history, "warehouse", ["default"], pool.clock.now_s())
     decide(first)
     pool.clock.sleep(30.0)
     with contextlib.suppress(ProcessKilled):
@@ -225,7 +225,7 @@ def restore_mill(history):
     )
     row = Recommendation(change=change, saving_usd_per_day=12.5, interval=(8.0, 17.0), days=14).row()
     history.append(RECOMMENDED, "mill", pool.clock.now_s(), {"rows": [row], "last": "14d"})
-    apply_row(row, pool, history, pool.clock)
+    apply_recommendation(row, pool, history, pool.clock)
     scored = {"title": row["title"], "promised_usd_per_day": 12.5, "real_usd_per_day": 11.0}
     history.append(SCORED, "mill", pool.clock.now_s(), {**scored, "interval": [9.0, 13.0], "days": 7})
     return pool
@@ -236,17 +236,17 @@ def prevent_failures(history):
     names = [f"job/{number}" for number in range(6)]
     ended = {
         name: [
-            Ended(name, "v1", "abc"[hour % 3], AT_S - (48 - hour) * 3600.0, AT_S - (48 - hour) * 3600.0 + 360.0,
+            EndedRun(name, "v1", "abc"[hour % 3], AT_S - (48 - hour) * 3600.0, AT_S - (48 - hour) * 3600.0 + 360.0,
                   name == "job/3" and hour > 44, "ValueError: x" if name == "job/3" and hour > 44 else None, 1, 2.0)
             for hour in range(48)
         ]
         for name in names
     }  # fmt: skip
-    levers = InMemoryLevers(deployments={name: {"memory": 2.0} for name in names})
-    terms = {name: RuleTerms(mode="auto", again=True) for name in RULES}
-    watch = Evidence(now_s=AT_S, ended=ended, longest_s=lambda _: 600.0)
-    assert prevent(watch, history, levers, "warehouse", terms=terms)
-    return levers
+    actions = InMemoryPreventionActions(deployments={name: {"memory": 2.0} for name in names})
+    settings = {name: RuleSettings(mode="auto", again=True) for name in RULES}
+    evidence = Evidence(now_s=AT_S, ended=ended, longest_s=lambda _: 600.0)
+    assert prevent(evidence, history, actions, "warehouse", settings=settings)
+    return actions
 
 
 class Editor:
@@ -269,16 +269,24 @@ def check_data(history):
     clock = ManualClock(AT_S)
 
     def verified(outcome, severity=Severity.MAJOR, errors=()):
-        values = {"kind": "invalid", "column": "a", "rows": Rows(predicate="x"), "rows_tested": 100, "rows_failed": 1}
-        check = Check(id="c", name="c", outcome=outcome, at_s=clock.now_s(), severity=severity, value=1.0, **values)
+        values = {
+            "kind": "invalid",
+            "column": "a",
+            "rows": FailingRows(predicate="x"),
+            "rows_tested": 100,
+            "rows_failed": 1,
+        }
+        check = CheckResult(
+            id="c", name="c", outcome=outcome, at_s=clock.now_s(), severity=severity, value=1.0, **values
+        )
         return Verification(
             dataset="ds/main/t", contract="h", checks=(check,), started_s=clock.now_s(), duration_s=0.1, errors=errors
         )
 
-    good, bad = verified(Outcome.PASSED), verified(Outcome.FAILED)
-    blocking = verified(Outcome.FAILED, Severity.CRITICAL)
+    good, bad = verified(CheckOutcome.PASSED), verified(CheckOutcome.FAILED)
+    blocking = verified(CheckOutcome.FAILED, Severity.CRITICAL)
     found = []
-    for results in ((good,), (bad, good), (blocking,), (verified(Outcome.PASSED, errors=("no such file",)),)):
+    for results in ((good,), (bad, good), (blocking,), (verified(CheckOutcome.PASSED, errors=("no such file",)),)):
         clock.sleep(600.0)
         gate = Gate(
             checker=ScriptedChecker(*results),
@@ -308,7 +316,7 @@ def change_pipelines(history, blobs):
     project = Project(blobs)
     project.history, project.clock = history, ManualClock(AT_S)
     project.versions = replace(project.versions, history=history, clock=project.clock)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     first = project.version("v1")
     project.rollout.swap(first)
     project.clock.jump(60)
@@ -320,10 +328,10 @@ def change_pipelines(history, blobs):
     project.clock.jump(60)
     project.version("v9")
     project.versions.collect([first.id, second.id], keep=1)
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     project.clock.jump(60)
     third = project.version("v3")
-    carry_out(project.rollout, prepare(project.rollout, project.picture, Overrides(), third))
+    apply_modification(project.rollout, prepare_modification(project.rollout, project.model, Overrides(), third))
     held = dict(project.server.resources)
     project.clock.jump(60)
     project.server.die_at = project.server.writes + 1

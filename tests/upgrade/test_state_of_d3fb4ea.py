@@ -21,15 +21,15 @@ from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.pipelines.adapters import event_relay
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH, PIPELINE
 from prefect_intelligent.pipelines.pending_events import pending_events
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.version import PULL_STEP
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.prevention.engine import read_standing
+from prefect_intelligent.prevention.engine import read_measures
 from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.recommendations.apply import last_applied, undo_last
 from prefect_intelligent.steering.baseline import read_baseline
@@ -177,7 +177,7 @@ def test_a_recommendation_that_was_applied_can_be_taken_back(history):
 def test_a_change_of_pipelines_that_was_cut_off_is_finished_with_the_present_pull_step(history, tmp_path):
     expected, clock = EXPECTED["pipelines"], ManualClock(AT_S + 3600.0)
     server = FakePipelineServer(expected["resources"])
-    versions = Versions(history, FsspecBlobs(str(tmp_path / "blobs")), clock)
+    versions = VersionStore(history, FsspecBlobStore(str(tmp_path / "blobs")), clock)
     deployment = expected["cut_off"]["deployment"]
     before = server.read(f"deployment:{deployment}")
     assert [version.id for version in versions.all(deployment)] == expected["versions"]
@@ -193,7 +193,7 @@ def test_a_change_of_pipelines_that_was_cut_off_is_finished_with_the_present_pul
 
 
 def test_the_measure_in_force_the_alerts_and_the_results_of_checks_are_known(history):
-    assert [str(measure.measure.lever) for measure in read_standing(history, "warehouse").values()] == ["hold"]
+    assert [str(measure.measure.lever) for measure in read_measures(history, "warehouse").values()] == ["hold"]
     assert open_alerts(history, "warehouse").keys() == {"hung-run:r1", "hung-run:r2"}
     outcomes = ["passed", "remedied", "blocked", "error"]
     assert [result["outcome"] for result in past_results(history, "ds/main/t")] == outcomes

@@ -1,1 +1,1 @@
-"""Contract files, Soda, data sources, editing of datasets, and what Prefect is told and asked to do."""
+"""Contract files, Soda, data sources, editing of datasets, and events, artifacts and holds in Prefect."""

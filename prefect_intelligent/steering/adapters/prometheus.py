@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
+from prefect_intelligent.local.record_versions import left_out
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -39,6 +40,7 @@ class ControllerMetrics:
 
         self._decisions = counter("decisions", "Passes of the control loop by outcome.", ["pool", "outcome"])
         self._failures = counter("failed_passes", "Passes that could not be made.", pool)
+        self._unreadable = gauge("unreadable_records", "Stored records that this process has passed over.", ["kind"])
         self._changes = counter("changes", "Settings written to Prefect.", pool)
         self._guard = counter("guard_interventions", "Queues whose proposed settings the guard changed.", pool)
         self._last = gauge("last_decision_timestamp_seconds", "When the last decision was made.", pool)
@@ -70,6 +72,8 @@ class ControllerMetrics:
         self._decisions.labels(pool, decision["outcome"]).inc()
         self._changes.labels(pool).inc(len(decision["applied"]))
         self._last.labels(pool).set(float(decision["at_s"]))
+        for kind, count in left_out().items():
+            self._unreadable.labels(kind).set(count)
         for part in ("own", "wall"):
             self._seconds.labels(pool, part).observe(float(decision[f"{part}_ms"]) / 1000)
         limit = (decision["pool_limit"] or {}).get("applied")

@@ -9,7 +9,7 @@ import pytest
 
 from prefect_intelligent.errors import StoreError, TrackerAccessDeniedError
 from prefect_intelligent.forecasting.adapters.mlflow import register_forecaster
-from prefect_intelligent.forecasting.evaluation import Appraisal
+from prefect_intelligent.forecasting.evaluation import ForecasterEvaluation
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.model_registry.adapters.mlflow import CachedRegistry, PolicyRegistry
 from prefect_intelligent.testing.clock import ManualClock
@@ -66,6 +66,6 @@ def test_the_registry_of_policies_names_the_settings_and_says_it_once(denying, t
 
 def test_a_forecaster_is_not_registered(denying, tmp_path):
     none = np.empty((0, 3))
-    appraisal = Appraisal(figures={}, learning=none, calibration=none, roc=none, precision_recall=none)
+    appraisal = ForecasterEvaluation(figures={}, learning=none, calibration=none, roc=none, precision_recall=none)
     with pytest.raises(TrackerAccessDeniedError, match=SETTINGS):
         register_forecaster(denying, tmp_path, appraisal, {}, serves=True)

@@ -16,13 +16,13 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import FAILS, World
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
-from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
-from rl.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
 from rl.evaluate import Contest, main, read_contestants, run_case
-from rl.report import write_report
+from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
+from rl.evaluation.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
+from rl.evaluation.report import write_report
 from rl.simulators import play
 from rl.suites import Case, family_cases, suite
 from rl.trace_cases import RUNS, load_factor, past_estimates, trace_windows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefect_intelligent.twin.engine.state import CRASHED
-from prefect_intelligent.twin.engine.stop_run import stop_run
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.state import CRASHED
+from prefect_intelligent.twin.model.stop_run import stop_run
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from simulations.metrics import EpisodeMetrics, conditional_value_at_risk, measure
 from simulations.theory import station

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from prefect_intelligent.twin.engine.jit import code
-from prefect_intelligent.twin.engine.world import Table, World
+from prefect_intelligent.twin.model.world import Table, World
 
 # Phases of a run. UNBORN waits for upstreams or its time; DELAYED and RESUMING wait for a retry or a deployment slot.
 UNBORN: Final = code(0)

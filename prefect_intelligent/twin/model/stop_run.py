@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prefect_intelligent.twin.engine.jit import compiled
-from prefect_intelligent.twin.engine.numba_structs import by_reference, state_row, world_row
-from prefect_intelligent.twin.engine.run_lifecycle import end
-from prefect_intelligent.twin.engine.state import PENDING, RUNNING
+from prefect_intelligent.twin.engine.numba_structs import by_reference
+from prefect_intelligent.twin.model.rows import state_row, world_row
+from prefect_intelligent.twin.model.run_lifecycle import end
+from prefect_intelligent.twin.model.state import PENDING, RUNNING
 
 
 @compiled

@@ -6,22 +6,21 @@ from typing import Any, Final
 
 from prefect_intelligent.policy.guard_state import GuardNumbers
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
-from prefect_intelligent.twin.engine.apply_plan import set_plan
 from prefect_intelligent.twin.engine.decide import apply_actions, apply_rule, guard, observe
-from prefect_intelligent.twin.engine.event_loop import begin, run_until
-from prefect_intelligent.twin.engine.fill_census import fill_census
+from prefect_intelligent.twin.engine.decision_buffers import blank_desk, desk_row
 from prefect_intelligent.twin.engine.jit import code, compiled
-from prefect_intelligent.twin.engine.numba_structs import (
-    by_reference,
-    desk_row,
-    open_desk,
-    open_state,
-    open_world,
-    state_row,
-    take,
-    world_row,
-)
+from prefect_intelligent.twin.engine.numba_structs import by_reference, take, unpacker
 from prefect_intelligent.twin.engine.threads import DONE, TAKEN
+from prefect_intelligent.twin.model.apply_plan import set_plan
+from prefect_intelligent.twin.model.event_loop import begin, run_until
+from prefect_intelligent.twin.model.fill_census import fill_census
+from prefect_intelligent.twin.model.rows import state_row, world_row
+from prefect_intelligent.twin.model.state import blank_state
+from prefect_intelligent.twin.model.world import blank_world
+
+open_world = unpacker(blank_world())
+open_state = unpacker(blank_state(blank_world()))
+open_desk = unpacker(blank_desk(0, 1, 1))
 
 
 @compiled

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from rl.statistics import (
-    Interval,
+from prefect_intelligent.replay.bootstrap import ConfidenceInterval
+from rl.evaluation.statistics import (
     geometric_ratio,
     interquartile_ratio,
     performance_profile,
@@ -203,7 +203,7 @@ def means(played: Played, bound: bool = True) -> dict[str, dict[str, float]]:
     return found
 
 
-def interval_text(interval: Mapping[str, float] | Interval) -> str:
+def interval_text(interval: Mapping[str, float] | ConfidenceInterval) -> str:
     """An interval as text, "value [low, high]"."""
-    found = interval._asdict() if isinstance(interval, Interval) else interval
+    found = interval._asdict() if isinstance(interval, ConfidenceInterval) else interval
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"

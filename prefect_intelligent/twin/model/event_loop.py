@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from prefect_intelligent.twin.engine import event_log
 from prefect_intelligent.twin.engine.heap import pop_timer
 from prefect_intelligent.twin.engine.jit import compiled, inlined
-from prefect_intelligent.twin.engine.nodes import (
+from prefect_intelligent.twin.engine.rng import POLL, RACE, RECLAIM, stream_key, uniform, uniform_at
+from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.nodes import (
     busy_usd,
     drop_nodes,
     idle_usd,
@@ -29,8 +30,7 @@ from prefect_intelligent.twin.engine.nodes import (
     set_timer,
     shrink,
 )
-from prefect_intelligent.twin.engine.rng import POLL, RACE, RECLAIM, stream_key, uniform, uniform_at
-from prefect_intelligent.twin.engine.run_lifecycle import (
+from prefect_intelligent.twin.model.run_lifecycle import (
     claim,
     end,
     enter,
@@ -41,7 +41,7 @@ from prefect_intelligent.twin.engine.run_lifecycle import (
     start,
     wait,
 )
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.twin.model.state import (
     BORN,
     CANCELLED,
     COMPLETED,

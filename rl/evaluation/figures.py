@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rl.comparisons import CLAIRVOYANT, PLANNER, TUNED
+from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, TUNED
 
 _OURS, _RIVAL, _BEST, _GREY = "#0b7285", "#e8590c", "#2b8a3e", "#868e96"
 _PROFILED: Final = 6

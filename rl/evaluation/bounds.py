@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import objective
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 
 FEW_RUNS: Final = 40

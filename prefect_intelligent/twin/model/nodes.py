@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from prefect_intelligent.domain import objective
-from prefect_intelligent.twin.engine import event_log
 from prefect_intelligent.twin.engine.heap import push_timer
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.engine.rng import STARTUP, normal
-from prefect_intelligent.twin.engine.state import NODE, PENDING, SHRINK, STARTED
+from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.state import NODE, PENDING, SHRINK, STARTED
 
 busy_usd = compiled(objective.busy_usd)
 idle_usd = compiled(objective.idle_usd)

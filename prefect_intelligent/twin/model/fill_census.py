@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from prefect_intelligent.policy.census import LOOK_AHEAD_S, P, Q
 from prefect_intelligent.twin.engine.jit import compiled, inlined
-from prefect_intelligent.twin.engine.run_lifecycle import ARRIVAL_MEMORY_S, enters_s
-from prefect_intelligent.twin.engine.state import DELAYED, REENTER, RESUME, RESUMING
+from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S, enters_s
+from prefect_intelligent.twin.model.state import DELAYED, REENTER, RESUME, RESUMING
 
 PRESENT: Final = int(Q.PRESENT)
 """Marks rows that are filled; the other columns are used as `Q.NAME`."""

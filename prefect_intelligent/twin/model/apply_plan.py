@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prefect_intelligent.twin.engine import event_log
-from prefect_intelligent.twin.engine.event_loop import order_queues
 from prefect_intelligent.twin.engine.jit import compiled
-from prefect_intelligent.twin.engine.nodes import scale
+from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.event_loop import order_queues
+from prefect_intelligent.twin.model.nodes import scale
 
 
 @compiled

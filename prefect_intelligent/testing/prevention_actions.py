@@ -1,4 +1,4 @@
-"""Levers that remember what was done with them."""
+"""Prevention actions in memory, for tests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 
 
 @dataclass
-class InMemoryLevers:
-    """Implements `Levers` for deployments and runs that it is told of.
+class InMemoryPreventionActions:
+    """Implements `PreventionActions` for the deployments and runs that it is given.
 
     Attributes:
         deployments: Name to its settings: "memory" (0 without such a variable), "avoid" (hosts, or absent where the
             pool knows no such variable), "versions" (oldest first, the last is in force).
         runs: Run id to "scheduled" or "running", its deployment, and what was changed about it.
-        done: Key to what is done under it, by deployment.
+        done: Actions in force by key and deployment.
         stopped: (run, again, lost) of each stop.
-        retried: Runs that were run again.
         broken: While True every call raises `OrchestratorUnavailableError`.
     """
 
@@ -27,11 +26,10 @@ class InMemoryLevers:
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: dict[str, dict[str, tuple[str, Any]]] = field(default_factory=dict)
     stopped: list[tuple[str, bool, bool]] = field(default_factory=list)
-    retried: list[str] = field(default_factory=list)
     broken: bool = False
 
     def slots(self, deployment: str) -> float:
-        """How many of its runs may be at work at once: the least of what is done to it."""
+        """Return how many of its runs may be active at once: the smallest limit in force."""
         own = [what for done in self.done.values() if (what := done.get(deployment)) is not None]
         return min((0 if kind == "hold" else amount for kind, amount in own if kind in ("hold", "share")), default=999)
 
@@ -45,9 +43,9 @@ class InMemoryLevers:
         """Hosts that its next runs keep away from."""
         return {what[1] for done in self.done.values() if (what := done.get(deployment)) and what[0] == "avoid"}
 
-    def hold(self, dataset: str, deployments: Sequence[str]) -> tuple[str, ...]:
+    def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
         """Hold those that exist."""
-        return self._do(dataset, deployments, "hold", 0)
+        return self._do(key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
         """Limit those that exist, together."""
@@ -61,7 +59,7 @@ class InMemoryLevers:
         """Those whose pool knows how to."""
         return self._do(key, [n for n in deployments if "avoid" in self.deployments.get(n, {})], "avoid", host)
 
-    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+    def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Change the scheduled runs."""
         self._do(key, deployments, "patience", retries)
         found = [k for k, run in self.runs.items() if run["deployment"] in deployments and run["state"] == "scheduled"]
@@ -95,24 +93,18 @@ class InMemoryLevers:
         versions.pop()
         return True
 
-    def release(self, dataset: str) -> tuple[str, ...]:
-        """Undo what is done under a key; returns those under no other hold."""
+    def release(self, key: str) -> tuple[str, ...]:
+        """Revert the actions with a key; returns the deployments that no other hold applies to."""
         self._check()
-        freed = self.done.pop(dataset, {})
+        freed = self.done.pop(key, {})
         for name, (kind, amount) in freed.items():
             for run in self.runs.values():
                 if kind == "patience" and run["deployment"] == name and run.get("retries") == amount:
                     del run["retries"]
         return tuple(name for name in freed if self.slots(name) > 0)
 
-    def retry(self, run_id: str) -> bool:
-        """Note the run."""
-        self._check()
-        self.retried.append(run_id)
-        return True
-
     def in_force(self) -> tuple[str, ...]:
-        """Keys under which something is done."""
+        """Return the keys of all actions in force."""
         self._check()
         return tuple(sorted(self.done))
 
@@ -126,4 +118,4 @@ class InMemoryLevers:
 
     def _check(self) -> None:
         if self.broken:
-            raise OrchestratorUnavailableError("the levers were told to be broken")
+            raise OrchestratorUnavailableError("the actions are set to fail")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl.comparisons import CLAIRVOYANT, PLANNER, TUNED, interval_text
-from rl.figures import draw
+from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, TUNED, interval_text
+from rl.evaluation.figures import draw
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> Path:

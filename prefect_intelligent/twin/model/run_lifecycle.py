@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from prefect_intelligent.twin.engine import event_log
 from prefect_intelligent.twin.engine.heap import pop, push, remove
 from prefect_intelligent.twin.engine.jit import compiled, inlined
-from prefect_intelligent.twin.engine.nodes import (
+from prefect_intelligent.twin.engine.rng import CRASH, CUT, FAILURE, uniform
+from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.nodes import (
     busy_usd,
     enqueue_for_node,
     lateness_usd,
@@ -18,8 +19,7 @@ from prefect_intelligent.twin.engine.nodes import (
     scale,
     set_timer,
 )
-from prefect_intelligent.twin.engine.rng import CRASH, CUT, FAILURE, uniform
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.twin.model.state import (
     BORN,
     CANCELLED,
     COMPLETED,
@@ -38,7 +38,7 @@ from prefect_intelligent.twin.engine.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.engine.world import CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.model.world import CRASHES, DRAWN, FAILS
 
 BOUNCE_S: Final = 30.0
 """A run whose deployment is full comes back so much later (Prefect's concurrency_slot_wait_seconds)."""
