@@ -1,6 +1,6 @@
 """How fast the twin is: `python -m benchmarks.simulator [--json]`.
 
-The same customers (M/M/c with priorities) are served by our kernel, SimPy and Ciw, one thread each; an event is an
+The same customers (M/M/c with priorities) are served by the twin, SimPy and Ciw, one thread each; an event is an
 arrival, a start or an end, for all three. Times are CPU time of the thread, best of several, except for the
 environment, which uses two threads and wall time.
 """
