@@ -104,7 +104,7 @@ class Days(VecEnv):
         return self._observe(), reward.astype(np.float32), done, [{} for _ in range(self.num_envs)]
 
     def _observe(self) -> dict[str, np.ndarray[Any, Any]]:
-        seen = self._arena.seen  # a view, and the learner keeps the last observation while the worlds go on
+        seen = self._arena.observation  # a view, and the learner keeps the last observation while the worlds go on
         worlds, there = seen.mask.shape
         n = (self._actions.shape[1] - 1) // 2
         queues = np.zeros((worlds, n, len(QUEUE_FEATURES)), dtype=np.float32)

@@ -13,7 +13,6 @@ from prefect_intelligent.twin.model.state import COMPLETED
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.watched import WatchedArena
 from rl.arenas import GUARD, INTERVAL_S
 from rl.statistics import conditional_value_at_risk
 
@@ -49,7 +48,7 @@ class Outcome:
 
 def play(world: World, policy: Policy | Planner) -> Outcome:
     """Play a batch of episodes under a policy and the guard."""
-    arena = WatchedArena(Twin(world), GUARD, INTERVAL_S)
+    arena = ClosedLoop(Twin(world), GUARD, INTERVAL_S, audit=True)
     money = policy.play(arena) if isinstance(policy, Planner) else arena.play(policy)
     figures = np.array([_run_figures(arena, row) for row in range(world.n_worlds)])
     columns = [money.sum(-1), *money.T, *figures.T, arena.violations]

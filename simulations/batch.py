@@ -125,7 +125,7 @@ class Batch:
         """
         self._steps += 1
         self.arena.act(action, self._start_s + self._steps * self._decision_s)
-        usd = self.twin.desk.usd.sum(axis=1)
+        usd = self.twin.buffers.usd.sum(axis=1)
         spent, self._usd = usd - self._usd, usd
         if self.settings.reward == "advantage":
             base_usd = self.deck.base_usd
@@ -137,7 +137,7 @@ class Batch:
 
     def observe(self) -> Observation:
         """What every pool shows now; a view that the next step overwrites."""
-        return self.arena.seen
+        return self.arena.observation
 
     def _draw_deck(self) -> None:
         settings = self.settings
@@ -167,8 +167,8 @@ class Batch:
         if len(rows) == 0:
             return
         picked = self.rng.integers(0, self.settings.deck, len(rows))
-        for mine, theirs in zip(self.twin.world, self.deck.world, strict=True):
-            as_bytes(mine)[rows] = as_bytes(theirs)[picked]
+        for table, dealt in zip(self.twin.world, self.deck.world, strict=True):
+            as_bytes(table)[rows] = as_bytes(dealt)[picked]
         self._dealt[rows] = picked
         self.twin.begin(rows)
         self._start_s[rows] = self.twin.now_s[rows]

@@ -29,10 +29,10 @@ from prefect_intelligent.twin.model.state import (
     CRASHED,
     DELAYED,
     FAILED,
+    NOT_CREATED,
     PENDING,
     RESUMING,
     RUNNING,
-    UNBORN,
     WAITING,
 )
 from prefect_intelligent.twin.model.stop_run import stop_run
@@ -204,7 +204,7 @@ class World:
             spread=zeros + 0.25,
             due_s=never,
             due_within_s=never,
-            fate=np.full(n, DRAWN, dtype=np.int8),
+            outcome_source=np.full(n, DRAWN, dtype=np.int8),
             edges=np.empty((0, 2), dtype=np.int64),
         )
         pool = PoolSpec(queues=(QueueSetting(name="all", priority=1),), limit=60, prices=PRICES, owned=False)
@@ -299,7 +299,7 @@ class _Life:
 
     def live(self) -> Month:
         twin, world = self._twin, self._world
-        world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
+        world.twin.world.runs["work_s"][0], world.twin.world.runs["outcome_source"][0] = world.work_s, DRAWN
         twin.begin()
         end_s = START_S + world.days * DAY_S
         now_s = START_S
@@ -329,15 +329,19 @@ class _Life:
         self._twin.world.resources["capacity"][0, 0] = 3.0 if 0 <= since < 4 * DAY_S else 12.0
         first, behind = self._window(now_s + span_s)
         phases = state["phase"][first:behind]
-        idle = (UNBORN, WAITING, DELAYED, RESUMING)
+        idle = (NOT_CREATED, WAITING, DELAYED, RESUMING)
         for run in (np.flatnonzero(np.isin(phases, idle)) + first).tolist():
             deployment = int(world.deployment[run])
             name = NAMES[deployment]
-            mine = state[run]
-            host = self._facts[run][0] if mine["phase"] == RESUMING else self._host(run, name, int(mine["crashes"]))
+            run_state = state[run]
+            host = (
+                self._facts[run][0]
+                if run_state["phase"] == RESUMING
+                else self._host(run, name, int(run_state["crashes"]))
+            )
             version = world.version(deployment, now_s, name in self._levers.rolled_back)
             memory = self._levers.memory(name)
-            attempt = int(mine["failures"]) + int(mine["crashes"])
+            attempt = int(run_state["failures"]) + int(run_state["crashes"])
             cause = world.trouble(run, attempt, host, now_s, memory, version)
             self._facts[run] = (host, version, cause, memory)
             self._decide(truth, run, cause, name)
@@ -352,12 +356,12 @@ class _Life:
     def _decide(self, truth: Any, run: int, cause: str | None, name: str) -> None:
         work = float(self._world.work_s[run])
         if cause is None:
-            fate = DRAWN if name in LOADERS else COMPLETES
+            source = DRAWN if name in LOADERS else COMPLETES
         elif cause == HUNG:
-            fate, work = CRASHES, DAY_S
+            source, work = CRASHES, DAY_S
         else:
-            fate, work = (CRASHES if cause == MEMORY else FAILS), 0.7 * work
-        truth["fate"][run], truth["work_s"][run] = fate, work
+            source, work = (CRASHES if cause == MEMORY else FAILS), 0.7 * work
+        truth["outcome_source"][run], truth["work_s"][run] = source, work
 
     def _shares(self) -> bool:
         return any(kind == "share" for done in self._levers.done.values() for kind, _ in done.values())
@@ -367,7 +371,7 @@ class _Life:
         if self._terms is None:
             return
         limit = self._twin.world.deployments["limit"][0]
-        running = self._twin.state.deployed[0]
+        running = self._twin.state.deployment_active[0]
         limit[:] = np.inf
         first, behind = self._window(now_s)
         phase = self._twin.state.runs["phase"][0, first:behind]
@@ -406,28 +410,28 @@ class _Life:
             r for r in (np.flatnonzero(state["phase"][first:behind] >= COMPLETED) + first).tolist() if r in self._facts
         ]
         for run in sorted(over, key=lambda r: float(state["finished_s"][r])):
-            mine = state[run]
+            run_state = state[run]
             host, version, cause, memory = self._facts.pop(run)
             name = NAMES[int(self._world.deployment[run])]
-            phase = int(mine["phase"])
+            phase = int(run_state["phase"])
             self._month.outcome[run] = phase
-            self._month.delay_s[run] = mine["first_claimed_s"] - mine["scheduled_s"]
+            self._month.delay_s[run] = run_state["first_claimed_s"] - run_state["scheduled_s"]
             if phase == CANCELLED:
                 continue
             failed = phase in (FAILED, CRASHED)
             why = (cause or LOAD) if failed else None
             self._month.cause[run] = why
-            useful = 0.0 if failed else float(mine["finished_s"] - mine["claimed_s"])
-            lost = busy_usd(float(mine["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
+            useful = 0.0 if failed else float(run_state["finished_s"] - run_state["claimed_s"])
+            lost = busy_usd(float(run_state["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
             extra = MORE_MEMORY_USD * np.log2(memory) * busy_usd(useful, PRICES.slot_usd_per_hour, 0.0)
             self._month.wasted_usd[run] = lost + extra + (FAILURE_USD if failed else 0.0)
-            attempts = 1 + int(mine["failures"]) + int(mine["crashes"])
-            took = float(mine["finished_s"] - mine["claimed_s"])
+            attempts = 1 + int(run_state["failures"]) + int(run_state["crashes"])
+            took = float(run_state["finished_s"] - run_state["claimed_s"])
             runs = self._ended[name]
             runs.append(
                 Ended(
-                    name, version, HOSTS[host], float(mine["first_claimed_s"]), float(mine["finished_s"]), failed,
-                    why, attempts, FAILURE_USD,
+                    name, version, HOSTS[host], float(run_state["first_claimed_s"]), float(run_state["finished_s"]),
+                    failed, why, attempts, FAILURE_USD,
                 )
             )  # fmt: skip
             if len(runs) > 2 * KEPT:

@@ -47,8 +47,8 @@ class Steered(ClosedLoop):
         if self.guard is not None:
             pools = self.twin.world.pools[worlds]
             most = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
-            self.twin.desk.pool_max[worlds] = np.minimum(self.guard.pool_max, most)
-            self._most = self.twin.desk.pool_max.copy()
+            self.twin.buffers.pool_max[worlds] = np.minimum(self.guard.pool_max, most)
+            self._most = self.twin.buffers.pool_max.copy()
         super().restart(worlds)
 
     def step(
@@ -63,7 +63,7 @@ class Steered(ClosedLoop):
         if self._budget is not None:
             pools = self._most.shape[1]
             bound = share_budget(wanted.pool_limit, self.census[P.ACTIVE], self._budget, pools)
-            np.minimum(self._most, bound.reshape(self._most.shape), out=self.twin.desk.pool_max)
+            np.minimum(self._most, bound.reshape(self._most.shape), out=self.twin.buffers.pool_max)
         return super().step(wanted, fallback, until_s, finishing=finishing)
 
     def act(self, actions: npt.NDArray[Any], until_s: Array | float | None = None) -> None:

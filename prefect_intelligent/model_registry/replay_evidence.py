@@ -13,9 +13,9 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.replay.replay import history_world
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec
-from prefect_intelligent.twin.watched import WatchedArena
 
 BLOCK_S: Final = 3600.0
 """Least length of the pieces of history that are drawn anew for the interval; within one all hangs together."""
@@ -57,8 +57,8 @@ def evaluate_on_history(
         InvalidInputError: There is nothing to replay, or it costs nothing.
     """
     world = history_world(runs, pool, seed=seed)
-    ours, violations = _spent(WatchedArena(Twin(world), guard, interval_s), policy)
-    theirs, _ = _spent(WatchedArena(Twin(world), guard, interval_s), rule)
+    ours, violations = _spent(ClosedLoop(Twin(world), guard, interval_s, audit=True), policy)
+    theirs, _ = _spent(ClosedLoop(Twin(world), guard, interval_s, audit=True), rule)
     begin_s, end_s = float(ours[0][0]), float(max(ours[0][-1], theirs[0][-1]))
     count = int(np.clip((end_s - begin_s) // BLOCK_S, 1, MOST_BLOCKS))
     blocks = [_pieces(spent, begin_s, end_s, count) for spent in (ours, theirs)]
@@ -80,7 +80,7 @@ def evaluate_on_history(
     )
 
 
-def _spent(arena: WatchedArena, policy: Policy) -> tuple[tuple[Array, Array], float]:
+def _spent(arena: ClosedLoop, policy: Policy) -> tuple[tuple[Array, Array], float]:
     """Instants and the money spent by then, of one world played to its end; and what broke the guard's promise."""
     twin = arena.twin
     at_s, usd = [float(twin.now_s[0])], [0.0]
