@@ -43,8 +43,7 @@ def build_punctuality(warehouse: str) -> int:
 def show(folder: Path) -> None:
     """Plant each kind of defect and print what the gate makes of it."""
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.contracts.lint import load_contract
-    from prefect_intelligent.wiring.quality import quality_parts
+    from prefect_intelligent.wiring.quality import load_contract, quality_parts
 
     contract = load_contract(CONTRACT)
     gate = quality_parts(prefect=False).gate

@@ -28,16 +28,15 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, UnknownNameError
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.model_registry.adapters.mlflow import PolicyRegistry
 from prefect_intelligent.model_registry.promotion import CHALLENGER, GateEvidence, check_gate, promote
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.wiring.history import open_runs, open_source
-from prefect_intelligent.wiring.model_registry import open_policy_store
-from rl.comparisons import Played
+from prefect_intelligent.wiring.model_registry import PolicyRegistry, open_policy_store
 from rl.evaluate import Contest, join_parts, make_report, play_part
+from rl.evaluation.comparisons import Played
+from rl.evaluation.report import page, write_report
 from rl.register import register
-from rl.report import page, write_report
 
 RUNNER: Final = "PREFECT_INTELLIGENT_TASK_RUNNER"
 _MOST_AT_ONCE: Final = 2

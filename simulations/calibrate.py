@@ -1,4 +1,4 @@
-"""Make a scenario of your own pool from its history.
+"""Fit a scenario to the history of a work pool.
 
 python -m simulations.calibrate --from-prefect --days 30 -o my-pool.toml
 python -m simulations.calibrate --history sqlite:///history.db --pool etl -o my-pool.toml
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.history.adapters.sql_records import has_history, open_engine
-from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.prefect_client.clock import SystemClock
-from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.history import open_source
+from prefect_intelligent.settings import Settings, load_settings
+from prefect_intelligent.wiring.history import has_history, open_runs, open_source, scratch_runs
 from prefect_intelligent.wiring.replay import pool_model
 from simulations.arrivals import DAY_S
 from simulations.calibration.fit import Calibrated, calibrate
@@ -60,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check(args)
         settings = load_settings(config=args.config).settings
-        observed = _observe(args, args.pool or settings.pool, settings.history)
+        observed = _observe(args, args.pool or settings.pool, settings)
         fitted = calibrate(observed, pool_model(settings, observed.pool, observed.queues), hours=args.hours)
         found = measure(observed, fitted, worlds=args.worlds, seed=args.seed)
         _write(args.out, observed, fitted)
@@ -86,25 +83,20 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError("--out", str(args.out), "its folder does not exist")
 
 
-def _observe(args: argparse.Namespace, pool: str | None, history: str) -> Observed:
+def _observe(args: argparse.Namespace, pool: str | None, settings: Settings) -> Observed:
     now_s = time.time()
     since_s = now_s - args.days * DAY_S
     if not args.from_prefect:
-        url = args.history or history
-        if not has_history(url):
-            raise InvalidInputError("history", url, "there is none; run `prefect-intelligent sync`")
-        return observe_history(SqlRuns(open_engine(url)), pool, since_s=since_s, until_s=now_s)
+        named = settings.model_copy(update={"history_url": args.history}) if args.history else settings
+        if not has_history(named):
+            raise InvalidInputError("history", named.history, "there is none; run `prefect-intelligent sync`")
+        return observe_history(open_runs(named), pool, since_s=since_s, until_s=now_s)
     source = open_source()
-    source.queues()  # a server that does not answer is noticed before anything else
-    with tempfile.TemporaryDirectory(prefix="calibrate-") as folder:
-        engine = open_engine(f"sqlite:///{folder}/history.db")
-        store = SqlRuns(engine)
-        store.put(cursor=("runs", since_s))  # what lies before is not copied
+    source.queues()  # fails early if the server does not answer
+    with scratch_runs() as store:
+        store.put(cursor=("runs", since_s))  # older runs are not copied
         sync(source, store, SystemClock())
-        try:
-            return observe_history(store, pool, since_s=since_s, until_s=time.time())
-        finally:
-            engine.dispose()
+        return observe_history(store, pool, since_s=since_s, until_s=time.time())
 
 
 def _write(path: Path, observed: Observed, fitted: Calibrated) -> None:
@@ -119,7 +111,7 @@ def _write(path: Path, observed: Observed, fitted: Calibrated) -> None:
         write_scenario(path, fitted.scenario, comments)
     except OSError as error:
         raise InvalidInputError("--out", str(path), f"cannot be written: {error.strerror}") from error
-    load_scenario(path)  # what is written can be read
+    load_scenario(path)  # checks that the file can be read
 
 
 def _as_json(path: Path, observed: Observed, fitted: Calibrated, found: Sequence[Goodness]) -> dict[str, Any]:
@@ -164,7 +156,7 @@ def _as_json(path: Path, observed: Observed, fitted: Calibrated, found: Sequence
 
 
 def _show(path: Path, observed: Observed, fitted: Calibrated, found: Sequence[Goodness]) -> None:
-    """A table for people: observed > fitted."""
+    """Print the table of observed and fitted figures, and the notes."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -19,8 +19,9 @@ from flows.demo.scoring import RunRecord
 from flows.demo.seed_lake import copy_lake
 from flows.demo.stage import FINAL, POOL, SLOTS, Stage, Submitted
 from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
-from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.decision_record import KIND
+from prefect_intelligent.wiring.history import open_history
 
 SUBMIT_S_PER_RUN = 0.12
 """Time set aside to create one run before the first is due, so that both arms begin with everything submitted. Where it
@@ -82,7 +83,7 @@ def start_controller(
     command += [] if ship is None else ["--ship", ship]
     env = child_environment(PREFECT_INTELLIGENT_GUARD__INTERVAL_S=f"{CONTROL_INTERVAL_S:g}")
     log = folders.logs / f"controller-{mode}.log"
-    history, asked_s = open_history(f"sqlite:///{folders.intelligent / 'history.db'}"), time.time()
+    history, asked_s = open_history(Settings(data_dir=folders.intelligent)), time.time()
 
     def has_decided() -> bool:
         last = history.latest(KIND, POOL)

@@ -18,7 +18,7 @@ from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.replay.adapters.recording_file import Recording, write_recording
+from prefect_intelligent.wiring.replay import Recording, write_recording
 
 POLL_S = 1.0
 """The demo's worker polls every second."""

@@ -2,87 +2,82 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from prefect_intelligent.cli.dashboard import open_builder
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.analytics.pool_alerts import AlertFinder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
 _DONE = {"create": "created", "change": "changed", "keep": "is there already:", "delete": "deleted"}
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=("show", "install", "uninstall"),
-        default="show",
-        help="show (default); install automations that notify by --block, or remove those that we made",
-    )
-    parser.add_argument("--send", action="store_true", help="open and resolve them: record, and emit Prefect events")
-    parser.add_argument(
-        "--every", metavar="SPAN", help="with --send: look again and again, e.g. 60s, until interrupted"
-    )
-    parser.add_argument(
-        "--block", action="append", default=[], metavar="TYPE/NAME", help="notification block of Prefect"
-    )
-    parser.add_argument("--pages-only", action="store_true", help="install: leave tickets out")
-    parser.add_argument("--write", action="store_true", help="install, uninstall: do it; without it only show")
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    action: Annotated[
+        Literal["show", "install", "uninstall"],
+        Parameter(
+            name="ACTION",
+            help="show (default); install automations that notify by --block, or remove those that we made",
+        ),
+    ] = "show",
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    send: Annotated[bool, Parameter(help="open and resolve them: record, and emit Prefect events")] = False,
+    every: Annotated[
+        str | None,
+        Parameter(metavar="SPAN", help="with --send: look again and again, e.g. 60s, until interrupted"),
+    ] = None,
+    block: Annotated[tuple[str, ...], Parameter(metavar="TYPE/NAME", help="notification block of Prefect")] = (),
+    pages_only: Annotated[bool, Parameter(help="install: leave tickets out")] = False,
+    write: Annotated[bool, Parameter(help="install, uninstall: do it; without it only show")] = False,
+) -> int:
     """Look; exit code 1 if something pages."""
-    loaded = read_settings(args, ("pool",))
-    pool = chosen_pool(loaded)
-    if args.action != "show":
-        return _arrange(args, pool)
-    every_s = None if args.every is None else parse_span(args.every, what="--every")
-    if every_s is not None and not (args.send and every_s >= 5.0):
-        raise InvalidInputError("--every", args.every, "needs --send and at least 5s")
-    controller, builder = open_builder(loaded.settings, pool)
+    from prefect_intelligent.wiring.alerts import open_alert_finder
+
+    settings, name = settings_and_pool(config, pool)
+    if action != "show":
+        return _arrange(name, action, block, pages_only=pages_only, write=write, as_json=as_json)
+    every_s = None if every is None else parse_span(every, what="--every")
+    if every_s is not None and not (send and every_s >= 5.0):
+        raise InvalidInputError("--every", every, "needs --send and at least 5s")
+    controller, finder = open_alert_finder(settings, name)
     if every_s is None:
-        return int(_look(args, loaded.settings, controller, builder))
+        return int(_look(settings, controller, finder, send=send, as_json=as_json))
     while True:
         try:
-            _look(args, loaded.settings, controller, builder)
+            _look(settings, controller, finder, send=send, as_json=as_json)
         except PrefectIntelligentError as error:  # a server that restarts must not end who watches it
             print(f"error: {error}; trying again", file=sys.stderr)
         time.sleep(every_s)
 
 
-def _look(args: argparse.Namespace, settings: Settings, controller: PoolController, builder: Builder) -> bool:
+def _look(settings: Settings, controller: PoolController, finder: AlertFinder, *, send: bool, as_json: bool) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 
-    builder()
-    builder.wait()
-    builder()
-    alerts = builder.alerts
+    alerts = finder()
     opened: list[str] = []
     resolved: list[str] = []
-    if args.send:
+    if send:
         opened, resolved = raise_alerts(
             alerts, controller.orchestrator, controller.history, time.time(), runbooks_url=settings.runbooks_url
         )
     pages = any(alert.severity == "page" for alert in alerts)
-    if args.json:
+    if as_json:
         rows = [{**asdict(alert), "runbook": alert.runbook} for alert in alerts]
         print_json({"alerts": rows, "opened": opened, "resolved": resolved})
         return pages
@@ -92,34 +87,30 @@ def _look(args: argparse.Namespace, settings: Settings, controller: PoolControll
         print(f"{alert.severity:6} {alert.summary}{more}; since {since:%Y-%m-%d %H:%M}Z; {alert.runbook}")
     if not alerts:
         print("Nothing needs a person.")
-    if args.send:
+    if send:
         print(f"{len(opened)} opened, {len(resolved)} resolved")
     return pages
 
 
-def _arrange(args: argparse.Namespace, pool: str) -> int:
+def _arrange(pool: str, action: str, blocks: Sequence[str], *, pages_only: bool, write: bool, as_json: bool) -> int:
     """Write or remove the automations, or show what would be done."""
-    from prefect_intelligent.analytics.adapters.prefect_notifications import plan_notices, plan_removal, write_notices
-    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.wiring.analytics import arrange_notices, remove_notices
 
-    if args.action == "install" and not args.block:
+    if action == "install" and not blocks:
         raise InvalidInputError("--block", None, "name a notification block, e.g. --block slack-webhook/data-team")
-    api = PrefectApi()
-    notices: Sequence[Notice] = (
-        plan_notices(api, pool, args.block, pages_only=args.pages_only)
-        if args.action == "install"
-        else plan_removal(api, pool)
+    notices = (
+        arrange_notices(pool, blocks, pages_only=pages_only, write=write)
+        if action == "install"
+        else remove_notices(pool, write=write)
     )
-    if args.write:
-        write_notices(api, notices)
-    if args.json:
+    if as_json:
         rows: list[dict[str, Any]] = [{"automation": n.name, "step": n.step, "body": n.body} for n in notices]
-        print_json({"automations": rows, "written": args.write})
+        print_json({"automations": rows, "written": write})
         return 0
     for notice in notices:
-        print(f"{_DONE[notice.step]} {notice.name}" if args.write else f"would {notice.step} {notice.name}")
+        print(f"{_DONE[notice.step]} {notice.name}" if write else f"would {notice.step} {notice.name}")
     if not notices:
         print("There is nothing of ours to remove.")
-    elif not args.write:
+    elif not write:
         print("add --write to do it")
     return 0

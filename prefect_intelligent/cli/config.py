@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
-from prefect_intelligent.settings import Loaded
+from cyclopts import Parameter
 
+from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
+if TYPE_CHECKING:
+    from prefect_intelligent.settings import Loaded
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    schema: Annotated[
+        bool, Parameter(help="print the JSON schema of the settings file instead, by which an editor checks it")
+    ] = False,
+) -> int:
     """Print the settings."""
-    loaded = read_settings(args)
+    if schema:
+        from prefect_intelligent.settings.schema import settings_schema
+
+        print_json(settings_schema())
+        return 0
+    loaded = read_settings(config)
     rows = list(_rows(loaded))
-    if args.json:
+    if as_json:
         print_json(
             {
                 "file": None if loaded.file is None else str(loaded.file),

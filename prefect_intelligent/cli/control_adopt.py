@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated, Literal
 
-from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
-from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
-from prefect_intelligent.wiring.steering import open_controller
+from cyclopts import Parameter
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument(
-        "--by",
-        choices=("deployment", "value"),
-        default="deployment",
-        help="a queue per deployment, or per class of lateness price (default: deployment)",
-    )
-    parser.add_argument("--apply", action="store_true", help="do it; without this it is only shown")
-    add_json(parser)
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 
 
-def run(args: argparse.Namespace) -> int:
-    """Show or make the lanes; exit code 1 if nothing is left to adopt and nothing was asked to be written."""
-    loaded = read_settings(args, ("pool",))
-    controller = open_controller(loaded.settings, chosen_pool(loaded))
-    adoption = plan_adoption(controller.orchestrator.deployments(), controller.orchestrator.settings()[1], args.by)
-    if args.apply and (adoption.create or adoption.assign):
+def command(
+    *,
+    pool: Pool = None,
+    config: Config = None,
+    by: Annotated[
+        Literal["deployment", "value"],
+        Parameter(help="a queue per deployment, or per class of lateness price (default: deployment)"),
+    ] = "deployment",
+    apply: Annotated[bool, Parameter(help="do it; without this it is only shown")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show or make the lanes."""
+    from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
+    from prefect_intelligent.wiring.steering import open_controller
+
+    controller = open_controller(*settings_and_pool(config, pool))
+    adoption = plan_adoption(controller.orchestrator.deployments(), controller.orchestrator.settings()[1], by)
+    if apply and (adoption.create or adoption.assign):
         adopt(controller.orchestrator, controller.history, controller.clock, adoption)
-    if args.json:
+    if as_json:
         print_json(
             {
                 "pool": controller.orchestrator.pool,
-                "written": args.apply,
+                "written": apply,
                 "create": [{"queue": queue.name, "priority": queue.priority} for queue in adoption.create],
                 "assign": [dict(zip(("deployment", "from", "to"), move, strict=True)) for move in adoption.assign],
             }
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         formatting.console.print(f"  deployment {deployment}: {before} -> {lane}")
     if not adoption.create and not adoption.assign:
         formatting.console.print("Every deployment of the pool has its lane.")
-    elif args.apply:
+    elif apply:
         formatting.console.print(
             "Done. `control restore` takes it back. Runs that exist already keep the queue they have."
         )

@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 from collections.abc import Sequence
+from typing import Annotated
 
-from prefect_intelligent.cli.options import add_json, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.errors import ConflictError
-from prefect_intelligent.prevention.engine import prefix, undo_prevention
-from prefect_intelligent.steering.dedicated_queues import plan_undo
-from prefect_intelligent.steering.restore import plan_restoration, restore
-from prefect_intelligent.wiring.prevention import open_levers
-from prefect_intelligent.wiring.steering import open_controller
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be written")
-    parser.add_argument("--force", action="store_true", help="also while a controller leads the pool")
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    pool: Pool = None,
+    config: Config = None,
+    dry_run: Annotated[bool, Parameter(help="only show what would be written")] = False,
+    force: Annotated[bool, Parameter(help="also while a controller leads the pool")] = False,
+    as_json: Json = False,
+) -> int:
     """Put everything back and say what that was."""
-    loaded = read_settings(args, ("pool",))
-    controller = open_controller(loaded.settings, chosen_pool(loaded))
-    pool = controller.orchestrator.pool
-    leads = args.dry_run or args.force or controller.lease.acquire()
+    from prefect_intelligent.prevention.engine import key_prefix, undo_prevention
+    from prefect_intelligent.steering.dedicated_queues import plan_undo
+    from prefect_intelligent.steering.restore import plan_restoration, restore
+    from prefect_intelligent.wiring.prevention import open_prevention_actions
+    from prefect_intelligent.wiring.steering import open_controller
+
+    settings, name = settings_and_pool(config, pool)
+    controller = open_controller(settings, name)
+    leads = dry_run or force or controller.lease.acquire()
     if not leads:
         raise ConflictError(
-            f"a controller leads work pool {pool!r}: stop it first, wait {loaded.settings.interval_s * 3:.0f} s after "
+            f"a controller leads work pool {name!r}: stop it first, wait {settings.interval_s * 3:.0f} s after "
             "it was killed, or use --force"
         )
     try:
         undo = plan_undo(controller.orchestrator, controller.history)
-        if args.dry_run:
+        if dry_run:
             found = plan_restoration(controller.orchestrator, controller.history)
-            measures = [key for key in open_levers(loaded.settings).in_force() if key.startswith(prefix(pool))]
+            measures = [key for key in open_prevention_actions(settings).in_force() if key.startswith(key_prefix(name))]
         else:
             by = f"{getpass.getuser()} on the command line"
             found = restore(controller.orchestrator, controller.history, controller.clock, by=by)
             now_s = controller.clock.now_s()
-            measures = list(undo_prevention(controller.history, open_levers(loaded.settings), pool, now_s))
+            measures = list(undo_prevention(controller.history, open_prevention_actions(settings), name, now_s))
     finally:
         controller.lease.release()
     rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]
-    if args.json:
+    if as_json:
         print_json(
             {
-                "pool": pool,
-                "written": not args.dry_run,
+                "pool": name,
+                "written": not dry_run,
                 "changes": [dict(zip(("queue", "setting", "before", "after"), row, strict=True)) for row in rows],
                 "deployments": [list(move) for move in undo],
                 "gone": list(found.gone),
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from prefect_intelligent.cli import formatting
 
-    verb = "would be put back" if args.dry_run else "put back"
+    verb = "would be put back" if dry_run else "put back"
     for row in rows:
         formatting.console.print("  " + formatting.change(row))
     for deployment, lane, before in undo:

@@ -2,95 +2,109 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from prefect_intelligent.cli.options import add_json, chosen_pool, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, settings_and_pool
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.local import liveness
-from prefect_intelligent.local.liveness import steering_key
-from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
-from prefect_intelligent.settings import Settings
-from prefect_intelligent.steering.controller import LoopEvent, run_loop
-from prefect_intelligent.steering.controller_state import INTENT
-from prefect_intelligent.steering.decision_record import KIND
-from prefect_intelligent.steering.kill_switch import read_switch, set_switch
-from prefect_intelligent.steering.leadership import Leadership
-from prefect_intelligent.steering.ports import WakeUps
-from prefect_intelligent.steering.restore import restore
-from prefect_intelligent.wiring.steering import PoolController, open_controller
+
+if TYPE_CHECKING:
+    from prefect_intelligent.local.spool import Spool
+    from prefect_intelligent.settings import Settings
+    from prefect_intelligent.steering.controller import LoopEvent
+    from prefect_intelligent.steering.ports import WakeUps
+    from prefect_intelligent.wiring.steering import PoolController
 
 _TIDY_EVERY_S = 3600.0
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument(
-        "--policy", metavar="NAME|BUNDLE", help="a rule such as atc+lookahead+share, or a bundle's folder"
-    )
-    parser.add_argument("--mode", choices=("shadow", "advise", "auto"), help="record; also tell; or do (default: auto)")
-    parser.add_argument("--interval", dest="interval_s", type=float, metavar="S", help="longest time between decisions")
-    parser.add_argument(
-        "--ship", nargs="?", const="", metavar="URI", help="also run `ship` beside, to MLflow at URI or its default"
-    )
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="answer GET /metrics for Prometheus there")
-    parser.add_argument("--once", action="store_true", help="make one decision and end")
-    parser.add_argument("--restore-on-exit", action="store_true", help="put the original settings back at the end")
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    pool: Pool = None,
+    config: Config = None,
+    policy: Annotated[
+        str | None,
+        Parameter(metavar="NAME|BUNDLE", help="a rule such as atc+lookahead+share, or a bundle's folder"),
+    ] = None,
+    mode: Annotated[
+        Literal["shadow", "advise", "auto"] | None, Parameter(help="record; also tell; or do (default: auto)")
+    ] = None,
+    interval_s: Annotated[
+        float | None, Parameter(name="--interval", metavar="S", help="longest time between decisions")
+    ] = None,
+    ship: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=(0, 1), metavar="[URI]", help="also run `ship` beside, to MLflow at URI or its default"
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        Int | None, Parameter(metavar="PORT", help="answer GET /metrics for Prometheus there")
+    ] = None,
+    once: Annotated[bool, Parameter(help="make one decision and end")] = False,
+    restore_on_exit: Annotated[bool, Parameter(help="put the original settings back at the end")] = False,
+    as_json: Json = False,
+) -> int:
     """Steer until SIGTERM or SIGINT; the last good settings stay in force and the lease is given up."""
-    loaded = read_settings(args, ("pool", "policy", "mode", "interval_s"))
-    controller = open_controller(loaded.settings, chosen_pool(loaded))
-    pool = controller.orchestrator.pool
-    if read_switch(controller.history, pool) == "restored":
-        set_switch(controller.history, pool, "on", controller.clock.now_s(), controller.config.by)
-    tidy = _Tidy(controller, loaded.settings)
+    from prefect_intelligent.local import liveness
+    from prefect_intelligent.local.spool import Spool
+    from prefect_intelligent.steering.controller import run_loop
+    from prefect_intelligent.steering.kill_switch import read_switch, set_switch
+    from prefect_intelligent.steering.leadership import Leadership
+    from prefect_intelligent.steering.restore import restore
+    from prefect_intelligent.wiring.pipelines import open_event_relay
+    from prefect_intelligent.wiring.steering import open_controller
+
+    settings, name = settings_and_pool(config, pool, policy=policy, mode=mode, interval_s=interval_s)
+    controller = open_controller(settings, name)
+    if read_switch(controller.history, name) == "restored":
+        set_switch(controller.history, name, "on", controller.clock.now_s(), controller.config.by)
+    tidy = _Tidy(controller, settings)
     failed = False
-    records, led = Spool(loaded.settings.spool_dir), steering_key(controller.api.url, pool)
-    metrics = _metrics(args.metrics_port)
+    records, led = Spool(settings.spool_dir), liveness.steering_key(controller.api.url, name)
+    metrics = _metrics(metrics_port)
 
     def tell(moment: LoopEvent) -> None:
         nonlocal failed
         failed = moment.what == "failed"
-        if not failed and not args.once:  # one of us leads: hooks on this machine need not decide
-            liveness.mark_alive(led, 3.0 * loaded.settings.interval_s, loaded.settings.folder)
+        if not failed and not once:  # one of us leads: hooks on this machine need not decide
+            liveness.mark_alive(led, 3.0 * settings.interval_s, settings.folder)
         if moment.decision is not None:
             _record(records, moment.decision.to_dict())
         if metrics is not None:
-            metrics(pool, moment)
-        _print(moment, as_json=args.json, again=not args.once)
+            metrics(name, moment)
+        if not moment.repeated:
+            _print(moment, as_json=as_json, again=not once and not moment.permanent)
         tidy(moment)
 
-    signals: WakeUps = _Silence(controller) if args.once or not loaded.settings.react else controller.signals()
-    if not args.json and not args.once:
-        config = controller.config
-        print(f"Steering work pool {pool} with {config.policy.name}, mode {config.mode}; Ctrl-C ends it.", flush=True)
-    announcer = contextlib.nullcontext() if args.once else EventRelay(controller.api.url, loaded.settings.folder)
-    with _shipper(args.ship, args.config), announcer, _Stop() as stop, contextlib.closing(signals):
+    signals: WakeUps = _Silence(controller) if once or not settings.react else controller.signals()
+    if not as_json and not once:
+        how = f"{controller.config.policy.name}, mode {controller.config.mode}"
+        print(f"Steering work pool {name} with {how}; Ctrl-C ends it.", flush=True)
+    relay = contextlib.nullcontext() if once else open_event_relay(settings, controller.api)
+    with _shipper(ship, config), relay, _Stop() as stop, contextlib.closing(signals):
         run_loop(
             controller.reconcile,
             Leadership(controller.lease),
             signals,
             controller.clock,
-            interval_s=loaded.settings.interval_s,
+            interval_s=settings.interval_s,
             stopped=stop.asked,
             tell=tell,
-            once=args.once,
+            once=once,
         )
-    if not args.once:
-        liveness.clear(led, loaded.settings.folder)
-    if args.restore_on_exit:
+    if not once:
+        liveness.clear(led, settings.folder)
+    if restore_on_exit:
         restore(controller.orchestrator, controller.history, controller.clock, by=controller.config.by)
-    return 1 if args.once and failed else 0
+    return 1 if once and failed else 0
 
 
 def _record(records: Spool, decision: dict[str, Any]) -> None:
@@ -100,12 +114,12 @@ def _record(records: Spool, decision: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _shipper(uri: str | None, config: str | None) -> Iterator[None]:
+def _shipper(uri: list[str] | None, config: str | None) -> Iterator[None]:
     """A shipper as a process of its own, so that a slow MLflow never slows a decision; ended with the controller."""
     if uri is None:
         yield
         return
-    options = [*(["--tracking-uri", uri] if uri else []), *(["--config", config] if config else [])]
+    options = [*(f"--tracking-uri={one}" for one in uri), *(["--config", config] if config else [])]
     # A session of its own: Ctrl-C is for the controller, which ends the shipper when it is done itself.
     process = subprocess.Popen([sys.executable, "-m", "prefect_intelligent", "ship", *options], start_new_session=True)
     try:
@@ -122,10 +136,9 @@ def _metrics(port: int | None) -> Callable[[str, LoopEvent], None] | None:
     """Serve metrics on the port; returns what has to be told each moment."""
     if port is None:
         return None
-    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
+    from prefect_intelligent.wiring.steering import serve_metrics
 
-    metrics = ControllerMetrics()
-    metrics.serve(port)
+    metrics = serve_metrics(port)
 
     def tell(pool: str, moment: LoopEvent) -> None:
         if moment.decision is not None:
@@ -180,14 +193,17 @@ class _Tidy:
     """Forgets old decisions now and then."""
 
     def __init__(self, controller: PoolController, settings: Settings) -> None:
-        self._cockpit, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
+        self._controller, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
 
     def __call__(self, moment: LoopEvent) -> None:
-        now_s = self._cockpit.clock.now_s()
+        from prefect_intelligent.steering.controller_state import INTENT
+        from prefect_intelligent.steering.decision_record import KIND
+
+        now_s = self._controller.clock.now_s()
         if moment.what == "decided" and now_s >= self._next_s:
             self._next_s = now_s + _TIDY_EVERY_S
             for kind in (KIND, INTENT):
-                self._cockpit.history.forget(kind, now_s - self._keep_s)
+                self._controller.history.forget(kind, now_s - self._keep_s)
 
 
 def _print(moment: LoopEvent, *, as_json: bool, again: bool) -> None:

@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=4280, help="port (default 4280)")
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between looks (default 2)")
-    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token to ask for")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the page as it is now to a file, and end")
-    parser.add_argument(
-        "--allow-actions", action="store_true", help="let the page switch steering and acknowledge alerts; recorded"
-    )
-    parser.add_argument("--audit", action="store_true", help="print who did what on the page, and end")
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    host: Annotated[str, Parameter(metavar="HOST", help="address to listen on (default 127.0.0.1)")] = "127.0.0.1",
+    port: Annotated[Int, Parameter(metavar="PORT", help="port (default 4280)")] = 4280,
+    every: Annotated[float, Parameter(metavar="S", help="seconds between looks (default 2)")] = 2.0,
+    token_file: Annotated[str | None, Parameter(metavar="FILE", help="file that holds the token to ask for")] = None,
+    html: Annotated[
+        Path | None, Parameter(metavar="FILE", help="write the page as it is now to a file, and end")
+    ] = None,
+    allow_actions: Annotated[
+        bool, Parameter(help="let the page switch steering and acknowledge alerts; recorded")
+    ] = False,
+    audit: Annotated[bool, Parameter(help="print who did what on the page, and end")] = False,
+) -> int:
     """Serve until interrupted."""
-    if not 0 < args.port < 65536:
-        raise InvalidInputError("--port", args.port, "must be 1 to 65535")
-    if not 0.5 <= args.every <= 3600:
-        raise InvalidInputError("--every", args.every, "must be 0.5 to 3600 seconds")
-    settings = read_settings(args, ("pool",))
-    pool = chosen_pool(settings)
-    if args.audit:
-        return print_audit(settings.settings, pool, as_json=args.json)
-    if args.html is not None:
+    if not 0 < port < 65536:
+        raise InvalidInputError("--port", port, "must be 1 to 65535")
+    if not 0.5 <= every <= 3600:
+        raise InvalidInputError("--every", every, "must be 0.5 to 3600 seconds")
+    settings, name = settings_and_pool(config, pool)
+    if audit:
+        return print_audit(settings, name, as_json=as_json)
+    if html is not None:
         from prefect_intelligent.dashboard.export import write_page
 
-        _, builder = open_builder(settings.settings, pool)
+        _, builder = open_builder(settings, name)
         builder()
         builder.wait()
-        write_page(args.html, builder())
+        write_page(html, builder())
         return 0
-    token = read_token(args.token_file)
-    if token is None and args.host not in _LOOPBACK:
+    token = read_token(token_file)
+    if token is None and host not in _LOOPBACK:
         token = secrets.token_urlsafe(24)
         print(f"Beyond this machine a token is needed; this one is for today: {token}", file=sys.stderr)
     try:
@@ -64,29 +65,29 @@ def run(args: argparse.Namespace) -> int:
         raise MissingExtraError("the dashboard", "dashboard") from error
     from prefect_intelligent.dashboard.app import DashboardConfig, create_app
 
-    controller, builder = open_builder(settings.settings, pool)
-    desk = DashboardConfig(
-        pool=pool,
+    controller, builder = open_builder(settings, name)
+    page = DashboardConfig(
+        pool=name,
         build=builder,
-        interval_s=args.every,
+        interval_s=every,
         token=token,
-        actions=controller.history if args.allow_actions else None,
+        actions=controller.history if allow_actions else None,
     )
-    print(f"http://{args.host}:{args.port}/", file=sys.stderr)
-    uvicorn.run(create_app(desk), host=args.host, port=args.port, log_level="warning", access_log=False)
+    print(f"http://{host}:{port}/", file=sys.stderr)
+    uvicorn.run(create_app(page), host=host, port=port, log_level="warning", access_log=False)
     return 0
 
 
-def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder]:
+def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import open_graph
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(settings, pool, by="dashboard")
     runs = open_runs(settings)
-    builder = Builder(
+    builder = StateBuilder(
         observe=controller.orchestrator.observe,
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
@@ -101,9 +102,10 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     """Every action taken on the page of a pool, oldest first."""
-    from prefect_intelligent.history.adapters.sql_records import open_history
+    from prefect_intelligent.history.reading import read_each
+    from prefect_intelligent.wiring.history import open_history
 
-    rows = open_history(settings.history).records("audit", pool)
+    rows = read_each("audit", open_history(settings).records("audit", pool), _read_audit)
     if as_json:
         print_json(rows)
         return 0
@@ -113,6 +115,10 @@ def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     if not rows:
         print("No action was taken on the dashboard.")
     return 0
+
+
+def _read_audit(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"by": "?", **record, "at_s": float(record["at_s"]), "action": str(record["action"])}
 
 
 def read_token(file: str | None) -> str | None:

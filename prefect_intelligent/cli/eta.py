@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import Annotated, Any
 
-from prefect_intelligent.cli.options import (
-    add_config,
-    add_json,
-    add_pool,
-    add_seed,
-    chosen_pool,
-    chosen_seed,
-    print_json,
-    read_settings,
-)
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, Seed, check_seed, print_json, settings_and_pool
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("flow_run", nargs="?", metavar="RUN", help="id of a flow run; without it all of the pool")
-    parser.add_argument("--queue", metavar="NAME", help="only runs of this work queue")
-    parser.add_argument("--policy", metavar="NAME|BUNDLE", help="who goes on deciding (default: the setting)")
-    parser.add_argument("--futures", type=int, default=64, metavar="N", help="futures to sample (default: 64)")
-    add_seed(parser, "the futures")
-    add_pool(parser)
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    flow_run: Annotated[str | None, Parameter(name="RUN", help="id of a flow run; without it all of the pool")] = None,
+    /,
+    *,
+    queue: Annotated[str | None, Parameter(metavar="NAME", help="only runs of this work queue")] = None,
+    policy: Annotated[
+        str | None, Parameter(metavar="NAME|BUNDLE", help="who goes on deciding (default: the setting)")
+    ] = None,
+    futures: Annotated[Int, Parameter(metavar="N", help="futures to sample (default: 64)")] = 64,
+    seed: Annotated[Seed, Parameter(help="of the futures (default: 0)")] = 0,
+    pool: Pool = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Print start and end of each run."""
     import numpy as np
 
@@ -38,26 +31,25 @@ def run(args: argparse.Namespace) -> int:
     from prefect_intelligent.wiring.replay import observe_pool, pool_model
     from prefect_intelligent.wiring.steering import controller_config
 
-    seed = chosen_seed(args)
-    if args.futures < 1:
-        raise InvalidInputError("--futures", args.futures, "must be 1 or more")
-    loaded = read_settings(args, ("pool", "policy"))
-    settings, pool = loaded.settings, chosen_pool(loaded)
-    config = controller_config(settings, pool, "eta")
-    snapshot = observe_pool(settings, pool)
-    if args.queue is not None:
-        snapshot.queue(args.queue)
+    check_seed(seed)
+    if futures < 1:
+        raise InvalidInputError("--futures", futures, "must be 1 or more")
+    settings, name = settings_and_pool(config, pool, policy=policy)
+    regime = controller_config(settings, name, "eta")
+    snapshot = observe_pool(settings, name)
+    if queue is not None:
+        snapshot.queue(queue)
     found = predict_run_times(
         snapshot,
-        pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues)),
-        config.policy,
-        config.guard,
+        pool_model(settings, snapshot.pool, tuple(held.setting for held in snapshot.queues)),
+        regime.policy,
+        regime.guard,
         np.random.default_rng(seed),
         interval_s=settings.interval_s,
-        futures=args.futures,
+        futures=futures,
     )
-    if args.flow_run is not None and args.flow_run not in {eta.run.id for eta in found}:
-        raise UnknownNameError("run in this pool", args.flow_run, (eta.run.id for eta in found))
+    if flow_run is not None and flow_run not in {eta.run.id for eta in found}:
+        raise UnknownNameError("run in this pool", flow_run, (eta.run.id for eta in found))
     rows = [
         {
             "run": eta.run.id,
@@ -72,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
             "late_probability": eta.late_probability,
         }
         for eta in found
-        if args.flow_run in (None, eta.run.id) and args.queue in (None, eta.run.queue)
+        if flow_run in (None, eta.run.id) and queue in (None, eta.run.queue)
     ]
-    if args.json:
-        print_json({"pool": pool, "at_s": snapshot.at_s, "policy": config.policy.name, "runs": rows})
+    if as_json:
+        print_json({"pool": name, "at_s": snapshot.at_s, "policy": regime.policy.name, "runs": rows})
     else:
-        _show(pool, rows)
+        _show(name, rows)
     return 0
 
 

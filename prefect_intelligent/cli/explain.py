@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
-from contextlib import suppress
+from typing import Annotated
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
-from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
-from prefect_intelligent.steering.decision_record import KIND
+from cyclopts import Parameter
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_pool(parser)
-    parser.add_argument("--queue", metavar="NAME", help="only this queue")
-    add_config(parser)
-    add_json(parser)
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.errors import UnknownNameError
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    pool: Pool = None,
+    queue: Annotated[str | None, Parameter(metavar="NAME", help="only this queue")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Print the decision; exit code 1 if there is none yet."""
-    from prefect_intelligent.history.adapters.sql_records import has_history, open_history
+    from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.steering.decision_record import KIND, read_decision
+    from prefect_intelligent.wiring.history import has_history, open_history
+    from prefect_intelligent.wiring.steering import check_pool
 
-    loaded = read_settings(args, ("pool",))
-    pool = chosen_pool(loaded)
-    url = loaded.settings.history
-    found = open_history(url).latest(KIND, pool) if has_history(url) else None
+    settings, name = settings_and_pool(config, pool)
+    found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
     if found is None:
-        _must_exist(pool)
-        print(f"There is no decision about work pool {pool} in {url}.")
+        check_pool(name)
+        print(f"There is no decision about work pool {name} in {settings.history}.")
         return 1
     decision = {key: value for key, value in found.items() if key != "memory"}
-    if args.queue is not None:
-        decision["queues"] = [_named(decision["queues"], args.queue)]
-    if args.json:
+    if queue is not None:
+        decision["queues"] = [_named(decision["queues"], queue)]
+    if as_json:
         print_json(decision)
         return 0
     from prefect_intelligent.cli import formatting
@@ -50,15 +49,6 @@ def run(args: argparse.Namespace) -> int:
     for reason in formatting.reasons(decision):
         formatting.console.print(f"  {reason}", soft_wrap=True)
     return 0
-
-
-def _must_exist(pool: str) -> None:
-    """Refuse a pool that the server does not know; a server that cannot be asked is no matter here."""
-    from prefect_intelligent.prefect_client.api import PrefectApi
-    from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
-
-    with suppress(OrchestratorUnavailableError):
-        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 
 def _named(queues: list[dict[str, object]], name: str) -> dict[str, object]:

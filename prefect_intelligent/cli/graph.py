@@ -1,95 +1,66 @@
-"""`prefect-intelligent graph`: show, critical, impact, plan, check, apply."""
+"""`prefect-intelligent graph`: show, critical, impact, plan, announce, check, apply."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, add, print_json, read_settings, subcommands, tell_finished
 from prefect_intelligent.domain.deadlines import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
-from prefect_intelligent.pipelines.automations import batch_parameter
-from prefect_intelligent.pipelines.conflicts import Finding, check
-from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
-from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
-from prefect_intelligent.pipelines.critical_path import critical_path, impact, plan
-from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events, fresh_for
-from prefect_intelligent.pipelines.graph import cycles
-from prefect_intelligent.pipelines.project_file import LatePolicy, read_project, replace_ordering
-from prefect_intelligent.pipelines.render import to_mermaid, to_svg
-from prefect_intelligent.pipelines.resource_changes import ResourceChange
-from prefect_intelligent.pipelines.survey import PipelineModel
-from prefect_intelligent.wiring.pipelines import PROJECT_FILE, PipelineWorkspace, open_workspace
+
+if TYPE_CHECKING:
+    from prefect_intelligent.pipelines.conflicts import Finding
+    from prefect_intelligent.pipelines.resource_changes import ResourceChange
+    from prefect_intelligent.pipelines.survey import PipelineModel
+    from prefect_intelligent.wiring.pipelines import PipelineWorkspace
 
 _ROUNDS = 8
 """Of fixing and looking again."""
 
+Project = Annotated[
+    Path | None, Parameter(name="--project", metavar="FILE", help="project file (default pipelines.toml)")
+]
+OnLate = Literal["hold", "skip", "stale"]
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands and their options."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    show = _action(actions, "show", "datasets, deployments and what joins them")
-    show.add_argument("--format", choices=("table", "mermaid", "svg", "json"), default="table")
-    critical = _action(actions, "critical", "the chain that sets how soon everything can be fresh, with p50 and p90")
-    critical.add_argument("--to", metavar="DATASET", help="only what this dataset needs")
-    late = _action(actions, "impact", "what is late if a deployment is late, and what that costs")
-    late.add_argument("deployment", metavar="FLOW/DEPLOYMENT")
-    late.add_argument("--late", default="1h", metavar="SPAN", help="by how much (default 1h)")
-    order = _action(actions, "plan", "what must run, in which order, to refresh a dataset")
-    order.add_argument("dataset", metavar="DATASET")
-    order.add_argument("--fresh", action="append", default=[], metavar="DATASET", help="is up to date already")
-    order.add_argument("--batch", help="after a failure: leave out what has been fresh for this batch (last 7 days)")
-    told = _action(actions, "announce", "announce the datasets of a run whose hook could not reach Prefect")
-    told.add_argument("flow_run", metavar="FLOW-RUN-ID")
-    checked = _action(actions, "check", "find conflicts; exit code 1 if there are any")
-    checked.add_argument("--ignore", action="append", default=[], metavar="RULE", help="leave a rule out")
-    checked.add_argument("--fix", action="store_true", help="apply the fixes that are safe; 1 if conflicts remain")
-    applied = _action(actions, "apply", "write the automations that run everything in order; a dry run without --yes")
-    applied.add_argument("--yes", action="store_true", help="write")
-    applied.add_argument("--wait", metavar="SPAN", help="how long a batch waits for its inputs (default 6h)")
-    applied.add_argument("--on-late", choices=get_args(LatePolicy), help="what then happens (default hold)")
-    applied.add_argument("--prune", action="store_true", help="remove automations kept for batches in flight")
-    applied.add_argument("--remove", action="store_true", help="remove everything that graph apply has written")
+command = subcommands("graph")
 
 
-def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary)
-    add_config(parser)
-    add_json(parser)
-    parser.add_argument("--project", type=Path, metavar="FILE", help=f"project file (default {PROJECT_FILE})")
-    return parser
+def _open(config: str | None, project: Path | None) -> PipelineWorkspace:
+    """The workspace, after what a command that died has begun is finished."""
+    from prefect_intelligent.wiring.pipelines import open_workspace
+
+    workspace = open_workspace(read_settings(config).settings, project=project)
+    tell_finished(workspace.recover())
+    return workspace
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the sub-command."""
-    workspace = open_workspace(read_settings(args).settings, project=args.project)
-    if args.action != "apply":
-        tell_finished(workspace.settle())
-    actions = {
-        "show": _show,
-        "critical": _critical,
-        "impact": _impact,
-        "plan": _plan,
-        "announce": _announce,
-        "check": _check,
-        "apply": _apply,
-    }
-    return actions[args.action](workspace, args)
-
-
-def _notes(picture: PipelineModel) -> None:
-    for note in picture.notes:
+def _notes(model: PipelineModel) -> None:
+    for note in model.notes:
         print(f"note: {note}")
 
 
-def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    graph = picture.graph
-    if args.json or args.format == "json":
+@add(command, "show", "datasets, deployments and what joins them")
+def _show(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    shown_as: Annotated[
+        Literal["table", "mermaid", "svg", "json"], Parameter(name="--format", help="how it is printed (default table)")
+    ] = "table",
+) -> int:
+    from prefect_intelligent.pipelines.critical_path import critical_path
+    from prefect_intelligent.pipelines.graph import find_cycles
+    from prefect_intelligent.pipelines.render import to_mermaid, to_svg
+
+    model = _open(config, project).model()
+    graph = model.graph
+    if as_json or shown_as == "json":
         edges = [
             {
                 "source": edge.source,
@@ -101,10 +72,10 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
             for edge in graph.edges
         ]
         print_json({"deployments": graph.deployments, "datasets": graph.datasets, "edges": edges})
-    elif args.format == "mermaid":
+    elif shown_as == "mermaid":
         print(to_mermaid(graph), end="")
-    elif args.format == "svg":
-        path = [] if cycles(graph) else critical_path(graph, picture.steps).deployments
+    elif shown_as == "svg":
+        path = [] if find_cycles(graph) else critical_path(graph, model.nodes).deployments
         print(to_svg(graph, path), end="")
     else:
         from rich.console import Console
@@ -121,15 +92,24 @@ def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
         for edge in graph.overruled:
             table.add_row(edge.source, edge.kind, edge.target, "overruled", "contradicts a declaration", style="dim")
         Console().print(table)
-        _notes(picture)
+        _notes(model)
     return 0
 
 
-def _critical(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    path = critical_path(picture.graph, picture.steps, args.to)
-    rows = [(name, picture.steps[name].duration) for name in path.deployments if name in picture.steps]
-    if args.json:
+@add(command, "critical", "the chain that sets how soon everything can be fresh, with p50 and p90")
+def _critical(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    to: Annotated[str | None, Parameter(metavar="DATASET", help="only what this dataset needs")] = None,
+) -> int:
+    from prefect_intelligent.pipelines.critical_path import critical_path
+
+    model = _open(config, project).model()
+    path = critical_path(model.graph, model.nodes, to)
+    rows = [(name, model.nodes[name].duration) for name in path.deployments if name in model.nodes]
+    if as_json:
         print_json(
             {
                 "p50_s": path.duration.p50_s,
@@ -144,12 +124,23 @@ def _critical(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _impact(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    delay_s = parse_span(args.late, what="--late")
-    inventory = picture.inventory
-    delays = impact(picture.graph, picture.steps, args.deployment, delay_s, inventory.prices, inventory.at_s)
-    if args.json:
+@add(command, "impact", "what is late if a deployment is late, and what that costs")
+def _impact(
+    deployment: Annotated[str, Parameter(name="FLOW/DEPLOYMENT", help="what is late")],
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    late: Annotated[str, Parameter(metavar="SPAN", help="by how much (default 1h)")] = "1h",
+) -> int:
+    from prefect_intelligent.pipelines.critical_path import impact
+
+    model = _open(config, project).model()
+    delay_s = parse_span(late, what="--late")
+    inventory = model.inventory
+    delays = impact(model.graph, model.nodes, deployment, delay_s, inventory.prices, inventory.at_s)
+    if as_json:
         rows = [
             {"deployment": d.deployment, "late_s": d.late_s, "overdue_s": d.overdue_s, "cost_usd": d.cost_usd}
             for d in delays
@@ -163,14 +154,30 @@ def _impact(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    graph = workspace.picture(history=False).graph
-    fresh = set(args.fresh)
-    if args.batch is not None:
-        fresh |= fresh_for(workspace.api, args.batch) & set(graph.datasets)
-    names = plan(graph, args.dataset, fresh)
-    if args.json:
-        print_json({"dataset": args.dataset, "deployments": names, "fresh": sorted(fresh)})
+@add(command, "plan", "what must run, in which order, to refresh a dataset")
+def _plan(
+    dataset: Annotated[str, Parameter(name="DATASET", help="what to refresh")],
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    fresh: Annotated[tuple[str, ...], Parameter(metavar="DATASET", help="is up to date already")] = (),
+    batch: Annotated[
+        str | None,
+        Parameter(metavar="BATCH", help="after a failure: leave out what has been fresh for this batch (last 7 days)"),
+    ] = None,
+) -> int:
+    from prefect_intelligent.pipelines.critical_path import refresh_plan
+
+    workspace = _open(config, project)
+    graph = workspace.model(history=False).graph
+    known = set(fresh)
+    if batch is not None:
+        known |= workspace.fresh_datasets(batch) & set(graph.datasets)
+    names = refresh_plan(graph, dataset, known)
+    if as_json:
+        print_json({"dataset": dataset, "deployments": names, "fresh": sorted(known)})
         return 0
     for index, name in enumerate(names, 1):
         print(f"{index:3}. {name}")
@@ -179,27 +186,52 @@ def _plan(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    held = workspace.api.call("GET", f"/flow_runs/{quote(args.flow_run)}", absent_ok=True)
+@add(command, "announce", "announce the datasets of a run whose hook could not reach Prefect")
+def _announce(
+    flow_run: Annotated[str, Parameter(name="FLOW-RUN-ID", help="an ended run of a deployment")],
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+) -> int:
+    from prefect_intelligent.pipelines.automations import batch_parameter
+
+    workspace = _open(config, project)
+    held = workspace.api.call("GET", f"/flow_runs/{quote(flow_run)}", absent_ok=True)
     if held is None or held["deployment_id"] is None or held["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
-        raise InvalidInputError("flow run", args.flow_run, "must be an ended run of a deployment")
-    step = workspace.picture(history=False).steps[workspace.server.deployment_name(held["deployment_id"])]
-    fresh = held["state_type"] == "COMPLETED"
-    found = emit_dataset_events(workspace.api, held, step.terms.outputs, batch_parameter(step), fresh=fresh)
-    if args.json:
+        raise InvalidInputError("flow run", flow_run, "must be an ended run of a deployment")
+    node = workspace.model(history=False).nodes[workspace.server.deployment_name(held["deployment_id"])]
+    found = workspace.emit_dataset_events(held, node.terms.outputs, batch_parameter(node))
+    if as_json:
         print_json({"announced": found})
     else:
         print(f"announced {', '.join(found)}" if found else "nothing to announce")
     return 0
 
 
-def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    picture = workspace.picture()
-    findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
+@add(command, "check", "find conflicts; exit code 1 if there are any")
+def _check(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    ignore: Annotated[tuple[str, ...], Parameter(metavar="RULE", help="leave a rule out")] = (),
+    fix: Annotated[bool, Parameter(help="apply the fixes that are safe; 1 if conflicts remain")] = False,
+) -> int:
+    from prefect_intelligent.pipelines.conflicts import find_conflicts
+    from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
+    from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
+    from prefect_intelligent.pipelines.project_file import read_project
+    from prefect_intelligent.wiring.pipelines import PROJECT_FILE
+
+    workspace = _open(config, project)
+    model = workspace.model()
+    findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), ignore)
     fixed: list[str] = []
-    if args.fix and findings:
-        file = args.project or workspace.folder / PROJECT_FILE
-        with workspace.alone():
+    if fix and findings:
+        file = project or workspace.folder / PROJECT_FILE
+        with workspace.exclusive():
             for _ in range(_ROUNDS):  # a shifted producer may make its readers too early in turn
                 done = apply_fixes(workspace.transactions, findings, file)
                 if not done:
@@ -207,13 +239,13 @@ def _check(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
                 fixed += done
                 if file.is_file():
                     workspace = workspace.with_project(read_project(file.read_text(), file.name))
-                picture = workspace.picture()
-                findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), args.ignore)
-            workspace.publish(picture)
-    if args.json:
+                model = workspace.model()
+                findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), ignore)
+            workspace.publish(model)
+    if as_json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
     else:
-        _notes(picture)
+        _notes(model)
         for finding in findings:
             _print_finding(finding)
         for line in fixed:
@@ -228,42 +260,64 @@ def _print_finding(finding: Finding) -> None:
     print(f"{finding.rule}{cost}: {finding.evidence}\n    {finding.advice}")
 
 
-def _apply(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    if args.remove:
-        with workspace.alone():
-            changes = remove_all(workspace.transactions, write=args.yes)
-        _report_changes(changes, args)
+@add(command, "apply", "write the automations that run everything in order; a dry run without --yes")
+def _apply(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    project: Project = None,
+    yes: Annotated[bool, Parameter(help="write")] = False,
+    wait: Annotated[
+        str | None, Parameter(metavar="SPAN", help="how long a batch waits for its inputs (default 6h)")
+    ] = None,
+    on_late: Annotated[
+        OnLate | None, Parameter(help="what happens to a batch that has waited so long (default hold)")
+    ] = None,
+    prune: Annotated[bool, Parameter(help="remove automations kept for batches in flight")] = False,
+    remove: Annotated[bool, Parameter(help="remove everything that graph apply has written")] = False,
+) -> int:
+    from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
+    from prefect_intelligent.pipelines.project_file import replace_wait_policy
+    from prefect_intelligent.wiring.pipelines import PROJECT_FILE, open_workspace
+
+    workspace = open_workspace(read_settings(config).settings, project=project)
+    if remove:
+        with workspace.exclusive():
+            changes = remove_all(workspace.transactions, write=yes)
+        _report_changes(changes, written=yes, as_json=as_json)
         return 0
-    wait_s = None if args.wait is None else parse_span(args.wait, what="--wait")
-    workspace = workspace.with_project(replace_ordering(workspace.project, wait_s, args.on_late))
-    with workspace.alone() as finished:
-        picture = workspace.picture(history=False)
-        arrangement = plan_automations(workspace.server, picture, workspace.clock.now_s(), prune=args.prune)
+    wait_s = None if wait is None else parse_span(wait, what="--wait")
+    workspace = workspace.with_project(replace_wait_policy(workspace.project, wait_s, on_late))
+    with workspace.exclusive() as finished:
+        model = workspace.model(history=False)
+        plan = plan_automations(workspace.server, model, workspace.clock.now_s(), prune=prune)
         published: list[str] = []
-        if args.yes:
-            apply(workspace.transactions, arrangement)
-            published = workspace.publish(picture)
-    if (args.wait or args.on_late) and not args.json:
-        print(f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}")
-    if not args.json:
+        if yes:
+            apply_automations(workspace.transactions, plan)
+            published = workspace.publish(model)
+    if not as_json:
+        if wait or on_late:
+            print(
+                f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}"
+            )
         tell_finished(finished)
-        for note in arrangement.notes:
+        for note in plan.notes:
             print(f"note: {note}")
         for name in published:
             print(f"note: controllers now know the terms that {PROJECT_FILE} gives {name}")
-    more = {"retired": arrangement.retired, "notes": arrangement.notes, "finished": finished, "published": published}
-    _report_changes(arrangement.changes, args, more)
+    more = {"retired": plan.retired, "notes": plan.notes, "finished": finished, "published": published}
+    _report_changes(plan.changes, written=yes, as_json=as_json, more=more)
     return 0
 
 
 def _report_changes(
-    changes: Sequence[ResourceChange], args: argparse.Namespace, more: Mapping[str, Any] | None = None
+    changes: Sequence[ResourceChange], *, written: bool, as_json: bool, more: Mapping[str, Any] | None = None
 ) -> None:
     rows = [{"verb": change.verb, "resource": change.resource} for change in changes]
-    if args.json:
-        print_json({"changes": rows, "written": args.yes, **(more or {})})
+    if as_json:
+        print_json({"changes": rows, "written": written, **(more or {})})
         return
     for row in rows:
         print(f"{row['verb']:7} {row['resource']}")
-    done = "written" if args.yes else "to write; nothing was written (add --yes)"
+    done = "written" if written else "to write; nothing was written (add --yes)"
     print(f"{len(rows)} {done}" if rows else "nothing to do")

@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated, Literal
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument("--last", default="30d", metavar="SPAN", help="how far back (default 30d)")
-    parser.add_argument("--of", choices=("deployments", "queues", "pools"), default="deployments")
-    parser.add_argument("--target", type=float, default=0.99, help="share of time that must be good (default 0.99)")
-    parser.add_argument("--name", metavar="NAME", help="only this one, with every term")
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    last: Annotated[str, Parameter(metavar="SPAN", help="how far back (default 30d)")] = "30d",
+    of: Annotated[
+        Literal["deployments", "queues", "pools"], Parameter(help="whose health (default deployments)")
+    ] = "deployments",
+    target: Annotated[float, Parameter(metavar="TARGET", help="share of time that must be good (default 0.99)")] = 0.99,
+    name: Annotated[str | None, Parameter(metavar="NAME", help="only this one, with every term")] = None,
+) -> int:
     """Print; the exit code is 1 if something is degraded."""
     import time
 
     from prefect_intelligent.analytics.pool_overview import quality_shares
     from prefect_intelligent.analytics.report import all_health, health_dict
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.quality.past_results import past_results
+    from prefect_intelligent.wiring.history import open_history, open_runs
     from prefect_intelligent.wiring.pipeline_graph import history_graph
 
-    settings = read_settings(args, ("pool",)).settings
-    if not 0.5 <= args.target < 1:
-        raise InvalidInputError("--target", args.target, "must be at least 0.5 and below 1")
+    settings = read_settings(config, pool=pool).settings
+    if not 0.5 <= target < 1:
+        raise InvalidInputError("--target", target, "must be at least 0.5 and below 1")
     now_s = time.time()
-    since_s = now_s - parse_span(args.last, what="--last")
+    since_s = now_s - parse_span(last, what="--last")
     store = open_runs(settings)
     frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
-    quality = quality_shares(open_history(settings.history).records("quality"), history_graph(store).writers)
+    quality = quality_shares(past_results(open_history(settings)), history_graph(store).writers)
     prices = settings.prices_of(settings.pool or "")
     of_all = all_health(
-        frame, now_s, target=args.target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day
+        frame, now_s, target=target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day
     )
-    found = of_all[args.of]
-    if args.name is not None:
-        found = [health for health in found if health.name == args.name]
+    found = of_all[of]
+    if name is not None:
+        found = [health for health in found if health.name == name]
         if not found:
-            raise InvalidInputError("--name", args.name, f"no run of it in the last {args.last}")
+            raise InvalidInputError("--name", name, f"no run of it in the last {last}")
     degraded = any(health.status == "degraded" for health in found)
-    if args.json:
+    if as_json:
         print_json([health_dict(health) for health in found])
         return int(degraded)
     if not found:
-        print(f"not enough data: no run in the last {args.last}; has `prefect-intelligent sync` been run?")
+        print(f"not enough data: no run in the last {last}; has `prefect-intelligent sync` been run?")
         return 1
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Health of {args.of}", title_justify="left")
+    table = Table(title=f"Health of {of}", title_justify="left")
     numbers = ("score", "good time", "budget left")
     for heading in ("name", "status", *numbers, "why"):
         table.add_column(heading, overflow="fold", justify="right" if heading in numbers else "left")
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(health.name, str(health.status), score, good, left, "; ".join(health.gates) or "-")
     console = Console()
     console.print(table)
-    if args.name is not None:
+    if name is not None:
         for term in found[0].terms:
             value = "unknown" if term.value is None else f"{term.value:.2f}"
             takes = found[0].contribution(term)

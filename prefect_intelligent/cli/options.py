@@ -1,52 +1,84 @@
-"""Options that several commands share, and how their settings are read."""
+"""Options that several commands share, how settings are read with them, and how sub-commands are added."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from cyclopts import App, Group, Parameter, Token
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.settings import Loaded, load_settings
+
+if TYPE_CHECKING:
+    from prefect_intelligent.settings import Loaded, Settings
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """`--config FILE`."""
-    parser.add_argument("--config", metavar="FILE", help="settings file to read instead of looking for one")
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    return int(tokens[0].value)  # cyclopts would round 1.5
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """`--json`."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+ARGUMENTS = Group("Arguments", sort_key=0)
+OPTIONS = Group("Options", sort_key=1)
+_COMMON = Group("Common options", sort_key=2)
+_Command = TypeVar("_Command", bound=Callable[..., int])
+
+Config = Annotated[
+    str | None,
+    Parameter(name="--config", metavar="FILE", group=_COMMON, help="settings file to read instead of looking for one"),
+]
+Json = Annotated[bool, Parameter(name="--json", group=_COMMON, help="print one JSON object instead of a table")]
+Pool = Annotated[
+    str | None, Parameter(name="--pool", metavar="NAME", group=_COMMON, help="work pool; without it the setting `pool`")
+]
+Source = Annotated[Path, Parameter(name="--source", metavar="FOLDER", help="the code (default: here)")]
+AllowDirty = Annotated[bool, Parameter(name="--allow-dirty", help="take uncommitted changes and record them")]
+Int = Annotated[int, Parameter(converter=_whole)]
+Seed = Annotated[Int, Parameter(metavar="SEED")]
 
 
-def add_pool(parser: argparse.ArgumentParser) -> None:
-    """`--pool NAME`."""
-    parser.add_argument("--pool", metavar="NAME", help="work pool; without it the setting `pool`")
+def subcommands(name: str, summary: str | None = None, of: App | None = None) -> App:
+    """A command that has sub-commands, itself a sub-command of another if one is given."""
+    order = None if of is None else _next(of)
+    made = App(
+        name=name, help=summary, sort_key=order, version_flags=[], group_arguments=ARGUMENTS, group_parameters=OPTIONS
+    )
+    if of is not None:
+        of.command(made)
+    return made
 
 
-def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--seed N` of what is drawn."""
-    parser.add_argument("--seed", type=int, default=0, help=f"of {what} (default: 0)")
+def add(command: App, name: str, summary: str) -> Callable[[_Command], _Command]:
+    """Decorates the function of a sub-command; help pages show them in the order of their addition."""
+    return command.command(name=name, help=summary, sort_key=_next(command))
 
 
-def chosen_seed(args: argparse.Namespace) -> int:
-    """The seed.
+def add_module(command: App, name: str, summary: str, module: str) -> None:
+    """Add the function `command` of another module of `cli`, which is imported when it is asked for."""
+    command.command(f"{__package__}.{module}:command", name=name, help=summary, sort_key=_next(command))
+
+
+def _next(command: App) -> int:
+    return sum(1 for _ in command)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the twin cannot take.
 
     Raises:
-        InvalidInputError: It is negative or too large for the twin.
+        InvalidInputError: It is negative or too large.
     """
-    seed: int = args.seed
     if not 0 <= seed < 2**63:
         raise InvalidInputError("--seed", seed, "must be 0 or more, and less than 2**63")
-    return seed
 
 
-def read_settings(args: argparse.Namespace, flags: Sequence[str] = ()) -> Loaded:
-    """The settings, with those of `flags` (names of settings) that were given on the command line."""
-    return load_settings({name: getattr(args, name) for name in flags}, config=args.config)
+def read_settings(config: str | None, **flags: object) -> Loaded:
+    """The settings, with those that were given on the command line; None is not given."""
+    from prefect_intelligent.settings import load_settings
+
+    return load_settings(flags, config=config)
 
 
 def chosen_pool(loaded: Loaded) -> str:
@@ -58,6 +90,34 @@ def chosen_pool(loaded: Loaded) -> str:
     if loaded.settings.pool is None:
         raise InvalidInputError("--pool", None, "name a work pool with --pool or the setting `pool`")
     return loaded.settings.pool
+
+
+def settings_and_pool(config: str | None, pool: str | None, **flags: object) -> tuple[Settings, str]:
+    """The settings, and the work pool that the command is about.
+
+    Raises:
+        InvalidInputError: A setting cannot be used, or no pool was named.
+    """
+    loaded = read_settings(config, pool=pool, **flags)
+    return loaded.settings, chosen_pool(loaded)
+
+
+def read_pairs(option: str, texts: Sequence[str]) -> Mapping[str, Any]:
+    """`NAME=JSON` options as a mapping; a value that is not JSON is text.
+
+    Raises:
+        InvalidInputError: One has no equals sign.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise InvalidInputError(option, text, "expected NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def print_json(value: Any) -> None:

@@ -2,55 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=("show", "train", "drift"),
-        default="show",
-        help="show: forecasts of live runs (default); train: learn from the history; drift: does what was learned hold",
-    )
-    parser.add_argument(
-        "--track",
-        nargs="?",
-        const="",
-        metavar="URI",
-        help="with train: log and register it in MLflow, at URI or its default",
-    )
-    parser.add_argument("--last", default="90d", metavar="SPAN", help="history that is used (default 90d)")
+if TYPE_CHECKING:
+    from prefect_intelligent.settings import Settings
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    action: Annotated[
+        Literal["show", "train", "drift"],
+        Parameter(
+            name="ACTION",
+            help="show: forecasts of live runs (default); train: learn from the history; "
+            "drift: does what was learned hold",
+        ),
+    ] = "show",
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    track: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=(0, 1),
+            metavar="[URI]",
+            help="with train: log and register it in MLflow, at URI or its default",
+        ),
+    ] = None,
+    last: Annotated[str, Parameter(metavar="SPAN", help="history that is used (default 90d)")] = "90d",
+) -> int:
     """Train, look for drift, or show forecasts."""
+    loaded = read_settings(config, pool=pool)
+    since_s = time.time() - parse_span(last, what="--last")
+    if action == "train":
+        return _train(loaded.settings, since_s, track, as_json=as_json)
+    if action == "drift":
+        return _drift(loaded.settings, since_s, as_json=as_json)
+    return _show(loaded.settings, chosen_pool(loaded), since_s, as_json=as_json)
+
+
+def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> int:
     from prefect_intelligent.domain import RunPhase
     from prefect_intelligent.forecasting.forecaster import Forecaster
     from prefect_intelligent.forecasting.live_forecasts import forecast_live_runs
     from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+    from prefect_intelligent.wiring.forecasting import forecaster_folder
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import look_around
+    from prefect_intelligent.wiring.pipeline_graph import forecast_context
     from prefect_intelligent.wiring.steering import open_controller
 
-    loaded = read_settings(args, ("pool",))
-    settings = loaded.settings
-    since_s = time.time() - parse_span(args.last, what="--last")
-    folder = settings.folder / "forecaster"
-    if args.action == "train":
-        return _train(args, since_s)
-    if args.action == "drift":
-        return _drift(args, since_s)
-    pool = chosen_pool(loaded)
+    folder = forecaster_folder(settings)
     if not (folder / "forecaster.json").exists():
         raise InvalidInputError("forecaster", str(folder), "there is none yet: run `prefect-intelligent predict train`")
     forecaster = Forecaster.load(folder)
@@ -58,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     snapshot = controller.orchestrator.observe()
     beats = last_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
     past = open_runs(settings).run_frame(since_s=since_s)
-    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, around=look_around(settings))
-    if args.json:
+    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, context=forecast_context(settings))
+    if as_json:
         print_json(rows)
         return 0
     for row in rows[:50]:
@@ -72,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, since_s: float) -> int:
+def _train(settings: Settings, since_s: float, track: list[str] | None, *, as_json: bool) -> int:
     from prefect_intelligent.wiring.forecasting import retrain_forecaster
 
-    settings = read_settings(args, ("pool",)).settings
-    facts = retrain_forecaster(settings, since_s=since_s, track=args.track is not None, uri=args.track or None)
-    if args.json:
+    uri = track[0] if track else None
+    facts = retrain_forecaster(settings, since_s=since_s, track=track is not None, uri=uri)
+    if as_json:
         print_json(facts)
         return 0
     took = f"kept in {facts['folder']}" if facts["serves"] else "not taken over: the one that serves does better"
@@ -91,12 +100,12 @@ def _train(args: argparse.Namespace, since_s: float) -> int:
     return 0
 
 
-def _drift(args: argparse.Namespace, since_s: float) -> int:
+def _drift(settings: Settings, since_s: float, *, as_json: bool) -> int:
     """Exit code 1 if it should be trained again."""
     from prefect_intelligent.wiring.forecasting import look_for_drift
 
-    found = look_for_drift(read_settings(args, ("pool",)).settings, since_s=since_s)
-    if args.json:
+    found = look_for_drift(settings, since_s=since_s)
+    if as_json:
         print_json(found.to_record())
         return int(found.retrain)
     for reason in found.reasons:

@@ -2,72 +2,94 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=("run", "status", "scores"),
-        default="run",
-        help="run: one pass of all rules (default); status: measures in force; scores: what they were worth",
-    )
-    parser.add_argument("--last", default=None, metavar="SPAN", help="history looked at (default 14d, scores 30d)")
-    parser.add_argument("--write", action="store_true", help="also do what rules in shadow would only record")
-    parser.add_argument("--every", metavar="SPAN", help="with run: go on, a pass in each span (e.g. 5m), until stopped")
+if TYPE_CHECKING:
+    from prefect_intelligent.prevention.measures import RuleSettings
+    from prefect_intelligent.settings import Settings
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    action: Annotated[
+        Literal["run", "status", "scores"],
+        Parameter(
+            name="ACTION",
+            help="run: one pass of all rules (default); status: measures in force; scores: what they were worth",
+        ),
+    ] = "run",
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    last: Annotated[str | None, Parameter(metavar="SPAN", help="history looked at (default 14d, scores 30d)")] = None,
+    write: Annotated[bool, Parameter(help="also do what rules in shadow would only record")] = False,
+    every: Annotated[
+        str | None,
+        Parameter(metavar="SPAN", help="with run: go on, a pass in each span (e.g. 5m), until stopped"),
+    ] = None,
+) -> int:
     """Do it; exit code 1 if a measure is in force."""
-    if args.every is None or args.action != "run":
-        return _once(args)
-    pause_s = parse_span(args.every, what="--every")
+    from prefect_intelligent.wiring.prevention import rule_settings
+
+    span = last or ("30d" if action == "scores" else "14d")
+
+    def once() -> int:
+        settings, name = settings_and_pool(config, pool)
+        terms = rule_settings(settings, write=write)
+        since_s = time.time() - parse_span(span, what="--last")
+        if action == "scores":
+            return _scores(settings, name, since_s, as_json=as_json)
+        return _pass(settings, name, since_s, terms if action == "run" else None, as_json=as_json)
+
+    if every is None or action != "run":
+        return once()
+    pause_s = parse_span(every, what="--every")
     while True:
         try:
-            _once(args)
+            once()
         except (OrchestratorUnavailableError, StoreError) as error:  # the next pass tries again
-            print(f"{error}; trying again in {args.every}", file=sys.stderr, flush=True)
+            print(f"{error}; trying again in {every}", file=sys.stderr, flush=True)
         time.sleep(pause_s)
 
 
-def _once(args: argparse.Namespace) -> int:
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.prevention.engine import prevent, read_standing
-    from prefect_intelligent.prevention.measures import Phase
-    from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.prevention import look, open_levers, rule_terms
+def _pass(
+    settings: Settings, pool: str, since_s: float, terms: Mapping[str, RuleSettings] | None, *, as_json: bool
+) -> int:
+    """One pass of all rules, if there are terms, and what is in force."""
+    from prefect_intelligent.prevention.engine import prevent, read_measures
+    from prefect_intelligent.prevention.measures import MeasurePhase
+    from prefect_intelligent.wiring.history import open_history, open_runs
+    from prefect_intelligent.wiring.prevention import look, open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
-    loaded = read_settings(args, ("pool",))
-    settings, pool = loaded.settings, chosen_pool(loaded)
-    terms = rule_terms(settings, write=args.write)
-    since_s = time.time() - parse_span(args.last or ("30d" if args.action == "scores" else "14d"), what="--last")
-    if args.action == "scores":
-        return _scores(args, since_s)
     steps = []
-    history = open_history(settings.history)
-    if args.action == "run":
+    history = open_history(settings)
+    if terms is not None:
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")
         steps = prevent(
-            look(controller, runs), history, open_levers(settings), pool, terms=terms, tell=controller.orchestrator.emit
+            look(controller, runs),
+            history,
+            open_prevention_actions(settings),
+            pool,
+            settings=terms,
+            emit=controller.orchestrator.emit,
         )
-        if runs.empty and not args.json:
+        if runs.empty and not as_json:
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")
-    standing = [s for s in read_standing(history, pool).values() if s.phase is not Phase.OVER]
-    if args.json:
+    standing = [s for s in read_measures(history, pool).values() if s.phase is not MeasurePhase.OVER]
+    if as_json:
         print_json({"steps": steps, "standing": [s.to_record() for s in standing]})
         return int(bool(standing))
     for step in steps:
@@ -81,21 +103,18 @@ def _once(args: argparse.Namespace) -> int:
     return int(bool(standing))
 
 
-def _scores(args: argparse.Namespace, since_s: float) -> int:
-    from prefect_intelligent.history.adapters.sql_records import open_history
+def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> int:
     from prefect_intelligent.prevention.engine import KIND
-    from prefect_intelligent.prevention.evidence import read_watch
+    from prefect_intelligent.prevention.evidence import read_evidence
     from prefect_intelligent.prevention.scores import score_measures, summarise
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
 
-    loaded = read_settings(args, ("pool",))
-    pool = chosen_pool(loaded)
-    runs = open_runs(loaded.settings).run_frame(since_s=since_s, pool=pool)
-    watch = read_watch(runs, time.time(), kept=len(runs))
-    records = open_history(loaded.settings.history).records(KIND, pool, since_s)
-    scores = score_measures(records, watch, loaded.settings.prices_of(pool))
+    runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
+    evidence = read_evidence(runs, time.time(), kept=len(runs))
+    records = open_history(settings).records(KIND, pool, since_s)
+    scores = score_measures(records, evidence, settings.prices_of(pool))
     summary = summarise(scores)
-    if args.json:
+    if as_json:
         print_json({"rules": summary, "measures": [asdict(score) for score in scores]})
         return 0
     if not scores:

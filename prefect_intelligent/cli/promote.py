@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Json, Pool, chosen_pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.settings import Loaded
 
 if TYPE_CHECKING:
     from prefect_intelligent.model_registry.promotion import GateEvidence
+    from prefect_intelligent.settings import Loaded
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("bundle", nargs="?", type=Path, help="folder with manifest.json and weights.npz")
-    parser.add_argument("--evidence", type=Path, metavar="FILE", help="report of `python -m rl.evaluate --json`")
-    parser.add_argument("--replay", metavar="SPAN", help="replay so much of the pool's history as evidence, e.g. 14d")
-    parser.add_argument("--recording", type=Path, metavar="FILE", help="replay this recording as evidence instead")
-    parser.add_argument("--back", action="store_true", help="go back to the champion before this one instead")
-    parser.add_argument("--why", default="asked for on the command line", help="reason for going back, for the record")
-    parser.add_argument("--apply", action="store_true", help="move the alias; without it only say what would happen")
-    add_pool(parser)
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    bundle: Annotated[Path | None, Parameter(name="BUNDLE", help="folder with manifest.json and weights.npz")] = None,
+    /,
+    *,
+    evidence: Annotated[Path | None, Parameter(metavar="FILE", help="report of `python -m rl.evaluate --json`")] = None,
+    replay: Annotated[
+        str | None,
+        Parameter(metavar="SPAN", help="replay so much of the pool's history as evidence, e.g. 14d"),
+    ] = None,
+    recording: Annotated[
+        Path | None, Parameter(metavar="FILE", help="replay this recording as evidence instead")
+    ] = None,
+    back: Annotated[bool, Parameter(help="go back to the champion before this one instead")] = False,
+    why: Annotated[
+        str, Parameter(metavar="WHY", help="reason for going back, for the record")
+    ] = "asked for on the command line",
+    apply: Annotated[bool, Parameter(help="move the alias; without it only say what would happen")] = False,
+    pool: Pool = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Ask the gate; exit code 1 if it refuses."""
-    if args.back:
-        return _back(args)
-    given = [source for source in (args.evidence, args.replay, args.recording) if source is not None]
-    if args.bundle is None or len(given) != 1:
+    if back:
+        return _back(config, why, apply=apply, as_json=as_json)
+    given = [source for source in (evidence, replay, recording) if source is not None]
+    if bundle is None or len(given) != 1:
         raise InvalidInputError(
             "promote", None, "name a bundle and one of --evidence, --replay and --recording, or give --back"
         )
@@ -45,45 +52,44 @@ def run(args: argparse.Namespace) -> int:
     from prefect_intelligent.policy.bundle import MANIFEST, read_bundle
     from prefect_intelligent.wiring.model_registry import open_policy_store
 
-    loaded = read_settings(args, ("pool",))
-    read_bundle(args.bundle)
-    sha256 = str(json.loads((args.bundle / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"])
-    if args.evidence is not None:
-        evidence = GateEvidence.from_report(_read(args.evidence))
+    loaded = read_settings(config, pool=pool)
+    read_bundle(bundle)
+    sha256 = str(json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"])
+    if evidence is not None:
+        proof = GateEvidence.from_report(_read(evidence))
     else:
-        evidence = _replayed(args, loaded, sha256)
+        proof = _replayed(loaded, bundle, sha256, replay, recording)
     store = open_policy_store(loaded.settings)
-    judgement = check_gate(evidence, sha256)
+    judgement = check_gate(proof, sha256)
     done = False
-    if judgement.passed and args.apply:
-        version = store.add(args.bundle)
-        done = promote(store, version, evidence, at_s=time.time(), dry_run=False).done
-    if args.json:
+    if judgement.passed and apply:
+        version = store.add(bundle)
+        done = promote(store, version, proof, at_s=time.time(), dry_run=False).done
+    if as_json:
         verdict = {"passed": judgement.passed, "done": done, "reasons": judgement.reasons}
-        print_json(verdict | {"evidence": asdict(evidence)})
+        print_json(verdict | {"evidence": asdict(proof)})
     else:
-        print(f"evidence: {evidence.source}")
+        print(f"evidence: {proof.source}")
         for reason in judgement.reasons:
             print(reason)
         print("promoted" if done else "would be promoted; add --apply" if judgement.passed else "not promoted")
     return 0 if judgement.passed else 1
 
 
-def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> GateEvidence:
-    """Evidence from the history of the pool, or from a recording of one."""
+def _replayed(loaded: Loaded, folder: Path, sha256: str, span: str | None, recorded: Path | None) -> GateEvidence:
+    """Evidence from a span of the pool's history, or from a recording of one."""
     from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
     from prefect_intelligent.policy.bundle import read_bundle
-    from prefect_intelligent.replay.adapters.recording_file import read_recording
-    from prefect_intelligent.wiring.replay import recording_model, recording_of
+    from prefect_intelligent.wiring.replay import read_recording, recording_model, recording_of
     from prefect_intelligent.wiring.steering import controller_config
 
-    if args.recording is not None:
-        recording, source = read_recording(args.recording), f"replay of {args.recording.name}"
+    if recorded is not None:
+        recording, source = read_recording(recorded), f"replay of {recorded.name}"
     else:
         pool = chosen_pool(loaded)
-        recording = recording_of(loaded.settings, pool, parse_span(args.replay, what="--replay"))
-        source = f"replay of pool {pool}, {args.replay}"
-    bundle = read_bundle(args.bundle)
+        recording = recording_of(loaded.settings, pool, parse_span(str(span), what="--replay"))
+        source = f"replay of pool {pool}, {span}"
+    bundle = read_bundle(folder)
     return evaluate_on_history(
         recording.runs,
         recording_model(recording),
@@ -96,13 +102,13 @@ def _replayed(args: argparse.Namespace, loaded: Loaded, sha256: str) -> GateEvid
     )
 
 
-def _back(args: argparse.Namespace) -> int:
+def _back(config: str | None, why: str, *, apply: bool, as_json: bool) -> int:
     from prefect_intelligent.model_registry.promotion import rollback
     from prefect_intelligent.wiring.model_registry import open_policy_store
 
-    store = open_policy_store(read_settings(args).settings)
-    move = rollback(store, why=args.why, at_s=time.time(), dry_run=not args.apply)
-    if args.json:
+    store = open_policy_store(read_settings(config).settings)
+    move = rollback(store, why=why, at_s=time.time(), dry_run=not apply)
+    if as_json:
         print_json({"before": move.before, "after": move.after, "done": move.done})
     else:
         print(f"champion {move.before} -> {move.after}" + ("" if move.done else " (dry run; add --apply)"))

@@ -2,101 +2,63 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
-from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, add, print_json, read_settings, subcommands
 from prefect_intelligent.errors import InvalidInputError
 
+Data = Annotated[str, Parameter(name="DATA", help="FILE.parquet, FILE.csv, FILE.duckdb::TABLE or postgresql://...::T")]
+Limit = Annotated[Int, Parameter(name="--limit", metavar="LIMIT", help="how many (default 20)")]
+RunId = Annotated[str | None, Parameter(name="--run-id", metavar="ID", help="only rows of this run")]
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands."""
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    check = verbs.add_parser("check", help="verify data against a contract; exit 1 if it may not be used")
-    check.add_argument("contract", metavar="CONTRACT", help="YAML file of a Soda data contract")
-    check.add_argument("data", metavar="DATA", help="FILE.parquet, FILE.csv, FILE.duckdb::TABLE or postgresql://...::T")
-    check.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="variable of the contract")
-    check.add_argument("--remedy", action="store_true", help="act on failures as the contract says, then check again")
-    check.add_argument("--dry-run", action="store_true", help="with --remedy: say what would be done")
-    check.add_argument("--budget-percent", type=float, default=5.0, help="most rows to quarantine (default: 5)")
-    check.add_argument(
-        "--downstream", action="append", default=[], metavar="FLOW/DEPLOYMENT", help="hold it while the data is bad"
-    )
-    check.add_argument("--run-id", metavar="ID", help="name of this attempt; with the same id nothing is done twice")
-
-    profile = verbs.add_parser("profile", help="what each column of a dataset holds")
-    profile.add_argument("data", metavar="DATA")
-
-    contract = verbs.add_parser("contract", help="write contracts")
-    made = contract.add_subparsers(dest="what", metavar="new", required=True)
-    new = made.add_parser("new", help="profile a dataset and write a contract that passes on it")
-    new.add_argument("data", metavar="DATA")
-    new.add_argument("-o", "--output", metavar="FILE", help="where to write it; printed without")
-    new.add_argument("--force", action="store_true", help="replace the file")
-
-    lint = verbs.add_parser("lint", help="find mistakes in contracts that Soda would ignore; exit 1 on a finding")
-    lint.add_argument("contracts", metavar="CONTRACT", nargs="+")
-
-    history = verbs.add_parser("history", help="past results and what was done, newest first")
-    history.add_argument("dataset", metavar="DATASET", nargs="?", help="as named in the contract")
-    history.add_argument("--limit", type=int, default=20)
-
-    unblock = verbs.add_parser("unblock", help="release the deployments that a dataset holds")
-    unblock.add_argument("dataset", metavar="DATASET", help="as named in the contract")
-
-    rows = verbs.add_parser("quarantine", help="bad rows that were set aside")
-    doing = rows.add_subparsers(dest="what", metavar="list|show|release", required=True)
-    listing = doing.add_parser("list", help="how many rows, by run and reason")
-    show = doing.add_parser("show", help="the rows themselves")
-    release = doing.add_parser("release", help="put rows back")
-    for sub in (listing, show, release):
-        sub.add_argument("data", metavar="DATA")
-    for sub in (show, release):
-        sub.add_argument("--run-id", metavar="ID", help="only rows of this run")
-    show.add_argument("--limit", type=int, default=20)
-    release.add_argument("--id", action="append", default=[], metavar="ID", help="only this row (_dq_id); may repeat")
-    release.add_argument("--set", action="append", default=[], metavar="COLUMN=VALUE", help="correct a value first")
-    release.add_argument("--contract", metavar="CONTRACT", help="check the dataset afterwards; bad rows go back again")
-    release.add_argument("--dry-run", action="store_true", help="count only")
-    for sub in (check, profile, history, listing, show, release, lint, unblock):
-        add_json(sub)
-    for sub in (check, history, release):
-        add_config(sub)
+command = subcommands("quality")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Dispatch to the verb."""
-    names = {"contract": _new_contract, "check": _check, "profile": _profile, "lint": _lint, "history": _history}
-    if args.verb == "quarantine":
-        return {"list": _list, "show": _show, "release": _release}[args.what](args)
-    return _unblock(args) if args.verb == "unblock" else names[args.verb](args)
-
-
-def _check(args: argparse.Namespace) -> int:
+@add(command, "check", "verify data against a contract; exit 1 if it may not be used")
+def _check(
+    contract: Annotated[str, Parameter(name="CONTRACT", help="YAML file of a Soda data contract")],
+    data: Data,
+    /,
+    *,
+    var: Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE", help="variable of the contract")] = (),
+    remedy: Annotated[bool, Parameter(help="act on failures as the contract says, then check again")] = False,
+    dry_run: Annotated[bool, Parameter(help="with --remedy: say what would be done")] = False,
+    budget_percent: Annotated[
+        float, Parameter(metavar="BUDGET_PERCENT", help="most rows to quarantine (default: 5)")
+    ] = 5.0,
+    downstream: Annotated[
+        tuple[str, ...], Parameter(metavar="FLOW/DEPLOYMENT", help="hold it while the data is bad")
+    ] = (),
+    run_id: Annotated[
+        str | None,
+        Parameter(metavar="ID", help="name of this attempt; with the same id nothing is done twice"),
+    ] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> int:
     from dataclasses import replace
 
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.contracts.lint import load_contract
     from prefect_intelligent.quality.remediation import RemediationPolicy
-    from prefect_intelligent.wiring.quality import quality_parts
+    from prefect_intelligent.wiring.quality import load_contract, quality_parts
 
-    contract, dataset = load_contract(args.contract), parse_dataset(args.data)
-    policy = RemediationPolicy(budget_percent=args.budget_percent, downstream=tuple(args.downstream))
-    parts = quality_parts(policy, settings=read_settings(args).settings, prefect=bool(args.downstream))
-    gate = parts.gate if args.remedy else replace(parts.gate, editor=None, downstream=None)
-    run_id = args.run_id or str(uuid4())
-    result = gate.run(
-        contract, dataset, run_id=run_id, variables=_pairs("--var", args.var), dry_run=args.dry_run and args.remedy
-    )
-    if not args.dry_run:
-        parts.spool.append("quality", result.to_record(run_id, result.first.started_s))
-    if args.json:
-        print_json(result.to_record(run_id, result.first.started_s))
+    agreed, dataset = load_contract(contract), parse_dataset(data)
+    policy = RemediationPolicy(budget_percent=budget_percent, downstream=downstream)
+    parts = quality_parts(policy, settings=read_settings(config).settings, prefect=bool(downstream))
+    gate = parts.gate if remedy else replace(parts.gate, editor=None, downstream=None)
+    attempt = run_id or str(uuid4())
+    result = gate.run(agreed, dataset, run_id=attempt, variables=_pairs("--var", var), dry_run=dry_run and remedy)
+    record = result.to_record(attempt, result.first.started_s)
+    if not dry_run:
+        parts.spool.append("quality", record)
+    if as_json:
+        print_json(record)
     else:
         _print_checks(result.first)
         for step in result.steps:
@@ -124,12 +86,13 @@ def _print_checks(verification: Any) -> None:
     )
 
 
-def _profile(args: argparse.Namespace) -> int:
+@add(command, "profile", "what each column of a dataset holds")
+def _profile(data: Data, /, *, as_json: Json = False) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.profiler import profile
+    from prefect_intelligent.wiring.quality import profile_dataset
 
-    found = profile(parse_dataset(args.data))
-    if args.json:
+    found = profile_dataset(parse_dataset(data))
+    if as_json:
         print_json({"table": found.table, "rows": found.rows, "columns": [c.to_record() for c in found.columns]})
         return 0
     print(f"{found.table}: {found.rows} rows")
@@ -140,42 +103,68 @@ def _profile(args: argparse.Namespace) -> int:
     return 0
 
 
-def _new_contract(args: argparse.Namespace) -> int:
-    from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.profiler import new_contract, profile
+contracts = subcommands("contract", "write contracts", of=command)
 
-    dataset = parse_dataset(args.data)
-    if args.output and Path(args.output).exists() and not args.force:
-        raise InvalidInputError("--output", args.output, "exists already; --force replaces it")
-    text = new_contract(profile(dataset), dataset.schema or "main")
-    if args.output:
-        Path(args.output).write_text(text)
-        print(f"wrote {args.output}")
+
+@add(contracts, "new", "profile a dataset and write a contract that passes on it")
+def _new_contract(
+    data: Data,
+    /,
+    *,
+    output: Annotated[
+        str | None, Parameter(name=["-o", "--output"], metavar="FILE", help="where to write it; printed without")
+    ] = None,
+    force: Annotated[bool, Parameter(help="replace the file")] = False,
+) -> int:
+    from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.wiring.quality import draft_contract
+
+    dataset = parse_dataset(data)
+    if output and Path(output).exists() and not force:
+        raise InvalidInputError("--output", output, "exists already; --force replaces it")
+    text = draft_contract(dataset)
+    if output:
+        Path(output).write_text(text)
+        print(f"wrote {output}")
     else:
         print(text, end="")
     return 0
 
 
-def _lint(args: argparse.Namespace) -> int:
-    from prefect_intelligent.quality.adapters.contracts.lint import lint, read_contract
+@add(command, "lint", "find mistakes in contracts that Soda would ignore; exit 1 on a finding")
+def _lint(
+    paths: Annotated[list[str], Parameter(name="CONTRACT", help="YAML file; several may follow")],
+    /,
+    *,
+    as_json: Json = False,
+) -> int:
+    from prefect_intelligent.wiring.quality import lint_contract
 
-    found = [str(finding) for name in args.contracts for finding in lint(read_contract(Path(name)), name)]
-    if args.json:
+    found = [finding for path in paths for finding in lint_contract(path)]
+    if as_json:
         print_json({"findings": found})
     else:
-        print("\n".join(found) if found else f"{len(args.contracts)} contracts, no findings")
+        print("\n".join(found) if found else f"{len(paths)} contracts, no findings")
     return 1 if found else 0
 
 
-def _history(args: argparse.Namespace) -> int:
+@add(command, "history", "past results and what was done, newest first")
+def _history(
+    dataset: Annotated[str | None, Parameter(name="DATASET", help="as named in the contract")] = None,
+    /,
+    *,
+    limit: Limit = 20,
+    as_json: Json = False,
+    config: Config = None,
+) -> int:
     from datetime import UTC, datetime
 
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.quality.gate import KIND
+    from prefect_intelligent.quality.past_results import past_results
+    from prefect_intelligent.wiring.history import open_history
 
-    store = open_history(read_settings(args).settings.history)
-    records = list(store.records(KIND, args.dataset))[-max(1, args.limit) :][::-1]
-    if args.json:
+    store = open_history(read_settings(config).settings)
+    records = past_results(store, dataset, last=max(1, limit))[::-1]
+    if as_json:
         print_json({"results": records})
         return 0
     _table(
@@ -195,23 +184,30 @@ def _history(args: argparse.Namespace) -> int:
     return 0
 
 
-def _unblock(args: argparse.Namespace) -> int:
-    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+@add(command, "unblock", "release the deployments that a dataset holds")
+def _unblock(
+    dataset: Annotated[str, Parameter(name="DATASET", help="as named in the contract")], /, *, as_json: Json = False
+) -> int:
+    from prefect_intelligent.wiring.quality import release_deployments
 
-    released = PrefectDownstream().release(args.dataset)
-    if args.json:
+    released = release_deployments(dataset)
+    if as_json:
         print_json({"released": list(released)})
     else:
-        print(f"released: {', '.join(released)}" if released else f"{args.dataset} holds nothing")
+        print(f"released: {', '.join(released)}" if released else f"{dataset} holds nothing")
     return 0
 
 
-def _list(args: argparse.Namespace) -> int:
-    from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import batches
+quarantine = subcommands("quarantine", "bad rows that were set aside", of=command)
 
-    found = batches(parse_dataset(args.data))
-    if args.json:
+
+@add(quarantine, "list", "how many rows, by run and reason")
+def _list(data: Data, /, *, as_json: Json = False) -> int:
+    from prefect_intelligent.domain.datasets import parse_dataset
+    from prefect_intelligent.wiring.quality import quarantined_batches
+
+    found = quarantined_batches(parse_dataset(data))
+    if as_json:
         print_json({"batches": [batch.to_record() for batch in found]})
         return 0
     _table(
@@ -221,37 +217,59 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(args: argparse.Namespace) -> int:
+@add(quarantine, "show", "the rows themselves")
+def _show(
+    data: Data,
+    /,
+    *,
+    run_id: RunId = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import rows
+    from prefect_intelligent.wiring.quality import quarantined_rows
 
-    columns, found = rows(parse_dataset(args.data), run_id=args.run_id, limit=args.limit)
-    if args.json:
+    columns, found = quarantined_rows(parse_dataset(data), run_id=run_id, limit=limit)
+    if as_json:
         print_json({"rows": [dict(zip(columns, row, strict=True)) for row in found]})
         return 0
     _table(columns, [["" if v is None else str(v) for v in row] for row in found])
     return 0
 
 
-def _release(args: argparse.Namespace) -> int:
+@add(quarantine, "release", "put rows back")
+def _release(
+    data: Data,
+    /,
+    *,
+    run_id: RunId = None,
+    ids: Annotated[
+        tuple[str, ...], Parameter(name="--id", metavar="ID", help="only this row (_dq_id); may repeat")
+    ] = (),
+    corrections: Annotated[
+        tuple[str, ...], Parameter(name="--set", metavar="COLUMN=VALUE", help="correct a value first")
+    ] = (),
+    contract: Annotated[
+        str | None,
+        Parameter(metavar="CONTRACT", help="check the dataset afterwards; bad rows go back again"),
+    ] = None,
+    dry_run: Annotated[bool, Parameter(help="count only")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> int:
     from prefect_intelligent.domain.datasets import parse_dataset
-    from prefect_intelligent.quality.adapters.editing.quarantine import release
+    from prefect_intelligent.wiring.quality import load_contract, quality_parts, release_rows
 
-    dataset = parse_dataset(args.data)
-    count = release(
-        dataset, ids=args.id, run_id=args.run_id, corrections=_pairs("--set", args.set), dry_run=args.dry_run
-    )
+    dataset = parse_dataset(data)
+    count = release_rows(dataset, ids=ids, run_id=run_id, corrections=_pairs("--set", corrections), dry_run=dry_run)
     checked = None
-    if args.contract and not args.dry_run:
-        from prefect_intelligent.quality.adapters.contracts.lint import load_contract
-        from prefect_intelligent.wiring.quality import quality_parts
-
-        parts = quality_parts(settings=read_settings(args).settings, prefect=False)
-        checked = parts.gate.run(load_contract(args.contract), dataset, run_id=f"release-{uuid4()}")
-    if args.json:
-        print_json({"released": count, "dry_run": args.dry_run, "outcome": str(checked.outcome) if checked else None})
+    if contract and not dry_run:
+        parts = quality_parts(settings=read_settings(config).settings, prefect=False)
+        checked = parts.gate.run(load_contract(contract), dataset, run_id=f"release-{uuid4()}")
+    if as_json:
+        print_json({"released": count, "dry_run": dry_run, "outcome": str(checked.outcome) if checked else None})
     else:
-        print(f"{count} rows {'would go' if args.dry_run else 'went'} back to {dataset}")
+        print(f"{count} rows {'would go' if dry_run else 'went'} back to {dataset}")
         if checked:
             print(checked.sentence())
     return 0 if checked is None or checked.usable else 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, chosen_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import Change, parse_span
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
@@ -18,37 +19,40 @@ if TYPE_CHECKING:
 _MEMORY_PRICE = "aws-us-east-1/fargate"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=("show", "apply", "undo", "score"),
-        default="show",
-        help="show (default), apply N, undo, or score what was applied last: promised and real saving",
-    )
-    parser.add_argument("number", nargs="?", type=int, metavar="N", help="number of the recommendation to apply")
-    parser.add_argument("--last", default="14d", metavar="SPAN", help="history that is replayed (default 14d)")
-    parser.add_argument("--usage", type=Path, metavar="FILE", help="OTLP JSON of a collector: memory used by runs")
-    parser.add_argument("--write", action="store_true", help="apply for real; without it only what would be written")
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    action: Annotated[
+        Literal["show", "apply", "undo", "score"],
+        Parameter(
+            name="ACTION",
+            help="show (default), apply N, undo, or score what was applied last: promised and real saving",
+        ),
+    ] = "show",
+    number: Annotated[Int | None, Parameter(name="N", help="number of the recommendation to apply")] = None,
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    last: Annotated[str, Parameter(metavar="SPAN", help="history that is replayed (default 14d)")] = "14d",
+    usage: Annotated[
+        Path | None, Parameter(metavar="FILE", help="OTLP JSON of a collector: memory used by runs")
+    ] = None,
+    write: Annotated[bool, Parameter(help="apply for real; without it only what would be written")] = False,
+) -> int:
     """Show, apply, undo or score."""
     from prefect_intelligent.wiring.steering import open_controller
 
-    loaded = read_settings(args, ("pool",))
-    span_s = parse_span(args.last, what="--last")
-    controller = open_controller(loaded.settings, chosen_pool(loaded), by="recommend")
+    settings, name = settings_and_pool(config, pool)
+    span_s = parse_span(last, what="--last")
+    controller = open_controller(settings, name, by="recommend")
     try:
-        if args.action == "show":
-            return _show(args, loaded.settings, controller, span_s)
-        if args.action == "score":
-            return _score(args, loaded.settings, controller)
-        return _apply(args, controller) if args.action == "apply" else _undo(args, controller)
+        if action == "show":
+            return _show(settings, controller, last, span_s, usage, as_json=as_json)
+        if action == "score":
+            return _score(settings, controller, as_json=as_json)
+        if action == "apply":
+            return _apply(controller, number, write=write, as_json=as_json)
+        return _undo(controller, as_json=as_json)
     except ModuleNotFoundError as error:
         raise MissingExtraError("replaying history", "twin") from error
 
@@ -72,7 +76,9 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
     )
 
 
-def _show(args: argparse.Namespace, settings: Settings, controller: PoolController, span_s: float) -> int:
+def _show(
+    settings: Settings, controller: PoolController, last: str, span_s: float, usage: Path | None, *, as_json: bool
+) -> int:
     import numpy as np
 
     from prefect_intelligent.recommendations.evaluate import KIND, recommend
@@ -80,19 +86,19 @@ def _show(args: argparse.Namespace, settings: Settings, controller: PoolControll
     now_s, rng = time.time(), np.random.default_rng(0)
     past = _past(settings, controller, now_s - span_s)
     found = recommend(past, rng)
-    if args.usage is not None:
+    if usage is not None:
         from prefect_intelligent.recommendations.memory_rightsizing import rightsize
         from prefect_intelligent.twin.cloud_prices import slot_prices
         from prefect_intelligent.wiring.history import open_runs
         from prefect_intelligent.wiring.pipeline_graph import memory_of
 
         gb = [slot_prices(_MEMORY_PRICE, gb=size).slot_usd_per_hour for size in (1.0, 2.0)]
-        peaks, asked = memory_of(args.usage, open_runs(settings))
+        peaks, asked = memory_of(usage, open_runs(settings))
         found += rightsize(past.runs, peaks, asked, gb[1] - gb[0], rng)
         found.sort(key=lambda one: -one.saving_usd_per_day)
     rows = [one.row() for one in found]
-    controller.history.append(KIND, controller.orchestrator.pool, now_s, {"rows": rows, "last": args.last})
-    if args.json:
+    controller.history.append(KIND, controller.orchestrator.pool, now_s, {"rows": rows, "last": last})
+    if as_json:
         print_json(rows)
         return 0
     for number, row in enumerate(rows, 1):
@@ -104,24 +110,29 @@ def _show(args: argparse.Namespace, settings: Settings, controller: PoolControll
     return 0
 
 
-def _apply(args: argparse.Namespace, controller: PoolController) -> int:
-    from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of
+def _apply(controller: PoolController, number: int | None, *, write: bool, as_json: bool) -> int:
+    from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.recommendations.apply import (
+        apply_recommendation,
+        deployments_to_move,
+        queues_to_create,
+        settings_to_change,
+    )
     from prefect_intelligent.recommendations.evaluate import KIND
 
-    kept = controller.history.latest(KIND, controller.orchestrator.pool)
-    rows = [] if kept is None else kept["rows"]
-    if args.number is None or not 1 <= args.number <= len(rows):
-        raise InvalidInputError("number", args.number, f"must be 1 to {len(rows)}; run `recommend` first")
-    row = rows[args.number - 1]
-    wanted = changes_of(row, controller.orchestrator)
-    lanes, moves = lanes_of(row, controller.orchestrator), moves_of(row, controller.orchestrator)
-    if args.write:
-        wanted = apply_row(row, controller.orchestrator, controller.history, controller.clock)
-    if args.json:
-        done = "written" if args.write else "would_write"
+    rows = read_latest(controller.history, KIND, controller.orchestrator.pool, lambda kept: list(kept["rows"])) or []
+    if number is None or not 1 <= number <= len(rows):
+        raise InvalidInputError("number", number, f"must be 1 to {len(rows)}; run `recommend` first")
+    row = rows[number - 1]
+    wanted = settings_to_change(row, controller.orchestrator)
+    lanes, moves = queues_to_create(row, controller.orchestrator), deployments_to_move(row, controller.orchestrator)
+    if write:
+        wanted = apply_recommendation(row, controller.orchestrator, controller.history, controller.clock)
+    if as_json:
+        done = "written" if write else "would_write"
         print_json({done: [_row(change) for change in wanted], "queues": lanes, "moves": moves})
         return 0
-    done = "written:" if args.write else "would write"
+    done = "written:" if write else "would write"
     for name in lanes:
         print(f"{done} new queue {name}")
     for change in wanted:
@@ -130,16 +141,16 @@ def _apply(args: argparse.Namespace, controller: PoolController) -> int:
         print(f"{done} queue of {name} {before} -> {after}")
     if not (wanted or lanes or moves):
         print("nothing to write: it already holds")
-    elif not args.write:
+    elif not write:
         print("add --write to do it")
     return 0
 
 
-def _undo(args: argparse.Namespace, controller: PoolController) -> int:
+def _undo(controller: PoolController, *, as_json: bool) -> int:
     from prefect_intelligent.recommendations.apply import undo_last
 
     done = undo_last(controller.orchestrator, controller.history, controller.clock)
-    if args.json:
+    if as_json:
         print_json({"written": [_row(change) for change in done]})
         return 0
     for change in done:
@@ -149,7 +160,7 @@ def _undo(args: argparse.Namespace, controller: PoolController) -> int:
     return 0
 
 
-def _score(args: argparse.Namespace, settings: Settings, controller: PoolController) -> int:
+def _score(settings: Settings, controller: PoolController, *, as_json: bool) -> int:
     """Promised against real saving of what was applied last."""
     import numpy as np
 
@@ -165,7 +176,7 @@ def _score(args: argparse.Namespace, settings: Settings, controller: PoolControl
         "days": found.days,
     }
     controller.history.append(SCORED, controller.orchestrator.pool, time.time(), row)
-    if args.json:
+    if as_json:
         print_json(row)
         return 0
     low, high = row["interval"]

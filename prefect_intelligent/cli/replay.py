@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import (
-    add_config,
-    add_json,
-    add_pool,
-    add_seed,
+    Config,
+    Json,
+    Pool,
+    Seed,
+    check_seed,
     chosen_pool,
-    chosen_seed,
     print_json,
     read_settings,
 )
@@ -20,103 +21,81 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.policy import Policy
-    from prefect_intelligent.replay.adapters.recording_file import Recording
     from prefect_intelligent.replay.replay import ReplayResult
-    from prefect_intelligent.settings import Settings
 
 _DEFAULT = "prefect-default,static,edf,wspt,atc,atc+lookahead"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--last", default="14d", metavar="SPAN", help="how much history (default: 14d)")
-    parser.add_argument(
-        "--policies", default=_DEFAULT, metavar="A,B,...", help=f"rules and bundles to compare (default: {_DEFAULT})"
-    )
-    parser.add_argument("--recording", type=Path, metavar="FILE", help="replay this recording instead of the history")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="also save what is replayed as a recording")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with pictures")
-    parser.add_argument(
-        "--front", action="store_true", help="also play the policy in force along the dial, for the dashboard's front"
-    )
-    add_seed(parser, "polls, start-up times and intervals")
-    add_pool(parser)
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    last: Annotated[str, Parameter(metavar="SPAN", help="how much history (default: 14d)")] = "14d",
+    policies: Annotated[
+        str, Parameter(metavar="A,B,...", help=f"rules and bundles to compare (default: {_DEFAULT})")
+    ] = _DEFAULT,
+    recording: Annotated[
+        Path | None, Parameter(metavar="FILE", help="replay this recording instead of the history")
+    ] = None,
+    save: Annotated[Path | None, Parameter(metavar="FILE", help="also save what is replayed as a recording")] = None,
+    html: Annotated[Path | None, Parameter(metavar="FILE", help="also write a page with pictures")] = None,
+    front: Annotated[
+        bool, Parameter(help="also play the policy in force along the dial, for the dashboard's front")
+    ] = False,
+    seed: Annotated[Seed, Parameter(help="of polls, start-up times and intervals (default: 0)")] = 0,
+    pool: Pool = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
-    from prefect_intelligent.wiring.replay import recording_model, recording_of
+    from prefect_intelligent.wiring.replay import (
+        read_recording,
+        recording_model,
+        recording_of,
+        write_page,
+        write_recording,
+    )
     from prefect_intelligent.wiring.steering import choose_policy, controller_config
 
-    span_s, seed = parse_span(args.last, what="--last"), chosen_seed(args)
-    for flag, path in (("--save", args.save), ("--html", args.html)):
+    span_s = parse_span(last, what="--last")
+    check_seed(seed)
+    for flag, path in (("--save", save), ("--html", html)):
         if path is not None and not path.absolute().parent.is_dir():
             raise InvalidInputError(flag, str(path), "its folder does not exist")
-    names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in args.policies.split(",") if name.strip())]))
-    policies = {name: choose_policy(name) for name in names}
-    loaded = read_settings(args, ("pool",))
+    names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in policies.split(",") if name.strip())]))
+    compared = {name: choose_policy(name) for name in names}
+    loaded = read_settings(config, pool=pool)
     settings = loaded.settings
-    if args.recording is not None:
-        from prefect_intelligent.replay.adapters.recording_file import read_recording
+    played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
+    if save is not None:
+        write_recording(save, played)
+    model = recording_model(played)
+    regime = controller_config(settings, played.pool.name, "replay")
+    found = replay(played.runs, model, compared, guard=regime.guard, interval_s=settings.interval_s, seed=seed)
+    if front:
+        import time
 
-        recording = read_recording(args.recording)
-    else:
-        recording = recording_of(settings, chosen_pool(loaded), span_s)
-    if args.save is not None:
-        from prefect_intelligent.replay.adapters.recording_file import write_recording
+        from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
+        from prefect_intelligent.wiring.history import open_history
 
-        write_recording(args.save, recording)
-    config = controller_config(settings, recording.pool.name, "replay")
-    found = replay(
-        recording.runs,
-        recording_model(recording),
-        policies,
-        guard=config.guard,
-        interval_s=settings.interval_s,
-        seed=seed,
-    )
-    if args.front:
-        _keep_front(settings, args, policies, recording)
-    if args.html is not None:
-        from prefect_intelligent.replay.adapters.html_report import write_page
-
-        write_page(args.html, recording, found)
-    if args.json:
-        context = {"pool": recording.pool.name, "runs": len(found[0].runs), "seed": seed}
+        points = tradeoff_curve(
+            played.runs,
+            model,
+            compared | {settings.policy: regime.policy},
+            settings.policy,
+            guard=regime.guard,
+            interval_s=settings.interval_s,
+            seed=seed,
+        )
+        note = f"Replay of the last {last}; lateness at its plain price"
+        open_history(settings).append(KIND, played.pool.name, time.time(), {"points": points, "note": note})
+    if html is not None:
+        write_page(html, played, found)
+    if as_json:
+        context = {"pool": played.pool.name, "runs": len(found[0].runs), "seed": seed}
         print_json({**context, "policies": [as_row(each) for each in found]})
     else:
-        _show(recording.pool.name, found)
+        _show(played.pool.name, found)
     return 0
-
-
-def _keep_front(
-    settings: Settings, args: argparse.Namespace, policies: dict[str, Policy], recording: Recording
-) -> None:
-    """Play the policy in force at several positions of the dial and keep what came of it."""
-    import time
-
-    from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
-    from prefect_intelligent.wiring.replay import recording_model
-    from prefect_intelligent.wiring.steering import controller_config
-
-    pool = recording.pool.name
-    config = controller_config(settings, pool, "replay")
-    points = tradeoff_curve(
-        recording.runs,
-        recording_model(recording),
-        policies | {settings.policy: config.policy},
-        settings.policy,
-        guard=config.guard,
-        interval_s=settings.interval_s,
-        seed=args.seed,
-    )
-    note = f"Replay of the last {args.last}; lateness at its plain price"
-    open_history(settings.history).append(KIND, pool, time.time(), {"points": points, "note": note})
 
 
 def as_row(found: ReplayResult) -> dict[str, Any]:

@@ -2,60 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from prefect_intelligent.analytics.run_metrics import DIMENSIONS
-from prefect_intelligent.cli.options import add_config, add_json, add_pool, print_json, read_settings
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.errors import InvalidInputError
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    add_pool(parser)
-    parser.add_argument("--last", default="7d", metavar="SPAN", help="how far back, e.g. 24h or 30d (default 7d)")
-    parser.add_argument("--by", choices=DIMENSIONS, default="deployment", help="what the table shows")
-    parser.add_argument("--money", action="store_true", help="split the cost: useful, wasted, overhead, idle, late ...")
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows of the table (default 20)")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write the dashboard's page with this data inside"
-    )
+Dimension = Literal["pool", "queue", "deployment", "version", "host", "hour"]
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    pool: Pool = None,
+    last: Annotated[str, Parameter(metavar="SPAN", help="how far back, e.g. 24h or 30d (default 7d)")] = "7d",
+    by: Annotated[Dimension, Parameter(help="what the table shows")] = "deployment",
+    money: Annotated[bool, Parameter(help="split the cost: useful, wasted, overhead, idle, late ...")] = False,
+    rows: Annotated[Int, Parameter(metavar="N", help="rows of the table (default 20)")] = 20,
+    html: Annotated[
+        Path | None, Parameter(metavar="FILE", help="also write the dashboard's page with this data inside")
+    ] = None,
+) -> int:
     """Analyse and print."""
     import time
 
     from prefect_intelligent.analytics.report import make_report
-    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.history import open_history, open_runs
 
-    settings = read_settings(args, ("pool",)).settings
-    span_s = parse_span(args.last, what="--last")
-    if args.rows < 1:
-        raise InvalidInputError("--rows", args.rows, "must be 1 or more")
+    settings = read_settings(config, pool=pool).settings
+    span_s = parse_span(last, what="--last")
+    if rows < 1:
+        raise InvalidInputError("--rows", rows, "must be 1 or more")
     until_s = time.time()
     store = open_runs(settings)
     frame = store.run_frame(since_s=until_s - span_s, pool=settings.pool, extra=False)
     prices = settings.prices_of(settings.pool) if settings.pool else settings.prices_of("")
     limit = pool_limit(store.queue_frame(), settings.pool)
     report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=limit)
-    if args.html is not None:
+    if html is not None:
         from prefect_intelligent.dashboard.export import write_page
-        from prefect_intelligent.dashboard.state import Builder
-        from prefect_intelligent.history.adapters.sql_records import open_history
+        from prefect_intelligent.dashboard.state import StateBuilder
         from prefect_intelligent.wiring.pipeline_graph import history_graph
 
-        builder = Builder(
+        builder = StateBuilder(
             observe=None,
             read_runs=lambda since_s: store.run_frame(since_s=since_s, pool=settings.pool),
-            history=open_history(settings.history),
+            history=open_history(settings),
             pool=settings.pool or "",
             prices=prices,
             span_s=span_s,
@@ -65,14 +64,14 @@ def run(args: argparse.Namespace) -> int:
         )
         builder()
         builder.wait()
-        write_page(args.html, builder() | {"title": settings.pool or "all pools"})
-    if args.json:
+        write_page(html, builder() | {"title": settings.pool or "all pools"})
+    if as_json:
         print_json(report)
         return 0
     if report["total"]["runs"] == 0:
         print(f"not enough data: no run in the last {format_span(span_s)}; has `prefect-intelligent sync` been run?")
         return 1
-    _print(report, args.by, args.rows, money=args.money)
+    _print(report, by, rows, money=money)
     return 0
 
 

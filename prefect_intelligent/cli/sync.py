@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Annotated
 
-from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings
-from prefect_intelligent.history.sync import sync
+from cyclopts import Parameter
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_config(parser)
-    add_json(parser)
-    parser.add_argument("--task-runs", action="store_true", help="copy task runs too (many more rows)")
-    parser.add_argument("--no-events", action="store_true", help="leave out events and changes of state")
+from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
 
 
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    task_runs: Annotated[bool, Parameter(help="copy task runs too (many more rows)")] = False,
+    no_events: Annotated[bool, Parameter(help="leave out events and changes of state")] = False,
+) -> int:
     """Copy, and say how much there was."""
+    from prefect_intelligent.history.sync import sync
     from prefect_intelligent.prefect_client.clock import SystemClock
     from prefect_intelligent.wiring.history import open_runs, open_source
 
-    settings = read_settings(args).settings
+    settings = read_settings(config).settings
     source = open_source()
     source.queues()  # a server that does not answer is noticed before a file is made
     store = open_runs(settings)
@@ -32,18 +32,18 @@ def run(args: argparse.Namespace) -> int:
     def progress(runs: int, at_s: float) -> None:
         print(f"\r{runs} runs, up to {datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}Z ", end="", file=sys.stderr)
 
-    quiet = args.json or not sys.stderr.isatty()
+    quiet = as_json or not sys.stderr.isatty()
     copied = sync(
         source,
         store,
         SystemClock(),
-        task_runs=args.task_runs,
-        events=not args.no_events,
+        task_runs=task_runs,
+        events=not no_events,
         progress=None if quiet else progress,
     )
     if not quiet:
         print(file=sys.stderr)
-    if args.json:
+    if as_json:
         print_json({**asdict(copied), "runs_per_s": copied.runs_per_s, "history": settings.history})
         return 0
     print(

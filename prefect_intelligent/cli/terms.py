@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import Annotated, Any
 
-from prefect_intelligent.cli.options import add_json, print_json
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Json, add, print_json, subcommands
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.prefect_client.terms import read_terms
+
+command = subcommands("terms")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands."""
-    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    summary = "Show the published terms; exit code 1 if some cannot be read."
-    show = commands.add_parser("show", help=summary, description=summary)
-    add_json(show)
-    show.set_defaults(act=_show)
-    summary = "Import flows and publish their terms before they first run."
-    publish = commands.add_parser("publish", help=summary, description=summary)
-    publish.add_argument("entrypoint", nargs="+", metavar="FILE.py:FLOW", help="where a decorated flow is")
-    publish.add_argument("--deployment", metavar="NAME", help="for this deployment of the flow alone")
-    publish.add_argument("--apply", action="store_true", help="do it; without this it is only shown")
-    add_json(publish)
-    publish.set_defaults(act=_publish)
+@add(command, "show", "Show the published terms; exit code 1 if some cannot be read.")
+def _show(*, as_json: Json = False) -> int:
+    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.terms import read_terms
 
-
-def run(args: argparse.Namespace) -> int:
-    """Do what the sub-command says."""
-    code: int = args.act(args)
-    return code
-
-
-def _show(args: argparse.Namespace) -> int:
     agreed = read_terms(PrefectApi())
-    if args.json:
+    if as_json:
         terms = {subject: found.to_dict() for subject, found in sorted(agreed.by_subject.items())}
         print_json({"terms": terms, "problems": list(agreed.problems)})
     else:
@@ -49,23 +32,33 @@ def _show(args: argparse.Namespace) -> int:
     return 1 if agreed.problems else 0
 
 
-def _publish(args: argparse.Namespace) -> int:
+@add(command, "publish", "Import flows and publish their terms before they first run.")
+def _publish(
+    entrypoints: Annotated[
+        list[str], Parameter(name="ENTRYPOINT", metavar="FILE.py:FLOW", help="where a decorated flow is")
+    ],
+    /,
+    *,
+    deployment: Annotated[str | None, Parameter(metavar="NAME", help="for this deployment of the flow alone")] = None,
+    apply: Annotated[bool, Parameter(help="do it; without this it is only shown")] = False,
+    as_json: Json = False,
+) -> int:
     from prefect_intelligent.flow.decorator import publish, terms_of
 
-    flows = [_load(entrypoint) for entrypoint in args.entrypoint]
+    flows = [_load(entrypoint) for entrypoint in entrypoints]
     found = {}
     for flow in flows:  # all are looked at before the first is written
         terms = terms_of(flow)
         if terms is None:
             raise InvalidInputError("flow", flow.name, "it has no terms: put @intelligent(...) above @flow")
-        found[flow.name if args.deployment is None else f"{flow.name}/{args.deployment}"] = terms
-    changed = [publish(flow, deployment=args.deployment) for flow in flows] if args.apply else []
-    if args.json:
+        found[flow.name if deployment is None else f"{flow.name}/{deployment}"] = terms
+    changed = [publish(flow, deployment=deployment) for flow in flows] if apply else []
+    if as_json:
         print_json({"terms": {key: agreed.to_dict() for key, agreed in found.items()}, "written": sum(changed)})
         return 0
     for subject, agreed in found.items():
         print(f"{subject}: {_sentence(agreed)}")
-    print(f"{sum(changed)} of {len(flows)} were new." if args.apply else "Nothing was written. Add --apply to do it.")
+    print(f"{sum(changed)} of {len(flows)} were new." if apply else "Nothing was written. Add --apply to do it.")
     return 0
 
 

@@ -2,61 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
-from prefect_intelligent.cli.options import add_config, add_json, print_json, read_settings, tell_finished
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import (
+    Config,
+    Int,
+    Json,
+    add,
+    print_json,
+    read_settings,
+    subcommands,
+    tell_finished,
+)
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.adapters.source_archive import files_of
-from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
-from prefect_intelligent.pipelines.apply_graph import pipeline_versions
-from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
-from prefect_intelligent.pipelines.version import SHORT, Version, difference, pull_inputs
-from prefect_intelligent.wiring.pipelines import PipelineWorkspace, open_workspace
+
+if TYPE_CHECKING:
+    from prefect_intelligent.wiring.pipelines import PipelineWorkspace
+
+command = subcommands("versions")
+
+Version = Annotated[str, Parameter(name="VERSION", help="tag or first digits")]
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands and their options."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    parsers = {
-        name: actions.add_parser(name, help=summary, description=summary)
-        for name, summary in (
-            ("list", "versions, oldest first; a star marks those in force"),
-            (
-                "pipelines",
-                "versions of whole pipelines, oldest first: what made them and when; a star marks those in force",
-            ),
-            ("show", "everything recorded of a version"),
-            ("diff", "what differs between two versions: settings, packages and source"),
-            ("tag", "give a version a name"),
-            ("gc", "forget old versions and delete what none needs; a dry run without --yes"),
-        )
-    }
-    for sub in parsers.values():
-        add_config(sub)
-        add_json(sub)
-    parsers["list"].add_argument("deployment", nargs="?", metavar="FLOW/DEPLOYMENT")
-    parsers["show"].add_argument("version")
-    parsers["diff"].add_argument("old")
-    parsers["diff"].add_argument("new")
-    parsers["tag"].add_argument("version")
-    parsers["tag"].add_argument("name")
-    parsers["gc"].add_argument("--keep", type=int, default=10, help="newest of each deployment to keep (default 10)")
-    parsers["gc"].add_argument("--yes", action="store_true", help="delete")
+def _open(config: str | None) -> PipelineWorkspace:
+    """The workspace, after what a command that died has begun is finished."""
+    from prefect_intelligent.wiring.pipelines import open_workspace
 
-
-def run(args: argparse.Namespace) -> int:
-    """Run the sub-command."""
-    workspace = open_workspace(read_settings(args).settings)
-    if args.action != "gc":
-        tell_finished(workspace.settle())
-    actions = {"list": _list, "pipelines": _pipelines, "show": _show, "diff": _diff, "tag": _tag, "gc": _gc}
-    return actions[args.action](workspace, args)
+    workspace = open_workspace(read_settings(config).settings)
+    tell_finished(workspace.recover())
+    return workspace
 
 
 def _in_force(workspace: PipelineWorkspace) -> set[str]:
     """Ids of all versions that a deployment may run, batches in flight included."""
+    from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
+    from prefect_intelligent.pipelines.version import pull_inputs
+
     found: set[str] = set()
     for resource, content in workspace.server.read_all(DEPLOYMENT).items():
         inputs = pull_inputs(content) or {}
@@ -66,15 +51,25 @@ def _in_force(workspace: PipelineWorkspace) -> set[str]:
     return found
 
 
-def _list(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    if args.deployment is not None:
-        workspace.server.deployment_id(args.deployment)
+@add(command, "list", "versions, oldest first; a star marks those in force")
+def _list(
+    deployment: Annotated[str | None, Parameter(name="FLOW/DEPLOYMENT", help="only of this one")] = None,
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    from prefect_intelligent.pipelines.version import SHORT
+
+    workspace = _open(config)
+    if deployment is not None:
+        workspace.server.deployment_id(deployment)
     in_force = _in_force(workspace)
     names: dict[str, list[str]] = {}
     for tag, version_id in workspace.versions.tags().items():
         names.setdefault(version_id, []).append(tag)
-    versions = workspace.versions.all(args.deployment)
-    if args.json:
+    versions = workspace.versions.all(deployment)
+    if as_json:
         rows = [{**v.to_dict(), "in_force": v.id in in_force, "tags": names.get(v.id, [])} for v in versions]
         print_json({"versions": rows})
         return 0
@@ -90,9 +85,16 @@ def _list(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _pipelines(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    found = pipeline_versions(workspace.transactions)
-    if args.json:
+@add(
+    command,
+    "pipelines",
+    "versions of whole pipelines, oldest first: what made them and when; a star marks those in force",
+)
+def _pipelines(*, config: Config = None, as_json: Json = False) -> int:
+    from prefect_intelligent.pipelines.apply_graph import pipeline_versions
+
+    found = pipeline_versions(_open(config).transactions)
+    if as_json:
         print_json({"pipelines": [asdict(version) for version in found]})
         return 0
     for version in found:
@@ -105,50 +107,72 @@ def _pipelines(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    print_json(workspace.versions.get(args.version).to_dict())
+@add(command, "show", "everything recorded of a version")
+def _show(version: Version, /, *, config: Config = None, as_json: Json = False) -> int:
+    print_json(_open(config).versions.get(version).to_dict())  # there is no other form, with or without --json
     return 0
 
 
-def _diff(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    old, new = workspace.versions.get(args.old), workspace.versions.get(args.new)
-    lines = difference(old, new)
-    packages, files = _content_diff(workspace, old, new)
-    if args.json:
+@add(command, "diff", "what differs between two versions: settings, packages and source")
+def _diff(
+    old: Annotated[Version, Parameter(name="OLD")],
+    new: Annotated[Version, Parameter(name="NEW")],
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    from prefect_intelligent.pipelines.version import version_differences
+    from prefect_intelligent.wiring.pipeline_versions import content_difference
+
+    workspace = _open(config)
+    before, after = workspace.versions.get(old), workspace.versions.get(new)
+    lines = version_differences(before, after)
+    packages, files = content_difference(workspace, before, after)
+    if as_json:
         print_json({"differences": lines, "packages": packages, "files": files})
     else:
-        print("\n".join([*lines, *packages, *files]) or "no difference")
+        print("\n".join([*lines, *packages, *files]) or "no version_differences")
     return 1 if lines else 0
 
 
-def _content_diff(workspace: PipelineWorkspace, old: Version, new: Version) -> tuple[list[str], list[str]]:
-    """What differs in packages and source files; nothing where one side has no record of them."""
-    blobs = workspace.blobs
-    packages: list[str] = []
-    files: list[str] = []
-    if old.lock and new.lock and old.lock != new.lock:
-        packages = package_diff(blobs.get(old.lock).decode(), blobs.get(new.lock).decode())
-    if old.code is not None and new.code is not None and old.code.blob != new.code.blob:
-        files = file_diff(files_of(blobs.get(old.code.blob)), files_of(blobs.get(new.code.blob)))
-    return packages, files
+@add(command, "tag", "give a version a name")
+def _tag(
+    version: Version,
+    name: Annotated[str, Parameter(name="NAME", help="the tag")],
+    /,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    from prefect_intelligent.pipelines.version import SHORT
 
-
-def _tag(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    version = workspace.versions.get(args.version)
-    workspace.versions.tag(version, args.name)
-    print(f"{version.id[:SHORT]} is {args.name}")
+    workspace = _open(config)
+    found = workspace.versions.get(version)
+    workspace.versions.tag(found, name)
+    print(f"{found.id[:SHORT]} is {name}")
     return 0
 
 
-def _gc(workspace: PipelineWorkspace, args: argparse.Namespace) -> int:
-    if args.keep < 0:
-        raise InvalidInputError("--keep", args.keep, "must be 0 or more")
-    with workspace.alone():
+@add(command, "gc", "forget old versions and delete what none needs; a dry run without --yes")
+def _gc(
+    *,
+    config: Config = None,
+    as_json: Json = False,
+    keep: Annotated[Int, Parameter(metavar="KEEP", help="newest of each deployment to keep (default 10)")] = 10,
+    yes: Annotated[bool, Parameter(help="delete")] = False,
+) -> int:
+    from prefect_intelligent.wiring.pipelines import open_workspace
+
+    workspace = open_workspace(read_settings(config).settings)
+    if keep < 0:
+        raise InvalidInputError("--keep", keep, "must be 0 or more")
+    with workspace.exclusive():
         in_force = _in_force(workspace)
-        forgotten, blobs = workspace.versions.collect(in_force, args.keep, write=args.yes)
-    done = "removed" if args.yes else "to remove; nothing was removed (add --yes)"
-    if args.json:
-        print_json({"versions": [version.id for version in forgotten], "blobs": blobs, "removed": args.yes})
+        forgotten, blobs = workspace.versions.collect(in_force, keep, write=yes)
+    done = "removed" if yes else "to remove; nothing was removed (add --yes)"
+    if as_json:
+        print_json({"versions": [version.id for version in forgotten], "blobs": blobs, "removed": yes})
     else:
         print(f"{len(forgotten)} versions and {blobs} blobs {done}")
     return 0

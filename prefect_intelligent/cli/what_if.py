@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
+from typing import Annotated
 
-from prefect_intelligent.cli.options import (
-    add_config,
-    add_json,
-    add_pool,
-    add_seed,
-    chosen_pool,
-    chosen_seed,
-    print_json,
-    read_settings,
-)
+from cyclopts import Parameter
+
+from prefect_intelligent.cli.options import Config, Int, Json, Pool, Seed, check_seed, print_json, settings_and_pool
 from prefect_intelligent.errors import InvalidInputError
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument(
-        "--set",
-        action="append",
-        required=True,
-        metavar="NAME=VALUE",
-        help="pool.limit=N, QUEUE.limit=N or QUEUE.priority=N; 'none' is unlimited; may be repeated",
-    )
-    parser.add_argument("--hours", type=float, default=4.0, metavar="H", help="how long new runs come (default: 4)")
-    parser.add_argument("--futures", type=int, default=64, metavar="N", help="futures to sample (default: 64)")
-    add_seed(parser, "the futures")
-    add_pool(parser)
-    add_config(parser)
-    add_json(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def command(
+    *,
+    wanted: Annotated[
+        list[str],
+        Parameter(
+            name="--set",
+            metavar="NAME=VALUE",
+            help="pool.limit=N, QUEUE.limit=N or QUEUE.priority=N; 'none' is unlimited; may be repeated",
+        ),
+    ],
+    hours: Annotated[float, Parameter(metavar="H", help="how long new runs come (default: 4)")] = 4.0,
+    futures: Annotated[Int, Parameter(metavar="N", help="futures to sample (default: 64)")] = 64,
+    seed: Annotated[Seed, Parameter(help="of the futures (default: 0)")] = 0,
+    pool: Pool = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
     """Print the money and lateness of both sides. Nothing is written to Prefect."""
     from prefect_intelligent.replay.eta import what_if
     from prefect_intelligent.wiring.replay import observe_pool, pool_model
 
-    changes = dict(_change(text) for text in args.set)
-    seed = chosen_seed(args)
-    if args.futures < 1:
-        raise InvalidInputError("--futures", args.futures, "must be 1 or more")
-    if not 0 <= args.hours <= 24 * 366:
-        raise InvalidInputError("--hours", args.hours, "must be a number of hours, 0 to a year")
-    loaded = read_settings(args, ("pool",))
-    settings, pool = loaded.settings, chosen_pool(loaded)
-    snapshot = observe_pool(settings, pool)
+    changes = dict(_change(text) for text in wanted)
+    check_seed(seed)
+    if futures < 1:
+        raise InvalidInputError("--futures", futures, "must be 1 or more")
+    if not 0 <= hours <= 24 * 366:
+        raise InvalidInputError("--hours", hours, "must be a number of hours, 0 to a year")
+    settings, name = settings_and_pool(config, pool)
+    snapshot = observe_pool(settings, name)
     model = pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
-    found = what_if(snapshot, model, changes, seed, futures=args.futures, horizon_s=args.hours * 3600.0)
-    if args.json:
-        print_json({"pool": pool, "changes": changes, "futures": args.futures, "seed": seed, **asdict(found)})
+    found = what_if(snapshot, model, changes, seed, futures=futures, horizon_s=hours * 3600.0)
+    if as_json:
+        print_json({"pool": name, "changes": changes, "futures": futures, "seed": seed, **asdict(found)})
         return 0
-    said = ", ".join(f"{name} = {'none' if value is None else value}" for name, value in changes.items())
-    print(f"{said} in {args.futures} futures of the next {args.hours:g} h:")
+    said = ", ".join(f"{setting} = {'none' if value is None else value}" for setting, value in changes.items())
+    print(f"{said} in {futures} futures of the next {hours:g} h:")
     print(f"  cost       {found.cost_usd:10.2f} -> {found.changed_usd:.2f} USD")
     print(f"  late runs  {found.late_runs:10.1f} -> {found.changed_late_runs:.1f}")
     interval = f"{found.saving_low_usd:.2f} to {found.saving_high_usd:.2f} in nine of ten futures"

@@ -12,13 +12,13 @@ Explained in: docs/explanation/twin.md
 
 One run's way through a world:
 
-    the run is           by                         in                      and is then
-    created and due      enter                      model/run_lifecycle.py  in the heap of its queue, WAITING
-    claimed by a poll    poll -> dispatch -> claim  model/dispatch.py       PENDING, with a slot of queue and pool
-    starting             place_on_node              model/nodes.py          PENDING, with a slot of a node
-    running              start                      model/run_lifecycle.py  RUNNING, in its contention group
-    at its end           end                        model/run_lifecycle.py  without a slot
-    tried again or over  retry_or_finish            model/run_lifecycle.py  DELAYED, RESUMING, or COMPLETED, FAILED, ...
+    what happens               function                   file                    and the run is then
+    it is created and due      enter                      model/run_lifecycle.py  WAITING in the heap of its queue
+    a poll claims it           poll -> dispatch -> claim  model/dispatch.py       PENDING with a slot of queue and pool
+    its start-up begins        place_on_node              model/nodes.py          PENDING with a slot of a node
+    it begins to run           start                      model/run_lifecycle.py  RUNNING in its contention group
+    it ends                    end                        model/run_lifecycle.py  without a slot
+    it is tried again or over  retry_or_finish            model/run_lifecycle.py  DELAYED, RESUMING; COMPLETED, FAILED
 
 A run without upstreams enters at its scheduled time, or up to the prefetch time before; one with upstreams when
 `release` is called because all of them have completed. `event_loop.run_until` calls these functions, some of them

@@ -1,6 +1,6 @@
 """Planning in the twin: try candidate corrections of a rule in copies of the present state, and take the best.
 
-It labels states for the learned policy (`rl.teach` tries candidates in the true future), and it is a reference: with
+It labels states for the learned policy (`rl.label` tries candidates in the true future), and it is a reference: with
 the true future it is the clairvoyant planner, the best that choosing among these candidates attains; with sampled
 futures it knows no more than a controller.
 """

@@ -1,16 +1,34 @@
-"""Settings to the history of runs and to what a Prefect server remembers of them."""
+"""Settings to the history and to what a Prefect server remembers."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prefect_intelligent.history.adapters.sql_records import open_engine
+from prefect_intelligent.history.adapters import sql_records
+from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
 
 if TYPE_CHECKING:
     from prefect_intelligent.history.adapters.prefect_source import PrefectHistory
-    from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+    from prefect_intelligent.history.adapters.sql_runs import SqlRuns as SqlRuns
+
+
+def has_history(settings: Settings) -> bool:
+    """Whether there is a history yet; looking makes none."""
+    return sql_records.has_history(settings.history)
+
+
+def open_history(settings: Settings) -> HistoryStore:
+    """The history of decisions and other records.
+
+    Raises:
+        StoreError: It cannot be reached or written.
+    """
+    return sql_records.open_history(settings.history)
 
 
 def open_runs(settings: Settings) -> SqlRuns:
@@ -21,7 +39,20 @@ def open_runs(settings: Settings) -> SqlRuns:
     """
     from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 
-    return SqlRuns(open_engine(settings.history))
+    return SqlRuns(sql_records.open_engine(settings.history))
+
+
+@contextmanager
+def scratch_runs() -> Iterator[SqlRuns]:
+    """An empty history of runs in a temporary folder that is removed at the end."""
+    from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+
+    with tempfile.TemporaryDirectory(prefix="history-") as folder:
+        engine = sql_records.open_engine(f"sqlite:///{folder}/history.db")
+        try:
+            yield SqlRuns(engine)
+        finally:
+            engine.dispose()
 
 
 def open_source(*, timeout_s: float = 30.0) -> PrefectHistory:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
-from prefect_intelligent.model_registry.adapters.mlflow import CachedRegistry, PolicyRegistry
+from prefect_intelligent.model_registry.adapters.mlflow import CachedRegistry, PolicyRegistry, Scores
 from prefect_intelligent.model_registry.ports import PolicyStore
 from prefect_intelligent.settings import Settings
+
+__all__ = ["REGISTERED_NAME", "PolicyRegistry", "Scores", "open_policy_store", "open_registry"]
 
 REGISTERED_NAME: Final = "prefect-intelligent-policy"
 _MLFLOW: Final = "mlflow:"

@@ -1,19 +1,22 @@
-"""Puts the quality gate together from the settings, for the flow task, the command line and the shipper."""
+"""Settings to the quality gate, and what the `quality` commands do beside it: contracts, profiles, bad rows, holds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.domain.datasets import Dataset
 from prefect_intelligent.local.spool import Spool
-from prefect_intelligent.prefect_client.clock import SystemClock
-from prefect_intelligent.quality.adapters.editing.editor import RowEditor
-from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
-from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
 from prefect_intelligent.quality.gate import Gate
+from prefect_intelligent.quality.model import Contract
 from prefect_intelligent.quality.remediation import RemediationPolicy
 from prefect_intelligent.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from prefect_intelligent.quality.adapters.editing.quarantine import QuarantineBatch
+    from prefect_intelligent.quality.adapters.profiler import TableProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +49,104 @@ def quality_parts(
         prefect: Whether deployments may be held and runs retried.
         quarantine: DuckDB file for the bad rows of frames; else `quarantine.duckdb` in the data folder.
     """
+    from prefect_intelligent.prefect_client.clock import SystemClock
+    from prefect_intelligent.quality.adapters.editing.editor import RowEditor
+    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+    from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
+    from prefect_intelligent.wiring.history import open_history
+
     found = settings or load_settings().settings
     gate = Gate(
         checker=SodaChecker(),
         editor=RowEditor(Path(quarantine) if quarantine else found.folder / "quarantine.duckdb"),
-        history=open_history(found.history),
+        history=open_history(found),
         downstream=PrefectDownstream() if prefect else None,
         clock=SystemClock(),
         policy=policy or RemediationPolicy(),
     )
     return QualityParts(gate=gate, spool=Spool(found.spool_dir), settings=found)
+
+
+def load_contract(source: str | Path) -> Contract:
+    """The contract in a file.
+
+    Raises:
+        InvalidInputError: It cannot be read, or there is a mistake in it.
+    """
+    from prefect_intelligent.quality.adapters.contracts import lint
+
+    return lint.load_contract(source)
+
+
+def lint_contract(path: str) -> list[str]:
+    """Mistakes in a contract that Soda would ignore, with the line of each.
+
+    Raises:
+        InvalidInputError: The file cannot be read.
+    """
+    from prefect_intelligent.quality.adapters.contracts.lint import lint, read_contract
+
+    return [str(finding) for finding in lint(read_contract(Path(path)), path)]
+
+
+def profile_dataset(dataset: Dataset) -> TableProfile:
+    """What each column of a dataset holds.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
+    from prefect_intelligent.quality.adapters.profiler import profile
+
+    return profile(dataset)
+
+
+def draft_contract(dataset: Dataset) -> str:
+    """YAML of a contract that passes on the dataset as it is.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
+    from prefect_intelligent.quality.adapters.profiler import new_contract, profile
+
+    return new_contract(profile(dataset), dataset.schema or "main")
+
+
+def release_deployments(dataset: str) -> tuple[str, ...]:
+    """Give the deployments back that a dataset holds; their names.
+
+    Raises:
+        OrchestratorUnavailableError: The API cannot be reached.
+    """
+    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+
+    return PrefectDownstream().release(dataset)
+
+
+def quarantined_batches(dataset: Dataset) -> tuple[QuarantineBatch, ...]:
+    """How many rows of a dataset are set aside, by run and reason."""
+    from prefect_intelligent.quality.adapters.editing.quarantine import batches
+
+    return batches(dataset)
+
+
+def quarantined_rows(
+    dataset: Dataset, *, run_id: str | None, limit: int
+) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Columns, and the newest rows that are set aside of a dataset, at most `limit`."""
+    from prefect_intelligent.quality.adapters.editing.quarantine import rows
+
+    return rows(dataset, run_id=run_id, limit=limit)
+
+
+def release_rows(
+    dataset: Dataset,
+    *,
+    ids: Sequence[str],
+    run_id: str | None,
+    corrections: Mapping[str, str],
+    dry_run: bool,
+) -> int:
+    """Put rows that are set aside back into their dataset; how many. See `editing.quarantine.release`."""
+    from prefect_intelligent.quality.adapters.editing.quarantine import release
+
+    return release(dataset, ids=ids, run_id=run_id, corrections=corrections, dry_run=dry_run)

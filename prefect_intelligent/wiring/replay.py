@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.history.adapters.sql_records import has_history
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
-from prefect_intelligent.replay.adapters.recording_file import Recording
+from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
-from prefect_intelligent.wiring.history import open_runs
+from prefect_intelligent.wiring.history import has_history, open_runs
 from prefect_intelligent.wiring.outlooks import open_outlooks
+
+if TYPE_CHECKING:
+    from prefect_intelligent.replay.replay import ReplayResult
+
+__all__ = [
+    "Recording",
+    "observe_pool",
+    "pool_model",
+    "read_recording",
+    "recording_model",
+    "recording_of",
+    "snapshot_model",
+    "write_page",
+    "write_recording",
+]
 
 
 def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:
@@ -62,7 +80,7 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
         OrchestratorError: Prefect cannot be asked for the settings; `UnknownNameError` if it has no such pool.
         StoreError: The history cannot be read.
     """
-    if not has_history(settings.history):
+    if not has_history(settings):
         raise InvalidInputError("history", settings.history, "there is none yet; run `prefect-intelligent sync`")
     api = PrefectApi()
     try:
@@ -94,3 +112,14 @@ def recording_model(recording: Recording) -> PoolSpec:
         prefetch_s=recording.poll_s,
         startup_s=recording.startup_s,
     )
+
+
+def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) -> None:
+    """Write a replay as a page of HTML with its pictures inside.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    from prefect_intelligent.replay.adapters import html_report
+
+    html_report.write_page(path, recording, found)

@@ -11,11 +11,12 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
-from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import steering_key
 from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
@@ -35,7 +36,11 @@ from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
+from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.model_registry import open_policy_store
+
+if TYPE_CHECKING:
+    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
 
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
@@ -118,11 +123,35 @@ def open_controller(
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=open_history(settings.history),
+        history=open_history(settings),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=SystemClock(),
         config=config,
     )
+
+
+def check_pool(pool: str) -> None:
+    """Refuse a pool that the server does not know; a server that does not answer at once is no error.
+
+    Raises:
+        UnknownNameError: There is no such pool.
+    """
+    with suppress(OrchestratorUnavailableError):
+        PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
+
+
+def serve_metrics(port: int) -> ControllerMetrics:
+    """Metrics of a controller, served for Prometheus at GET /metrics of the port.
+
+    Raises:
+        InvalidInputError: The port cannot be used.
+        MissingExtraError: prometheus-client is not installed.
+    """
+    from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
+
+    metrics = ControllerMetrics()
+    metrics.serve(port)
+    return metrics
 
 
 def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfig:
@@ -148,7 +177,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
         behind = open_policy(settings, pupil if colon else settings.rule)
         decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
-        return OnlinePlanner(pupil=behind, base=base)
+        return OnlinePlanner(inner=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
 
 
@@ -237,8 +266,8 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
 def _steer_if_due(controller: PoolController, interval_s: float) -> tuple[Decision | None, float]:
     """The decision, if it was for us to make one, and for how many seconds nobody has to ask again."""
     pool = controller.orchestrator.pool
-    last = controller.history.latest(KIND, pool)
-    age_s = math.inf if last is None else abs(controller.clock.now_s() - float(last["at_s"]))
+    last_s = read_latest(controller.history, KIND, pool, lambda record: float(record["at_s"]))
+    age_s = math.inf if last_s is None else abs(controller.clock.now_s() - last_s)
     if age_s < interval_s:
         return None, interval_s - age_s
     if read_switch(controller.history, pool) != "on" or not controller.lease.acquire():

@@ -1,4 +1,4 @@
-"""Puts the shipper together from the settings: spool, ledger, MLflow, and the checks that hooks ask for."""
+"""Puts the shipper together from the settings: spool, outbox, MLflow, and the checks that hooks ask for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
 from prefect_intelligent.tracking.outbox import Outbox
 from prefect_intelligent.tracking.ports import Tracker
 from prefect_intelligent.tracking.shipper import Shipment, ship
+
+__all__ = ["MlflowTracker", "Shipper", "open_shipper"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Shipper:
 
     Attributes:
         spool: Where records are left.
-        outbox: The ledger.
+        outbox: Keeps events until they are sent and archived.
         tracker: Where they go.
         clock: The time.
         settings: What it was made from.
@@ -55,9 +58,8 @@ class Shipper:
 
     def _check(self, entry: Entry) -> None:
         """Verify the data that a finished run has written, because its hook asked for it."""
-        from prefect_intelligent.quality.adapters.contracts.lint import load_contract
         from prefect_intelligent.quality.adapters.prefect_events import attach_quality, emit_quality
-        from prefect_intelligent.wiring.quality import quality_parts
+        from prefect_intelligent.wiring.quality import load_contract, quality_parts
 
         asked = entry.record
         folder = Path(asked["folder"])
@@ -98,8 +100,6 @@ def open_shipper(settings: Settings, *, uri: str | None = None) -> Shipper:
         settings: Where the spool is.
         uri: MLflow; else `MLFLOW_TRACKING_URI`, else a SQLite file in the data folder.
     """
-    from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
-
     folder = settings.folder
     return Shipper(
         spool=Spool(settings.spool_dir),

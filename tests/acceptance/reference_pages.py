@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from cyclopts import Argument
 from pydantic import BaseModel
 
-from prefect_intelligent.cli import _COMMANDS
+from prefect_intelligent.cli import COMMANDS
+from prefect_intelligent.cli.parsing import application
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings.schema import settings_schema
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -28,6 +30,8 @@ def settings_page() -> str:
         "  `PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION=0`. Tables such as `pools` take JSON.",
         "* **File**: `--config FILE` or `PREFECT_INTELLIGENT_CONFIG`; else `prefect-intelligent.toml`, or the table",
         "  `[tool.prefect-intelligent]` of `pyproject.toml`, in the working directory or a folder above it.",
+        "* **Editor**: `prefect-intelligent config --schema` prints the file's [JSON schema](settings.schema.json);",
+        "  an editor with Taplo completes and checks a file that begins with `#:schema ./settings.schema.json`.",
         "",
         "| setting | default | meaning |",
         "|---|---|---|",
@@ -66,51 +70,49 @@ def cli_page() -> str:
         "cannot be used (one line on stderr, nothing written).",
         "",
     ]
-    for name in _COMMANDS:
-        parser = argparse.ArgumentParser(
-            prog=f"prefect-intelligent {name}", description=_COMMANDS[name], add_help=False
-        )
-        import_module(f"prefect_intelligent.cli.{name}".replace("-", "_")).configure(parser)
-        lines.extend(_command(parser, 2))
+    for commands in COMMANDS.values():
+        for name in commands:
+            lines.extend(_command([name]))
     return "\n".join(lines)
 
 
-def _command(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
-    yield f"{'#' * level} {parser.prog.removeprefix('prefect-intelligent ')}"
+def _command(words: list[str]) -> Iterator[str]:
+    _, apps, _ = application().parse_commands(words)
+    yield f"{'#' * (len(words) + 1)} {' '.join(words)}"
     yield ""
-    if parser.description:
-        yield parser.description
-        yield ""
-    plain = [
-        action
-        for action in parser._actions
-        if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
-    ]
-    if plain:
+    yield apps[-1].help
+    yield ""
+    if apps[-1].default_command is not None:
         yield "| argument | meaning |"
         yield "|---|---|"
-        for action in plain:
-            yield f"| `{_words(action)}` | {(action.help or '').replace('|', chr(92) + '|')} |"
+        with application().app_stack(apps):
+            arguments = apps[-1].assemble_argument_collection()
+        for argument in arguments:
+            yield f"| `{_escaped(_words(argument))}` | {_escaped(argument.parameter.help or '')} |"
         yield ""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                yield from _command(sub, level + 1)
+    for word in apps[-1]:
+        if not word.startswith("-"):
+            yield from _command([*words, word])
 
 
-def _words(action: argparse.Action) -> str:
-    value = action.metavar or (",".join(map(str, action.choices)) if action.choices else action.dest.upper())
-    if isinstance(value, tuple):
-        value = " ".join(value)
-    value = str(value).replace("|", "\\|")
-    if not action.option_strings:
-        return value
-    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {value}")
+def _words(argument: Argument) -> str:
+    value = ",".join(argument.get_choices() or ()) or argument.parameter.metavar
+    if argument.index is not None:
+        return value or argument.name
+    return ", ".join(argument.names) + (f" {value}" if value else "")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def pages() -> dict[str, str]:
     """File name to text of every page."""
-    return {"settings.md": settings_page(), "cli.md": cli_page()}
+    return {
+        "settings.md": settings_page(),
+        "settings.schema.json": json.dumps(settings_schema(), indent=2) + "\n",
+        "cli.md": cli_page(),
+    }
 
 
 if __name__ == "__main__":

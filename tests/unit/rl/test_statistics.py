@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rl.statistics import (
+from rl.evaluation.statistics import (
     conditional_value_at_risk,
     geometric_ratio,
     interquartile_mean,

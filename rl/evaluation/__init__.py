@@ -1,0 +1,1 @@
+"""What `rl.evaluate` says of policies: comparisons with their statistics, lower bounds, pictures and the report."""
