@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export SODA_CORE_TELEMETRY_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install train replay-example demo demo-up demo-down test check format clean
+.PHONY: help install train replay-example demo demo-up demo-down test check docs format clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,31 +39,40 @@ replay-example: install ## Replay the morning that the demo recorded under six p
 	$(BIN)/prefect-intelligent replay --recording docs/examples/demo-morning.json --policies $(REPLAYED) --html demo-output/replay.html --json > demo-output/replay.json
 	@echo "Page: demo-output/replay.html  Figures: demo-output/replay.json"
 
-train: install ## Make the shipped policy from nothing: tune, teach, regress, PPO with ten seeds, average, export (hours).
+train: install ## Make the shipped policy from nothing: tune, label, pre-train, PPO with ten seeds, average, export (hours).
 	@mkdir -p runs
 	$(BIN)/python -m rl.tune --worlds 130000 --out runs/tuned.json
-	$(BIN)/python -m rl.teach --base runs/tuned.json --worlds 17000 --out runs/lessons-1
-	$(BIN)/python -m rl.regress --base runs/tuned.json --lessons runs/lessons-1 --out runs/pupil-1
-	$(BIN)/python -m rl.train --start runs/pupil-1 --out runs/ppo-1
-	$(BIN)/python -m rl.teach --base runs/tuned.json --guide runs/ppo-1/best --first 20000 --worlds 7000 --out runs/lessons-2
-	$(BIN)/python -m rl.regress --base runs/tuned.json --lessons runs/lessons-1 runs/lessons-2 --margin 0.05 --out runs/regressed
-	for seed in 1 2 3 4 5 6 7 8 9 10; do $(BIN)/python -m rl.train --start runs/regressed --out runs/ppo-seed-$$seed --seed $$seed || exit 1; done
+	$(BIN)/python -m rl.label --base runs/tuned.json --worlds 17000 --out runs/labels-1
+	$(BIN)/python -m rl.pretrain --base runs/tuned.json --labels runs/labels-1 --out runs/pretrained-1
+	$(BIN)/python -m rl.train --start runs/pretrained-1 --out runs/ppo-1
+	$(BIN)/python -m rl.label --base runs/tuned.json --guide runs/ppo-1/best --first 20000 --worlds 7000 --out runs/labels-2
+	$(BIN)/python -m rl.pretrain --base runs/tuned.json --labels runs/labels-1 runs/labels-2 --margin 0.05 --out runs/pretrained
+	for seed in 1 2 3 4 5 6 7 8 9 10; do $(BIN)/python -m rl.train --start runs/pretrained --out runs/ppo-seed-$$seed --seed $$seed || exit 1; done
 	$(BIN)/python -m rl.average runs/ppo-seed-*/best --out runs/averaged
 	$(BIN)/python -m rl.export --from runs/averaged --to prefect_intelligent/policy/shipped
 
 test: install ## Run every test, real Prefect server and worker included.
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install ## Format check, lint, types, import contracts, fast tests.
+check: install ## Format check, lint, types, import contracts, dependencies, fast tests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest tests/unit tests/properties tests/architecture -q
+
+$(VENV)/.docs: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## Build the documentation site into site/; look at it with `python3 -m http.server -d site`.
+	$(BIN)/python docs/_site/build.py
 
 format: install ## Format and sort imports.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site demo-output .mypy_cache .ruff_cache .pytest_cache

@@ -25,14 +25,14 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def serve(
-    build: Callable[[], State], *, interval_s: float = 3600.0, **desk: Any
+    build: Callable[[], State], *, interval_s: float = 3600.0, **config: Any
 ) -> Iterator[tuple[str, StateBroadcaster]]:
     """A running dashboard: its URL, and the hub to publish to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     hub = StateBroadcaster()
-    app = create_app(DashboardConfig(pool="warehouse", build=build, interval_s=interval_s, **desk), hub)
+    app = create_app(DashboardConfig(pool="warehouse", build=build, interval_s=interval_s, **config), hub)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

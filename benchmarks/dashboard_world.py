@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.dashboard.state import Builder
+from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import (
     Estimate,
     PoolSetting,
@@ -21,7 +21,7 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 from prefect_intelligent.testing.history import InMemoryHistory
 
 NAMES = ("ingest", "clean", "features", "train", "score", "report", "export", "audit")
@@ -198,16 +198,16 @@ def graph() -> Graph:
     writes = [("ingest/daily-000", "flights_raw"), ("ingest/daily-008", "weather_raw"), ("clean/daily-001", "flights")]
     writes += [("features/daily-002", "flight_weather"), ("train/daily-003", "model"), ("score/daily-004", "scores")]
     edges = [Edge(source, target, "reads", declared) for source, target in reads]
-    return build([*edges, *(Edge(source, target, "writes", declared) for source, target in writes)])
+    return build_graph([*edges, *(Edge(source, target, "writes", declared) for source, target in writes)])
 
 
-def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60, **more: Any) -> Builder:
+def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60, **more: Any) -> StateBuilder:
     """Everything together."""
     began = now()
     pool = snapshot(began, runs=runs, deployments=deployments)
     history = records(began)
     frame = past(began, runs=max(4000, 30 * deployments), deployments=deployments)
-    return Builder(
+    return StateBuilder(
         observe=lambda: replace(pool, at_s=now()),
         read_runs=lambda since_s: frame,
         history=history,

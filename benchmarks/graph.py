@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from prefect_intelligent.domain import Estimate, Prices, RelativeDeadline, Terms
-from prefect_intelligent.pipelines.apply_graph import Arrangement, apply, plan_automations
-from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.apply_graph import AutomationPlan, apply_automations, plan_automations
+from prefect_intelligent.pipelines.conflicts import find_conflicts
 from prefect_intelligent.pipelines.critical_path import critical_path
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, PoolFacts, Schedule
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build_graph
 from prefect_intelligent.pipelines.project_file import Project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, Survey, build_model
-from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode, choose_version, pull_inputs
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.pipelines import FakePipelineServer
@@ -34,7 +34,7 @@ from prefect_intelligent.testing.pipelines import FakePipelineServer
 POOLS = 20
 
 
-def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, DeploymentNode]]:
+def make_nodes(deployments: int, edges: int, rng: np.random.Generator) -> tuple[list[Edge], dict[str, DeploymentNode]]:
     """A layered random project: every deployment writes one dataset and reads some of lower-numbered ones."""
     names = [f"flow_{i:05d}/prod" for i in range(deployments)]
     declared = (EdgeEvidence("declared", "flow.py:1"),)
@@ -47,10 +47,10 @@ def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[
             seen.add((source, reader))
             found.append(Edge(f"data_{source:05d}", names[reader], "reads", declared))
     crons = [f"{minute} {hour} * * *" for minute in range(0, 60, 5) for hour in range(24)]
-    steps = {}
+    nodes = {}
     for index, name in enumerate(names):
         p50_s = float(rng.lognormal(4.0, 1.0))
-        steps[name] = DeploymentNode(
+        nodes[name] = DeploymentNode(
             name=name,
             pool=f"pool-{index % POOLS}",
             queue="default",
@@ -61,43 +61,43 @@ def make_steps(deployments: int, edges: int, rng: np.random.Generator) -> tuple[
             schema={"properties": {"batch": {"type": "string"}}, "required": []},
             parameters={"batch": "x"},
         )
-    return found, steps
+    return found, nodes
 
 
 def time_build_check(deployments: int = 10_000, edges: int = 50_000, repeats: int = 3) -> tuple[float, int]:
     """Best of `repeats`: seconds to build the graph, apply all rules and find the critical path; and findings."""
-    found, steps = make_steps(deployments, edges, np.random.default_rng(7))
+    found, nodes = make_nodes(deployments, edges, np.random.default_rng(7))
     pools = {f"pool-{i}": PoolFacts(name=f"pool-{i}", limit=100, priorities={"default": 1}) for i in range(POOLS)}
     best, findings = float("inf"), 0
     for repeat in range(repeats):
-        inventory = Inventory(steps=steps, pools=pools, at_s=1_700_000_000.0 + repeat)
+        inventory = Inventory(nodes=nodes, pools=pools, at_s=1_700_000_000.0 + repeat)
         started = time.perf_counter()
-        graph = build(found, steps)
-        findings = len(check(graph, inventory))
-        critical_path(graph, steps)
+        graph = build_graph(found, nodes)
+        findings = len(find_conflicts(graph, inventory))
+        critical_path(graph, nodes)
         best = min(best, time.perf_counter() - started)
     return best, findings
 
 
 def time_noop_apply(deployments: int = 500, repeats: int = 3) -> float:
     """Best of `repeats`: seconds to find that nothing has to be written, with a server that answers at once."""
-    found, steps = make_steps(deployments, 3 * deployments, np.random.default_rng(8))
-    terms: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in steps}
+    found, nodes = make_nodes(deployments, 3 * deployments, np.random.default_rng(8))
+    terms: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in nodes}
     for edge in found:
         side = 1 if edge.kind == "writes" else 0
         terms[edge.deployment][side].append(edge.target if side else edge.source)
-    steps = {
-        name: replace(step, terms=Terms(inputs=tuple(terms[name][0]), outputs=tuple(terms[name][1])))
-        for name, step in steps.items()
+    nodes = {
+        name: replace(node, terms=Terms(inputs=tuple(terms[name][0]), outputs=tuple(terms[name][1])))
+        for name, node in nodes.items()
     }
     server = FakePipelineServer()
     transactions = Transactions(server, InMemoryHistory(), ManualClock())
 
-    def look() -> Arrangement:
-        picture = build_model(Survey(steps=steps), Project(), Overrides(), Prices(), 1_700_000_000.0)
-        return plan_automations(server, picture, 1_700_000_000.0)
+    def look() -> AutomationPlan:
+        model = build_model(Survey(nodes=nodes), Project(), Overrides(), Prices(), 1_700_000_000.0)
+        return plan_automations(server, model, 1_700_000_000.0)
 
-    apply(transactions, look())
+    apply_automations(transactions, look())
     best = float("inf")
     for _ in range(repeats):
         started = time.perf_counter()
@@ -116,8 +116,8 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
         For a swap and for a rollback.
     """
     from prefect_intelligent.history.adapters.sql_records import open_history
-    from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
-    from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+    from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
+    from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.prefect_client.clock import SystemClock
     from tests.real_prefect import RealServer
@@ -129,17 +129,17 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
         try:
             api = prefect.api()
             api.deployment(api.pool(), flow="swap", name="p", entrypoint="flows.py:f")
-            server = PrefectPipelines(PrefectApi(prefect.api_url, timeout_s=20))
+            server = PrefectPipelineServer(PrefectApi(prefect.api_url, timeout_s=20))
             history = open_history(f"sqlite:///{folder}/history.db")
-            versions = Versions(history, FsspecBlobs(f"{folder}/versions"), SystemClock())
+            versions = VersionStore(history, FsspecBlobStore(f"{folder}/versions"), SystemClock())
             rollout = Rollout(Transactions(server, history, SystemClock()), versions, f"{folder}/versions")
-            baseline = rollout.baseline("swap/p", "benchmark")
+            baseline = rollout.keep_current("swap/p", "benchmark")
             assert baseline is not None
             spec = {**baseline.spec, "pull_steps": None, "version": None}
             swaps, rollbacks = [], []
             for index in range(repeats):
-                code = Code(blob=versions.blobs.put(str(index).encode()))
-                version = versions.keep(Version(deployment="swap/p", spec=spec, code=code))
+                code = SourceCode(blob=versions.blobs.put(str(index).encode()))
+                version = versions.keep(DeploymentVersion(deployment="swap/p", spec=spec, code=code))
                 for times in (swaps, rollbacks):
                     started = time.perf_counter()
                     if times is swaps:
@@ -150,7 +150,7 @@ def time_swap(repeats: int = 10) -> tuple[float, float]:
                     server.start_run("swap/p", {}, key=f"{index} {len(times)} {wanted}")
                     held = server.read("deployment:swap/p") or {}
                     inputs = pull_inputs(held)
-                    seen = None if inputs is None else choose(inputs, label=None, pinned=None)
+                    seen = None if inputs is None else choose_version(inputs, label=None, pinned=None)
                     times.append(time.perf_counter() - started)
                     assert seen == wanted or (inputs is None and wanted == baseline.id)
             return float(np.median(swaps)), float(np.median(rollbacks))

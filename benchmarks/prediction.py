@@ -4,8 +4,8 @@
 
 The first 70 % of the rows (by submission) are the training part: only runs that had ended when the test part begins are
 learned from, and every choice is made on a validation cut inside them. In the test part each forecast is made with what
-was known when the run was submitted; histories, trust in the medians and the offset of the 90 % quantile go on learning
-from each run that ends, the trees do not. The baselines learn just as long.
+was known when the run was submitted; the features, the choice between candidates for the median and the offset of the
+90 % quantile are updated by each run that ends, the trees are not. The baselines are updated just as long.
 
 One predictor per figure: RMSLE is of the mean of the log duration, "within 2x" of the median, coverage of the 90 %
 quantile. Any log with the columns submit, wait, run, status and user can be given (and procs, reqtime, group).
@@ -27,7 +27,13 @@ from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentErro
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.forecaster import train
 from prefect_intelligent.forecasting.online_update import forecast_all
-from prefect_intelligent.forecasting.point_in_time_features import LEVELS_SWF, encode, events, find_leaks, works
+from prefect_intelligent.forecasting.point_in_time_features import (
+    LEVELS_SWF,
+    encode_runs,
+    find_leaks,
+    run_events,
+    submitted_runs,
+)
 from prefect_intelligent.history.runs_frame import duration_s, from_swf, settled
 
 Array = npt.NDArray[np.float64]
@@ -88,8 +94,8 @@ def book_forecasts(runs: pd.DataFrame) -> tuple[Array, Array]:
     """Median and 90 % quantile (logs) that the untrained duration book gives each run at its submission."""
     book = DurationQuantiles()
     middle, high = np.empty(len(runs)), np.empty(len(runs))
-    counts, seconds, work = settled(runs).to_numpy(), duration_s(runs).to_numpy(), works(runs)
-    for kind, row in events(runs):
+    counts, seconds, work = settled(runs).to_numpy(), duration_s(runs).to_numpy(), submitted_runs(runs)
+    for kind, row in run_events(runs):
         if kind == 0:
             estimate = book.estimate(work[row])
             middle[row], high[row] = np.log1p(estimate.p50_s), np.log1p(estimate.p90_s)
@@ -105,7 +111,7 @@ def rename(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
 
 def measure(runs: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, float], dict[str, object]]:
     """All figures of one log."""
-    features, names = encode(runs, LEVELS_SWF)
+    features, names = encode_runs(runs, LEVELS_SWF)
     cut = int(0.7 * len(runs))
     cut_s = float(runs["submitted_s"].iloc[cut])
     forecaster = train(runs, levels=LEVELS_SWF, until_s=cut_s, seed=seed, features=features)
@@ -155,7 +161,7 @@ def measure(runs: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, float], dic
         figures |= rename(f"{name}_duration", duration_figures(log_predicted, seconds))
     figures["book_p90_coverage"] = float(np.mean(np.log1p(seconds) <= book_high[rows]))
     part = runs.iloc[: min(len(runs), 3000)].reset_index(drop=True)
-    leaks = find_leaks(lambda table: encode(table, LEVELS_SWF), part, np.random.default_rng(seed))
+    leaks = find_leaks(lambda table: encode_runs(table, LEVELS_SWF), part, np.random.default_rng(seed))
     figures["leaking_features"] = len(leaks)
     figures["test_runs"] = len(rows)
     figures["test_failed_share"] = float(failed.mean())

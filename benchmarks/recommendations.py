@@ -22,7 +22,7 @@ import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
 from prefect_intelligent.history.runs_frame import as_runs
-from prefect_intelligent.recommendations.evaluate import as_world, recommend, replay_daily_cost, usable
+from prefect_intelligent.recommendations.evaluate import changed_world, recommend, replay_daily_cost, replayable_runs
 from prefect_intelligent.recommendations.model import ReplayInput
 from prefect_intelligent.twin.simulator import Twin
 
@@ -129,9 +129,9 @@ def world(fault: str, seed: int, week: int) -> ReplayInput:
 
 def live_through(past: ReplayInput, seed: int) -> ReplayInput:
     """The week as it would have been recorded: with the waits that its settings bring."""
-    runs = usable(past)
+    runs = replayable_runs(past)
     start = float(runs["scheduled_s"].min())
-    twin = Twin(as_world(past, runs, None, start, seed))
+    twin = Twin(changed_world(past, runs, None, start, seed))
     twin.finish()
     state = twin.state.runs[0, : len(runs)]
     seen = runs.copy()

@@ -20,10 +20,10 @@ import numpy as np
 import simpy
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
-from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.model.world import World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.warm import warm
-from simulations.batch import Batch, BatchSettings
+from simulations.envs.batch import Batch, BatchSettings
 from simulations.family import Family
 from simulations.scenario import load_scenario, scenario_names
 from simulations.theory import station

@@ -23,7 +23,7 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 if sys.argv[2] == "compiled":
-    from prefect_intelligent.twin import policies
+    from prefect_intelligent.twin.engine import jit_policies
 from prefect_intelligent.policy import Census, P, Q
 from prefect_intelligent.policy.bundle import read_bundle
 policy = read_bundle(Path(sys.argv[1])).policy()

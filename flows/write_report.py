@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import date
-from html import escape
 from io import StringIO
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +11,7 @@ from uuid import uuid4
 import pandas as pd
 from prefect import flow
 
+from flows.fill_template import fill_template
 from flows.store_partitions import connect, lake, scan_partition
 from prefect_intelligent import intelligent
 
@@ -58,22 +58,14 @@ def write_page(day: date) -> Path:
     The page says what happened, shows the plot, and lists the airlines; it stands alone, without other files.
     """
     airlines, airports = read_marts(day)
-    flights, cancelled = int(airlines["flights"].sum()), int(airlines["cancelled"].sum())
-    rows = "".join(
-        f"<tr><td>{escape(str(row['airline']))}</td><td>{row['flights']}</td><td>{row['cancelled']}</td>"
-        f"<td>{_share(row['on_time_share'])}</td><td>{int(row['minutes_lost'])}</td></tr>"
-        for row in airlines.to_dict("records")
-    )
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Flights of {day}</title>'
-        "<style>body{font:15px system-ui;max-width:62em;margin:2em auto;padding:0 1em}"
-        "td,th{padding:.2em .8em;text-align:right}td:first-child,th:first-child{text-align:left}"
-        "svg{max-width:100%}</style>"
-        f"<h1>Flights from New York, {day:%-d %B %Y}</h1>"
-        f"<p>{flights:,} flights, {cancelled:,} cancelled, {int(airlines['minutes_lost'].sum()):,} minutes lost.</p>"
-        f"{plot_day(airlines, airports)}"
-        "<table><tr><th>Airline</th><th>Flights</th><th>Cancelled</th><th>On time</th><th>Minutes lost</th></tr>"
-        f"{rows}</table></html>"
+    page = fill_template(
+        "report.html",
+        day=day,
+        flights=int(airlines["flights"].sum()),
+        cancelled=int(airlines["cancelled"].sum()),
+        minutes_lost=int(airlines["minutes_lost"].sum()),
+        plot=plot_day(airlines, airports),
+        airlines=airlines.assign(on_time=airlines["on_time_share"].map(_share)).to_dict("records"),
     )
     path = lake() / "reports" / f"{day.isoformat()}.html"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prefect_intelligent.flow.decorator import publish as publish
     from prefect_intelligent.flow.quality_gate import quality_gate as quality_gate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "attach": "prefect_intelligent.flow.decorator",
@@ -19,7 +19,7 @@ _EXPORTS = {
     "publish": "prefect_intelligent.flow.decorator",
     "quality_gate": "prefect_intelligent.flow.quality_gate",
 }
-__all__ = ["__version__", *sorted(_EXPORTS)]
+__all__ = ["__version__", "attach", "intelligent", "publish", "quality_gate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,17 +4,19 @@
     ├── InvalidInputError (ValueError)      what a person wrote cannot be used; the CLI exits with 2
     │   ├── UnknownNameError (LookupError)  a name that does not exist; says the nearest that does
     │   └── MissingExtraError (ImportError) an optional dependency is not installed; says the pip line
-    ├── OrchestratorError (RuntimeError)    Prefect said no or said nothing
+    ├── OrchestratorError (RuntimeError)    Prefect refused, or did not answer
     │   ├── OrchestratorUnavailableError    transient: try again or skip this decision
-    │   │   └── OrchestratorBusyError       it is there and will answer in a moment
-    │   └── ConflictError                   the thing changed or vanished under us
+    │   │   └── OrchestratorBusyError       the server is busy and will answer in a moment
+    │   ├── OrchestratorAccessDeniedError   401 or 403: somebody has to change the credentials
+    │   └── ConflictError                   what was to be changed has changed or gone
     ├── StoreError (RuntimeError)           the history store cannot be read or written
     ├── TrackerError (RuntimeError)         the tracking server will not take a record
-    │   └── TrackerUnavailableError         transient: try again later
+    │   ├── TrackerUnavailableError         transient: try again later
+    │   └── TrackerAccessDeniedError        401 or 403: somebody has to change the credentials
     └── QualityError (RuntimeError)         a gate stops: the data may not be used
         ├── DataQualityError                the data is bad
         ├── RetryRunError                   the data is bad and the run that made it is to run again
-        └── CheckerError                    the checker could not do its work: nothing is known about the data
+        └── CheckerError                    the checker failed: nothing is known about the data
 
 A message says what, which, got, and what to do. The data is kept as attributes.
 """
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 
 class PrefectIntelligentError(Exception):
@@ -35,7 +38,7 @@ class InvalidInputError(PrefectIntelligentError, ValueError):
     Args:
         what: Name of the field, option or file.
         got: The value that was given.
-        expected: What would have been accepted, or what to do.
+        expected: What would be accepted, or what to do.
     """
 
     def __init__(self, what: str, got: object, expected: str) -> None:
@@ -50,7 +53,7 @@ class UnknownNameError(InvalidInputError, LookupError):
         kind: What the name should denote, e.g. "work pool".
         name: The name that was given.
         known: All names that exist.
-        example: What to say instead of listing them, where there are very many.
+        example: A name to show instead of the list, where the list is long.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, example: str | None = None) -> None:
@@ -90,7 +93,18 @@ class OrchestratorUnavailableError(OrchestratorError):
 
 
 class OrchestratorBusyError(OrchestratorUnavailableError):
-    """Prefect answered 503, as it does when its database is locked: soon it will not be."""
+    """Prefect answered 503, as it does for a moment while its database is locked."""
+
+
+class OrchestratorAccessDeniedError(OrchestratorError):
+    """Prefect answered 401 or 403: trying again does not help until somebody changes the credentials or their rights.
+
+    Args:
+        message: What was asked, and Prefect's answer.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING")
 
 
 class ConflictError(OrchestratorError):
@@ -109,12 +123,25 @@ class TrackerUnavailableError(TrackerError):
     """The tracking server cannot be reached, timed out or answered 5xx: try again later."""
 
 
+class TrackerAccessDeniedError(TrackerError):
+    """The tracking server answered 401 or 403: trying again does not help until somebody changes the credentials.
+
+    Args:
+        message: The server's answer.
+    """
+
+    ADVICE: Final = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; {self.ADVICE}")
+
+
 class QualityError(PrefectIntelligentError, RuntimeError):
     """A quality gate stops what comes after it.
 
     Args:
         message: What was found.
-        result: The gate's result, for whoever handles the error; None if it could not be carried along.
+        result: The gate's result, for the code that handles the error; None if there is none to pass on.
     """
 
     def __init__(self, message: str, result: object = None) -> None:
@@ -131,4 +158,4 @@ class RetryRunError(QualityError):
 
 
 class CheckerError(QualityError):
-    """The checker could not do its work, so nothing is known about the data and it may not be used."""
+    """The checker failed, so nothing is known about the data and it may not be used."""

@@ -1,4 +1,7 @@
-"""The pull step of versioned deployments: brings the right code to the run and stamps the run with it."""
+"""The pull step of versioned deployments: unpacks the version that a run executes and labels the run with it.
+
+Deployments on users' servers name `prefect_intelligent.pull_step.use_version`: the path is stable.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import OrchestratorError
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.adapters.source_archive import unpack
 from prefect_intelligent.pipelines.event_names import PIPELINE_ENV
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
-from prefect_intelligent.pipelines.version import VERSION_ENV, choose
+from prefect_intelligent.pipelines.version import VERSION_ENV, choose_version
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 
@@ -26,13 +29,13 @@ def use_version(
 
     Args:
         version: The deployment's version.
-        store: Where blobs are.
-        under: Versions for batches that began under earlier pipeline versions.
-        canary: `version` on trial, and `tokens`, the concurrency limit that admits runs to it.
+        store: Address of the store of versions (a path or an fsspec URL).
+        under: Pipeline version to the version for batches that began under it.
+        canary: The `version` on trial, and `tokens`, the concurrency limit that admits runs to it.
 
     Raises:
         UnknownNameError: The code is not in the store.
-        StoreError: It is damaged.
+        StoreError: The code is damaged.
     """
     from prefect.runtime import flow_run
 
@@ -40,19 +43,19 @@ def use_version(
     run_id = flow_run.id or os.environ.get("PREFECT__FLOW_RUN_ID")
     api = PrefectApi(timeout_s=10, attempts=4)
 
-    def stamped() -> str | None:
+    def label_of_run() -> str | None:
         held = {} if run_id is None else api.call("GET", f"/flow_runs/{run_id}")
         found = (held.get("labels") or {}).get(VERSION_LABEL)
         return None if found is None else str(found)
 
-    chosen = choose(
+    chosen = choose_version(
         inputs,
         label=os.environ.get(PIPELINE_ENV),
         pinned=os.environ.get(VERSION_ENV),
-        stamped=stamped,
+        stamped=label_of_run,
         admit=lambda tokens: run_id is not None and take_token(api, tokens),
     )
-    blobs = FsspecBlobs(store)
+    blobs = FsspecBlobStore(store)
     code = json.loads(blobs.get(chosen))["code"]
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     folder = home / "prefect-intelligent" / "unpacked" / code
@@ -64,9 +67,9 @@ def use_version(
 
 
 def take_token(api: PrefectApi, tokens: str) -> bool:
-    """Take one of the slots of a concurrency limit for good; False if none is left, or the trial is over.
+    """Take one slot of a concurrency limit for good; False if none is left, or the trial is over.
 
-    Prefect counts them in one statement, so no two runs get the same one; without an answer the run is not admitted.
+    Prefect counts slots in one statement, so no two runs take the same one. Without an answer the run is not admitted.
     """
     body = {"names": [tokens], "slots": 1, "mode": "concurrency"}
     try:

@@ -1,10 +1,10 @@
-"""One policy from several that were trained from the same start with other seeds: the mean of their weights.
+"""Average the weights of policies that were trained from the same start with different seeds.
 
     python -m rl.average runs/seed-*/best --out runs/averaged [--days 384]
 
-Fine-tuned from one start, networks stay so close that their mean is a network of the same kind, and what a single run
-has taken from chance cancels (Wortsman et al., ICML 2022, "model soups"). Prints the ratio of cost to the base rule on
-validation days, of each policy and of their mean.
+Networks that are fine-tuned from one start stay so close that the mean of their weights performs like a single one,
+without the noise of each run (Wortsman et al., ICML 2022, "model soups"). Prints the cost over that of the base rule on
+validation days, for each policy and for the average.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rl.worlds import Workload
 
 
 def average(bundles: Sequence[Bundle]) -> Bundle:
-    """The mean of the weights; all else is the first bundle's.
+    """A bundle with the mean of the weights; everything else is taken from the first bundle.
 
     Raises:
         InvalidInputError: There are none, or they differ in base rule, margin, width or normalisation.

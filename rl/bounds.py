@@ -1,8 +1,9 @@
-"""What no policy can go below: lower bounds of a world's cost, for whoever knows the future.
+"""Lower bounds of a world's cost under any policy, even one that knows the future.
 
-The relaxation holds for any size: every run starts when it comes, at full speed, in a slot that costs nothing while it
-is idle. What is left is the bare work, the lateness that no number of slots could avoid, and failures that are not due
-to contention. For worlds of few runs an exact solver adds that slots are finite (OR-Tools CP-SAT, `scheduled_usd`).
+The relaxation holds for worlds of any size: every run starts when it arrives, at full speed, in a slot that costs
+nothing while it is idle. Its cost is that of the bare work, of the lateness that no number of slots could avoid, and of
+failures that are not due to contention. For worlds of few runs an exact solver also takes the number of slots into
+account (OR-Tools CP-SAT, `scheduled_usd`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import objective
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 
 FEW_RUNS: Final = 40
@@ -24,21 +25,26 @@ _HOUR_S: Final = 3600.0
 
 
 def relaxed_usd(world: World) -> Array:
-    """The relaxation of every world of a batch, shape (worlds,), US dollars; NaN where it is no bound.
+    """The relaxation of every world of a batch, shape (worlds,), US dollars.
 
-    It is none where runs may be cancelled instead of waiting, because a cancelled run costs nothing.
+    NaN where runs may be cancelled instead of waiting: a cancelled run costs nothing, so the relaxation is no bound.
     """
-    at_once = _played(_unlimited(world))
-    unhurried = _unlimited(world)
-    unhurried.pools["prefetch_s"] = 0.0  # a slot taken before the scheduled start is paid for
-    capacity = _played(unhurried)[:, 0]
-    total: Array = capacity + at_once[:, 1] + at_once[:, 2]
+    immediate = _played(_unlimited(world))
+    without_prefetch = _unlimited(world)
+    without_prefetch.pools["prefetch_s"] = 0.0  # a slot taken before the scheduled start is paid for
+    capacity = _played(without_prefetch)[:, 0]
+    total: Array = capacity + immediate[:, 1] + immediate[:, 2]
     cancels = np.isfinite(world.pools["room"]).any(1) | (world.deployments["cancels_new"] != 0).any(1)
     return np.where(cancels, np.nan, total)
 
 
 def lower_bound_usd(world: World, *, seconds: float = 5.0) -> Array:
-    """The best bound that is known of every world of a batch: the relaxation, or the exact one where runs are few."""
+    """The best known bound of every world of a batch: the relaxation, or the exact one where runs are few.
+
+    Args:
+        world: The batch.
+        seconds: For the solver, per world.
+    """
     bound = relaxed_usd(world)
     for row in range(world.n_worlds):
         if world.settings["runs"][row] <= FEW_RUNS and math.isfinite(bound[row]) and _is_plain(world, row):
@@ -49,8 +55,8 @@ def lower_bound_usd(world: World, *, seconds: float = 5.0) -> Array:
 def scheduled_usd(world: World, row: int = 0, *, seconds: float = 5.0) -> float:
     """Least cost of running the runs of one world in at most the slots that can be bought, US dollars.
 
-    A slot costs what its runs need; runs never fail and work at full speed. Whole seconds, rounded so that the result
-    stays a bound; if the solver runs out of time it is the bound proved so far.
+    A slot costs only while it works; runs never fail and work at full speed. Times are rounded to whole seconds such
+    that the result stays a bound; if the solver runs out of time, it is the bound proved so far.
 
     Args:
         world: The batch.
@@ -70,22 +76,22 @@ def scheduled_usd(world: World, row: int = 0, *, seconds: float = 5.0) -> float:
         return busy
 
     model = cp_model.CpModel()
-    lasts = [max(1, math.floor(run["work_s"])) for run in runs]
+    lengths = [max(1, math.floor(run["work_s"])) for run in runs]
     release = [max(0, math.floor(run["scheduled_s"] - pool["prefetch_s"] - begin_s)) for run in runs]
-    horizon = max(release) + sum(lasts) + 1
+    horizon = max(release) + sum(lengths) + 1
     starts = [model.new_int_var(release[i], horizon, f"start{i}") for i in range(count)]
-    spans = [model.new_fixed_size_interval_var(starts[i], lasts[i], f"run{i}") for i in range(count)]
+    spans = [model.new_fixed_size_interval_var(starts[i], lengths[i], f"run{i}") for i in range(count)]
     model.add_cumulative(spans, [1] * count, int(pool["max_slots"]))
     for upstream in range(count):
         first, edges = int(runs["first_edge"][upstream]), int(runs["edges"][upstream])
         for downstream in world.edges[row, first : first + edges]:
-            model.add(starts[int(downstream)] >= starts[upstream] + lasts[upstream])
+            model.add(starts[int(downstream)] >= starts[upstream] + lengths[upstream])
     scale = 1000.0 / float(late_usd.max())
     terms = []
     for i, run in enumerate(runs):
         if math.isfinite(run["due_s"]) and late_usd[i] > 0:
             late = model.new_int_var(0, horizon, f"late{i}")
-            model.add(late >= starts[i] + lasts[i] - math.ceil(run["due_s"] - begin_s))
+            model.add(late >= starts[i] + lengths[i] - math.ceil(run["due_s"] - begin_s))
             terms.append(math.floor(late_usd[i] * scale) * late)
     model.minimize(sum(terms))
     solver = cp_model.CpSolver()
@@ -97,7 +103,7 @@ def scheduled_usd(world: World, row: int = 0, *, seconds: float = 5.0) -> float:
 
 
 def _is_plain(world: World, row: int) -> bool:
-    """Whether nothing but time decides: no attempt fails, and runs without upstreams have fixed due instants."""
+    """Whether `scheduled_usd` holds: one pool, no attempt fails or times out, and all due instants are fixed."""
     count = int(world.settings["runs"][row])
     terms = world.deployments[row]
     return bool(
@@ -112,13 +118,13 @@ def _is_plain(world: World, row: int) -> bool:
 
 
 def _first(world: World) -> npt.NDArray[np.bool_]:
-    """Marks the price that holds from the beginning, whose instant is minus infinity."""
+    """Marks the price in force at the beginning, whose instant is minus infinity."""
     first: npt.NDArray[np.bool_] = np.arange(world.prices.shape[2]) == 0
     return first
 
 
 def _unlimited(world: World) -> World:
-    """The worlds with no bound on anything, and slots that are paid only while they work."""
+    """The worlds without limits, and with slots that cost only while they work."""
     free = World(*(table.copy() for table in world))
     free.pools["owned"] = 0
     free.pools["follows_demand"] = free.pools["claims_ahead"] = 0

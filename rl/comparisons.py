@@ -1,6 +1,6 @@
-"""From outcomes to figures and a verdict: paired ratios, the gap to the clairvoyant planner, what may be claimed.
+"""From the metrics of episodes to figures and a verdict: paired cost ratios, the gap to the clairvoyant planner.
 
-Entrants are compared pair by pair on the episodes that both have played (planners, which take long, play the first).
+Two contestants are compared on the episodes that both have played; planners, which take long, play only the first ones.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from rl.outcomes import Outcome
+from prefect_intelligent.replay.bootstrap import ConfidenceInterval
 from rl.statistics import (
-    Interval,
     geometric_ratio,
     interquartile_ratio,
     performance_profile,
     probability_of_improvement,
 )
+from simulations.metrics import EpisodeMetrics
 
 WORST_PERMITTED: Final = 1.05
 PROFILE_AT: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.2, 1.5, 2.0)
@@ -27,30 +27,43 @@ TRAINED: Final = ("seen", "unseen")
 """Groups of cases like those of the training."""
 TUNED, DEFAULT, CLAIRVOYANT, PLANNER, REGRESSED = "tuned", "prefect-default", "clairvoyant", "planner", "regressed"
 WHOLE: Final = {CLAIRVOYANT: (*TRAINED, "trace"), PLANNER: TRAINED}
-"""Groups whose episodes a planner plays all, because the gap to it there is a figure."""
+"""Groups in which a planner plays all episodes, because the gap to it there is a figure."""
+REPORTED: Final = (
+    "cost_usd",
+    "capacity_usd",
+    "lateness_usd",
+    "failure_usd",
+    "miss_rate",
+    "weighted_late_hours",
+    "wait_p95_s",
+    "wait_p99_s",
+    "late_cvar95_s",
+    "violations",
+)
+"""Figures whose means a report holds."""
 _LEAST_USD: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of one case.
+    """Figures of one case.
 
     Attributes:
         group: Group of the case.
-        outcomes: Per entrant one outcome per training seed.
-        bound_usd: What no policy can go below, shape (episodes,); NaN where it is not known.
+        outcomes: Per contestant one batch of episodes per training seed.
+        bound_usd: Lower bound of the cost under any policy, shape (episodes,); NaN where it is not known.
     """
 
     group: str
-    outcomes: Mapping[str, Sequence[Outcome]]
+    outcomes: Mapping[str, Sequence[EpisodeMetrics]]
     bound_usd: Array = field(default_factory=lambda: np.zeros(0))
 
     def costs(self, name: str) -> Array:
-        """Cost of an entrant, shape (training seeds, episodes), US dollars."""
+        """Cost of a contestant, shape (training seeds, episodes), US dollars."""
         return np.maximum(np.stack([outcome.cost_usd for outcome in self.outcomes[name]]), _LEAST_USD)
 
     def ratios(self, name: str, rival: str) -> Array:
-        """Cost over the rival's in the episodes of both, shape (training seeds, episodes)."""
+        """Cost over the rival's in the episodes that both played, shape (training seeds, episodes)."""
         ours, theirs = self.costs(name), self.costs(rival)[:1]
         both = min(ours.shape[1], theirs.shape[1])
         return ours[:, :both] / theirs[:, :both]
@@ -60,12 +73,12 @@ Results = Mapping[str, Played]
 
 
 def names_of(results: Results) -> list[str]:
-    """The entrants."""
+    """The contestants."""
     return list(next(iter(results.values())).outcomes)
 
 
 def compare(results: Results, name: str, rival: str) -> dict[str, Any]:
-    """Paired comparison of one entrant with another over all cases."""
+    """Paired comparison of one contestant with another over all cases."""
     ratios = {case: played.ratios(name, rival) for case, played in results.items()}
     tables = list(ratios.values())
     flat = np.concatenate([ratio.ravel() for ratio in tables])
@@ -85,7 +98,7 @@ def compare(results: Results, name: str, rival: str) -> dict[str, Any]:
 
 
 def against_bound(results: Results, name: str) -> dict[str, Any] | None:
-    """Paired ratio of an entrant to the lower bound, over the cases for which there is one."""
+    """Paired ratio of a contestant to the lower bound, over the cases for which there is one."""
     ratios = {}
     for case, played in results.items():
         cost = played.costs(name)
@@ -107,23 +120,23 @@ def best_rule(results: Results, rules: Sequence[str]) -> str:
 
 
 def gap_closed(results: Results, name: str) -> float | None:
-    """Share of the way from the tuned rule to the clairvoyant planner, in logarithms of cost; None if there is no way.
+    """Share of the gap from the tuned rule to the clairvoyant planner that is closed, in logarithms of cost.
 
-    Over the episodes that the planner has played.
+    Over the episodes that the planner has played; None if the planner is not better than the tuned rule.
     """
     logs = []
-    for who in (name, CLAIRVOYANT):
+    for policy in (name, CLAIRVOYANT):
         means = []
         for played in results.values():
             both = min(played.costs(each).shape[1] for each in (name, CLAIRVOYANT, TUNED))
-            means.append(np.log(played.ratios(who, TUNED)[:, :both]).mean())
+            means.append(np.log(played.ratios(policy, TUNED)[:, :both]).mean())
         logs.append(float(np.mean(means)))
     ours, best = logs
     return ours / best if best < 0 else None
 
 
 def summary(results: Results, ours: str, rules: Sequence[str]) -> dict[str, float]:
-    """The figures by their names."""
+    """The figures of a report, by name."""
     names = names_of(results)
     figures: dict[str, float] = {}
 
@@ -153,7 +166,7 @@ def summary(results: Results, ours: str, rules: Sequence[str]) -> dict[str, floa
 
 
 def _gaps(results: Results, ours: str, names: Sequence[str]) -> dict[str, float]:
-    """How much of the gap is closed: on clusters like those of the training, and on recorded workloads."""
+    """The gap closed on clusters like those of the training and on recorded workloads."""
     if not {CLAIRVOYANT, TUNED} <= set(names):
         return {}
     trained = {case: played for case, played in results.items() if played.group in TRAINED} or results
@@ -166,7 +179,7 @@ def _gaps(results: Results, ours: str, names: Sequence[str]) -> dict[str, float]
 
 
 def verdict(figures: Mapping[str, float]) -> str:
-    """What may be claimed."""
+    """The claim that the figures support."""
     if not {"ratio_vs_best_rule_hi", "ratio_vs_tuned_hi", "worst_scenario_ratio"} <= set(figures):
         return "no claim: compare with 'rules' and 'tuned' to make one"
     if not (figures["ratio_vs_best_rule_hi"] < 1 and figures["ratio_vs_tuned_hi"] < 1):
@@ -179,9 +192,9 @@ def verdict(figures: Mapping[str, float]) -> str:
 
 
 def means(played: Played, bound: bool = True) -> dict[str, dict[str, float]]:
-    """Mean figures of every entrant in one case, and of the bound."""
+    """Mean figures of every contestant in one case, and of the bound."""
     found = {
-        name: {figure: float(np.mean([getattr(one, figure) for one in seeds])) for figure in Outcome.__slots__}
+        name: {figure: float(np.mean([getattr(one, figure) for one in seeds])) for figure in REPORTED}
         for name, seeds in played.outcomes.items()
     }
     known = played.bound_usd[np.isfinite(played.bound_usd)]
@@ -190,7 +203,7 @@ def means(played: Played, bound: bool = True) -> dict[str, dict[str, float]]:
     return found
 
 
-def interval_text(interval: Mapping[str, float] | Interval) -> str:
-    """An interval in a few characters."""
-    found = interval._asdict() if isinstance(interval, Interval) else interval
+def interval_text(interval: Mapping[str, float] | ConfidenceInterval) -> str:
+    """An interval as text, "value [low, high]"."""
+    found = interval._asdict() if isinstance(interval, ConfidenceInterval) else interval
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"

@@ -1,14 +1,14 @@
-"""Compare policies on the same days.
+"""Compare policies on the same simulated days.
 
     python -m rl.evaluate --suite test --policies shipped,tuned,rules [--episodes 40] [--json]
     python -m rl.evaluate --suite my-pool.toml --policies bundles/mine,tuned,rules
     python -m rl.evaluate --suite test --bundles runs/seed-*/best --policies tuned,rules,planner
 
-Every policy plays the same episodes with the same random numbers under the same guard, and is compared pair by pair. On
-the suites `validation` and `test` the regression that PPO started from and the clairvoyant planner play as well. The
-verdict is strict: a gain is claimed only if the upper end of the 95 % interval of the cost ratio is below 1 against the
-best single rule and against the tuned rule, no case is worse than 1.05 of the tuned rule, and no decision broke a bound
-of the guard. What was found is written to `rl/results/<date>-<commit>/`.
+Every policy plays the same episodes with the same random numbers under the same guard, and costs are compared in pairs.
+On the suites `validation` and `test` the pre-trained policy and the clairvoyant planner play as well. A gain is claimed
+only if the upper end of the 95 % interval of the cost ratio is below 1 against the best single rule and against the
+tuned rule, no case is worse than 1.05 of the tuned rule, and no decision broke a bound of the guard. The report is
+written to `rl/results/<date>-<commit>/`.
 """
 
 from __future__ import annotations
@@ -44,33 +44,34 @@ from rl.comparisons import (
     summary,
     verdict,
 )
-from rl.entrants import RESULTS, SINGLE_RULES, Entrant, entrants
-from rl.outcomes import Outcome, join, play
+from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
 from rl.provenance import commit
 from rl.report import write_report
+from rl.simulators import play
 from rl.suites import SUITES, TRACE_FOLDER, Case, suite
+from simulations.metrics import EpisodeMetrics
 
 DIALS: Final = (0.1, 0.3, 1.0, 3.0)
 """Prices of lateness, relative to the usual one, at which the front is drawn."""
 REFERENCES: Final = (REGRESSED, CLAIRVOYANT)
-"""Who plays in the named suites, asked or not."""
+"""Contestants that are added in the named suites."""
 _FRONT_CASE: Final = "unseen"
 _FRONT_DAYS: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
-    """What is compared on what; plain values, so that it can be sent to another process.
+    """Which policies are compared on which cases; plain values, so that it can be sent to another process.
 
     Attributes:
         suite: Name of a suite, or scenario files.
-        policies: See `entrants`.
-        bundles: See `entrants`.
+        policies: See `rl.contestants.read_contestants`.
+        bundles: See `rl.contestants.read_contestants`.
         traces: Folder of recorded workloads.
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
-        planner_episodes: Those of them that planners play, too; see `WHOLE`.
-        front: Whether to turn the dial as well.
+        planner_episodes: How many of them planners play; see `rl.comparisons.WHOLE`.
+        front: Whether to also measure cost against lateness at several prices of lateness.
     """
 
     suite: tuple[str, ...] = ("validation",)
@@ -88,7 +89,7 @@ class Contest:
                 raise InvalidInputError(f"--{name.replace('_', '-')}", getattr(self, name), "must be 2 or more")
 
     def chosen(self) -> tuple[list[Case], list[str]]:
-        """The cases, and what was left out and why.
+        """The cases, and which were left out and why.
 
         Raises:
             InvalidInputError: No case is left.
@@ -100,42 +101,44 @@ class Contest:
         return cases, left_out
 
 
-def run_case(case: Case, entered: Sequence[Entrant], episodes: int, planner_episodes: int) -> Played:
-    """Outcomes of every entrant, one per training seed, on the same episodes."""
-    parts: dict[str, list[list[Outcome]]] = {entrant.name: [[] for _ in entrant.policies] for entrant in entered}
+def run_case(case: Case, contestants: Sequence[Contestant], episodes: int, planner_episodes: int) -> Played:
+    """Figures of every contestant, one batch per training seed, on the same episodes."""
+    parts: dict[str, list[list[EpisodeMetrics]]] = {
+        contestant.name: [[] for _ in contestant.policies] for contestant in contestants
+    }
     bounds = []
-    shares = {entrant.name: _share(entrant, case, episodes, planner_episodes) for entrant in entered}
+    shares = {contestant.name: _episodes(contestant, case, episodes, planner_episodes) for contestant in contestants}
     for count in sorted({count for count in shares.values() if count > 0}, reverse=True):
         for world in case.batches(count):
             if count == episodes:
                 bounds.append(lower_bound_usd(world))
-            for entrant in entered:
-                if shares[entrant.name] == count:
-                    for place, policy in enumerate(entrant.policies):
-                        parts[entrant.name][place].append(play(world, policy))
-    outcomes = {name: [join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
+            for contestant in contestants:
+                if shares[contestant.name] == count:
+                    for place, policy in enumerate(contestant.policies):
+                        parts[contestant.name][place].append(play(world, policy))
+    outcomes = {name: [EpisodeMetrics.join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
 
 
-def _share(entrant: Entrant, case: Case, episodes: int, planner_episodes: int) -> int:
-    """Episodes that an entrant plays: planners take long and play few, but for the gap that is a figure."""
-    whole = not entrant.plans or case.group in WHOLE.get(entrant.name, ())
+def _episodes(contestant: Contestant, case: Case, episodes: int, planner_episodes: int) -> int:
+    """Episodes that a contestant plays: a planner few, except in the groups where the gap to it is a figure."""
+    whole = not contestant.plans or case.group in WHOLE.get(contestant.name, ())
     return episodes if whole else min(episodes, planner_episodes)
 
 
-def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, list[dict[str, float]]]:
-    """Mean capacity cost and weighted lateness of every entrant on the same days at every price of lateness."""
+def run_front(case: Case, contestants: Sequence[Contestant], days: int) -> dict[str, list[dict[str, float]]]:
+    """Geometric mean of capacity cost and weighted lateness of every contestant at every price of lateness."""
     world = next(case.batches(days))
     found: dict[str, list[dict[str, float]]] = {}
-    for entrant in entered:
-        if entrant.plans:
+    for contestant in contestants:
+        if contestant.plans:
             continue
-        turned = entrant.name == entered[0].name or entrant.name == TUNED
+        turned = contestant.name == contestants[0].name or contestant.name == TUNED
         points = []
         for dial in DIALS if turned else (1.0,):
             priced = world._replace(settings=world.settings.copy())
             priced.settings["lateness_weight"] = dial
-            played = [play(priced, policy) for policy in entrant.policies]
+            played = [play(priced, policy) for policy in contestant.policies]
             late = np.concatenate([outcome.weighted_late_hours for outcome in played])
             capacity = np.concatenate([outcome.capacity_usd for outcome in played])
             points.append(
@@ -145,36 +148,36 @@ def run_front(case: Case, entered: Sequence[Entrant], days: int) -> dict[str, li
                     "capacity_usd": float(np.exp(np.log(np.maximum(capacity, 1e-9)).mean())),
                 }
             )
-        found[entrant.name] = points
+        found[contestant.name] = points
     return found
 
 
-def _work(contest: Contest, name: str) -> tuple[str, Played | dict[str, list[dict[str, float]]]]:
-    """One case, or the front, in whatever process this is."""
-    entered = entrants(contest.policies, contest.bundles)
+def _play_named(contest: Contest, name: str) -> tuple[str, Played | dict[str, list[dict[str, float]]]]:
+    """Play one case, or the front if the name is empty."""
+    contestants = read_contestants(contest.policies, contest.bundles)
     cases = {case.name: case for case in suite(contest.suite, contest.traces)[0]}
     if name == "":
-        return name, run_front(cases[_FRONT_CASE], entered, min(_FRONT_DAYS, contest.episodes))
-    return name, run_case(cases[name], entered, contest.episodes, contest.planner_episodes)
+        return name, run_front(cases[_FRONT_CASE], contestants, min(_FRONT_DAYS, contest.episodes))
+    return name, run_case(cases[name], contestants, contest.episodes, contest.planner_episodes)
 
 
-def _all_work(contest: Contest, names: Sequence[str], jobs: int) -> Iterator[Any]:
-    """The work of every name, in order, in so many processes."""
+def _play_all(contest: Contest, names: Sequence[str], jobs: int) -> Iterator[Any]:
+    """Play every name, in order, in `jobs` processes."""
     if jobs <= 1:
-        yield from (_work(contest, name) for name in names)
+        yield from (_play_named(contest, name) for name in names)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_work, [contest] * len(names), names)
+        yield from pool.map(_play_named, [contest] * len(names), names)
 
 
 def play_part(contest: Contest, name: str, part: int, parts: int) -> Played:
-    """One share of a case's episodes, for a task of its own; `join_parts` puts the shares together.
+    """Play one share of a case's episodes; `join_parts` puts the shares together.
 
     Args:
-        contest: Who plays what.
+        contest: Policies and cases.
         name: Of the case.
-        part: Which share, from 0.
-        parts: How many there are.
+        part: Number of the share, from 0.
+        parts: Number of shares.
     """
     case = next(case for case in contest.chosen()[0] if case.name == name)
     edges = np.linspace(0, case.episodes(contest.episodes), parts + 1).astype(int)
@@ -183,14 +186,15 @@ def play_part(contest: Contest, name: str, part: int, parts: int) -> Played:
         raise InvalidInputError("parts", parts, f"case {name!r} has only {edges[-1]} episodes")
     share = replace(case, world=lambda number: case.world(first + number), most=count)
     planned = max(0, min(count, contest.planner_episodes - first))
-    return run_case(share, entrants(contest.policies, contest.bundles), count, planned)
+    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned)
 
 
 def join_parts(parts: Sequence[Played]) -> Played:
     """The shares of one case as one."""
     outcomes = {
         name: [
-            join([part.outcomes[name][seed] for part in parts if name in part.outcomes]) for seed in range(len(seeds))
+            EpisodeMetrics.join([part.outcomes[name][seed] for part in parts if name in part.outcomes])
+            for seed in range(len(seeds))
         ]
         for name, seeds in parts[0].outcomes.items()
     }
@@ -201,22 +205,22 @@ def evaluate(contest: Contest, *, jobs: int = 1) -> dict[str, Any]:
     """Play a contest and return figures, comparisons and context.
 
     Args:
-        contest: Who plays what.
+        contest: Policies and cases.
         jobs: Processes.
 
     Raises:
         InvalidInputError: A policy, a suite or a case cannot be used.
     """
     began = time.perf_counter()
-    entrants(contest.policies, contest.bundles)  # what cannot be read is told before anything is played
+    read_contestants(contest.policies, contest.bundles)  # fails before anything is played
     cases, left_out = contest.chosen()
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     names = [case.name for case in cases]
     front: dict[str, list[dict[str, float]]] = {}
     results: dict[str, Played] = {}
-    work = [*names, ""] if contest.front and _FRONT_CASE in names else names
-    for name, found in _all_work(contest, work, jobs):
+    tasks = [*names, ""] if contest.front and _FRONT_CASE in names else names
+    for name, found in _play_all(contest, tasks, jobs):
         if name:
             results[name] = found
         else:
@@ -232,17 +236,17 @@ def make_report(
     seconds: float,
     front: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
-    """Figures, comparisons and context of what was played.
+    """Figures, comparisons and context of an evaluation.
 
     Args:
-        contest: Who played what.
-        results: What came of every case.
-        seconds: How long it took.
+        contest: Policies and cases.
+        results: Figures of every case.
+        seconds: Duration of the evaluation.
         front: See `run_front`.
     """
-    entered = entrants(contest.policies, contest.bundles)
+    contestants = read_contestants(contest.policies, contest.bundles)
     cases, left_out = contest.chosen()
-    ours, others = entered[0].name, [entrant.name for entrant in entered[1:]]
+    ours, others = contestants[0].name, [contestant.name for contestant in contestants[1:]]
     figures = summary(results, ours, SINGLE_RULES)
     rules = [name for name in SINGLE_RULES if name in (ours, *others)]
     tuned = TUNED in others
@@ -255,9 +259,13 @@ def make_report(
             "planner_episodes_per_case": min(contest.planner_episodes, contest.episodes),
             "ours": ours,
             "best_rule": best_rule(results, rules) if rules else None,
-            "weights_sha256": entered[0].weights_sha256,
-            "training_seeds": len(entered[0].policies),
-            "seeds": {entrant.name: list(entrant.training_seeds) for entrant in entered if entrant.training_seeds},
+            "weights_sha256": contestants[0].weights_sha256,
+            "training_seeds": len(contestants[0].policies),
+            "seeds": {
+                contestant.name: list(contestant.training_seeds)
+                for contestant in contestants
+                if contestant.training_seeds
+            },
             "against": {name: compare(results, ours, name) for name in others},
             "against_bound": against_bound(results, ours),
             "vs_tuned": {
@@ -271,14 +279,14 @@ def make_report(
             "left_out": left_out,
             "seconds": round(seconds, 1),
             "commit": commit(),
-            "model_sha256": {entrant.name: entrant.fingerprint() for entrant in entered},
+            "model_sha256": {contestant.name: contestant.fingerprint() for contestant in contestants},
             "data_sha256": _data_hash(cases),
         },
     }
 
 
 def _data_hash(cases: Sequence[Case]) -> str:
-    """Fingerprint of the first world of every case: another generator or another record gives another one."""
+    """Hash of the first world of every case; it changes with the generator and with the records."""
     digest = hashlib.sha256()
     for case in cases:
         for table in case.world(0):
@@ -313,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", default="", help="only these cases, comma-separated")
     parser.add_argument("--traces", type=Path, default=TRACE_FOLDER, help="folder of recorded workloads")
     parser.add_argument("--episodes", type=int, default=40, help="paired episodes per case (default: 40)")
-    parser.add_argument("--planner-episodes", type=int, default=8, help="those that planners play (default: 8)")
+    parser.add_argument("--planner-episodes", type=int, default=8, help="episodes that planners play (default: 8)")
     parser.add_argument("--no-references", action="store_true", help=f"leave out {' and '.join(REFERENCES)}")
     parser.add_argument("--no-front", action="store_true", help="leave out the cost-against-lateness front")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")

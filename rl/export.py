@@ -1,10 +1,10 @@
-"""Export a trained policy as a bundle, if NumPy and stable-baselines3 choose alike.
+"""Export a trained policy as a bundle, if NumPy and stable-baselines3 choose the same actions.
 
     python -m rl.export --from runs/ppo/best --to prefect_intelligent/policy/shipped [--report report.json]
 
 Nothing is written unless the greedy action of the PyTorch policy and the choice of the NumPy policy are the same on at
-least 10,000 observations sampled along days of the twin (levels whose predicted savings differ by less than float
-noise count as the same).
+least 10,000 observations sampled along days of the twin. Levels whose predicted savings differ by less than rounding
+errors count as the same.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from prefect_intelligent.policy.actions import Levels, unflatten
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import Observation, encode
 from prefect_intelligent.policy.network import Gains, Network, choose
-from prefect_intelligent.twin.engine.world import World
-from rl.arenas import open_arena
+from prefect_intelligent.twin.model.world import World
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
+from rl.simulators import start_closed_loop
 from rl.spaces import action_space, observation_space
 from rl.worlds import Workload
 from simulations.family import SPLITS
 
 SAMPLES: Final = 10_000
 NOISE: Final = 1e-4
-"""Savings that differ by less are the same number computed in another order."""
+"""Savings that differ by less count as equal: the order of summation differs."""
 
 
 def sample(bundle: Bundle, world: World, count: int) -> Observation:
     """Observations along days under the bundle's policy."""
-    policy, arena = bundle.policy(), open_arena(world)
+    policy, loop = bundle.policy(), start_closed_loop(world)
     seen: list[Observation] = []
     while sum(len(part.pool) for part in seen) < count:
-        rule = bundle.base.propose(arena.census)
-        seen.append(encode(arena.census, rule))
-        arena.step(policy.propose(arena.census))
-        if not arena.running.any():
+        rule = bundle.base.propose(loop.census)
+        seen.append(encode(loop.census, rule))
+        loop.step(policy.propose(loop.census))
+        if not loop.running.any():
             raise InvalidInputError("samples", count, "more than the days have; sample more days")
     return Observation(*(np.concatenate(column) for column in zip(*seen, strict=True)))
 
@@ -72,19 +72,21 @@ def disagreements(bundle: Bundle, seen: Observation) -> int:
 def _differ(
     ours: Levels, theirs: Levels, gains: Gains, margin: float, seen: Observation
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where levels differ although their savings do, too."""
+    """Observations on which levels differ, and their savings do as well."""
     found = np.zeros(len(seen.pool), dtype=bool)
     for one, other, gain in zip(ours, theirs, gains, strict=True):
-        values = np.where(np.abs(gain) > 0, gain, margin)  # neutral is taken unless another saves more than the margin
-        mine = np.take_along_axis(values, one[..., None], -1)[..., 0]
-        hers = np.take_along_axis(values, other[..., None], -1)[..., 0]
-        differs = (one != other) & (np.abs(mine - hers) > NOISE)
+        values = np.where(
+            np.abs(gain) > 0, gain, margin
+        )  # neutral is chosen unless another level saves more than the margin
+        our_saving = np.take_along_axis(values, one[..., None], -1)[..., 0]
+        their_saving = np.take_along_axis(values, other[..., None], -1)[..., 0]
+        differs = (one != other) & (np.abs(our_saving - their_saving) > NOISE)
         found |= differs if differs.ndim == 1 else (differs & seen.mask).any(-1)
     return found
 
 
 def export(source: Path, target: Path, *, report: Mapping[str, Any] | None = None, samples: int = SAMPLES) -> str:
-    """Check and write; returns the sha256 of the weights.
+    """Check a bundle and write it; returns the sha256 of the weights.
 
     Raises:
         InvalidInputError: The policies disagree, or the source cannot be read; nothing is written.

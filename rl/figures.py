@@ -13,7 +13,7 @@ _PROFILED: Final = 6
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw what the report has data for; returns the files written."""
+    """Draw the pictures for which the report has data; returns the files written."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -24,7 +24,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def draw_curves(progress: Sequence[Mapping[str, float]], path: Path) -> Path:
-    """Draw what a training saved and how its checkpoints did on validation days."""
+    """Draw the savings of a training and the validation ratios of its checkpoints."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,7 +97,7 @@ def _cases(report: Mapping[str, Any], path: Path) -> Path | None:
 
 
 def _profiles(report: Mapping[str, Any], path: Path) -> Path | None:
-    """Share of the paired episodes in which we cost at most so many times what a rival does."""
+    """Performance profiles: share of the paired episodes whose cost ratio to a rival is at most x."""
     against = report["context"]["against"]
     if not against:
         return None
@@ -115,7 +115,7 @@ def _profiles(report: Mapping[str, Any], path: Path) -> Path | None:
 
 
 def _front(front: Mapping[str, Sequence[Mapping[str, float]]], ours: str, path: Path) -> Path:
-    """Capacity cost against weighted lateness while the dial turns; policies that ignore the dial are dots."""
+    """Capacity cost against weighted lateness at several prices of lateness; other policies are single points."""
     figure, axes = _new(6.5, 4.6)
     for name, points in front.items():
         x = [point["weighted_late_hours"] for point in points]

@@ -1,9 +1,9 @@
-"""The policy network in PyTorch: the twin of `prefect_intelligent.policy.network`, trainable, with a critic.
+"""The policy network of `prefect_intelligent.policy.network` in PyTorch, trainable, with a critic.
 
-The actor has the layers, the names and the arithmetic of the NumPy network, so that exporting is copying. Its heads
-say what each level saves; divided by a temperature they are the logits of one categorical per lever. So the same
-network can first be regressed on a planner's costs and then be fine-tuned by PPO. Heads start at zero: with the bonus
-on neutral levels the most likely action of an untrained policy is the base rule.
+The actor has the layers, names and arithmetic of the NumPy network, so weights are exported by copying. Its heads
+predict what each level saves; divided by a temperature, the savings are the logits of one categorical distribution per
+lever. So the same network is first fitted to labels (`rl.pretrain`) and then fine-tuned by PPO. Heads start at zero:
+with the bonus on neutral levels the most likely action of an untrained policy is the base rule.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Normaliser(nn.Module):
 
 
 class Encoded(NamedTuple):
-    """What the body makes of b observations in which p queues are there in all.
+    """Hidden states of b observations that have p queues in all.
 
     Attributes:
-        there: Observation and place of each of those queues.
-        hidden: Their hidden states, shape (p, width).
-        trunk: The pools' hidden states, shape (b, width).
+        present: Row (observation) and column of each of those queues, two tensors of shape (p,).
+        hidden: Hidden states of the queues, shape (p, width).
+        trunk: Hidden states of the pools, shape (b, width).
     """
 
-    there: tuple[Tensor, ...]
+    present: tuple[Tensor, ...]
     hidden: Tensor
     trunk: Tensor
 
@@ -70,24 +70,24 @@ class Body(nn.Module):
         self.trunk = nn.Linear(2 * width + N_POOL, width)
 
     def forward(self, seen: Observations) -> Encoded:
-        """Hidden states of the queues that are there, and of the pool."""
+        """Hidden states of the queues that exist, and of the pool."""
         mask = seen["mask"] > 0
-        row, _ = there = mask.nonzero(as_tuple=True)
+        row, _ = present = mask.nonzero(as_tuple=True)
         pool = self.pool(seen["pool"])
         own, shared = torch.split(self.encoder_1.weight, [N_QUEUE, N_POOL], 1)
-        same = linear(pool, shared, self.encoder_1.bias)  # the pool's part is the same for all queues
-        first = linear(self.queues(seen["queues"][there]), own) + same.index_select(0, row)
+        of_pool = linear(pool, shared, self.encoder_1.bias)  # the same for all queues of a pool
+        first = linear(self.queues(seen["queues"][present]), own) + of_pool.index_select(0, row)
         hidden = torch.relu(self.encoder_2(torch.relu(first)))
         counts = mask.sum(1)
         total = hidden.new_zeros(len(counts), hidden.shape[-1]).index_add(0, row, hidden)
         mean = total / counts.clamp(min=1).unsqueeze(1)
         most = torch.segment_reduce(hidden, "max", lengths=counts, initial=0)
         trunk = torch.relu(self.trunk(torch.cat([mean, most, pool], -1)))
-        return Encoded(there, hidden, trunk)
+        return Encoded(present, hidden, trunk)
 
 
 class Actor(nn.Module):
-    """Savings of every level against the base rule; the names of its arrays are those of the bundle."""
+    """Predicted savings of every level against the base rule; parameters are named as in the bundle."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -101,21 +101,21 @@ class Actor(nn.Module):
 
     def forward(self, seen: Observations) -> tuple[Tensor, Tensor, Tensor]:
         """Savings by capacity (b, N_CAPACITY), place (b, n, N_PLACES) and share (b, n, N_SHARES); neutral is 0."""
-        there, hidden, trunk = self.body(seen)
+        present, hidden, trunk = self.body(seen)
         capacity = self.pool_head(trunk)
         own, shared = torch.split(self.queue_1.weight, hidden.shape[-1], 1)
-        local = torch.relu(linear(hidden, own) + linear(trunk, shared, self.queue_1.bias).index_select(0, there[0]))
+        local = torch.relu(linear(hidden, own) + linear(trunk, shared, self.queue_1.bias).index_select(0, present[0]))
         place, share = torch.split(self.queue_head(local), [N_PLACES, N_SHARES], 1)
         return (
             capacity - capacity[:, NEUTRAL_CAPACITY, None],
-            self._spread(seen, there, place - place[:, NEUTRAL_PLACE, None]),
-            self._spread(seen, there, share - share[:, NEUTRAL_SHARE, None]),
+            self._spread(seen, present, place - place[:, NEUTRAL_PLACE, None]),
+            self._spread(seen, present, share - share[:, NEUTRAL_SHARE, None]),
         )
 
     @staticmethod
-    def _spread(seen: Observations, there: tuple[Tensor, ...], values: Tensor) -> Tensor:
-        """Values of the queues that are there as a table of all, zero elsewhere."""
-        return values.new_zeros(*seen["mask"].shape, values.shape[-1]).index_put(there, values)
+    def _spread(seen: Observations, present: tuple[Tensor, ...], values: Tensor) -> Tensor:
+        """Values of the queues that exist, shape (p, k), as a table (b, n, k) with zeros elsewhere."""
+        return values.new_zeros(*seen["mask"].shape, values.shape[-1]).index_put(present, values)
 
     def export(self) -> dict[str, Array32]:
         """The arrays of the NumPy network."""
@@ -127,7 +127,7 @@ class Actor(nn.Module):
         return arrays
 
     def load(self, arrays: Mapping[str, Array32]) -> None:
-        """Take over the arrays of a NumPy network."""
+        """Load the arrays of a NumPy network."""
         state = {}
         for name in self.state_dict():
             array = torch.from_numpy(np.array(arrays[name.removeprefix("body.")]))
@@ -136,7 +136,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """The value of a state: what will still be saved against the base rule."""
+    """The value of a state: the saving against the base rule that is still to come."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -168,12 +168,12 @@ class Choice(NamedTuple):
 
     def log_prob(self, actions: Tensor, mask: Tensor) -> Tensor:
         """Log-probability of actions, shape (b,); absent queues contribute nothing."""
-        there, n = mask.float(), mask.shape[1]
+        present, n = mask.float(), mask.shape[1]
         actions = actions.long()
         capacity = self.capacity.gather(1, actions[:, :1]).squeeze(1)
         place = self.place.gather(2, actions[:, 1 : 1 + n].unsqueeze(-1)).squeeze(-1)
         share = self.share.gather(2, actions[:, 1 + n :].unsqueeze(-1)).squeeze(-1)
-        return capacity + ((place + share) * there).sum(1)
+        return capacity + ((place + share) * present).sum(1)
 
     def entropy(self, mask: Tensor) -> Tensor:
         """Entropy of the whole action, shape (b,)."""
@@ -186,7 +186,7 @@ class Choice(NamedTuple):
 
 
 class LeverPolicy(ActorCriticPolicy):
-    """The actor and the critic as stable-baselines3 wants them.
+    """Actor and critic as a policy of stable-baselines3.
 
     Args:
         observation_space: Dict of "queues", "pool" and "mask".
@@ -194,10 +194,10 @@ class LeverPolicy(ActorCriticPolicy):
         lr_schedule: Learning rate by remaining progress.
         width: Units per layer.
         temperature: Saving that makes a level of the pool e times as likely.
-        queue_temperature: The same for levels of queues; smaller, since there are many queues and noise on all of them
-            at once costs more than is to be learned.
-        neutral_bonus: Saving by which neutral levels are favoured; the margin of the exported policy.
-        **others: Passed to `ActorCriticPolicy`.
+        queue_temperature: The same for levels of queues; smaller, because exploring on many queues at once costs more
+            than it teaches.
+        neutral_bonus: Saving that is added to neutral levels; the margin of the exported policy.
+        **others: Passed on to `ActorCriticPolicy`.
     """
 
     actor: Actor
@@ -218,19 +218,19 @@ class LeverPolicy(ActorCriticPolicy):
         self.temperature, self.queue_temperature = temperature, queue_temperature
         super().__init__(observation_space, action_space, lr_schedule, **others)
 
-    def _build(self, lr_schedule: Schedule) -> None:
+    def _build(self, lr_schedule: Schedule) -> None:  # where ActorCriticPolicy makes its networks
         self.actor, self.critic = Actor(self.width), Critic(self.width)
         self.optimizer = self.optimizer_class(self.parameters(), **(self.optimizer_kwargs | {"lr": lr_schedule(1)}))
 
     def choice(self, obs: Observations) -> Choice:
         """The distribution over actions."""
         gains = self.actor(obs)
-        logits = []
-        heat = (self.temperature, self.queue_temperature, self.queue_temperature)
-        for gain, neutral, warmth in zip(gains, (NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE), heat, strict=True):
+        logits, neutrals = [], (NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE)
+        temperatures = (self.temperature, self.queue_temperature, self.queue_temperature)
+        for gain, neutral, temperature in zip(gains, neutrals, temperatures, strict=True):
             bonus = torch.zeros(gain.shape[-1])
             bonus[neutral] = self.neutral_bonus
-            logits.append(torch.log_softmax((gain + bonus) / warmth, -1))
+            logits.append(torch.log_softmax((gain + bonus) / temperature, -1))
         return Choice(*logits)
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -254,8 +254,3 @@ class LeverPolicy(ActorCriticPolicy):
         assert not isinstance(observation, Tensor)
         choice = self.choice(observation)
         return choice.mode() if deterministic else choice.sample()
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        names = ("width", "temperature", "queue_temperature", "neutral_bonus")
-        return data | {name: getattr(self, name) for name in names}

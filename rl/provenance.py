@@ -1,4 +1,4 @@
-"""Where a result comes from."""
+"""The commit that a result was made with."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Register a bundle in MLflow's model registry, with how it did per workload.
+"""Register a bundle in MLflow's model registry, with its figures per workload.
 
     python -m rl.register BUNDLE --report rl/results/2026-01-31-abc/validation/report.json [--alias challenger]
 
-Versions that were evaluated on the same data stand side by side in MLflow's page of models, one block of columns per
-workload. Nothing is promoted here: that is what `prefect-intelligent promote` does, past its gate.
+MLflow's page of models compares versions that were evaluated on the same data, one block of columns per workload.
+Nothing is promoted here; `prefect-intelligent promote` does that if the promotion gate passes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MEANS = ("cost_usd", "miss_rate", "wait_p95_s", "late_cvar95_s")
 
 
 def scores_of(report: Mapping[str, Any], files: tuple[Path, ...] = ()) -> Scores:
-    """What a report of `rl.evaluate` says about its first policy, workload by workload.
+    """Figures per workload of the first policy of a report of `rl.evaluate`.
 
     Raises:
         InvalidInputError: It is no such report.
@@ -49,7 +49,7 @@ def scores_of(report: Mapping[str, Any], files: tuple[Path, ...] = ()) -> Scores
 
 
 def register(registry: PolicyRegistry, bundle: Path, report: Path | None, alias: str | None) -> str:
-    """Register a bundle and what is known of it; returns the version.
+    """Register a bundle with the figures of a report; returns the version.
 
     Raises:
         InvalidInputError: The bundle cannot be read, or the report is about other weights.

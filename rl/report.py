@@ -1,4 +1,4 @@
-"""An evaluation as a folder: the figures as JSON, a page to read, pictures."""
+"""Write an evaluation as a folder: the report as JSON, a page in Markdown, pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rl.figures import draw
 def write_report(report: Mapping[str, Any], folder: Path) -> Path:
     """Write `<folder>/<suite>/` with report.json, README.md and pictures; returns that folder.
 
-    Where one of that name is, it is kept and the new one gets a number: `<suite>-2`.
+    An existing folder is kept; the new one then gets a number: `<suite>-2`.
     """
     named = "-".join(Path(name).stem for name in str(report["context"]["suite"]).split())
     place = next(place for place in _places(folder, named) if not place.exists())
@@ -32,7 +32,7 @@ def _places(folder: Path, named: str) -> Iterator[Path]:
 
 
 def page(report: Mapping[str, Any], pictures: list[str]) -> str:
-    """The report for reading."""
+    """The report as Markdown."""
     context = report["context"]
     seeds = f"{context['training_seeds']} training seed{'s' if context['training_seeds'] > 1 else ''}"
     lines = [
@@ -69,7 +69,7 @@ def page(report: Mapping[str, Any], pictures: list[str]) -> str:
 
 
 def _by_case(context: Mapping[str, Any]) -> list[str]:
-    """Case by case against the tuned rule, with the gap that there is."""
+    """Case by case against the tuned rule, with the ratios of the planners."""
     if TUNED not in context["against"]:
         return []
     planners = [name for name in (CLAIRVOYANT, PLANNER) if name in context["vs_tuned"]]
@@ -88,7 +88,7 @@ def _by_case(context: Mapping[str, Any]) -> list[str]:
 
 
 def _means(context: Mapping[str, Any]) -> list[str]:
-    """Mean figures of the policies that matter, per case."""
+    """Mean figures per case, of a few policies."""
     chosen = [context["ours"], TUNED, context["best_rule"], "prefect-default", CLAIRVOYANT, "lower bound"]
     lines = [
         "## Means per episode",

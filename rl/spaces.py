@@ -1,4 +1,4 @@
-"""The spaces of one pool with n queues, as the learner sees them."""
+"""Observation and action space of one pool with n queues, for the learner."""
 
 from __future__ import annotations
 

@@ -8,24 +8,22 @@ episodes stay together, an episode is the same day for every seed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.replay.bootstrap import (
+    ConfidenceInterval,
+    percentile_interval,
+    resample_means,
+    resample_table,
+)
 
 RESAMPLES: Final = 10_000
 
 
-class Interval(NamedTuple):
-    """An estimate with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def geometric_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def geometric_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = RESAMPLES) -> ConfidenceInterval:
     """Geometric mean over scenarios of the geometric mean over seeds and episodes.
 
     Args:
@@ -38,21 +36,8 @@ def geometric_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = RES
     value = np.mean([scenario.mean() for scenario in logs])
     drawn = np.zeros(resamples)
     for scenario in logs:
-        drawn += resampled_means(scenario, rng, resamples) / len(logs)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)))
-
-
-def resampled_means(values: Array, rng: np.random.Generator, resamples: int) -> Array:
-    """Bootstrap means of a table (training seeds, episodes), both drawn with replacement; shape (resamples,)."""
-    seeds, episodes = values.shape
-    means = np.empty(resamples)
-    for first in range(0, resamples, 1000):
-        count = min(1000, resamples - first)
-        weight_s = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
-        weight_e = rng.multinomial(episodes, np.full(episodes, 1 / episodes), count) / episodes
-        means[first : first + count] = np.einsum("rs,se,re->r", weight_s, values, weight_e)
-    return means
+        drawn += resample_means(scenario, rng, resamples) / len(logs)
+    return _ratio(percentile_interval(float(value), drawn))
 
 
 def interquartile_mean(values: Array) -> float:
@@ -63,7 +48,7 @@ def interquartile_mean(values: Array) -> float:
     return float((flat * weight).sum() / weight.sum())
 
 
-def interquartile_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = 1000) -> Interval:
+def interquartile_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int = 1000) -> ConfidenceInterval:
     """Interquartile mean of all ratios (as logarithms), with the same bootstrap as `geometric_ratio`.
 
     Args:
@@ -76,14 +61,13 @@ def interquartile_ratio(ratios: Sequence[Array], seed: int = 0, resamples: int =
     value = interquartile_mean(np.concatenate([scenario.ravel() for scenario in logs]))
     drawn = np.empty(resamples)
     for number in range(resamples):
-        parts = []
-        for scenario in logs:
-            seeds, episodes = scenario.shape
-            rows, columns = rng.integers(0, seeds, seeds), rng.integers(0, episodes, episodes)
-            parts.append(scenario[rows][:, columns].ravel())
-        drawn[number] = interquartile_mean(np.concatenate(parts))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)))
+        drawn[number] = interquartile_mean(np.concatenate([resample_table(table, rng).ravel() for table in logs]))
+    return _ratio(percentile_interval(value, drawn))
+
+
+def _ratio(logarithm: ConfidenceInterval) -> ConfidenceInterval:
+    """An estimate of a logarithm as a ratio."""
+    return ConfidenceInterval(*(float(np.exp(value)) for value in logarithm))
 
 
 def probability_of_improvement(ratios: Array) -> float:

@@ -1,7 +1,7 @@
-"""What policies are evaluated on: named cases, each a number of paired episodes.
+"""The cases that policies are evaluated on, each a number of paired episodes.
 
 Splits go by seed: clusters 0 to 999,999 are for training, 1,000,000 on for validation, 2,000,000 on for the test.
-Days from `FRESH_DAY` on are never trained on, also not those of training clusters. Recorded workloads are split in
+Days from `FRESH_DAY` on are never trained on, not even those of training clusters. Recorded workloads are split by
 time: the first part is for validation, the last for the test.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.twin.engine.world import World, stack
+from prefect_intelligent.twin.model.world import World, stack
 from rl.trace_cases import TRACES, Window, load_factor, trace_windows
 from rl.worlds import FRESH_DAY, Workload
 from simulations.family import SPLITS
@@ -23,7 +23,7 @@ from simulations.workload import Scenario, draw_world
 Group = Literal["seen", "unseen", "shifted", "scenario", "trace"]
 
 TRACE_FOLDER: Final = Path(__file__).parents[2] / "shared" / "traces"
-"""Where recorded workloads are looked for: beside the checkout."""
+"""Default folder of recorded workloads, beside the checkout."""
 LOADS: Final = (0.7, 0.95, 1.2)
 """Offered work of a recorded workload over the slots that its pool has at first."""
 ACTUATORS: Final = {"small": (3, 8), "large": (8, 32)}
@@ -36,11 +36,11 @@ class Case:
 
     Attributes:
         name: Its name.
-        purpose: What it is for, a sentence.
+        purpose: What it tests, a sentence.
         group: "seen": fresh days of training clusters; "unseen": clusters that were not trained on; "shifted": beyond
             the bounds of the training; "scenario": a hand-made scenario; "trace": a recorded workload.
         world: The world of episode i.
-        most: Episodes that there are; None is without end.
+        most: Number of episodes; None is unlimited.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Case:
     most: int | None = None
 
     def episodes(self, wanted: int) -> int:
-        """How many of the wanted episodes there are."""
+        """How many of the wanted episodes exist."""
         return wanted if self.most is None else min(wanted, self.most)
 
     def batches(self, episodes: int, size: int = 40) -> Iterator[World]:
-        """The first so many episodes in batches."""
+        """The first `episodes` episodes, in batches of `size`."""
         count = self.episodes(episodes)
         for first in range(0, count, size):
             yield stack([self.world(number) for number in range(first, min(first + size, count))])
@@ -73,7 +73,7 @@ def _fixed_dial(workload: Workload, weight: float) -> Workload:
 
 
 def family_cases(split: str) -> list[Case]:
-    """Days of the randomised family: clusters of the split, and kinds that lie at or beyond its edges."""
+    """Days of the randomised family: clusters of the split, and variants at and beyond the bounds of the training."""
     first = SPLITS[split].start
 
     def days(workload: Workload, offset: int) -> Callable[[int], World]:
@@ -91,7 +91,7 @@ def family_cases(split: str) -> list[Case]:
         ("24-queues", "Three times the largest number of queues trained on.", _variant(queues=(24, 24)), "shifted"),
     ]
     cases = [Case(name, purpose, group, days(w, 1000 * i)) for i, (name, purpose, w, group) in enumerate(kinds)]
-    fresh = SPLITS[split].start + FRESH_DAY  # the same days of no other split
+    fresh = SPLITS[split].start + FRESH_DAY  # of no other split
     seen = Case("seen", "Fresh days of training clusters.", "seen", lambda n: _TRAINED.world(n, fresh))
     return [seen, *cases]
 
@@ -131,12 +131,12 @@ def _trace_case(name: str, purpose: str, windows: Sequence[Window], queues: int,
     def world(number: int) -> World:
         return windows[number].world(queues, slots, load_factor(windows[number].work_s, load * slots), number)
 
-    about = f"{purpose} {queues} queues, {slots} slots, load {load:g}."
-    return Case(name, about, "trace", world, most=len(windows))
+    text = f"{purpose} {queues} queues, {slots} slots, load {load:g}."
+    return Case(name, text, "trace", world, most=len(windows))
 
 
 def file_cases(files: Sequence[str], split: str = "validation") -> list[Case]:
-    """Scenarios from files, for example of one's own pool.
+    """Scenarios from files, for example of a calibrated pool.
 
     Raises:
         InvalidInputError: A scenario has several pools, or cannot be read.

@@ -1,11 +1,10 @@
-"""Recorded workloads as episodes: windows of consecutive runs, brought to a load of a pool.
+"""Recorded workloads as episodes: windows of consecutive runs, scaled to a given load of a pool.
 
 A window of `RUNS` consecutive runs keeps the order and the burstiness of the recorded submissions, stretched to
-`HOURS`; durations keep their shape and are scaled so that the work offered is a given share of the slots (no run longer
-than the window: that is a timeout). Which queue a run goes to is told by who submitted it, or, where the record does
-not say, by the batch it came in. What a run is expected to last is an average of earlier runs of the same submitter
-that had ended when it came. No record holds prices or deadlines: they are drawn per queue from the number of the
-window (`_terms`).
+`HOURS`. Durations keep the shape of their distribution and are scaled so that the offered work is a given share of the
+slots; none is longer than the window. The queue of a run follows from its submitter or, where the record names none,
+from its batch. Its expected duration is an average over earlier runs of the same submitter that had ended when it
+arrived. No record holds prices or deadlines: they are drawn per queue, seeded by the number of the window (`_terms`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import pandas as pd
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World
+from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from simulations.traces import read_trace
 
@@ -32,7 +31,7 @@ RUNS: Final = 250
 HOURS: Final = 8.0
 _DAY_S: Final = 86400.0
 _MEMORY: Final = 0.2
-"""Weight of the newest run in the average that estimates the next one."""
+"""Weight of the newest run in the average that predicts the next one."""
 _LEAST_SPREAD: Final = 0.3
 _SHORTEST_S: Final = 1.0
 _START_S: Final = 1767571200.0
@@ -45,9 +44,9 @@ class Recorded:
     Attributes:
         file: Name of the file.
         purpose: What it holds, a sentence.
-        skip_s: What is left out at its beginning, seconds.
-        test_s: From when on it is for the test; before that for validation.
-        submitter: Column that tells who submitted; None where only the batch is known.
+        skip_s: Seconds left out at its beginning.
+        test_s: Second from which on it is for the test; before that it is for validation.
+        submitter: Column that names the submitter; None where only the batch is known.
     """
 
     file: str
@@ -96,10 +95,10 @@ class Window:
     Attributes:
         submit_s: Seconds from the beginning, stretched to `HOURS`.
         work_s: Recorded seconds of work.
-        expected_s: What was expected of each when it came, in recorded seconds.
-        spread: Standard deviation of the log error of such expectations at that time.
-        failed: Whether it failed.
-        key: Number that tells submitters (or batches) apart.
+        expected_s: Duration predicted when each arrived, recorded seconds.
+        spread: Standard deviation of the log error of such predictions at that time.
+        failed: Whether each failed.
+        key: Number of the submitter (or of the batch).
     """
 
     submit_s: Array
@@ -111,7 +110,7 @@ class Window:
 
     @staticmethod
     def queues(count: int) -> tuple[QueueSetting, ...]:
-        """So many queues under the names that runs are dealt to."""
+        """`count` queues with the names that `world` assigns runs to."""
         return tuple(QueueSetting(name=f"q{number:02d}", priority=number + 1) for number in range(count))
 
     def world(self, queues: int, slots: int, factor: float, seed: int, pool: PoolSpec | None = None) -> World:
@@ -120,12 +119,12 @@ class Window:
         Args:
             queues: Number of queues.
             slots: Slots at the beginning; up to four times as many can be bought.
-            factor: What durations are multiplied by, see `load_factor`.
-            seed: Of prices and deadlines, of polls and start-up times.
+            factor: Factor on durations, see `load_factor`.
+            seed: Of prices, deadlines, polls and start-up times.
             pool: Infrastructure and prices, with `Window.queues`; None takes nodes that boot in two minutes.
         """
         rng = np.random.default_rng([seed, queues, slots, 17])
-        queue = _dealt(self.key, queues)
+        queue = _assign_queues(self.key, queues)
         work = _scaled(self.work_s, factor)
         expected = np.maximum(self.expected_s * factor, _SHORTEST_S)
         value, within_s = _terms(queue, work, queues, rng)
@@ -160,19 +159,19 @@ class Window:
         return build_world([pool], deployments, runs, seed=seed, start_s=_START_S)
 
 
-def _dealt(key: Array, queues: int) -> npt.NDArray[np.int64]:
-    """A queue for every run: submitters are dealt to queues in turn, the busiest first."""
+def _assign_queues(key: Array, queues: int) -> npt.NDArray[np.int64]:
+    """The queue of every run: submitters are assigned to queues in turn, the busiest first."""
     _, number, count = np.unique(key, return_inverse=True, return_counts=True)
     place = np.empty(len(count), dtype=np.int64)
     place[np.argsort(-count, kind="stable")] = np.arange(len(count))
-    dealt: npt.NDArray[np.int64] = place[number] % queues
-    return dealt
+    queue: npt.NDArray[np.int64] = place[number] % queues
+    return queue
 
 
 def _terms(queue: npt.NDArray[np.int64], work_s: Array, queues: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Price of lateness (US dollars per hour) and time allowed (seconds) of every queue.
 
-    Prices are dealt from 0.5, 2 and 10; the time is 1.5 to 6 times the 75 % quantile of the queue's work, at least
+    Prices are 0.5, 2 and 10 in random order; the time is 1.5 to 6 times the 75 % quantile of the queue's work, at least
     five minutes.
     """
     value = rng.permutation(np.resize([10.0, 2.0, 0.5], queues))
@@ -184,7 +183,7 @@ def _terms(queue: npt.NDArray[np.int64], work_s: Array, queues: int, rng: np.ran
 
 
 def load_factor(work_s: Array, slots: float) -> float:
-    """The factor on durations with which the work fills so many slots for `HOURS`."""
+    """The factor on durations with which the work fills `slots` slots for `HOURS`; by bisection."""
     wanted = slots * HOURS * 3600.0
     low, high = 1e-6, 1e6
     for _ in range(80):
@@ -200,7 +199,7 @@ def _scaled(work_s: Array, factor: float) -> Array:
 
 @lru_cache(maxsize=16)
 def trace_windows(name: str, folder: Path, split: str) -> tuple[Window, ...]:
-    """The windows of one split; they do not overlap, and any first few of them are spread over its time."""
+    """The windows of one split, without overlap and in random order, so that the first few cover all of its time."""
     recorded = TRACES[name]
     runs = read_trace(folder / recorded.file).runs
     runs = runs[runs["submit_s"] >= recorded.skip_s].reset_index(drop=True)
@@ -228,7 +227,7 @@ def trace_windows(name: str, folder: Path, split: str) -> tuple[Window, ...]:
 
 
 def _keys(runs: pd.DataFrame, recorded: Recorded) -> Array:
-    """A number per submitter, or per batch where the record does not name any."""
+    """A number per submitter, or per batch where the record names no submitter."""
     names = runs["submit_s"].astype(str) if recorded.submitter is None else runs[recorded.submitter].astype(str)
     codes = {name: float(zlib.crc32(name.encode())) for name in names.unique()}
     found: Array = names.map(codes).to_numpy(float)
@@ -236,24 +235,29 @@ def _keys(runs: pd.DataFrame, recorded: Recorded) -> Array:
 
 
 def past_estimates(submit_s: Array, work_s: Array, key: Array) -> tuple[Array, Array]:
-    """What to expect of each run when it came, from runs that had ended by then; and how far off that was so far.
+    """Predicted duration of each run when it arrived, and the spread of such predictions so far, each shape (runs,).
 
-    Both are averages of logarithms with a short memory: of the same key if it has ended a run, else of all.
+    Exponential averages of logarithms over runs that had ended by then: of the same key if there are any, else of all.
+
+    Args:
+        submit_s: When each run arrived, ascending.
+        work_s: How long each worked.
+        key: Number of its submitter or batch.
     """
     logs = np.log(work_s)
     ended: list[tuple[float, int]] = []
     of_key: dict[float, float] = {}
     of_all, error = float(np.log(600.0)), 1.0
     expected, spread = np.empty(len(logs)), np.empty(len(logs))
-    for row, (at_s, who) in enumerate(zip(submit_s, key, strict=True)):
+    for row, (at_s, submitter) in enumerate(zip(submit_s, key, strict=True)):
         while ended and ended[0][0] <= at_s:
             _, past = heapq.heappop(ended)
-            off = abs(logs[past] - np.log(expected[past]))
-            error += 0.02 * (off - error)
+            miss = abs(logs[past] - np.log(expected[past]))
+            error += 0.02 * (miss - error)
             before = of_key.get(key[past], of_all)
             of_key[key[past]] = before + _MEMORY * (logs[past] - before)
             of_all += 0.02 * (logs[past] - of_all)
-        expected[row] = np.exp(of_key.get(who, of_all))
+        expected[row] = np.exp(of_key.get(submitter, of_all))
         spread[row] = max(_LEAST_SPREAD, 1.25 * error)  # mean absolute error to standard deviation
         heapq.heappush(ended, (at_s + work_s[row], row))
     return expected, spread

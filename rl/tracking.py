@@ -1,7 +1,7 @@
-"""A training run in MLflow: parameters, curves, environment, git commit, data, figures; never at the training's cost.
+"""Record a training run in MLflow: parameters, curves, environment, git commit, data fingerprint, figures.
 
-Everything is first appended to a spool in the run's directory, and a thread of its own sends it on. With MLflow down or
-slow the training goes on as if nothing were, and what is missing is sent later:
+Records are appended to a spool in the run's directory and sent by a background thread, so the training neither waits
+for MLflow nor fails with it. What could not be sent is sent later:
 
     python -m rl.tracking RUN_DIRECTORY [--tracking-uri URI]
 """
@@ -45,24 +45,24 @@ _LAST_PASS_S: Final = 60.0
 
 
 class TrainingTracker(MlflowTracker):
-    """Sends the records of a training run; a batch that is sent twice is there once."""
+    """Sends the records of a training run; sending a batch twice has the effect of sending it once."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri, EXPERIMENT)
 
-    def log(self, parcels: Sequence[OutboxEvent]) -> None:
+    def log(self, events: Sequence[OutboxEvent]) -> None:
         """Send records of one run; see `Tracker.log`."""
-        self._in_run(parcels[0], lambda run: self._send(run, parcels))
+        self._in_run(events[0], lambda run: self._send(run, events))
 
-    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
-        """Nothing: a run's directory holds all of it."""
+    def archive(self, events: Sequence[OutboxEvent]) -> None:
+        """Nothing: the directory of the run holds everything."""
 
-    def _send(self, run: str, parcels: Sequence[OutboxEvent]) -> None:
+    def _send(self, run: str, events: Sequence[OutboxEvent]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         metrics: list[Metric] = []
-        for parcel in parcels:
-            record, at_ms = parcel.entry.record, round(parcel.entry.at_s * 1000)
+        for event in events:
+            record, at_ms = event.entry.record, round(event.entry.at_s * 1000)
             match record["what"]:
                 case "begin":
                     known = self._client.get_run(run).data.params
@@ -103,7 +103,7 @@ class TrainingTracker(MlflowTracker):
 
 
 class RunTracker:
-    """What a training tells of itself. Nothing here raises because of MLflow, and nothing waits for it but `end`.
+    """Records a training run. No method raises because of MLflow, and only `end` waits for it.
 
     Args:
         folder: The run's directory.
@@ -119,45 +119,53 @@ class RunTracker:
         self._problem = ""
 
     def begin(self, parameters: Mapping[str, Any], datasets: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """The run begins, or goes on.
+        """Record that the run begins, or is resumed.
 
         Args:
-            parameters: Everything that decides it.
-            datasets: Names of the workloads to fingerprints of their data.
-            tags: To filter by.
+            parameters: Its settings.
+            datasets: Name of each workload to a fingerprint of its data.
+            tags: Tags of the MLflow run.
         """
         known = {f"environment.{name}": found for name in _PACKAGES if (found := _version(name)) is not None}
         known |= {"environment.python": platform.python_version(), "environment.machine": platform.machine()}
         texts = {name: str(value)[:_LONGEST_PARAMETER] for name, value in {**parameters, **known}.items()}
         tags = {"mlflow.source.git.commit": commit(), "mlflow.source.name": " ".join(sys.argv[:1]), **tags}
-        self._tell({"what": "begin", "parameters": texts, "datasets": dict(datasets), "tags": tags})
+        self._append({"what": "begin", "parameters": texts, "datasets": dict(datasets), "tags": tags})
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Figures at a step; those that are not finite are left out."""
+        """Record the finite ones of the figures of a step."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         if finite:
-            self._tell({"what": "values", "step": step, "values": finite})
+            self._append({"what": "values", "step": step, "values": finite})
 
     def file(self, path: Path, folder: str | None = None) -> None:
-        """A file to keep with the run; it is read when it is sent."""
-        self._tell({"what": "file", "path": str(path.resolve()), "folder": folder})
+        """Record a file, which is read when it is sent."""
+        self._append({"what": "file", "path": str(path.resolve()), "folder": folder})
 
     def end(self, status: str = "FINISHED", *, wait_s: float = _LAST_PASS_S) -> str:
-        """The run is over ("FINISHED", "FAILED" or "KILLED"); returns what could not be sent yet, "" if nothing."""
-        self._tell({"what": "end", "status": status})
+        """Record the end of the run and wait for MLflow.
+
+        Args:
+            status: "FINISHED", "FAILED" or "KILLED".
+            wait_s: How long to wait at most.
+
+        Returns:
+            Why records could not be sent yet; empty if all were.
+        """
+        self._append({"what": "end", "status": status})
         deadline = time.monotonic() + wait_s
         if self._shipping is not None:
-            self._shipping.join(wait_s)  # a pass that began before the end was told need not have sent it
+            self._shipping.join(wait_s)  # a pass that began before the end was recorded may not have sent it
         self._ship()
         assert self._shipping is not None
         self._shipping.join(max(0.0, deadline - time.monotonic()))
-        return "MLflow is still being told" if self._shipping.is_alive() else self._problem
+        return "sending to MLflow has not ended" if self._shipping.is_alive() else self._problem
 
     def logger(self) -> Logger:
-        """For stable-baselines3: what is dumped is one batch."""
+        """A logger for stable-baselines3; every dump is recorded."""
         return Logger(folder=None, output_formats=[_Output(self)])
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _append(self, record: dict[str, Any]) -> None:
         try:
             self._spool.append(_KIND, record, event_id=uuid.uuid4().hex, at_s=time.time())
         except PrefectIntelligentError as error:
@@ -167,47 +175,47 @@ class RunTracker:
             self._ship()
 
     def _ship(self) -> None:
-        """Have what is spooled sent, unless that is going on already."""
+        """Start to send the spool, unless that is going on already."""
         if self._shipping is None or not self._shipping.is_alive():
-            self._shipping = threading.Thread(target=self._once, daemon=True)
+            self._shipping = threading.Thread(target=self._send, daemon=True)
             self._shipping.start()
 
-    def _once(self) -> None:
+    def _send(self) -> None:
         try:
             self._problem = send(self.folder, self.uri).problem
-        except Exception as error:  # whatever MLflow does, the training goes on
+        except Exception as error:  # the training goes on whatever MLflow does
             self._problem = f"{type(error).__name__}: {error}"
 
 
 class _Output(KVWriter):
-    """Output format of stable-baselines3's logger."""
+    """Output format for the logger of stable-baselines3."""
 
     def __init__(self, tracker: RunTracker) -> None:
         self._tracker = tracker
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Send one dump."""
+        """Record one dump."""
         numbers = {key: value for key, value in key_values.items() if isinstance(value, int | float)}
         self._tracker.values(step, numbers)
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Nothing is open."""
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where a training is tracked."""
+    """Add the options of tracking to a command line."""
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else the data folder's)")
-    parser.add_argument("--no-track", action="store_true", help="keep MLflow out of it")
+    parser.add_argument("--no-track", action="store_true", help="do not track in MLflow")
     parser.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="tag of the MLflow run")
 
 
 @contextmanager
 def tracked(config: Any, workload: Any, args: argparse.Namespace) -> Iterator[RunTracker | None]:
-    """Track a training as the command line says; its end is told even if it fails or is interrupted.
+    """Track a training as the command line says; its end is recorded even if it fails or is interrupted.
 
     Args:
         config: The training's configuration, a dataclass with `out`.
-        workload: What it trains on; its text is the fingerprint of the data.
+        workload: What it trains on; its repr is the fingerprint of the data.
         args: Options of `add_tracking`.
     """
     if args.no_track:
@@ -232,7 +240,7 @@ def tracked(config: Any, workload: Any, args: argparse.Namespace) -> Iterator[Ru
 
 
 def keep_results(tracker: RunTracker, found: Mapping[str, Any]) -> None:
-    """Keep the best bundle of a training and a picture of its curves with its run."""
+    """Record the best bundle of a training and a picture of its curves."""
     best = Path(found["best"])
     for name in (MANIFEST, WEIGHTS):
         tracker.file(best / name, "best")
@@ -240,7 +248,7 @@ def keep_results(tracker: RunTracker, found: Mapping[str, Any]) -> None:
 
 
 def send(folder: Path, uri: str) -> Shipment:
-    """Send what a run's tracking folder still holds; safe to repeat and to interrupt."""
+    """Send the unsent records of a run's tracking folder; safe to repeat and to interrupt."""
     stream = _stream(folder, None)
     outbox = Outbox(folder / "outbox.db")
     try:
@@ -250,14 +258,14 @@ def send(folder: Path, uri: str) -> Shipment:
 
 
 def default_uri() -> str:
-    """The MLflow that `prefect-intelligent ship` sends to."""
+    """The tracking URI that `prefect-intelligent ship` sends to."""
     from prefect_intelligent.settings import load_settings
 
     return load_settings().settings.mlflow_uri
 
 
 def _stream(folder: Path, name: str | None) -> str:
-    """The stream of a run: kept in its folder, so that a resumed training goes on with its run."""
+    """Name of the run's stream of records; kept in its folder, so that a resumed training continues its MLflow run."""
     path = folder / "stream"
     if path.exists():
         return path.read_text(encoding="utf-8").strip()
@@ -278,7 +286,9 @@ def _version(package: str) -> str | None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `python -m rl.tracking`."""
-    parser = argparse.ArgumentParser(prog="python -m rl.tracking", description="Send what a training could not send.")
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.tracking", description="Send the records that a training could not send."
+    )
     parser.add_argument("run", type=Path, help="directory of the run")
     parser.add_argument("--tracking-uri", help="MLflow (default: MLFLOW_TRACKING_URI, else the data folder's)")
     args = parser.parse_args(argv)

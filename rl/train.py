@@ -1,12 +1,12 @@
-"""Train the policy by PPO from a start that was regressed on the planner's labels.
+"""Train the policy by PPO, from a network that was pre-trained on the planner's labels.
 
     python -m rl.train --config rl/configs/default.toml [--scenario S | --pool my-pool.toml] [--steps N] [--seed K]
         [--resume]
 
-stable-baselines3 does the learning; here are the days it learns on, the warm start, the warm-up of the critic, the
-schedules, the validation that chooses the checkpoint, and the record of the run. A run directory holds everything:
-`config.json`, `progress.jsonl`, `checkpoint.pt` (after every update; `--resume` goes on from it to the same result),
-and the bundle of the best checkpoint in `best/`.
+`rl.ppo` does the learning. This module makes the days that it learns on, sets the learning rates, averages the weights,
+chooses the checkpoint on validation days and records the run. A run directory holds everything: `config.json`,
+`progress.jsonl`, `checkpoint.pt` (written after every update; `--resume` goes on from it to the same result), and in
+`best/` the bundle of the best checkpoint.
 
 With `--scenario` or `--pool` the shipped policy is fine-tuned on days of that scenario or pool alone, at its prices.
 """
@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import sys
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,16 +25,15 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger, configure
 from tqdm import tqdm
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.policy.bundle import SHIPPED, Bundle, read_bundle, write_bundle
-from prefect_intelligent.policy.encoding import Array32
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from rl.days import Day, Days
+from rl.days import DayBatch, TrainingEnv
 from rl.network import LeverPolicy
+from rl.ppo import DayPPO, TwoRateAdam, WinsorizedRolloutBuffer
 from rl.provenance import commit
 from rl.tracking import add_tracking, keep_results, tracked
 from rl.validate import Validation
@@ -45,39 +43,39 @@ from simulations.scenario import load_scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a training run, besides the code.
+    """Every setting that decides a training run.
 
     Attributes:
         start: Folder of the bundle to start from.
         out: Run directory.
-        seed: Of the days, of the actions and of the minibatches.
+        seed: Of the days, the actions and the minibatches.
         steps: Decisions in all, over all worlds.
         envs: Worlds per batch.
         day_steps: Decisions per day and roll-out; 0 takes as many as a day of the workload has.
         hold: Decisions for which an action is held while training; see `rl.days`.
-        batches: Batches of days that are made once and gone through again and again.
+        batches: Batches of days that are made once and then used in turn.
         epochs: Passes over a roll-out.
         minibatch: Decisions per gradient step.
-        learning_rate: Peak; decays by a cosine to a tenth.
-        critic_learning_rate: Of the critic, which starts from nothing.
-        critic_updates: Roll-outs at the beginning in which only the critic learns.
+        learning_rate: Peak rate of the actor; decays by a cosine to a tenth.
+        critic_learning_rate: The same for the critic, which starts untrained.
+        critic_updates: First updates, in which only the critic learns.
         gamma: Discount per action.
-        gae_lambda: Of generalised advantage estimation.
+        gae_lambda: Lambda of generalised advantage estimation.
         clip: PPO's clip range.
-        winsor: Share of the advantages at either end that are drawn in to the rest: a few lost days would set the scale
-            in which all others count for nothing.
-        target_kl: An update stops when the policy has moved so far.
+        winsor: Share of the advantages that is clipped at either end: a few lost days would otherwise set the scale of
+            all others.
+        target_kl: An update stops early at this divergence from the policy that it started from.
         entropy: Weight of the entropy bonus.
-        averaging: Weight of what was before in the moving average of the actor over updates; it is the average that is
-            validated and kept, since single updates wander.
-        temperature: Saving (hours of mean cost) that makes a level of the pool e times as likely; exploration is
-            small because the start is near a local optimum.
+        averaging: Weight of the past in the moving average of the actor over updates. The average is what is validated
+            and kept, because single updates fluctuate.
+        temperature: Saving (hours of mean cost) that makes a level of the pool e times as likely; small, because the
+            start is near a local optimum.
         queue_temperature: The same for the levels of queues.
         validation_days: Days on which checkpoints are compared.
         validate_every: Updates between two validations.
     """
 
-    start: str = "runs/regressed"
+    start: str = "runs/pretrained"
     out: str = "runs/ppo"
     seed: int = 0
     steps: int = 5_000_000
@@ -126,38 +124,13 @@ class TrainConfig:
 
 
 FINE_TUNE_STEPS: Final = 1_000_000
-"""Decisions of a fine-tuning, unless told otherwise."""
+"""Decisions of a fine-tuning without `--steps`."""
 _SHOWN: Final = ("saved_percent", "approx_kl", "validation_ratio", "steps_per_s")
 """Figures of the progress bar."""
 
 
-class DayPPO(PPO):
-    """PPO whose every roll-out is one batch of whole days, with random numbers that depend on its number alone."""
-
-    policy: LeverPolicy
-    updates: int = 0
-    winsor: float = 0.0
-    average: dict[str, Array32]
-    """The actor, averaged over updates, as `Actor.export` has it."""
-
-    def _update_learning_rate(self, optimizers: Any) -> None:
-        """Nothing: actor and critic have rates of their own, see `set_rates`."""
-
-    def collect_rollouts(self, env: Any, *args: Any, **kwargs: Any) -> bool:
-        """Begin the days of this update, then collect as ever."""
-        torch.manual_seed(self.seed * 100_003 + self.updates if self.seed is not None else self.updates)
-        np.random.seed(self.updates % 2**31)  # noqa: NPY002 - the roll-out buffer shuffles with it
-        env.number = self.updates
-        self._last_obs = env.reset()
-        self._last_episode_starts = np.ones((env.num_envs,), dtype=bool)
-        collected = super().collect_rollouts(env, *args, **kwargs)
-        found = self.rollout_buffer.advantages
-        np.clip(found, *np.quantile(found, [self.winsor, 1.0 - self.winsor]), out=found)
-        return collected
-
-
-def make_model(config: TrainConfig, env: Days, start: Bundle) -> DayPPO:
-    """The learner, its actor at the start bundle."""
+def make_model(config: TrainConfig, env: TrainingEnv, start: Bundle) -> DayPPO:
+    """The learner: its actor is that of the start bundle, its critic has the same normalisation."""
     model = DayPPO(
         LeverPolicy,
         env,
@@ -173,6 +146,8 @@ def make_model(config: TrainConfig, env: Days, start: Bundle) -> DayPPO:
         max_grad_norm=0.5,
         seed=config.seed,
         device="cpu",
+        rollout_buffer_class=WinsorizedRolloutBuffer,
+        rollout_buffer_kwargs={"winsor": config.winsor},
         policy_kwargs={
             "width": len(start.weights["encoder_1.bias"]),
             "temperature": config.temperature,
@@ -180,41 +155,34 @@ def make_model(config: TrainConfig, env: Days, start: Bundle) -> DayPPO:
             "neutral_bonus": start.margin,
         },
     )
-    model.winsor = config.winsor
-    model.policy.actor.load(start.weights)
-    model.average = model.policy.actor.export()
-    for name in ("queues", "pool"):
-        mine, theirs = getattr(model.policy.critic.body, name), getattr(model.policy.actor.body, name)
-        mine.load_state_dict(theirs.state_dict())
-    model.policy.optimizer = torch.optim.Adam(
-        [
-            {"params": model.policy.actor.parameters(), "lr": config.learning_rate},
-            {"params": model.policy.critic.parameters(), "lr": config.critic_learning_rate},
-        ],
-        eps=1e-5,
-    )
+    actor, critic = model.policy.actor, model.policy.critic
+    actor.load(start.weights)
+    model.average = actor.export()
+    critic.body.queues.load_state_dict(actor.body.queues.state_dict())
+    critic.body.pool.load_state_dict(actor.body.pool.state_dict())
+    model.policy.optimizer = TwoRateAdam([{"params": actor.parameters()}, {"params": critic.parameters()}], eps=1e-5)
+    model.set_rates(config.learning_rate, config.critic_learning_rate)
     model.set_logger(configure(None, []))
     return model
 
 
-def set_rates(model: DayPPO, config: TrainConfig, updates: int) -> None:
-    """Learning rates of this update: cosine for both, the actor's zero while the critic warms up."""
-    left = 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, model.updates / max(1, updates))))
-    warm = model.updates < config.critic_updates
-    actor, critic = model.policy.optimizer.param_groups
-    actor["lr"] = 0.0 if warm else config.learning_rate * left
-    critic["lr"] = config.critic_learning_rate * left
-    model.target_kl = None if warm else config.target_kl
+def schedule(model: DayPPO, config: TrainConfig, updates: int) -> None:
+    """Set the learning rates of the next of `updates` updates; the actor's is 0 while the critic warms up."""
+    decay = 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, model.updates / max(1, updates))))
+    warming_up = model.updates < config.critic_updates
+    model.set_rates(0.0 if warming_up else config.learning_rate * decay, config.critic_learning_rate * decay)
+    model.target_kl = None if warming_up else config.target_kl
 
 
-def take_average(model: DayPPO, config: TrainConfig) -> None:
-    """Let the actor of this update into the average."""
-    now = model.policy.actor.export()
-    old = np.float32(config.averaging)
-    model.average = {name: old * model.average[name] + (1 - old) * array for name, array in now.items()}
+def update_average(model: DayPPO, config: TrainConfig) -> None:
+    """Take the actor of this update into the moving average."""
+    past = np.float32(config.averaging)
+    model.average = {
+        name: past * model.average[name] + (1 - past) * array for name, array in model.policy.actor.export().items()
+    }
 
 
-def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list[Day]:
+def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list[DayBatch]:
     """The batches of days of a run; the same configuration gives the same days."""
     rng = np.random.default_rng([config.seed, 5])
     days = []
@@ -223,44 +191,51 @@ def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list
             (int(c), int(d))
             for c, d in zip(rng.integers(0, 1_000_000, config.envs), rng.integers(0, 8, config.envs), strict=True)
         ]
-        days.append(Day(workload.batch(chosen), base, config.day_steps))
+        days.append(DayBatch(workload.batch(chosen), base, config.day_steps))
     return days
 
 
 def train(
     config: TrainConfig, workload: Workload, *, resume: bool = False, logger: Logger | None = None
 ) -> dict[str, Any]:
-    """Run PPO and return what was reached; the best checkpoint lies in `<out>/best`, every update goes to `logger`."""
+    """Run PPO.
+
+    Args:
+        config: Every setting.
+        workload: Where days are drawn from.
+        resume: Go on from the checkpoint in `config.out`.
+        logger: Gets the figures of every update.
+
+    Returns:
+        `progress`: figures per update; `best`: folder of the bundle with the least validation cost.
+
+    Raises:
+        InvalidInputError: The start bundle cannot be read, or there is no checkpoint to resume from.
+    """
     torch.set_num_threads(1)
     config = replace(config, day_steps=config.day_steps or workload.steps)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     start = read_bundle(Path(config.start))
-    env = Days(make_days(config, workload, start.base), start.base, config.day_steps, config.hold)
+    env = TrainingEnv(make_days(config, workload, start.base), start.base, config.day_steps, config.hold)
     model = make_model(config, env, start)
     updates = max(1, config.steps // (config.envs * config.day_steps))
     validation = Validation(workload, start.base, config.validation_days)
     progress: list[dict[str, float]] = []
     if resume:
-        progress = _restore(model, out)
+        progress = restore_checkpoint(model, out)
     else:
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
         write_bundle(start, out / "best")
         progress.append({"update": 0, "validation_ratio": validation.ratio(start.policy())})
     if logger is not None:
         model.set_logger(logger)
-    model._setup_learn(config.steps, None, True, "run", False)
-    callback = model._init_callback(None)
     bar = tqdm(total=updates, initial=model.updates, unit="update", desc="train", disable=None)
     while model.updates < updates:
-        began = time.perf_counter()
-        set_rates(model, config, updates)
-        model.collect_rollouts(env, callback, model.rollout_buffer, config.actions)
-        collected = time.perf_counter()
-        model.train()
-        model.updates += 1
-        take_average(model, config)
-        record = _record(model, config, collected - began, time.perf_counter() - collected)
+        schedule(model, config, updates)
+        model.update(env)
+        update_average(model, config)
+        record = _record(model, config)
         if model.updates % config.validate_every == 0 or model.updates == updates:
             made = {
                 "by": "rl.train",
@@ -280,36 +255,35 @@ def train(
         model.logger.dump(model.updates)
         bar.update()
         bar.set_postfix({name: f"{record[name]:.4g}" for name in _SHOWN if name in record})
-        _save(model, out, progress)
+        save_checkpoint(model, out, progress)
     bar.close()
     return {"progress": progress, "best": str(out / "best")}
 
 
-def _record(model: DayPPO, config: TrainConfig, collect_s: float, update_s: float) -> dict[str, float]:
-    """What one update was like."""
+def _record(model: DayPPO, config: TrainConfig) -> dict[str, float]:
+    """Figures of the last update."""
     steps = config.envs * config.day_steps
     values = model.logger.name_to_value
-    buffer = model.rollout_buffer
     return {
         "update": model.updates,
         "steps": model.updates * steps,
-        "saved_percent": float(buffer.rewards.sum(0).mean()),
+        "saved_percent": float(model.rollout_buffer.rewards.sum(0).mean()),
         "explained_variance": float(values.get("train/explained_variance", math.nan)),
         "approx_kl": float(values.get("train/approx_kl", math.nan)),
         "entropy": -float(values.get("train/entropy_loss", math.nan)),
-        "collect_s": collect_s,
-        "update_s": update_s,
-        "steps_per_s": steps / (collect_s + update_s),
+        "collect_s": model.collect_s,
+        "update_s": model.train_s,
+        "steps_per_s": steps / (model.collect_s + model.train_s),
     }
 
 
-def _save(model: DayPPO, out: Path, progress: list[dict[str, float]]) -> None:
-    """Write the state after an update, in one step."""
+def save_checkpoint(model: DayPPO, out: Path, progress: list[dict[str, float]]) -> None:
+    """Write the state after an update; an interruption leaves the previous one."""
     state = {
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
         "updates": model.updates,
-        "n_updates": model._n_updates,
+        "n_updates": model.epochs,
         "progress": progress,
         "average": {name: torch.from_numpy(array) for name, array in model.average.items()},
     }
@@ -318,8 +292,12 @@ def _save(model: DayPPO, out: Path, progress: list[dict[str, float]]) -> None:
     (out / "progress.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in progress), encoding="utf-8")
 
 
-def _restore(model: DayPPO, out: Path) -> list[dict[str, float]]:
-    """Go back to the last state written."""
+def restore_checkpoint(model: DayPPO, out: Path) -> list[dict[str, float]]:
+    """Load the last state written and return its progress.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
     try:
         state = torch.load(out / "checkpoint.pt", weights_only=True)
     except OSError as error:
@@ -327,7 +305,8 @@ def _restore(model: DayPPO, out: Path) -> list[dict[str, float]]:
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.average = {name: tensor.numpy() for name, tensor in state["average"].items()}
-    model.updates, model._n_updates = state["updates"], state["n_updates"]
+    model.updates, model.epochs = state["updates"], state["n_updates"]
+    model.resumed_epochs = model.epochs
     progress: list[dict[str, float]] = state["progress"]
     return progress
 

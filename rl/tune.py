@@ -1,10 +1,9 @@
-"""Tune the free parameters of a rule family by CMA-ES: the honest rival of the learned policy, and its base.
+"""Tune the parameters of a rule by CMA-ES; the result is the base and the strongest rival of the learned policy.
 
     python -m rl.tune --priority blend --capacity lookahead --limits share --worlds 60000 --out tuned.json
 
-Every generation all candidates meet the same freshly drawn days (common random numbers), and a candidate's fitness is
-the mean logarithm of its cost over that of the rule at the start, so that no expensive day drowns the others: the
-number that `rl.evaluate` reports.
+In every generation all candidates play the same newly drawn days (common random numbers). A candidate's fitness is the
+mean logarithm of its cost over that of the initial rule, as in `rl.evaluate`, so that no expensive day dominates.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.world import World
-from rl.arenas import spent_usd
+from prefect_intelligent.twin.model.world import World
+from rl.simulators import spent_usd
 from rl.worlds import Workload, training
 
 SEARCHED: Final = (
@@ -44,7 +43,7 @@ SEARCHED: Final = (
     "resource_share",
     "dial_exponent",
 )
-"""Parameters that are searched; the number of fixed slots is not used by the family."""
+"""Parameters that are searched: all but the number of fixed slots, which these rules do not use."""
 
 
 def costs(policies: Sequence[Policy], world: World) -> Array:
@@ -63,14 +62,14 @@ def tune(
     population: int = 12,
     clusters: range = range(1_000_000),
 ) -> tuple[RulePolicy, list[float]]:
-    """The rule with the best parameters found, and the fitness of the search's mean per generation.
+    """The rule with the best parameters found, and the mean fitness of each generation.
 
     Args:
-        start: Which rules, and where the search begins.
+        start: The rule, with the parameters at which the search begins.
         workload: Where days are drawn from.
-        worlds: How many days may be simulated in all.
+        worlds: Simulated days at most.
         seed: Of the search and of the draws.
-        days_per_generation: Days that every candidate of a generation meets.
+        days_per_generation: Days that every candidate of a generation plays.
         population: Candidates per generation.
         clusters: Seeds of clusters to draw from.
     """
@@ -105,7 +104,7 @@ def _rule(start: RulePolicy, vector: Array) -> RulePolicy:
 
 
 def read_rule(path: Path) -> RulePolicy:
-    """The rule policy that a search has written.
+    """Read the rule that a search has written.
 
     Raises:
         InvalidInputError: The file is missing or is no result of `rl.tune`.

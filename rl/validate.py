@@ -1,4 +1,4 @@
-"""How a checkpoint does on days that nothing was learned from: the number that chooses it."""
+"""Cost of checkpoints on validation days, by which the best one is chosen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
-from rl.arenas import spent_usd
+from rl.simulators import spent_usd
 from rl.worlds import Workload
 from simulations.family import SPLITS
 
@@ -18,10 +18,10 @@ class Validation:
     """The same validation days for every candidate.
 
     Args:
-        workload: Where days come from.
+        workload: Where days are drawn from.
         reference: The policy that candidates are compared with.
-        days: How many.
-        split: Which seeds of clusters.
+        days: Number of days.
+        split: Split of seeds that clusters are drawn from.
     """
 
     def __init__(self, workload: Workload, reference: Policy, days: int, split: str = "validation") -> None:
@@ -35,7 +35,7 @@ class Validation:
         return np.concatenate([spent_usd(world, policy)[0].sum(-1) for world in self.worlds])
 
     def ratios(self, policy: Policy) -> Array:
-        """Cost of every day over that of the reference; days that cost nobody anything are 1."""
+        """Cost of every day over that of the reference; 1 for days without cost."""
         ratios: Array = np.maximum(self.cost_usd(policy), _LEAST_USD) / np.maximum(self.reference_usd, _LEAST_USD)
         return ratios
 

@@ -1,4 +1,4 @@
-"""Which worlds are trained on, tuned on and tested on."""
+"""The simulated days on which policies are tuned, trained and validated."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Final
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.twin.engine.world import World, stack
-from rl.arenas import INTERVAL_S
-from rl.logs import Logs
+from prefect_intelligent.twin.model.world import World, stack
+from rl.batch_logs import BatchLogs
 from simulations.arrivals import HOUR_S
 from simulations.family import Family
+from simulations.regime import TRAINING_INTERVAL_S
 from simulations.scenario import FOLDER, load_scenario
 from simulations.workload import Scenario, draw_world
 
 FRESH_DAY: Final = 1000
-"""Days from this number on are never trained on."""
+"""Day numbers from this one on are never trained on."""
 _NOT_TRAINED: Final = ("toy",)
 """Scenarios too small to learn anything from."""
 _SCENARIO_SEEDS: Final = 10**12
-"""Days of scenarios that are trained on have seeds beyond those that suites take."""
+"""Offset of the seeds of training days of scenarios, beyond all seeds of the suites."""
 DRAIN_STEPS: Final = 6
-"""Decisions at the end of a day, after its last run has come."""
+"""Decisions at the end of a day, after the last arrival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Days of a family of clusters, of scenarios, of batch logs, or of a mixture, with the dial turned at random.
+    """Days of a family of clusters, of scenarios, like batch logs, or a mixture, at random prices of lateness.
 
     Attributes:
-        family: Which clusters.
-        dial: Range of the lateness weight, drawn log-uniformly per day; None leaves that of the prices.
+        family: Bounds of the clusters.
+        dial: Range of the lateness weight, drawn log-uniformly per day; None keeps that of the prices.
         scenarios: Scenarios that are mixed in.
         share: Share of the days that are of a scenario instead of the family.
-        logs: Days like the logs of batch clusters that are mixed in; None for none.
+        logs: Bounds of the days like batch logs that are mixed in; None for none.
         logs_share: Share of the days that are of that kind.
     """
 
@@ -44,7 +44,7 @@ class Workload:
     dial: tuple[float, float] | None = (0.1, 3.0)
     scenarios: tuple[Scenario, ...] = ()
     share: float = 0.5
-    logs: Logs | None = None
+    logs: BatchLogs | None = None
     logs_share: float = 0.4
 
     def __post_init__(self) -> None:
@@ -63,12 +63,12 @@ class Workload:
 
     @classmethod
     def of(cls, *scenarios: Scenario) -> Workload:
-        """Nothing but days of these scenarios, at their own prices: what a policy is fine-tuned on."""
+        """Only days of these scenarios, at their own prices: what a policy is fine-tuned on."""
         return cls(dial=None, scenarios=scenarios, share=1.0)
 
     @property
     def hours(self) -> float:
-        """Length of a day: that of the family, or of the longest scenario if there is nothing else."""
+        """Length of a day: that of the family, or of the longest scenario where there are only scenarios."""
         if self.scenarios and self.share == 1.0:
             return max(scenario.hours for scenario in self.scenarios)
         return self.family.hours
@@ -76,16 +76,16 @@ class Workload:
     @property
     def steps(self) -> int:
         """Decisions in a day."""
-        return math.ceil(self.hours * HOUR_S / INTERVAL_S) + DRAIN_STEPS
+        return math.ceil(self.hours * HOUR_S / TRAINING_INTERVAL_S) + DRAIN_STEPS
 
     def world(self, cluster: int, day: int) -> World:
         """One day of one cluster."""
-        chance = np.random.default_rng([cluster, day, 13])
-        if self.scenarios and chance.uniform() < self.share:
-            scenario = self.scenarios[int(chance.integers(len(self.scenarios)))]
+        rng = np.random.default_rng([cluster, day, 13])
+        if self.scenarios and rng.uniform() < self.share:
+            scenario = self.scenarios[int(rng.integers(len(self.scenarios)))]
             seed = _SCENARIO_SEEDS + cluster * 1009 + day
-            world = draw_world(self._window(scenario, float(chance.uniform())), seed)
-        elif self.logs is not None and chance.uniform() < self.logs_share:
+            world = draw_world(self._window(scenario, float(rng.uniform())), seed)
+        elif self.logs is not None and rng.uniform() < self.logs_share:
             world = self.logs.world(cluster, day)
         else:
             world = self.family.world(cluster, day)
@@ -100,18 +100,18 @@ class Workload:
         return stack([self.world(cluster, day) for cluster, day in days])
 
     def _window(self, scenario: Scenario, phase: float) -> Scenario:
-        """As much of a scenario as a day is long, from a random hour on."""
+        """A part of a scenario as long as a day; `phase` (0 to 1) says where it begins, in whole hours."""
         spare = max(0.0, scenario.hours - self.hours)
         begin_s = scenario.start_s + math.floor(phase * spare) * HOUR_S
         return replace(scenario, start_s=begin_s, hours=min(scenario.hours, self.hours))
 
 
 def training() -> Workload:
-    """What policies are trained and rules are tuned on: a wide family, days of scenarios, days like batch logs."""
+    """The workload of tuning and training: a wide family, days of scenarios, days like batch logs."""
     scenarios = [load_scenario(path.stem) for path in sorted(FOLDER.glob("*.toml")) if path.stem not in _NOT_TRAINED]
     return Workload(
         family=Family(hours=8.0, queues=(2, 12), load=(0.15, 1.3)),
         scenarios=tuple(scenario for scenario in scenarios if len(scenario.pools) == 1),
         share=0.25,
-        logs=Logs(),
+        logs=BatchLogs(),
     )

@@ -1,10 +1,10 @@
-"""The same workload through a real Prefect server with a real process worker, and through the twin.
+"""Compare the twin with a real Prefect server and process worker on the same workload.
 
-Three queues share a pool of two slots: `urgent` (priority 1) gets runs now and then, `normal` (2, limit 1) and `bulk`
-(3) have a backlog. Flows sleep for a drawn time. Of the real day the twin is given how long each run held its slot,
-start-up included, and the period of the worker's polls, which is longer than its setting by the time that a poll
-itself takes. What is compared is how slots are handed out: the order of starts, where Prefect's order is determined,
-and the quantiles of the waiting time.
+Three queues share a pool of two slots: `urgent` (priority 1) gets a run now and then, `normal` (2, limit 1) and `bulk`
+(3) have a backlog. Flows sleep for a drawn time. The twin is given two things from the recorded day: how long each run
+held its slot, start-up included, and the period of the worker's polls, which is its setting plus the time that a poll
+takes. The comparison is about how slots are assigned: the order of starts, where Prefect determines it, and the
+quantiles of the waiting time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import COMPLETES, stack
+from prefect_intelligent.twin.model.world import COMPLETES, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
@@ -35,7 +35,7 @@ POOL_LIMIT: Final = 2
 POLL_S: Final = 1.0
 _POLL_JITTER: Final = 0.3
 _CREATING_S: Final = 0.4
-"""Time allowed for making one run; the API takes a tenth of it on a machine that is not busy."""
+"""Seconds allowed to create one run; the API needs a tenth of that on an idle machine."""
 _FLOW: Final = """
 import time
 
@@ -49,12 +49,12 @@ def rest(seconds: float) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
-    """What a real server and worker did; arrays of shape (n_runs,), instants in seconds from the first schedule.
+class RecordedDay:
+    """What a real server and worker did; arrays of shape (runs,), instants in seconds from the beginning.
 
     Attributes:
-        queue: Number of the queue in `QUEUES`.
-        scheduled_s: When each run was expected to start.
+        queue: Index of each run's queue in `QUEUES`.
+        scheduled_s: Its scheduled start.
         claimed_s: When it took its slot (PENDING).
         started_s: When it began to run.
         ended_s: When it gave the slot back.
@@ -67,22 +67,22 @@ class Day:
     ended_s: Array
 
 
-def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
-    """Run the workload for real; takes about 1.5 s per run plus start and stop of server and worker.
+def record_day(runs: int, seed: int, timeout_s: float = 900.0) -> RecordedDay:
+    """Run the workload on a real server; takes about 1.5 s per run plus start and stop of server and worker.
 
-    On PostgreSQL where there is one: SQLite may refuse a claim with 503, and the worker then tries again seconds later,
-    behind runs that Prefect had put after it.
+    Uses PostgreSQL where it is available: SQLite may refuse a claim with 503, and the worker then tries again seconds
+    later, after runs that should have come behind.
 
     Args:
-        runs: How many runs, at least 6.
+        runs: Number of runs, at least 6.
         seed: Of schedules and sleeps.
-        timeout_s: How long it may take.
+        timeout_s: Seconds until all runs have to be over.
     """
     from tests.real_prefect import PostgresDatabase, RealServer, start_worker, why_no_postgres
 
     rng = np.random.default_rng(seed)
-    # Few, so that the median lies among the waits of `bulk` after `normal` is through, one to every freed slot. While
-    # `normal` and `urgent` hold one, the waits of `bulk` are far apart and which of them is the median is chance.
+    # Few urgent and normal runs, so that the median wait is one of a `bulk` run that started after all `normal` ones.
+    # Before that, waits of `bulk` are far apart, and which of them is the median is chance.
     urgent, normal = max(2, runs // 12), max(2, runs // 6)
     queue = np.repeat([0, 1, 2], [urgent, normal, max(2, runs - urgent - normal)])
     offset = np.where(queue == 0, rng.uniform(5.0, 1.2 * runs, len(queue)), rng.uniform(0.0, 1.0, len(queue)))
@@ -112,7 +112,7 @@ def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
                 ]
                 if time.time() > begin:
                     raise InvalidInputError(
-                        "server", server.api_url, "is too slow: the day began before it was planned"
+                        "server", server.api_url, "is too slow: runs were due before all of them were created"
                     )
                 api.wait(ids, timeout_s)
             finally:
@@ -124,11 +124,11 @@ def live_day(runs: int, seed: int, timeout_s: float = 900.0) -> Day:
     claimed, started, ended = (
         np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
     )
-    return Day(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
+    return RecordedDay(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
 
 
 def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
-    """Until the worker has reported to the server: it polls from then on."""
+    """Wait until the worker has sent a heartbeat; it polls from then on."""
     deadline = time.monotonic() + timeout_s
     while not api.call("POST", f"/work_pools/{pool}/workers/filter", {}):
         if time.monotonic() > deadline:
@@ -136,11 +136,11 @@ def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
         time.sleep(0.2)
 
 
-def poll_period_s(day: Day) -> float:
-    """Mean time between two polls, from how long a freed slot stayed empty while `bulk` had a backlog.
+def poll_period_s(day: RecordedDay) -> float:
+    """Mean seconds between two polls, from how long a freed slot stayed empty while `bulk` had a backlog.
 
-    A slot is freed at any moment between two polls and claimed at the next, so it stays empty for half a period on
-    average. Every claim but the first ones follows the freeing of a slot; ends and claims are matched in order.
+    A slot is freed at a random moment between two polls and claimed at the next one, so it stays empty for half a
+    period on average. Ends and claims (but the first ones) are matched in order.
     """
     backlog_until = day.claimed_s[day.queue == 2].max()
     ends = np.sort(day.ended_s)
@@ -150,8 +150,8 @@ def poll_period_s(day: Day) -> float:
     return max(POLL_S, 2.0 * float(idle[during].mean()))
 
 
-def twin_days(day: Day, worlds: int, seed: int) -> Array:
-    """When each run took its slot in the twin, shape (worlds, n_runs), seconds from the first schedule."""
+def twin_days(day: RecordedDay, worlds: int, seed: int) -> Array:
+    """When each run took its slot in the twin, shape (worlds, runs), seconds from the beginning."""
     pool = PoolSpec(
         queues=QUEUES,
         limit=POOL_LIMIT,
@@ -182,11 +182,11 @@ def twin_days(day: Day, worlds: int, seed: int) -> Array:
     return claimed
 
 
-def agreement(day: Day, claimed_s: Array) -> float:
-    """Share of pairs of runs that start in the same order, where Prefect's order is determined; 0 to 1.
+def agreement(day: RecordedDay, claimed_s: Array) -> float:
+    """Share of pairs that start in the same order in the twin, of pairs whose order Prefect determines; 0 to 1.
 
-    It is determined for two runs that both waited when the first of them was claimed, that were claimed by different
-    polls, and that lie in one queue or in queues without a limit of their own.
+    It determines the order of two runs that both waited when the first of them was claimed, that were claimed by
+    different polls, and that are in one queue or in queues without limits.
     """
     first, second = (
         side.ravel() for side in np.meshgrid(np.arange(len(day.queue)), np.arange(len(day.queue)), indexing="ij")
@@ -200,10 +200,11 @@ def agreement(day: Day, claimed_s: Array) -> float:
     return float(same.mean())
 
 
-def compare(day: Day, worlds: int = 200, seed: int = 0) -> dict[str, float]:
+def compare(day: RecordedDay, worlds: int = 200, seed: int = 0) -> dict[str, float]:
     """Figures of the comparison: agreement of order, and relative errors of the p50 and p90 of the waiting time.
 
-    `*_spread` is the relative standard deviation of a quantile among the twin's own days: what of an error is chance.
+    `*_spread` is the relative standard deviation of a quantile over the twin's days: the part of an error that is
+    noise.
     """
     claimed = twin_days(day, worlds, seed)
     real = np.maximum(day.claimed_s - day.scheduled_s, 0.0)

@@ -1,4 +1,4 @@
-"""When runs come: schedules known in advance, and processes that are not."""
+"""Arrival processes: schedules that Prefect knows in advance, and ad-hoc runs that it does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES: Final[dict[str, tuple[float, ...]]] = {
 
 
 class Arrivals(Protocol):
-    """A way in which the runs of a deployment come."""
+    """An arrival process of a deployment."""
 
     @property
     def known(self) -> bool:
@@ -34,13 +34,13 @@ class Arrivals(Protocol):
         ...
 
     def times(self, start_s: float, end_s: float, rng: np.random.Generator) -> Array:
-        """Instants within [start_s, end_s), ascending; several may coincide."""
+        """Unix seconds within [start_s, end_s), ascending; several may coincide."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Every so many seconds.
+    """Runs at a fixed interval.
 
     Attributes:
         every_s: The period.
@@ -164,12 +164,12 @@ class Poisson:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bursts:
-    """Ad-hoc runs that come in clusters.
+    """Ad-hoc runs that arrive in bursts.
 
     Attributes:
-        per_day: Mean number of bursts a day.
-        size: Mean runs of a burst (geometric).
-        spread_s: Time over which a burst is spread.
+        per_day: Mean number of bursts per day.
+        size: Mean runs per burst (geometric).
+        spread_s: Seconds over which a burst is spread.
     """
 
     per_day: float
@@ -190,11 +190,11 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
-    """Many runs at once.
+    """Many runs at one instant.
 
     Attributes:
         at_s: Seconds after the start.
-        runs: How many.
+        runs: Number of runs.
     """
 
     at_s: float
@@ -206,7 +206,7 @@ class Backfill:
             raise InvalidInputError("backfill", (self.at_s, self.runs), "needs at_s >= 0 and runs >= 0")
 
     def times(self, start_s: float, end_s: float, rng: np.random.Generator) -> Array:
-        """All at the same instant."""
+        """The instant, once per run."""
         at_s = start_s + self.at_s
         return np.full(self.runs if at_s < end_s else 0, at_s)
 

@@ -1,4 +1,4 @@
-"""Make a scenario of your own pool from its history.
+"""Fit a scenario to the history of a work pool.
 
 python -m simulations.calibrate --from-prefect --days 30 -o my-pool.toml
 python -m simulations.calibrate --history sqlite:///history.db --pool etl -o my-pool.toml
@@ -92,9 +92,9 @@ def _observe(args: argparse.Namespace, pool: str | None, settings: Settings) -> 
             raise InvalidInputError("history", named.history, "there is none; run `prefect-intelligent sync`")
         return observe_history(open_runs(named), pool, since_s=since_s, until_s=now_s)
     source = open_source()
-    source.queues()  # a server that does not answer is noticed before anything else
+    source.queues()  # fails early if the server does not answer
     with scratch_runs() as store:
-        store.put(cursor=("runs", since_s))  # what lies before is not copied
+        store.put(cursor=("runs", since_s))  # older runs are not copied
         sync(source, store, SystemClock())
         return observe_history(store, pool, since_s=since_s, until_s=time.time())
 
@@ -111,7 +111,7 @@ def _write(path: Path, observed: Observed, fitted: Calibrated) -> None:
         write_scenario(path, fitted.scenario, comments)
     except OSError as error:
         raise InvalidInputError("--out", str(path), f"cannot be written: {error.strerror}") from error
-    load_scenario(path)  # what is written can be read
+    load_scenario(path)  # checks that the file can be read
 
 
 def _as_json(path: Path, observed: Observed, fitted: Calibrated, found: Sequence[Goodness]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _as_json(path: Path, observed: Observed, fitted: Calibrated, found: Sequence
 
 
 def _show(path: Path, observed: Observed, fitted: Calibrated, found: Sequence[Goodness]) -> None:
-    """A table for people: observed > fitted."""
+    """Print the table of observed and fitted figures, and the notes."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,7 +1,7 @@
-"""A month with planted failures, lived twice: with retries alone, and with the product's prevention on top.
+"""A simulated month with injected faults, with retries alone or with the rules of prevention on top.
 
-The rules see what they see in life: runs that have ended, with state, cause, version, host and attempts, and runs that
-are at work. What is planted where stands in a `Plant` that only the world reads.
+The rules see what they see in production: ended runs with state, cause, version, host and attempts, and running ones.
+The faults are described by `InjectedFaults`, which only `FaultyMonth` reads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.prevention.engine import prevent
-from prefect_intelligent.prevention.evidence import KEPT, Ended, Evidence, Live
-from prefect_intelligent.prevention.measures import DAY_S, RuleTerms
+from prefect_intelligent.prevention.evidence import MOST_RUNS, EndedRun, Evidence, LiveRun
+from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
-from prefect_intelligent.testing.levers import InMemoryLevers
-from prefect_intelligent.twin.engine.state import (
+from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
+from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -35,8 +35,8 @@ from prefect_intelligent.twin.engine.state import (
     UNBORN,
     WAITING,
 )
-from prefect_intelligent.twin.engine.stop_run import stop_run
-from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, DRAWN, FAILS
+from prefect_intelligent.twin.model.stop_run import stop_run
+from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
@@ -78,20 +78,20 @@ MODES: Final = ("flaky host", "memory leak", "bad upstream day", "bad release", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
-    """What is wrong in a month, and when; instants in seconds from its beginning.
+class InjectedFaults:
+    """The faults of a month; instants in seconds from its beginning.
 
     Attributes:
-        host: Number of the flaky host, bad from `host_s` for three days.
+        host: Index of the flaky host, on which most attempts fail from `host_s` on for three days.
         host_s: See `host`.
-        leaker: The deployment whose need of memory grows from `leak_s` on; a new version mends it `mended_s`.
+        leaker: Index of the deployment whose need of memory grows from `leak_s` until a new version at `mended_s`.
         leak_s, mended_s: See `leaker`.
         source_s: The source is down for twenty hours from then on, and its readers fail.
-        released: The deployment that gets a bad version at `release_s`, and a good one four days later.
+        released: Index of the deployment that gets a bad version at `release_s` and a good one four days later.
         release_s: See `released`.
         warehouse_s: The warehouse serves three at once instead of twelve for four days from then on.
         hung: Numbers of the runs that hang.
-        unsteady: Deployment to the share of attempts that fail for no reason.
+        unsteady: Share of the attempts of each deployment that fail at random, shape (deployments,).
     """
 
     host: int
@@ -108,18 +108,18 @@ class Plant:
 
 
 @dataclass(slots=True)
-class Month:
-    """What became of a month.
+class MonthResult:
+    """Results of a month; arrays have shape (runs,).
 
     Attributes:
         outcome: Final phase of each run.
-        cause: What each run that did not complete ended by.
-        wasted_usd: Money spent on each run without result.
-        delay_s: From scheduled to first claimed, nan if never.
+        cause: Failure message of each run that did not complete.
+        wasted_usd: Cost of each run's attempts without result, and of its failure.
+        delay_s: From scheduled to first claimed; NaN if never.
         held: Runs that a hold kept from starting.
         limited: Runs that a shared limit kept waiting for more than a quarter of an hour.
         stopped: Runs that were stopped.
-        steps: What prevention did.
+        steps: Records of the measures that prevention took.
     """
 
     outcome: npt.NDArray[np.int8]
@@ -138,12 +138,12 @@ class Month:
         return bad
 
 
-class World:
-    """The month of one seed: the twin, and what goes wrong in it.
+class FaultyMonth:
+    """The month of one seed: a twin, and the faults in it.
 
     Args:
-        seed: Draws everything.
-        days: How long it lasts.
+        seed: Of all draws.
+        days: Its length.
     """
 
     def __init__(self, seed: int, days: int = DAYS) -> None:
@@ -169,7 +169,7 @@ class World:
         unsteady[rng.choice(len(NAMES), 4, replace=False)] = 0.05
         leaker, released = rng.choice(np.arange(len(NAMES) - len(OTHERS), len(NAMES)), 2, replace=False)
         at = rng.uniform(0.25, 0.75, 5) * days * DAY_S
-        self.plant = Plant(
+        self.faults = InjectedFaults(
             host=int(rng.integers(len(HOSTS))),
             host_s=float(at[0]),
             leaker=int(leaker),
@@ -212,50 +212,50 @@ class World:
         self.twin = Twin(build_world([pool], specs, runs, resources=[warehouse], seed=seed, start_s=START_S))
 
     def version(self, deployment: int, at_s: float, rolled_back: bool) -> str:
-        """The version that a run starting then has."""
+        """Version of a run that starts at `at_s`."""
         since = at_s - START_S
-        if deployment == self.plant.released and since >= self.plant.release_s:
-            if since >= self.plant.release_s + 4 * DAY_S:
+        if deployment == self.faults.released and since >= self.faults.release_s:
+            if since >= self.faults.release_s + 4 * DAY_S:
                 return "v3"
             return "v1" if rolled_back else "v2"
-        if deployment == self.plant.leaker and since >= self.plant.mended_s:
+        if deployment == self.faults.leaker and since >= self.faults.mended_s:
             return "v2"
         return "v1"
 
-    def trouble(self, run: int, attempt: int, host: int, at_s: float, memory: float, version: str) -> str | None:
-        """What an attempt that starts then will fail by; None if by nothing. The warehouse decides for itself."""
-        plant, deployment, since = self.plant, int(self.deployment[run]), at_s - START_S
+    def failure_of(self, run: int, attempt: int, host: int, at_s: float, memory: float, version: str) -> str | None:
+        """Failure message of an attempt that starts at `at_s`; None if it succeeds or the twin's warehouse decides."""
+        faults, deployment, since = self.faults, int(self.deployment[run]), at_s - START_S
         noise, on_host, by_version = self.draw[run, min(attempt, self.draw.shape[1] - 1)]
-        if run in plant.hung and attempt == 0:
+        if run in faults.hung and attempt == 0:
             return HUNG
-        if NAMES[deployment] == SOURCE and 0 <= since - plant.source_s < 20 * HOUR_S:
+        if NAMES[deployment] == SOURCE and 0 <= since - faults.source_s < 20 * HOUR_S:
             return SOURCE_DOWN
-        if NAMES[deployment] in READERS and HOUR_S / 2 <= since - plant.source_s < 20.5 * HOUR_S:
+        if NAMES[deployment] in READERS and HOUR_S / 2 <= since - faults.source_s < 20.5 * HOUR_S:
             return INPUT
-        if host == plant.host and 0 <= since - plant.host_s < 3 * DAY_S and on_host < 0.75:
+        if host == faults.host and 0 <= since - faults.host_s < 3 * DAY_S and on_host < 0.75:
             return DISK
-        if deployment == plant.leaker and plant.leak_s <= since < plant.mended_s:
-            need = 0.6 + 0.3 * (since - plant.leak_s) / DAY_S
+        if deployment == faults.leaker and faults.leak_s <= since < faults.mended_s:
+            need = 0.6 + 0.3 * (since - faults.leak_s) / DAY_S
             if need > memory:
                 return MEMORY
-        if version == "v2" and deployment == plant.released and by_version < 0.8:
+        if version == "v2" and deployment == faults.released and by_version < 0.8:
             return RELEASE
-        if noise < plant.unsteady[deployment]:
-            return TIMEOUT if noise < plant.unsteady[deployment] / 2 else NOISE
+        if noise < faults.unsteady[deployment]:
+            return TIMEOUT if noise < faults.unsteady[deployment] / 2 else NOISE
         return None
 
 
-class _TwinLevers(InMemoryLevers):
-    """Levers on the runs of a world."""
+class _TwinActions(InMemoryPreventionActions):
+    """Actions of prevention on the runs of a month."""
 
-    def __init__(self, world: World, month: Month) -> None:
+    def __init__(self, world: FaultyMonth, month: MonthResult) -> None:
         versions = {name: {"memory": 1.0, "avoid": True} for name in NAMES}
         super().__init__(deployments=versions)
         self._world, self._month = world, month
         self.rolled_back: set[str] = set()
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """Crash it; the crash retry that every deployment has runs it again."""
+        """Crash the run; every deployment has one crash retry, which runs it again."""
         twin = self._world.twin
         if not stop_run(twin.world, twin.state, 0, int(run), CRASHED):
             return False
@@ -268,36 +268,38 @@ class _TwinLevers(InMemoryLevers):
         return True
 
     def postpone(self, runs: Any, until_s: float) -> tuple[str, ...]:
-        """The twin has no such lever."""
+        """Not modelled by the twin."""
         return ()
 
 
-def live(world: World, *, terms: Mapping[str, RuleTerms] | None) -> Month:
-    """Live a month; `terms` None is retries alone.
+def simulate(world: FaultyMonth, *, settings: Mapping[str, RuleSettings] | None) -> MonthResult:
+    """Simulate a month; it can be simulated again, because the twin is begun anew.
 
-    One world can be lived again: the twin is begun anew.
+    Args:
+        world: The month.
+        settings: Settings of each rule of prevention; None is retries alone.
     """
-    return _Life(world, terms).live()
+    return _Simulation(world, settings).run()
 
 
-class _Life:
-    def __init__(self, world: World, terms: Mapping[str, RuleTerms] | None) -> None:
-        self._world, self._twin, self._terms = world, world.twin, terms
+class _Simulation:
+    def __init__(self, world: FaultyMonth, settings: Mapping[str, RuleSettings] | None) -> None:
+        self._world, self._twin, self._settings = world, world.twin, settings
         n = len(world.deployment)
-        self._month = Month(
+        self._month = MonthResult(
             outcome=np.zeros(n, dtype=np.int8),
             cause=[None] * n,
             wasted_usd=np.zeros(n),
             delay_s=np.full(n, np.nan),
         )
-        self._levers = _TwinLevers(world, self._month)
+        self._actions = _TwinActions(world, self._month)
         self._history = InMemoryHistory()
-        self._ended: dict[str, list[Ended]] = {name: [] for name in NAMES}
+        self._ended: dict[str, list[EndedRun]] = {name: [] for name in NAMES}
         self._book = DurationQuantiles()
         self._facts: dict[int, tuple[int, str, str | None, float]] = {}
         self._first = 0
 
-    def live(self) -> Month:
+    def run(self) -> MonthResult:
         twin, world = self._twin, self._world
         world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
         twin.begin()
@@ -310,22 +312,22 @@ class _Life:
                 self._set_limits(now_s)
                 now_s = until if not self._shares() else min(until, now_s + _FINE_S)
                 twin.advance(now_s)
-            self._take_note(now_s)
-            if self._terms is not None:
+            self._record_ended(now_s)
+            if self._settings is not None:
                 self._prevent(now_s)
         return self._month
 
     def _window(self, until_s: float) -> tuple[int, int]:
-        """Numbers of the runs that may be alive."""
+        """First and last number (exclusive) of the runs that may be active or waiting."""
         phase = self._twin.state.runs["phase"][0]
         while self._first < len(phase) and phase[self._first] >= COMPLETED and self._first not in self._facts:
             self._first += 1
         return self._first, int(np.searchsorted(self._world.scheduled, until_s + 60.0))
 
     def _prepare(self, now_s: float, span_s: float) -> None:
-        """Decide for every run that may start within the span how that attempt will go."""
+        """Decide the outcome of the next attempt of every run that may start within `span_s`."""
         world, state, truth = self._world, self._twin.state.runs[0], self._twin.world.runs[0]
-        since = now_s - START_S - world.plant.warehouse_s
+        since = now_s - START_S - world.faults.warehouse_s
         self._twin.world.resources["capacity"][0, 0] = 3.0 if 0 <= since < 4 * DAY_S else 12.0
         first, behind = self._window(now_s + span_s)
         phases = state["phase"][first:behind]
@@ -333,17 +335,17 @@ class _Life:
         for run in (np.flatnonzero(np.isin(phases, idle)) + first).tolist():
             deployment = int(world.deployment[run])
             name = NAMES[deployment]
-            mine = state[run]
-            host = self._facts[run][0] if mine["phase"] == RESUMING else self._host(run, name, int(mine["crashes"]))
-            version = world.version(deployment, now_s, name in self._levers.rolled_back)
-            memory = self._levers.memory(name)
-            attempt = int(mine["failures"]) + int(mine["crashes"])
-            cause = world.trouble(run, attempt, host, now_s, memory, version)
+            own = state[run]
+            host = self._facts[run][0] if own["phase"] == RESUMING else self._host(run, name, int(own["crashes"]))
+            version = world.version(deployment, now_s, name in self._actions.rolled_back)
+            memory = self._actions.memory(name)
+            attempt = int(own["failures"]) + int(own["crashes"])
+            cause = world.failure_of(run, attempt, host, now_s, memory, version)
             self._facts[run] = (host, version, cause, memory)
             self._decide(truth, run, cause, name)
 
     def _host(self, run: int, name: str, crashes: int) -> int:
-        avoided = self._levers.avoided(name)
+        avoided = self._actions.avoided(name)
         allowed = [int(h) for h in self._world.hosts[run] if HOSTS[h] not in avoided] or [
             int(self._world.hosts[run][0])
         ]
@@ -360,11 +362,11 @@ class _Life:
         truth["fate"][run], truth["work_s"][run] = fate, work
 
     def _shares(self) -> bool:
-        return any(kind == "share" for done in self._levers.done.values() for kind, _ in done.values())
+        return any(kind == "share" for done in self._actions.done.values() for kind, _ in done.values())
 
     def _set_limits(self, now_s: float) -> None:
-        """Holds and shared limits as limits of deployments: what is free of a share goes to those that wait first."""
-        if self._terms is None:
+        """Apply holds and shared limits as limits of deployments; free slots go to the runs that wait longest."""
+        if self._settings is None:
             return
         limit = self._twin.world.deployments["limit"][0]
         running = self._twin.state.deployed[0]
@@ -372,10 +374,10 @@ class _Life:
         first, behind = self._window(now_s)
         phase = self._twin.state.runs["phase"][0, first:behind]
         waits = (np.flatnonzero((phase == WAITING) | (phase == DELAYED)) + first).tolist()
-        held = {name for name in NAMES if self._levers.slots(name) == 0}
+        held = {name for name in NAMES if self._actions.slots(name) == 0}
         for name in held:
             limit[NAMES.index(name)] = 0.0
-        for done in self._levers.done.values():
+        for done in self._actions.done.values():
             members = [NAMES.index(name) for name, (kind, _) in done.items() if kind == "share"]
             if not members:
                 continue
@@ -392,59 +394,59 @@ class _Life:
             if self._world.scheduled[run] > now_s:
                 continue
             name = NAMES[int(self._world.deployment[run])]
-            probing = self._levers.slots(name) == 1 and name not in LOADERS
+            probing = self._actions.slots(name) == 1 and name not in LOADERS
             if name in held or probing:
                 self._month.held.add(run)
             elif name in LOADERS and self._shares() and now_s - self._world.scheduled[run] > 900.0:
                 self._month.limited.add(run)
 
-    def _take_note(self, now_s: float) -> None:
-        """Runs that have ended become history."""
+    def _record_ended(self, now_s: float) -> None:
+        """Add runs that have ended to the history and the results."""
         state = self._twin.state.runs[0]
         first, behind = self._window(now_s)
         over = [
             r for r in (np.flatnonzero(state["phase"][first:behind] >= COMPLETED) + first).tolist() if r in self._facts
         ]
         for run in sorted(over, key=lambda r: float(state["finished_s"][r])):
-            mine = state[run]
+            own = state[run]
             host, version, cause, memory = self._facts.pop(run)
             name = NAMES[int(self._world.deployment[run])]
-            phase = int(mine["phase"])
+            phase = int(own["phase"])
             self._month.outcome[run] = phase
-            self._month.delay_s[run] = mine["first_claimed_s"] - mine["scheduled_s"]
+            self._month.delay_s[run] = own["first_claimed_s"] - own["scheduled_s"]
             if phase == CANCELLED:
                 continue
             failed = phase in (FAILED, CRASHED)
             why = (cause or LOAD) if failed else None
             self._month.cause[run] = why
-            useful = 0.0 if failed else float(mine["finished_s"] - mine["claimed_s"])
-            lost = busy_usd(float(mine["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
+            useful = 0.0 if failed else float(own["finished_s"] - own["claimed_s"])
+            lost = busy_usd(float(own["held_s"]) - useful, PRICES.slot_usd_per_hour, 0.0)
             extra = MORE_MEMORY_USD * np.log2(memory) * busy_usd(useful, PRICES.slot_usd_per_hour, 0.0)
             self._month.wasted_usd[run] = lost + extra + (FAILURE_USD if failed else 0.0)
-            attempts = 1 + int(mine["failures"]) + int(mine["crashes"])
-            took = float(mine["finished_s"] - mine["claimed_s"])
+            attempts = 1 + int(own["failures"]) + int(own["crashes"])
+            took = float(own["finished_s"] - own["claimed_s"])
             runs = self._ended[name]
             runs.append(
-                Ended(
-                    name, version, HOSTS[host], float(mine["first_claimed_s"]), float(mine["finished_s"]), failed,
+                EndedRun(
+                    name, version, HOSTS[host], float(own["first_claimed_s"]), float(own["finished_s"]), failed,
                     why, attempts, FAILURE_USD,
                 )
             )  # fmt: skip
-            if len(runs) > 2 * KEPT:
-                del runs[:KEPT]
+            if len(runs) > 2 * MOST_RUNS:
+                del runs[:MOST_RUNS]
             if not failed and attempts == 1:
-                self._book.learn(Work("", name), took)
+                self._book.learn(SubmittedRun("", name), took)
 
     def _prevent(self, now_s: float) -> None:
         state = self._twin.state.runs[0]
         first, behind = self._window(now_s)
         phase = state["phase"][first:behind]
         at_work = (np.flatnonzero((phase == RUNNING) | (phase == PENDING)) + first).tolist()
-        watch = Evidence(
+        evidence = Evidence(
             now_s=now_s,
             ended=self._ended,
             live=[
-                Live(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
+                LiveRun(str(run), NAMES[int(self._world.deployment[run])], float(self._world.scheduled[run]),
                      float(state["claimed_s"][run]), None)
                 for run in at_work
             ],
@@ -452,9 +454,9 @@ class _Life:
             upstream=dict.fromkeys(READERS, (SOURCE,)),
             resources=dict.fromkeys(LOADERS, ("warehouse",)),
         )  # fmt: skip
-        self._month.steps += prevent(watch, self._history, self._levers, "all", terms=self._terms)
+        self._month.steps += prevent(evidence, self._history, self._actions, "all", settings=self._settings)
 
 
-def all_terms() -> dict[str, RuleTerms]:
-    """Every rule acting, with its default budget."""
-    return {name: RuleTerms(mode="auto", again=True) for name in RULES}
+def all_settings() -> dict[str, RuleSettings]:
+    """Settings with every rule acting, within its default budget."""
+    return {name: RuleSettings(mode="auto", again=True) for name in RULES}

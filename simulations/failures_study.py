@@ -1,4 +1,4 @@
-"""What prevention is worth: months with planted failures, each lived with retries alone and with prevention."""
+"""What prevention saves: months with injected faults, each simulated with retries alone and with prevention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prevention.measures import DAY_S
-from prefect_intelligent.twin.engine.state import COMPLETED
+from prefect_intelligent.twin.model.state import COMPLETED
 from simulations.failures import (
     HOSTS,
     HOUR_S,
@@ -20,21 +20,26 @@ from simulations.failures import (
     READERS,
     SOURCE,
     START_S,
-    Month,
-    World,
-    all_terms,
-    live,
+    FaultyMonth,
+    MonthResult,
+    all_settings,
+    simulate,
 )
 
 _CLASSES: Final = (*MODES, "no plant")
 
 
-def study(seeds: Sequence[int], *, days: int = 30, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Figures over paired months.
+def study(seeds: Sequence[int], *, days: int = 30, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Compare paired months.
+
+    Args:
+        seeds: One per month.
+        days: Length of a month.
+        progress: Called with a line per month.
 
     Returns:
-        `figures` over all months together; `modes`: per planted mode how often it was detected and named, after how
-        many hours (median), and failed runs and wasted dollars in both arms; `months`: per seed.
+        `figures`: over all months; `modes`: per failure mode how often its cause was named, after how many hours
+        (median), and failed runs and wasted dollars of both arms; `months`: per seed.
 
     Raises:
         InvalidInputError: No seed, or a month shorter than ten days.
@@ -45,17 +50,17 @@ def study(seeds: Sequence[int], *, days: int = 30, tell: Callable[[str], None] =
         raise InvalidInputError("days", days, "the planted failures need at least 10")
     months = []
     for seed in seeds:
-        world = World(seed, days)
-        base, better = live(world, terms=None), live(world, terms=all_terms())
+        world = FaultyMonth(seed, days)
+        base, better = simulate(world, settings=None), simulate(world, settings=all_settings())
         months.append(_month(seed, world, base, better))
         last = months[-1]
-        tell(f"seed {seed}: failed {last['failed'][0]} -> {last['failed'][1]}, false holds {last['false_holds']}")
+        progress(f"seed {seed}: failed {last['failed'][0]} -> {last['failed'][1]}, false holds {last['false_holds']}")
     return {"figures": _figures(months), "modes": _modes(months), "months": months}
 
 
-def _month(seed: int, world: World, base: Month, better: Month) -> dict[str, Any]:
+def _month(seed: int, world: FaultyMonth, base: MonthResult, better: MonthResult) -> dict[str, Any]:
     ended = base.outcome != 0
-    false_stops = better.stopped - set(world.plant.hung)
+    false_stops = better.stopped - set(world.faults.hung)
     false_holds = {run for run in better.held if base.outcome[run] == COMPLETED} | false_stops
     found, wrong = _named(world, better)
     return {
@@ -91,8 +96,8 @@ def _class(cause: str | None) -> str:
     return MODE_OF.get(cause or "", "no plant")
 
 
-def _runs_of(world: World, arm: Month, mode: str, base: Month, better: Month) -> list[int]:
-    """Runs whose waste is booked on a mode: by the cause of their failure in either arm, else on no plant."""
+def _runs_of(world: FaultyMonth, arm: MonthResult, mode: str, base: MonthResult, better: MonthResult) -> list[int]:
+    """Runs whose waste counts for a mode, by the cause of their failure in either arm; without a cause, "no plant"."""
     of: list[int] = []
     for run in range(len(arm.cause)):
         cause = base.cause[run] or better.cause[run]
@@ -101,16 +106,16 @@ def _runs_of(world: World, arm: Month, mode: str, base: Month, better: Month) ->
     return of
 
 
-def _named(world: World, month: Month) -> tuple[dict[str, float | None], list[str]]:
-    """Hours from each plant to the first measure of the right rule on the right subject, and all wrong measures."""
-    plant = world.plant
+def _named(world: FaultyMonth, month: MonthResult) -> tuple[dict[str, float | None], list[str]]:
+    """Hours from each fault to the first measure of the right rule on the right subject, and all wrong measures."""
+    faults = world.faults
     expected: Mapping[str, tuple[str, tuple[str, ...], float, float]] = {
-        "flaky host": ("flaky-host", (f"host:{HOSTS[plant.host]}",), plant.host_s, 4 * DAY_S),
-        "memory leak": ("out-of-memory", (f"deployment:{NAMES[plant.leaker]}",), plant.leak_s, 7 * DAY_S),
-        "bad upstream day": ("bad-input", (f"deployment:{SOURCE}",), plant.source_s, 1.5 * DAY_S),
-        "bad release": ("bad-release", (f"deployment:{NAMES[plant.released]}",), plant.release_s, 5 * DAY_S),
-        "overloaded warehouse": ("overload", ("resource:warehouse",), plant.warehouse_s, 5 * DAY_S),
-        "hung run": ("hung-run", tuple(f"run:{run}" for run in sorted(plant.hung)), 0.0, math.inf),
+        "flaky host": ("flaky-host", (f"host:{HOSTS[faults.host]}",), faults.host_s, 4 * DAY_S),
+        "memory leak": ("out-of-memory", (f"deployment:{NAMES[faults.leaker]}",), faults.leak_s, 7 * DAY_S),
+        "bad upstream day": ("bad-input", (f"deployment:{SOURCE}",), faults.source_s, 1.5 * DAY_S),
+        "bad release": ("bad-release", (f"deployment:{NAMES[faults.released]}",), faults.release_s, 5 * DAY_S),
+        "overloaded warehouse": ("overload", ("resource:warehouse",), faults.warehouse_s, 5 * DAY_S),
+        "hung run": ("hung-run", tuple(f"run:{run}" for run in sorted(faults.hung)), 0.0, math.inf),
     }
     found: dict[str, float | None] = dict.fromkeys(MODES)
     wrong: list[str] = []
@@ -129,12 +134,12 @@ def _named(world: World, month: Month) -> tuple[dict[str, float | None], list[st
                     found[mode] = max(found[mode] or 0.0, (since - begun) / HOUR_S)
                 elif found[mode] is None:
                     found[mode] = (since - begins) / HOUR_S
-        if step["rule"] == "keeps-failing":  # names no cause; right while the deployment is one that is planted
-            names = {NAMES[plant.leaker], NAMES[plant.released], SOURCE, *READERS, *NAMES[6:16]}
+        if step["rule"] == "keeps-failing":  # names no cause; right if the deployment is one with a fault
+            names = {NAMES[faults.leaker], NAMES[faults.released], SOURCE, *READERS, *NAMES[6:16]}
             fits = step["subject"].removeprefix("deployment:") in names
         if not fits and step["rule"] != "passing-trouble":
             wrong.append(f"{step['rule']} {step['subject']} on day {since / DAY_S:.1f}: {step['why']}")
-    if len(hung) < len(plant.hung):
+    if len(hung) < len(faults.hung):
         found["hung run"] = None
     return found, wrong
 
@@ -184,7 +189,7 @@ def _modes(months: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def print_study(found: Mapping[str, Any]) -> None:
-    """The figures as two tables."""
+    """Print the figures as two tables."""
     figures = found["figures"]
     print(
         f"{figures['months']:.0f} simulated months, {figures['runs']:.0f} runs, paired: retries alone -> prevention\n"

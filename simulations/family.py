@@ -1,4 +1,4 @@
-"""Worlds that differ in everything a policy should not rely on: the domain-randomised family for training.
+"""The domain-randomised family of clusters: worlds that differ in everything a policy should not rely on.
 
 A seed draws a cluster (queues, deployments, resources, infrastructure, prices) and a day in it. Ranges follow the
 public traces that the project was developed on: bursty arrivals, heavy-tailed durations, estimates that are off.
@@ -14,7 +14,7 @@ import numpy as np
 from prefect_intelligent.domain import Prices, QueueSetting, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
 from simulations.arrivals import DAY_S, HOUR_S, Arrivals, Bursts, Interval, Poisson
 from simulations.workload import Duration, Scenario, Source, draw_world
@@ -24,11 +24,11 @@ SPLITS: Final = {
     "validation": range(1_000_000, 1_100_000),
     "test": range(2_000_000, 2_100_000),
 }
-"""Seeds of each split. What is chosen or tuned uses the first two; the third is opened once."""
+"""Seeds of each split. Choices and tuning use the first two; the third is for the final test only."""
 
 RESOURCES: Final = ("resource-0", "resource-1")
 MOST_PER_HOUR: Final = 30.0
-"""Runs of one deployment per hour: short work comes in larger pieces, so that a day stays a few thousand runs."""
+"""Largest number of runs of a deployment per hour; medians rise to keep below it, so a day has a few thousand runs."""
 
 _MONDAY_S: Final = 1767571200.0
 
@@ -41,9 +41,9 @@ class Family:
         queues: Least and largest number of queues.
         load: Range of offered work per hour over the reference slots.
         slots: Range of the reference number of slots.
-        hours: Length of a day in which runs come.
-        contention: Chance that a deployment uses a shared resource.
-        owned: Chance that slots are bought ahead instead of serverless.
+        hours: Length of a day in which runs arrive.
+        contention: Probability that a deployment uses a shared resource.
+        owned: Probability that slots are bought ahead instead of serverless.
         decision_s: Time between two decisions.
     """
 
@@ -151,13 +151,13 @@ class Family:
 
 
 def _resource(name: str, work_s: Array, sources: tuple[Source, ...], rng: np.random.Generator) -> ResourceSpec:
-    """A resource that can just or easily serve what is offered to it.
+    """A resource with 1.2 to 3 times the capacity that its deployments need.
 
     Args:
         name: Its name.
         work_s: Seconds of work per hour that each deployment brings.
         sources: The deployments.
-        rng: Where the capacity is drawn from.
+        rng: Draws the capacity.
     """
     offered = sum(float(work) for work, source in zip(work_s, sources, strict=True) if name in source.terms.resources)
     return ResourceSpec(

@@ -1,4 +1,4 @@
-"""A world at one instant, as text and as a picture: queues with their runs, slots, deadlines, money.
+"""Render a world at one instant as text or as a picture: queues with their runs, slots, deadlines, money.
 
 python -m simulations.render --scenario morning-rush --policy prefect-default --policy edf --gif morning.gif
 """
@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.engine.state import PENDING, RUNNING, WAITING
+from prefect_intelligent.twin.model.state import PENDING, RUNNING, WAITING
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
-from simulations.play import Steered
+from simulations.play import BudgetedLoop
+from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario, scenario_names
 from simulations.workload import Scenario, draw_world
 
@@ -62,24 +62,24 @@ def draw_text(twin: Twin, row: int = 0, names: Sequence[str] = ()) -> str:
 
     Args:
         twin: The batch.
-        row: Which of its worlds.
-        names: Names of its queues, pool by pool, each pool's sorted; numbers if there are none.
+        row: Row of the world in the batch.
+        names: Names of its queues, pool by pool, sorted within a pool; numbers are shown if empty.
     """
     clock, world = twin.state.clock[row], twin.world
     census = twin.census()
     hours = (float(clock["now_s"]) - float(world.settings["start_s"][row])) / 3600.0
     lines = [f"{hours:7.2f} h   {twin.cost(row).total_usd:10.2f} USD   {int(clock['ended'])}/{_count(twin, row)} runs"]
     shown = _names(twin, row, names)
-    wide = max(len(name) for name in shown.values())
+    width = max(len(name) for name in shown.values())
     for pool in range(world.pools.shape[1]):
         table = census.queues[row * world.pools.shape[1] + pool]
-        mine = twin.state.pools[row, pool]
-        lines.append(f"pool {pool}: {int(mine['active'])} of {_limit(float(mine['limit']))} slots held")
+        state = twin.state.pools[row, pool]
+        lines.append(f"pool {pool}: {int(state['active'])} of {_limit(float(state['limit']))} slots held")
         for queue in sorted(np.flatnonzero(table[:, Q.PRESENT] > 0), key=lambda each: table[each, Q.RANK]):
             cells, lane = table[queue], pool * world.width + int(queue)
             due = "" if np.isinf(cells[Q.DUE_IN_S]) else f"due {_minutes(float(cells[Q.DUE_IN_S]))}"
             lines.append(
-                f"  {shown[lane]:{wide}} limit {_limit(cells[Q.LIMIT]):>4} waiting {int(cells[Q.WAITING]):4d} "
+                f"  {shown[lane]:{width}} limit {_limit(cells[Q.LIMIT]):>4} waiting {int(cells[Q.WAITING]):4d} "
                 f"{due:>12}  {_marks(twin, row, lane)}"
             )
     return "\n".join(lines)
@@ -88,8 +88,9 @@ def draw_text(twin: Twin, row: int = 0, names: Sequence[str] = ()) -> str:
 def draw_frame(twin: Twin, row: int = 0, names: Sequence[str] = (), title: str = "") -> Frame:
     """The same as a picture, shape (height, width, 3): a lane per queue in serving order, slots at its left.
 
-    Blue has time, amber is due within 15 minutes, red is late, grey starts up. At the right of a lane stands what does
-    not fit into it, or when its first waiting run is due. The bar at the bottom is the share of runs that are over.
+    Blue: not due soon; amber: due within 15 minutes; red: late; grey: starting. At the right of a lane stands the
+    number of waiting runs that do not fit, else when its first waiting run is due. The bar at the bottom is the share
+    of runs that are over.
     """
     world, state = twin.world, twin.state
     shown = _names(twin, row, names)
@@ -101,8 +102,8 @@ def draw_frame(twin: Twin, row: int = 0, names: Sequence[str] = (), title: str =
     held = " + ".join(f"{int(pool['active'])} of {_limit(float(pool['limit']))}" for pool in state.pools[row])
     late = int(np.sum(state.runs["late"][row]))
     pen.text((_MARGIN, 3), f"{datetime.fromtimestamp(now_s, UTC):%H:%M}  {title}", fill=_COLOURS["ink"], font=font)
-    told = f"{held} slots    {twin.cost(row).total_usd:8.2f} USD    {late} late now"
-    pen.text((_WIDTH - _MARGIN, 3), told, fill=_COLOURS["ink"], font=font, anchor="ra")
+    status = f"{held} slots    {twin.cost(row).total_usd:8.2f} USD    {late} late now"
+    pen.text((_WIDTH - _MARGIN, 3), status, fill=_COLOURS["ink"], font=font, anchor="ra")
     for line, queue in enumerate(lanes, start=1):
         top = _LANE * line + 2
         pen.text((_MARGIN, top), shown[queue][:20], fill=_COLOURS["ink"], font=font)
@@ -117,24 +118,24 @@ def draw_frame(twin: Twin, row: int = 0, names: Sequence[str] = (), title: str =
 def record(
     scenario: Scenario, policies: Sequence[str], seed: int, every_s: float, until_s: float
 ) -> Iterator[list[Twin]]:
-    """Play one world under several policies and stop every so often, until an instant or the end of its last run."""
+    """Play one world under several policies; yields the twins every `every_s` until `until_s` or the last end."""
     twins = [Twin(draw_world(scenario, seed)) for _ in policies]
     rules = [parse_policy(text) for text in policies]
-    guard = GuardSettings(interval_s=min(60.0, scenario.decision_s))
-    arenas = [Steered(twin, guard, scenario.decision_s, scenario.budget_slots) for twin in twins]
+    guard = scenario_guard(scenario.decision_s)
+    loops = [BudgetedLoop(twin, guard, scenario.decision_s, scenario.budget_slots) for twin in twins]
     now_s = shown_s = scenario.start_s
     yield twins
     while not all(bool(twin.done[0]) for twin in twins) and now_s < until_s:
         now_s += scenario.decision_s
-        for arena, rule in zip(arenas, rules, strict=True):
-            arena.step(rule.propose(arena.census), until_s=now_s)
+        for loop, rule in zip(loops, rules, strict=True):
+            loop.step(rule.propose(loop.census), until_s=now_s)
         if now_s >= shown_s + every_s:
             shown_s = now_s
             yield twins
 
 
 def write_gif(path: Path, frames: Sequence[Frame], *, per_s: float) -> None:
-    """Write the frames as an animation; it is there whole or not at all. The last one stays for two seconds."""
+    """Write the frames as an animation, atomically; the last one stays for two seconds."""
     palette = _palette()
     pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     part = path.with_name(path.name + ".part")
@@ -182,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _together(twins: Sequence[Twin], policies: Sequence[str], names: Sequence[str]) -> Frame:
-    """One picture of all, with the legend below."""
+    """The pictures of all policies, one below the other, with a legend."""
     parts = [draw_frame(twin, 0, names, text) for text, twin in zip(policies, twins, strict=True)]
     legend = Image.new("RGB", (_WIDTH, _LANE), _COLOURS["ground"])
     pen, font, left = ImageDraw.Draw(legend), ImageFont.load_default(size=11), _MARGIN
@@ -217,7 +218,7 @@ def _lane(pen: ImageDraw.ImageDraw, font: Any, twin: Twin, row: int, queue: int,
 
 
 def _palette() -> Image.Image:
-    """The colours above and the shades of the letters: the same in every frame."""
+    """The palette of all frames: the colours, and shades of them for the edges of text."""
     shades = [
         tuple(round(a + (b - a) * step / 6) for a, b in zip(_COLOURS[name], _COLOURS["ground"], strict=True))
         for name in ("ink", "faint")
@@ -230,13 +231,13 @@ def _palette() -> Image.Image:
 
 
 def _names(twin: Twin, row: int, names: Sequence[str]) -> dict[int, str]:
-    """The queues that exist with their names."""
-    there = [queue for queue in range(twin.world.queues.shape[1]) if twin.world.queues["present"][row, queue]]
-    return {queue: names[place] if names else f"queue {queue}" for place, queue in enumerate(there)}
+    """Index of each queue that exists to its name."""
+    present = [queue for queue in range(twin.world.queues.shape[1]) if twin.world.queues["present"][row, queue]]
+    return {queue: names[place] if names else f"queue {queue}" for place, queue in enumerate(present)}
 
 
 def _minutes(seconds: float) -> str:
-    """A time from now in words; below 0 it has passed."""
+    """A time from now in words; negative is past."""
     span = f"{abs(seconds) / 60:.0f} min" if abs(seconds) < 5400 else f"{abs(seconds) / 3600:.1f} h"
     return f"{span} ago" if seconds < 0 else f"in {span}"
 
@@ -252,9 +253,9 @@ def _limit(value: float) -> str:
 def _runs(twin: Twin, row: int, queue: int, phases: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Runs of a queue in some phases, in the order they are served."""
     count = _count(twin, row)
-    mine = twin.state.runs[row, :count]
-    chosen = np.flatnonzero((twin.world.runs["queue"][row, :count] == queue) & np.isin(mine["phase"], phases))
-    order: npt.NDArray[np.int64] = chosen[np.argsort(mine["scheduled_s"][chosen], kind="stable")]
+    state = twin.state.runs[row, :count]
+    chosen = np.flatnonzero((twin.world.runs["queue"][row, :count] == queue) & np.isin(state["phase"], phases))
+    order: npt.NDArray[np.int64] = chosen[np.argsort(state["scheduled_s"][chosen], kind="stable")]
     return order
 
 
@@ -269,11 +270,11 @@ def _marks(twin: Twin, row: int, queue: int) -> str:
 
 
 def _colour(twin: Twin, row: int, run: int) -> tuple[int, int, int]:
-    mine: Any = twin.state.runs[row, run]
-    left_s = float(mine["due_s"]) - float(twin.state.clock["now_s"][row])
+    state: Any = twin.state.runs[row, run]
+    left_s = float(state["due_s"]) - float(twin.state.clock["now_s"][row])
     if left_s < 0:
         return _COLOURS["late"]
-    if mine["phase"] == PENDING:
+    if state["phase"] == PENDING:
         return _COLOURS["pending"]
     return _COLOURS["soon"] if left_s < _SOON_S else _COLOURS["calm"]
 

@@ -1,6 +1,6 @@
 """Run scenarios under policies: `python -m simulations.run --scenario S --policy P --episodes N [--json]`.
 
-`--study failures` lives months with planted failures instead, with retries alone and with prevention.
+`--study failures` instead simulates months with injected faults, with retries alone and with prevention.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import read_bundle
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.engine.world import stack
+from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
-from simulations.play import Outcome, play
+from simulations.metrics import EpisodeMetrics
+from simulations.play import play
+from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario, scenario_names, with_load
 from simulations.workload import draw_world
 
@@ -35,48 +36,58 @@ def read_policy(text: str) -> Policy:
 
 def evaluate(
     name: str, policy: Policy, episodes: int, split: str = "validation", load: float = 1.0, guarded: bool = True
-) -> list[Outcome]:
-    """Outcomes of the first episodes of a split; the same ones for every policy.
+) -> EpisodeMetrics:
+    """Figures of the first episodes of a split; every policy plays the same ones.
+
+    Args:
+        name: Scenario, see `load_scenario`.
+        policy: What decides.
+        episodes: How many.
+        split: Split of seeds.
+        load: Factor on all durations.
+        guarded: Whether proposals pass the guard.
 
     Raises:
         InvalidInputError: The split does not have that many seeds, or a scenario cannot be used.
     """
     if not 1 <= episodes <= len(SPLITS[split]):
         raise InvalidInputError("episodes", episodes, f"the {split} split has 1 to {len(SPLITS[split])} of them")
-    outcomes: list[Outcome] = []
+    parts: list[EpisodeMetrics] = []
     for first in range(0, episodes, 32):
         seeds = SPLITS[split][first : min(first + 32, episodes)]
         scenarios = [with_load(load_scenario(name, seed), load) for seed in seeds]
         twin = Twin(stack([draw_world(each, seed) for each, seed in zip(scenarios, seeds, strict=True)]))
-        guard = GuardSettings(interval_s=min(60.0, scenarios[0].decision_s)) if guarded else None
-        outcomes += play(
-            twin,
-            policy,
-            until_s=np.array([each.end_s for each in scenarios]),
-            decision_s=scenarios[0].decision_s,
-            guard=guard,
-            budget_slots=scenarios[0].budget_slots,
+        guard = scenario_guard(scenarios[0].decision_s) if guarded else None
+        parts.append(
+            play(
+                twin,
+                policy,
+                until_s=np.array([each.end_s for each in scenarios]),
+                decision_s=scenarios[0].decision_s,
+                guard=guard,
+                budget_slots=scenarios[0].budget_slots,
+            )
         )
-    return outcomes
+    return EpisodeMetrics.join(parts)
 
 
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """Means over episodes, with the half width of a 95 % interval of the mean cost."""
-    total = np.array([each.cost.total_usd for each in outcomes])
+def summarise(metrics: EpisodeMetrics) -> dict[str, float | None]:
+    """Means over episodes, with the half width of the 95 % interval of the mean cost (None for a single episode)."""
+    total = metrics.cost_usd
     half = 1.96 * float(total.std(ddof=1)) / math.sqrt(len(total)) if len(total) > 1 else None
     return {
         "cost_usd": float(total.mean()),
         "cost_usd_half_width": half,
         "cost_usd_median": float(np.median(total)),
-        "capacity_usd": float(np.mean([each.cost.capacity_usd for each in outcomes])),
-        "lateness_usd": float(np.mean([each.cost.lateness_usd for each in outcomes])),
-        "failure_usd": float(np.mean([each.cost.failure_usd for each in outcomes])),
-        "weighted_late_minutes": float(np.mean([each.late_usd_minutes for each in outcomes])),
-        "late_share": float(sum(each.late_runs for each in outcomes) / max(1, sum(each.runs for each in outcomes))),
-        "wait_p50_s": float(np.mean([each.wait_p50_s for each in outcomes])),
-        "wait_p95_s": float(np.mean([each.wait_p95_s for each in outcomes])),
-        "failed_runs": float(np.mean([each.failed for each in outcomes])),
-        "unfinished_episodes": float(sum(not each.finished for each in outcomes)),
+        "capacity_usd": float(metrics.capacity_usd.mean()),
+        "lateness_usd": float(metrics.lateness_usd.mean()),
+        "failure_usd": float(metrics.failure_usd.mean()),
+        "weighted_late_minutes": float(60.0 * metrics.weighted_late_hours.mean()),
+        "late_share": float(metrics.late_runs.sum() / max(1.0, metrics.runs.sum())),
+        "wait_p50_s": float(metrics.wait_p50_s.mean()),
+        "wait_p95_s": float(metrics.wait_p95_s.mean()),
+        "failed_runs": float(metrics.failed_runs.mean()),
+        "unfinished_episodes": float((1.0 - metrics.finished).sum()),
     }
 
 
@@ -90,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--load", type=float, default=1.0, help="all durations times this")
     parser.add_argument("--unguarded", action="store_true", help="apply proposals as they are")
     parser.add_argument(
-        "--study", choices=("failures",), help="instead: months with planted failures, with and without prevention"
+        "--study", choices=("failures",), help="instead: months with injected faults, with and without prevention"
     )
     parser.add_argument("--seeds", default="1:6", metavar="A:B", help="months of the study, B included (default 1:6)")
     parser.add_argument("--days", type=int, default=30, help="length of a month of the study (default 30)")
@@ -124,7 +135,7 @@ def _study(args: argparse.Namespace) -> int:
     if not first.isdigit() or (colon and not last.isdigit()):
         raise InvalidInputError("--seeds", args.seeds, "expected A:B, two whole numbers")
     seeds = range(int(first), int(last or first) + 1)
-    found = study(seeds, days=args.days, tell=lambda text: print(text, file=sys.stderr))
+    found = study(seeds, days=args.days, progress=lambda text: print(text, file=sys.stderr))
     if args.json:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:

@@ -1,4 +1,4 @@
-"""Scenarios as TOML files: read, checked, with the nearest valid name for a wrong one."""
+"""Read scenarios from TOML files; errors name the nearest valid key."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def load_scenario(name: str | Path, seed: int = 0) -> Scenario:
 
     Args:
         name: See `scenario_names`.
-        seed: Which cluster, for "family".
+        seed: Seed of the cluster, for "family".
 
     Raises:
-        UnknownNameError: There is no such scenario, or the file has a key that means nothing.
+        UnknownNameError: There is no such scenario, or the file has an unknown key.
         InvalidInputError: A value cannot be used.
     """
     text = str(name)
@@ -58,7 +58,7 @@ def load_scenario(name: str | Path, seed: int = 0) -> Scenario:
         table = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
-            f"scenario {text!r}", str(error), "is not a TOML file; see simulations/README.md"
+            f"scenario {text!r}", str(error), "is not a TOML file; see docs/reference/scenarios.md"
         ) from error
     return read_scenario(path.stem, table)
 
@@ -130,7 +130,7 @@ def _pool(table: Mapping[str, Any], label: str) -> PoolSpec:
 
 def _source(table: Mapping[str, Any]) -> Source:
     values = _table(table, "deployment")
-    mine = {key: values.pop(key) for key in _SOURCE_KEYS if key in values}
+    given = {key: values.pop(key) for key in _SOURCE_KEYS if key in values}
     known = {field.name for field in fields(DeploymentSpec)} | set(_SOURCE_KEYS)
     for key in values:
         if key not in known:
@@ -138,20 +138,20 @@ def _source(table: Mapping[str, Any]) -> Source:
     if "resources" in values:
         values["resources"] = tuple(_items(values["resources"], "resources of a deployment"))
     terms = _make(DeploymentSpec, values, "deployment")
-    if "duration" in mine:
-        duration = _table(mine["duration"], f"duration of {terms.name!r}")
+    if "duration" in given:
+        duration = _table(given["duration"], f"duration of {terms.name!r}")
         duration["samples"] = tuple(_items(duration.get("samples", []), f"samples of {terms.name!r}"))
-        mine["duration"] = _make(Duration, duration, f"duration of {terms.name!r}")
-    if "arrivals" in mine:
-        mine["arrivals"] = _arrivals(mine["arrivals"], terms.name)
-    if "deadline" in mine:
-        if not isinstance(mine["deadline"], str):
+        given["duration"] = _make(Duration, duration, f"duration of {terms.name!r}")
+    if "arrivals" in given:
+        given["arrivals"] = _arrivals(given["arrivals"], terms.name)
+    if "deadline" in given:
+        if not isinstance(given["deadline"], str):
             raise InvalidInputError(
-                "deadline", mine["deadline"], "must be a text, such as '45m' or '07:00 Europe/Paris'"
+                "deadline", given["deadline"], "must be a text, such as '45m' or '07:00 Europe/Paris'"
             )
-        mine["deadline"] = parse_deadline(mine["deadline"])
-    mine["after"] = tuple(_items(mine.get("after", []), f"'after' of {terms.name!r}"))
-    return Source(terms=terms, **mine)
+        given["deadline"] = parse_deadline(given["deadline"])
+    given["after"] = tuple(_items(given.get("after", []), f"'after' of {terms.name!r}"))
+    return Source(terms=terms, **given)
 
 
 def _arrivals(table: Any, name: str) -> Arrivals:
@@ -165,21 +165,21 @@ def _arrivals(table: Any, name: str) -> Arrivals:
 
 
 def _table(value: Any, what: str) -> dict[str, Any]:
-    """A copy of what has to be a table."""
+    """A copy of a table, or a clear error."""
     if not isinstance(value, Mapping):
         raise InvalidInputError(what, value, "must be a table, such as { key = value }")
     return dict(value)
 
 
 def _items(value: Any, what: str) -> list[Any]:
-    """What has to be a list."""
+    """A list, or a clear error."""
     if not isinstance(value, list):
         raise InvalidInputError(what, value, "must be a list, such as [1, 2]")
     return value
 
 
 def _make(kind: type[T], table: Any, what: str) -> T:
-    """Build a dataclass from a table, naming the nearest key for one that it does not have."""
+    """Build a dataclass from a table; the error about an unknown key names the nearest valid one."""
     values = _table(table, what)
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for key in values:
@@ -198,15 +198,15 @@ def _make(kind: type[T], table: Any, what: str) -> T:
 
 
 _TYPES: Final[Mapping[type, tuple[type, ...]]] = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
-_CALLED: Final = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+_TYPE_NAMES: Final = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
 
 
 def _name_wrong_type(kind: type[Any], values: Mapping[str, Any], what: str) -> None:
-    """Complain about the first number, text or switch that is something else."""
+    """Raise for the first number, text or boolean of another type."""
     for name, hint in get_type_hints(kind).items():
         plain = next((each for each in (get_args(hint) or (hint,)) if each in _TYPES), None)
         if plain is None or name not in values or values[name] is None:
             continue
         fits = isinstance(values[name], _TYPES[plain]) and isinstance(values[name], bool) == (plain is bool)
         if not fits:
-            raise InvalidInputError(f"{name} of {what}", values[name], f"must be {_CALLED[plain]}")
+            raise InvalidInputError(f"{name} of {what}", values[name], f"must be {_TYPE_NAMES[plain]}")

@@ -1,4 +1,4 @@
-"""Write a scenario as the TOML file that `scenario.load_scenario` reads: the inverse of it."""
+"""Write a scenario as the TOML file that `scenario.load_scenario` reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _KINDS = {kind: name for name, kind in ARRIVALS.items()}
 
 
 def write_scenario(path: Path, scenario: Scenario, comments: Iterable[str] = ()) -> None:
-    """Write the file; it is there whole or not at all.
+    """Write the file, atomically.
 
     Args:
-        path: Where; the name of the scenario is that of the file.
-        scenario: What.
-        comments: Lines above it.
+        path: The file; its stem is the name of the scenario.
+        scenario: What is written.
+        comments: Comment lines at its beginning.
 
     Raises:
         OSError: It cannot be written.
@@ -35,7 +35,7 @@ def write_scenario(path: Path, scenario: Scenario, comments: Iterable[str] = ())
 
 
 def as_toml(scenario: Scenario, comments: Iterable[str] = ()) -> str:
-    """The text of the file; values that are the default are left out."""
+    """The text of the file, without values that are the default."""
     lines = [f"# {comment}" for comment in comments]
     lines += _lines(_changed(scenario, "name", "pools", "sources", "resources"))
     for pool in scenario.pools:
@@ -64,12 +64,12 @@ def _deployment(source: Source) -> dict[str, Any]:
     return values
 
 
-def _changed(thing: Any, *without: str) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults; those without a default always."""
+def _changed(item: Any, *without: str) -> dict[str, Any]:
+    """The fields of a dataclass that have no default or differ from it."""
     found = {}
-    for field in fields(thing):
+    for field in fields(item):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        value = getattr(thing, field.name)
+        value = getattr(item, field.name)
         if field.name not in without and value is not None and value != default:
             found[field.name] = value
     return found
@@ -80,7 +80,7 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value of TOML, on one line."""
+    """A value as TOML, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

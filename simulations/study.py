@@ -9,7 +9,7 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 
-from simulations.against_prefect import QUEUES, Day, twin_days
+from simulations.against_prefect import QUEUES, RecordedDay, twin_days
 from simulations.theory import Check, erlang_c, sweep
 
 mpl.use("Agg")
@@ -19,7 +19,7 @@ _BLUE, _RED, _GREY = "#3f7fb5", "#b5403f", "#777777"
 
 
 def draw_theory(path: Path, found: Sequence[Check], customers: int, seed: int) -> None:
-    """Mean waits of M/M/c over utilisation, and every check of `found` as its deviation in half widths."""
+    """Draw mean waits of M/M/c over utilisation, and the deviation of every check in half widths of its interval."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.1))
@@ -48,21 +48,21 @@ def draw_theory(path: Path, found: Sequence[Check], customers: int, seed: int) -
     _save(figure, path)
 
 
-def draw_prefect(path: Path, day: Day, worlds: int, seed: int) -> None:
-    """How long runs waited for a slot: the real day as steps, the twin's days as a band."""
+def draw_prefect(path: Path, day: RecordedDay, worlds: int, seed: int) -> None:
+    """Draw how long runs waited for a slot: the recorded day as points, the twin's days as a band."""
     import matplotlib.pyplot as plt
 
     waits = np.maximum(twin_days(day, worlds, seed) - day.scheduled_s, 0.0)
     real = np.maximum(day.claimed_s - day.scheduled_s, 0.0)
     figure, axes = plt.subplots(1, len(QUEUES), figsize=(10, 3.2), sharey=True)
     for number, (queue, axis) in enumerate(zip(QUEUES, axes, strict=True)):
-        mine = day.queue == number
-        share = (np.arange(mine.sum()) + 1) / mine.sum()
-        each = np.sort(waits[:, mine], axis=1)
+        chosen = day.queue == number
+        share = (np.arange(chosen.sum()) + 1) / chosen.sum()
+        each = np.sort(waits[:, chosen], axis=1)
         low, high = np.quantile(each, [0.05, 0.95], axis=0)
         axis.fill_betweenx(share, low, high, color=_BLUE, alpha=0.25, linewidth=0, label="twin, 90 % of days")
         axis.plot(each.mean(axis=0), share, color=_BLUE, linewidth=1, label="twin, mean")
-        axis.plot(np.sort(real[mine]), share, "o", color=_RED, markersize=3, label="real Prefect")
+        axis.plot(np.sort(real[chosen]), share, "o", color=_RED, markersize=3, label="real Prefect")
         limit = "" if queue.limit is None else f", limit {queue.limit}"
         axis.set_title(f"{queue.name} (priority {queue.priority}{limit})", fontsize=10)
         axis.set_xlabel("wait for a slot, s")
@@ -73,7 +73,7 @@ def draw_prefect(path: Path, day: Day, worlds: int, seed: int) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write the picture; it is there whole or not at all."""
+    """Write the picture, atomically."""
     import matplotlib.pyplot as plt
 
     for axis in figure.axes:

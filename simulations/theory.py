@@ -1,6 +1,6 @@
-"""The twin against queueing theory, printed by `python -m simulations.validate`.
+"""Compare the twin with formulas of queueing theory; printed by `python -m simulations.validate`.
 
-Each case is a pool without polls and start-up, so that it is the station of a textbook, and compares a simulated mean
+Each case is a pool without polls and start-up times, which makes it a textbook queue, and compares a simulated mean
 with its formula. Intervals are from batch means over 40 batches, 99 % two-sided.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.state import CANCELLED
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.state import CANCELLED
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
@@ -31,10 +31,10 @@ class Check:
 
     Attributes:
         case: What was simulated.
-        figure: Which figure.
+        figure: Name of the figure.
         theory: Its exact value.
-        twin: The simulated mean.
-        half_width: Half the 99 % interval of that.
+        twin: Its simulated mean.
+        half_width: Half width of the 99 % interval of that mean.
     """
 
     case: str
@@ -45,7 +45,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the interval covers the exact value."""
+        """Whether the interval contains the exact value."""
         return bool(abs(self.twin - self.theory) <= self.half_width)
 
 
@@ -59,12 +59,12 @@ def station(
     room: int | None = None,
     seed: int = 0,
 ) -> World:
-    """A pool that serves at once, with one queue per class of customers.
+    """A pool without delays, with one queue per class of customers.
 
     Args:
-        arrivals_s: When each customer comes, ascending.
-        work_s: How long each is served.
-        classes: The queue of each, a whole number.
+        arrivals_s: When each customer arrives, ascending.
+        work_s: Service time of each.
+        classes: Queue of each, a whole number.
         slots: Number of servers.
         priorities: Priority of each queue.
         room: Customers in the system at most; None for no bound.
@@ -90,7 +90,7 @@ def station(
 
 
 def waits_of(world: World) -> tuple[Array, Array]:
-    """Serve all customers; the wait of each (nan if it was turned away) and whether it was turned away."""
+    """Wait of each customer, NaN if it was turned away, and whether it was turned away (0 or 1)."""
     twin = Twin(world)
     twin.finish(1e12)
     runs = twin.state.runs[0]
@@ -107,7 +107,7 @@ def interval(values: Array) -> tuple[float, float]:
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """Chance that a customer of M/M/c waits; `load` is arrival rate over service rate. Erlang 1917."""
+    """Probability that a customer of M/M/c waits; `load` is arrival rate over service rate. Erlang 1917."""
     blocked = 1.0
     for count in range(1, servers + 1):
         blocked = load * blocked / (count + load * blocked)
@@ -125,9 +125,9 @@ def states_mmck(servers: int, load: float, room: int) -> Array:
 
 
 def littles_law(customers: int, rng: np.random.Generator) -> Check:
-    """Little's law on M/M/4: the mean number that wait, over time, is the arrival rate times the mean wait.
+    """Little's law on M/M/4: the mean number waiting is the arrival rate times the mean wait.
 
-    It is exact but for those who still wait at the end, so the interval is one per cent.
+    It is exact but for the customers that still wait at the end, so the half width is one per cent.
     """
     arrivals = np.cumsum(rng.exponential(1.0 / 3.4, customers))
     waits, _ = waits_of(station(arrivals, rng.exponential(1.0, customers), np.zeros(customers), 4))
@@ -161,7 +161,7 @@ def checks(customers: int = 400_000, seed: int = 1) -> list[Check]:
     """Every comparison.
 
     Args:
-        customers: Per case.
+        customers: Number of customers per case.
         seed: Of all draws.
     """
     rng = np.random.default_rng(seed)
@@ -197,10 +197,10 @@ def checks(customers: int = 400_000, seed: int = 1) -> list[Check]:
         world = station(poisson(total), rng.exponential(1.0, customers), classes, servers, priorities=(1, 2, 3))
         waits, _ = waits_of(world)
         residual = erlang_c(servers, total) / servers
-        before = 0.0
+        higher = 0.0  # utilisation by higher priorities
         for each, share in enumerate(shares):
-            theory = residual / (1.0 - before) / (1.0 - before - share)
-            before += share
+            theory = residual / (1.0 - higher) / (1.0 - higher - share)
+            higher += share
             add(f"priorities on M/M/{servers}, class {each + 1} of 3", "mean wait", theory, waits[classes == each])
 
     servers, load, room = 3, 3.6, 8

@@ -1,4 +1,4 @@
-"""Hold the twin to queueing theory and to the real thing.
+"""Validate the twin against queueing theory and against a real Prefect.
 
 python -m simulations.validate [--json] [--pictures docs/images]
 python -m simulations.validate --against-prefect [--json] [--pictures docs/images]
@@ -18,9 +18,10 @@ from simulations.theory import Check, checks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 1 if an interval does not cover the exact value."""
+    """Entry point; returns the exit code: 1 if an interval does not contain the exact value."""
     parser = argparse.ArgumentParser(
-        prog="python -m simulations.validate", description="Hold the twin to queueing theory and to the real thing."
+        prog="python -m simulations.validate",
+        description="Validate the twin against queueing theory and a real Prefect.",
     )
     parser.add_argument(
         "--against-prefect", action="store_true", help="a real server and process worker, and the twin; not theory"
@@ -73,9 +74,9 @@ def _line(each: Check) -> str:
 
 
 def _against_prefect(args: argparse.Namespace) -> int:
-    from simulations.against_prefect import compare, live_day
+    from simulations.against_prefect import compare, record_day
 
-    day = live_day(args.runs, args.seed)
+    day = record_day(args.runs, args.seed)
     figures = compare(day, args.worlds, args.seed)
     if args.pictures is not None:
         from simulations.study import draw_prefect

@@ -1,4 +1,4 @@
-"""From a scenario and a seed to a world: draw the arrivals, durations, estimates and deadlines of every run."""
+"""Scenarios, and the world that a seed draws from one: arrivals, durations, estimates and deadlines of every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 from simulations.arrivals import HOUR_S, Arrivals
 
@@ -26,9 +26,9 @@ class Duration:
     Attributes:
         median_s: Median.
         cv: Coefficient of variation of the lognormal body; 0 is constant.
-        tail: Share of runs from a Pareto tail instead.
+        tail: Share of runs that are drawn from a Pareto tail instead.
         tail_shape: Exponent of that tail, which begins at the body's 90 % quantile; below 2 its variance is infinite.
-        samples: Recorded durations to draw from instead of all that.
+        samples: Recorded durations to draw from; if there are any, the other attributes are not used.
     """
 
     median_s: float = 60.0
@@ -70,15 +70,15 @@ class Duration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A deployment with the runs that come to it.
+    """A deployment and how its runs are drawn.
 
     Attributes:
-        terms: How its runs behave.
-        duration: How long they work.
-        arrivals: When they come; None for those that follow others.
+        terms: Its prices, retries, resources and limits.
+        duration: How long its runs work.
+        arrivals: When they arrive; None for a deployment that is triggered by others.
         after: Names of the deployments whose run of the same batch has to complete first.
-        deadline: When a run is due.
-        estimate_bias: The prediction is so many times the true median (log-normal across worlds with this sigma).
+        deadline: When a run is due; None is never.
+        estimate_bias: Standard deviation, across worlds, of the log ratio of the prediction to the true median.
         estimate_noise: Standard deviation of the log error of each run's own prediction.
     """
 
@@ -102,18 +102,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Pools, workload and prices; a seed makes a world of it.
+    """Pools, workload and prices, from which a seed draws a world.
 
     Attributes:
         name: Its name.
-        purpose: A sentence on what it is for.
+        purpose: What it tests, a sentence.
         pools: Its work pools.
         sources: Its deployments.
-        resources: What they share.
-        hours: How long runs come.
+        resources: The resources that they share.
+        hours: Length of the time in which runs arrive.
         start_s: The first instant, Unix seconds.
         decision_s: Time between two decisions.
-        budget_slots: Slots that all pools together may have; None for no common bound.
+        budget_slots: Slots that all pools may have together; None is unlimited.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Scenario:
 
     @property
     def end_s(self) -> float:
-        """When the last run may come."""
+        """End of the arrivals, Unix seconds."""
         return self.start_s + self.hours * HOUR_S
 
 
@@ -145,8 +145,8 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
     """The sources with every upstream before its downstreams.
 
     Raises:
-        UnknownNameError: A deployment follows one that does not exist.
-        InvalidInputError: The deployments wait for each other; the message shows the cycle.
+        UnknownNameError: An upstream does not exist.
+        InvalidInputError: The dependencies have a cycle, which the message shows.
     """
     by_name = {source.terms.name: source for source in sources}
     done: dict[str, bool] = {}
@@ -175,7 +175,7 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
 
 
 def draw_world(scenario: Scenario, seed: int) -> World:
-    """The world of a scenario for a seed: the same seed gives the same world, bit for bit."""
+    """Draw the world of a scenario; the same seed gives the same world, bit for bit."""
     streams = np.random.SeedSequence(seed).spawn(len(scenario.sources) + 1)
     place = {source.terms.name: number for number, source in enumerate(scenario.sources)}
     columns: list[dict[str, Array]] = []
@@ -205,7 +205,7 @@ def draw_world(scenario: Scenario, seed: int) -> World:
 
 
 def _times(source: Source, scenario: Scenario, times: Mapping[str, Array], rng: np.random.Generator) -> Array:
-    """When the runs of a deployment are scheduled, or their batches if they follow others."""
+    """When the runs of a deployment are scheduled, or their batches if it is triggered."""
     if source.arrivals is not None:
         return source.arrivals.times(scenario.start_s, scenario.end_s, rng)
     count = min(len(times[above]) for above in source.after)
@@ -241,7 +241,7 @@ def _column(source: Source, at_s: Array, startup_s: float, number: int, rng: np.
 
 
 def _sorted_runs(columns: Sequence[Mapping[str, Array]], edges: Sequence[Array]) -> Runs:
-    """All runs, numbered by the time they are scheduled for."""
+    """All runs, numbered in the order of their scheduled times."""
     joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
     order = np.argsort(joined["scheduled_s"], kind="stable")
     number = np.empty(len(order), dtype=np.int64)

@@ -92,6 +92,16 @@ def postgres_dsn() -> Iterator[str]:
 
 
 @pytest.fixture
+def postgres_database() -> Iterator[str]:
+    """DSN of an empty database of this test alone; skips where there is no PostgreSQL."""
+    if (reason := real_prefect.why_no_postgres()) is not None:
+        pytest.skip(reason)
+    database = PostgresDatabase()
+    yield database.dsn
+    database.drop()
+
+
+@pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """A running server of this test alone (5 s): `kill()` it, `start()` it again, stop it with signals."""
     server = RealServer(tmp_path_factory.mktemp("prefect-own")).start()

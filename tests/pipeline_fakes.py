@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.project_file import read_project
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, PipelineModel, Survey, build_model
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.pipelines import FakePipelineServer
@@ -49,7 +49,7 @@ class Project:
         self.server = FakePipelineServer({DEPLOYMENT + name: SPEC for name in chain})
         self.history = InMemoryHistory()
         self.clock = ManualClock()
-        self.versions = Versions(self.history, FsspecBlobs(str(folder)), self.clock)
+        self.versions = VersionStore(self.history, FsspecBlobStore(str(folder)), self.clock)
 
     @property
     def transactions(self) -> Transactions:
@@ -60,19 +60,19 @@ class Project:
     def rollout(self) -> Rollout:
         return Rollout(self.transactions, self.versions, "/versions")
 
-    def picture(self, overrides: Overrides | None = None, text: str = "") -> PipelineModel:
-        steps = {
+    def model(self, overrides: Overrides | None = None, text: str = "") -> PipelineModel:
+        nodes = {
             name: DeploymentNode(name=name, terms=Terms(inputs=inputs, outputs=outputs), schema=SCHEMA)
             for name, (inputs, outputs) in self.chain.items()
         }
         return build_model(
-            Survey(steps=steps), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s()
+            Survey(nodes=nodes), read_project(text), overrides or Overrides(), Prices(), self.clock.now_s()
         )
 
-    def version(self, content: str, deployment: str = "clean/p", **spec: Any) -> Version:
+    def version(self, content: str, deployment: str = "clean/p", **spec: Any) -> DeploymentVersion:
         """A kept version whose source is `content`."""
-        code = Code(blob=self.versions.blobs.put(content.encode()))
-        new = Version(deployment=deployment, spec={**SPEC, "path": None, **spec}, code=code, author="me")
+        code = SourceCode(blob=self.versions.blobs.put(content.encode()))
+        new = DeploymentVersion(deployment=deployment, spec={**SPEC, "path": None, **spec}, code=code, author="me")
         held = self.server.read(DEPLOYMENT + deployment)
         parent = self.versions.current(deployment, held)
         return self.versions.keep(replace(new, parent=None if parent is None else parent.id))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events
 from prefect_intelligent.prefect_client.api import PrefectApi
 from tests.real_prefect import Api
 

@@ -377,7 +377,7 @@ class Api:
         found: dict[str, Any] = self.call("GET", f"/flow_runs/{run_id}")
         return found
 
-    def wait(self, run_ids: Sequence[str], timeout_s: float = 240.0) -> list[dict[str, Any]]:
+    def wait(self, run_ids: Sequence[str], timeout_s: float = 480.0) -> list[dict[str, Any]]:
         """Wait until all of these runs have ended and return them."""
         deadline = time.monotonic() + timeout_s
         while True:

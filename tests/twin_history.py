@@ -9,8 +9,8 @@ import numpy as np
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import DeploymentFact, QueueFact, RunFact, StateFact
-from prefect_intelligent.twin.engine import event_log as kinds
-from prefect_intelligent.twin.engine import state as phases
+from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model import state as phases
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import DAY_S, Cron, Interval, RRule
 from simulations.workload import Scenario, draw_world

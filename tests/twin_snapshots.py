@@ -14,8 +14,8 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.policy.census import LOOK_AHEAD_S
-from prefect_intelligent.twin.engine import state as S
-from prefect_intelligent.twin.engine.run_lifecycle import ARRIVAL_MEMORY_S
+from prefect_intelligent.twin.model import state as S
+from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S
 from prefect_intelligent.twin.simulator import Twin
 
 _Z90 = 1.2815515655446004

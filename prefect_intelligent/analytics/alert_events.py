@@ -1,24 +1,28 @@
-"""Alerts that open once and resolve by themselves; each change is an event that Prefect's automations can act on."""
+"""Opens and resolves alerts; each change is recorded and sent as an event that Prefect's automations can act on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from prefect_intelligent.analytics.alerts import Alert
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.steering.ports import Orchestrator
 
 KIND: Final = "alert"
 RESOLVE_AFTER: Final = 2
-"""An alert is resolved when it has been absent from so many looks in a row, so that it does not flap."""
+"""An alert is resolved when it was absent from so many evaluations in a row, so that it does not flap."""
 
 
 def open_alerts(history: HistoryStore, pool: str) -> dict[str, dict[str, Any]]:
     """Key to the record of each alert that is open."""
-    found = history.latest(KIND, pool)
-    return {} if found is None else {str(key): dict(row) for key, row in found["open"].items()}
+    return read_latest(history, KIND, pool, _read_open) or {}
+
+
+def _read_open(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {str(key): {"absent": 0, **row, "since_s": float(row["since_s"])} for key, row in record["open"].items()}
 
 
 def raise_alerts(
@@ -29,14 +33,14 @@ def raise_alerts(
     *,
     runbooks_url: str | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Compare with what is open, keep the difference and send it as events.
+    """Compare the alerts with the open ones, record the changes and send them as events.
 
     Args:
-        alerts: Those that hold now.
+        alerts: The alerts that hold now.
         orchestrator: Sends the events.
-        history: Where open alerts are kept.
-        now_s: The present.
-        runbooks_url: Where the runbooks are published; without it events carry the path of the page.
+        history: Stores the open alerts.
+        now_s: The present, Unix seconds.
+        runbooks_url: Base URL of the published runbooks; without it events have the path of the page.
 
     Returns:
         Keys opened and keys resolved.

@@ -1,6 +1,6 @@
-"""What a person should know now: alerts with a key of their own, folded by cause and by upstream.
+"""Alert rules: from findings (health, causes, a snapshot) to alerts, and how duplicates are removed.
 
-Rules look at findings, not at raw data; each names the runbook page that says what to do.
+Each rule has a runbook page that says what to do.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from prefect_intelligent.analytics.failure_signatures import Cause
+from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.health import Health
-from prefect_intelligent.analytics.root_cause import fold_names
+from prefect_intelligent.analytics.root_cause import group_by_root
 from prefect_intelligent.domain import RunPhase, Snapshot
 
-Severity = Literal["page", "ticket"]
+AlertSeverity = Literal["page", "ticket"]
 
 RUNBOOKS: Final[Mapping[str, str]] = {
     "budget-burn": "docs/how-to/runbooks/budget-burn.md",
@@ -27,7 +27,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
 }
 """Rule to its runbook page."""
 
-_SEVERITY: Final[Mapping[str, Severity]] = {
+_SEVERITY: Final[Mapping[str, AlertSeverity]] = {
     "keeps-failing": "page",
     "new-cause": "ticket",
     "hung-run": "page",
@@ -35,7 +35,7 @@ _SEVERITY: Final[Mapping[str, Severity]] = {
     "queue-starving": "ticket",
     "controller-silent": "page",
 }
-_FOLDING: Final = ("keeps-failing", "budget-burn")
+_OF_DEPLOYMENTS: Final = ("keeps-failing", "budget-burn")
 KEEPS_FAILING: Final = 3
 NEW_CAUSE_S: Final = 86400.0
 NEW_CAUSE_RUNS: Final = 3
@@ -44,22 +44,22 @@ STARVING_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something that needs a person.
+    """Something that a person has to look at.
 
     Attributes:
-        key: The same for the same thing, "rule:subject".
+        key: "rule:subject"; alerts with the same key are the same alert.
         rule: A key of `RUNBOOKS`.
         subject: Deployment, queue, run or cause.
-        severity: "page" now, "ticket" when there is time.
+        severity: "page" needs a person now, "ticket" can wait.
         summary: One sentence.
         since_s: Since when, Unix seconds.
-        folded: Subjects that suffer the same by this one (downstream deployments, further runs).
+        folded: Deployments that this alert covers too, e.g. those downstream.
     """
 
     key: str
     rule: str
     subject: str
-    severity: Severity
+    severity: AlertSeverity
     summary: str
     since_s: float
     folded: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Alert:
         return RUNBOOKS[self.rule]
 
 
-def _alert(rule: str, subject: str, summary: str, since_s: float, severity: Severity | None = None) -> Alert:
+def _alert(rule: str, subject: str, summary: str, since_s: float, severity: AlertSeverity | None = None) -> Alert:
     return Alert(
         key=f"{rule}:{subject}",
         rule=rule,
@@ -82,7 +82,7 @@ def _alert(rule: str, subject: str, summary: str, since_s: float, severity: Seve
 
 
 def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
-    """Budgets that burn and deployments that keep failing."""
+    """Alerts about error budgets that are spent too fast and deployments that keep failing."""
     alerts = []
     for health in found:
         for gate in health.gates:
@@ -91,7 +91,7 @@ def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
                 alerts.append(_alert("keeps-failing", health.name, f"{health.name}: {gate}", now_s))
         budget = health.budget
         if budget is not None and budget.action in ("page", "ticket"):
-            severity: Severity = "page" if budget.action == "page" else "ticket"
+            severity: AlertSeverity = "page" if budget.action == "page" else "ticket"
             fastest = max(budget.burn.values())
             left = f"{budget.left:.0%} is left" if budget.left >= 0 else f"it is overspent by {-budget.left:.0%}"
             text = f"{health.name}: the error budget burns {fastest:.0f} times too fast, {left}"
@@ -99,8 +99,8 @@ def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
     return alerts
 
 
-def from_causes(causes: Iterable[Cause], now_s: float) -> list[Alert]:
-    """Causes of failure that were not there yesterday."""
+def from_causes(causes: Iterable[FailureCause], now_s: float) -> list[Alert]:
+    """Alerts about causes of failure that appeared within a day."""
     alerts = []
     for cause in causes:
         if cause.first_s > now_s - NEW_CAUSE_S and cause.failures >= NEW_CAUSE_RUNS:
@@ -114,11 +114,11 @@ def from_causes(causes: Iterable[Cause], now_s: float) -> list[Alert]:
 def from_snapshot(
     snapshot: Snapshot, longest_s: Mapping[str, float], at_risk: Sequence[Mapping[str, object]]
 ) -> list[Alert]:
-    """Runs that hang, deadlines that will be missed, queues that starve.
+    """Alerts about hung runs, deadlines that will probably be missed, and starving queues.
 
     Args:
-        snapshot: The pool as it is.
-        longest_s: Deployment to what only one run in a thousand exceeds, seconds.
+        snapshot: The pool as it is now.
+        longest_s: Deployment to the duration that only one run in a thousand exceeds, seconds.
         at_risk: Rows with `deployment`, `queue`, `chance`, `usd_per_hour`, as from `pool_overview.at_risk_rows`.
     """
     alerts: list[Alert] = []
@@ -151,7 +151,7 @@ def from_snapshot(
 
 
 def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s: float) -> list[Alert]:
-    """The controller has not decided for five intervals; nothing if it never has."""
+    """An alert if the controller has made no decision for five intervals; none if it never has made one."""
     if last_s is None or now_s - last_s <= 5.0 * interval_s:
         return []
     text = f"pool {pool}: no decision for {(now_s - last_s) / 60:.0f} min"
@@ -159,41 +159,43 @@ def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s:
 
 
 def deduplicate(alerts: Iterable[Alert], upstream: Mapping[str, Sequence[str]]) -> tuple[Alert, ...]:
-    """One alert per thing: per key, per deployment, per cause, and downstream folded into what it waits for.
+    """One alert per key, with alerts about the same deployments merged; pages first, then the oldest.
 
-    A budget that burns because its deployment keeps failing, and a new cause that only hits deployments that have an
-    alert already, are said in that alert.
+    A budget-burn alert is merged into the keeps-failing alert of its deployment, alerts of deployments into that of
+    the failing deployment furthest upstream, and a new-cause alert into the alert that covers all its deployments.
 
     Args:
-        alerts: As found.
-        upstream: Deployment to the deployments it reads from.
+        alerts: As from the rules.
+        upstream: Deployment to the deployments whose outputs it reads.
     """
     by_key: dict[str, Alert] = {}
     for alert in alerts:
         old = by_key.get(alert.key)
         by_key[alert.key] = alert if old is None else replace(old, since_s=min(old.since_s, alert.since_s))
-    gone: set[str] = set()
+    merged: set[str] = set()
     for alert in [alert for alert in by_key.values() if alert.rule == "budget-burn"]:
         if (failing := by_key.get(f"keeps-failing:{alert.subject}")) is not None:
-            by_key[failing.key] = _joined(failing, alert.summary.removeprefix(f"{alert.subject}: "))
-            gone.add(alert.key)
-    hurt = {alert.subject: key for key, alert in by_key.items() if alert.rule in _FOLDING and key not in gone}
-    holder = dict(hurt)
-    for root, downstream in fold_names(sorted(hurt), upstream).items():
+            by_key[failing.key] = _with_summary(failing, alert.summary.removeprefix(f"{alert.subject}: "))
+            merged.add(alert.key)
+    own_alert = {
+        alert.subject: key for key, alert in by_key.items() if alert.rule in _OF_DEPLOYMENTS and key not in merged
+    }
+    covering_alert = dict(own_alert)
+    for root, downstream in group_by_root(sorted(own_alert), upstream).items():
         for name in downstream:
-            gone.add(hurt[name])
-            holder[name] = hurt[root]
+            merged.add(own_alert[name])
+            covering_alert[name] = own_alert[root]
         if downstream:
-            head = by_key[hurt[root]]
-            by_key[head.key] = replace(head, folded=tuple(sorted({*head.folded, *downstream})))
+            alert = by_key[own_alert[root]]
+            by_key[alert.key] = replace(alert, folded=tuple(sorted({*alert.folded, *downstream})))
     for alert in [alert for alert in by_key.values() if alert.rule == "new-cause"]:
-        heads = {holder.get(name) for name in alert.folded}
-        if len(heads) == 1 and (key := heads.pop()) is not None:
-            by_key[key] = _joined(by_key[key], alert.summary)
-            gone.add(alert.key)
-    kept = [alert for key, alert in by_key.items() if key not in gone]
+        covering = {covering_alert.get(name) for name in alert.folded}
+        if len(covering) == 1 and (key := covering.pop()) is not None:
+            by_key[key] = _with_summary(by_key[key], alert.summary)
+            merged.add(alert.key)
+    kept = [alert for key, alert in by_key.items() if key not in merged]
     return tuple(sorted(kept, key=lambda alert: (alert.severity != "page", alert.since_s, alert.key)))
 
 
-def _joined(alert: Alert, more: str) -> Alert:
+def _with_summary(alert: Alert, more: str) -> Alert:
     return replace(alert, summary=f"{alert.summary}; {more}")

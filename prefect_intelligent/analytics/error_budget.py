@@ -1,8 +1,8 @@
-"""Service levels as time slices: minutes in which what was promised did not hold.
+"""Error budget of a deployment: time during which its output was late or missing.
 
-Counting runs breaks for batch pipelines: one late run a month of a daily pipeline is already 3 % of its runs. Here a
-deployment's time is bad from the instant its output was due until it is there, so a pipeline that is ninety minutes
-late once has spent ninety minutes.
+Shares of runs are too coarse for batch pipelines: one late run a month of a daily pipeline is already 3 % of its runs.
+Here time is bad from the instant an output was due until it is there, so a pipeline that is ninety minutes late once
+has spent ninety minutes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Interval = tuple[float, float]
 
 
 def bad_intervals(runs: pd.DataFrame, now_s: float) -> list[Interval]:
-    """When the runs of one deployment left their promise unkept, merged and in order.
+    """Intervals in which the output of one deployment was late or missing, disjoint and in order.
 
-    A run with a due instant is bad from then until it is completed. A run that failed (or is late and unfinished)
-    leaves its output missing until the next completed run ends, or until now. Without due instants a failure counts
-    from its end.
+    A completed run is bad from its due instant to its end. The output of a failed run is missing from its due instant
+    (or its end, if that is later or it has none) until the next completed run ends, or until now. A run that has not
+    ended is bad from its due instant until now.
     """
     ended = runs["ended_s"].to_numpy(dtype=float)
     due = runs["due_s"].to_numpy(dtype=float)
@@ -44,16 +44,16 @@ def bad_intervals(runs: pd.DataFrame, now_s: float) -> list[Interval]:
     found.extend(zip(due[late].tolist(), ended[late].tolist(), strict=True))
     for row in np.flatnonzero(failed & np.isfinite(ended)):
         start = max(ended[row], due[row]) if np.isfinite(due[row]) else ended[row]
-        place = int(np.searchsorted(good_ends, ended[row], side="right"))
-        end = float(good_ends[place]) if place < len(good_ends) else now_s
+        following = int(np.searchsorted(good_ends, ended[row], side="right"))
+        end = float(good_ends[following]) if following < len(good_ends) else now_s
         if end > start:
             found.append((float(start), end))
     open_late = ~np.isfinite(ended) & (due < now_s)
     found.extend((float(start), now_s) for start in due[open_late])
-    return merge(found)
+    return merge_intervals(found)
 
 
-def merge(intervals: Iterable[Interval]) -> list[Interval]:
+def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
     """The union of intervals as disjoint ones, in order."""
     out: list[Interval] = []
     for start, end in sorted(intervals):
@@ -70,16 +70,16 @@ def overlap_s(intervals: Iterable[Interval], since_s: float, until_s: float) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class ErrorBudget:
     """The error budget of one deployment.
 
     Attributes:
-        target: Share of time that must be good.
-        attained: Share of time that was good over the window.
-        budget_s: Bad seconds that the target allows over the window.
-        spent_s: Bad seconds so far in the window.
-        burn: Window in seconds to burn rate: 1 spends exactly the budget over the whole window.
-        action: "page", "ticket" or "" by the multi-window rules.
+        target: Share of time that must be good, below 1.
+        attained: Share of time in the window that was good.
+        budget_s: Bad seconds that the target allows in the window.
+        spent_s: Bad seconds in the window so far.
+        burn: Length of a window in seconds to its burn rate; a rate of 1 spends the budget in exactly one window.
+        action: "page", "ticket" or "", by `BURN_RULES`.
     """
 
     target: float
@@ -91,26 +91,26 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Share of the budget that is left; negative if overspent."""
+        """Remaining share of the budget, at most 1; negative if it is overspent."""
         return 1.0 - self.spent_s / self.budget_s
 
 
-def budget(
+def error_budget(
     intervals: Iterable[Interval],
     now_s: float,
     *,
     target: float = DEFAULT_TARGET,
     window_s: float = WINDOW_S,
     since_s: float | None = None,
-) -> Budget:
+) -> ErrorBudget:
     """The error budget at `now_s`.
 
     Args:
         intervals: Disjoint bad intervals.
         now_s: The present.
         target: Share of time that must be good, below 1.
-        window_s: Span of the budget.
-        since_s: Since when the deployment is known, if that is less than a window ago.
+        window_s: Length of the window, seconds.
+        since_s: First instant at which the deployment is known, Unix seconds.
     """  # fmt: skip
     bad = list(intervals)
     start = max(now_s - window_s, since_s if since_s is not None else -np.inf)
@@ -121,7 +121,7 @@ def budget(
         for width in windows[:2]:
             burn[width] = overlap_s(bad, now_s - width, now_s) / width / (1.0 - target)
     action = next((what for long, short, rate, what in BURN_RULES if burn[long] > rate and burn[short] > rate), "")
-    return Budget(
+    return ErrorBudget(
         target=target,
         attained=1.0 - spent / span,
         budget_s=(1.0 - target) * window_s,

@@ -1,4 +1,4 @@
-"""What we did and found ourselves, as tables: decisions of the controller and results of quality checks."""
+"""Our own records as data frames: decisions of the controller and results of quality checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any, Final
 import pandas as pd
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
+from prefect_intelligent.steering.decision_record import read_decision
 
 DECISIONS: Final[Mapping[str, str]] = {
     "at_s": "float64",
@@ -49,26 +52,19 @@ CHECKS: Final[Mapping[str, str]] = {
 def decision_frame(history: HistoryStore, *, pool: str | None = None, since_s: float | None = None) -> pd.DataFrame:
     """One row per decision, in the order in which they were made.
 
-    `planned` and `applied` count values; `changes` tells the applied ones in words, `reasons` what applied to the pass.
+    `planned` and `applied` are numbers of changes, `changes` the applied ones as text, `reasons` those of the decision.
     """
-    rows = []
-    for record in history.records(DECISION, pool, since_s):
-        applied = record.get("applied", ())
-        row = {name: record.get(name) for name in ("at_s", "pool", "mode", "by", "policy", "rule", "outcome")}
-        row |= {name: record.get(name, 0.0) for name in ("own_ms", "wall_ms")}
-        row |= {"planned": len(record.get("planned", ())), "applied": len(applied)}
-        row |= {"changes": "; ".join(map(_change, applied)), "reasons": "; ".join(record.get("reasons", ()))}
-        rows.append(row)
+    rows = read_each(DECISION, history.records(DECISION, pool, since_s), _decision)
     return _table(rows, DECISIONS)
 
 
 def quality_frame(history: HistoryStore, *, since_s: float | None = None) -> pd.DataFrame:
-    """One row per check of each verification, as it was before anything was remedied.
+    """One row per check of each quality gate, from its first verification (before any remediation).
 
-    `result` is what became of the dataset in the end (passed, remedied, blocked ...), `outcome` what the check found.
+    `outcome` is that of the check, `result` that of the gate (passed, remedied, blocked ...).
     """
     rows = []
-    for record in history.records("quality", since_s=since_s):
+    for record in past_results(history, since_s=since_s):
         first = record["first"]
         whole = {
             "at_s": record["at_s"],
@@ -83,8 +79,20 @@ def quality_frame(history: HistoryStore, *, since_s: float | None = None) -> pd.
     return _table(rows, CHECKS)
 
 
+def _decision(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = read_decision(record)
+    names = ("at_s", "pool", "mode", "by", "policy", "rule", "outcome", "own_ms", "wall_ms")
+    return {
+        **{name: found[name] for name in names},
+        "planned": len(found["planned"]),
+        "applied": len(found["applied"]),
+        "changes": "; ".join(map(_change, found["applied"])),
+        "reasons": "; ".join(found["reasons"]),
+    }
+
+
 def _change(change: Sequence[Any]) -> str:
-    queue, which, before, after = change
+    queue, which, before, after, *_ = change
     return f"{'pool' if queue is None else queue} {which} {_limit(before)} -> {_limit(after)}"
 
 

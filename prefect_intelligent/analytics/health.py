@@ -1,6 +1,7 @@
-"""Health in two numbers: a status (the worst of its gates) and a score (a weighted geometric mean of its terms).
+"""Health of deployments, queues and pools: a status (the worst of its gates) and a score (from 0 to 100).
 
-The score never pages anybody; the burn rate does. Every term is shown with what it rests on.
+The score is a weighted geometric mean of terms, each with the number of observations it is based on. Alerts follow
+from the burn rate of the error budget, not from the score.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.analytics.cost_budget import Spending
-from prefect_intelligent.analytics.error_budget import DEFAULT_TARGET, Budget, bad_intervals, budget
+from prefect_intelligent.analytics.cost_budget import CostBudget
+from prefect_intelligent.analytics.error_budget import DEFAULT_TARGET, ErrorBudget, bad_intervals, error_budget
 from prefect_intelligent.history.runs_frame import settled
 
 
-class Status(StrEnum):
-    """How something is, worst last."""
+class HealthStatus(StrEnum):
+    """Status of a deployment, queue or pool, worst last."""
 
     UNKNOWN = "unknown"  # not enough data
     HEALTHY = "healthy"
@@ -28,7 +29,7 @@ class Status(StrEnum):
     DEGRADED = "degraded"
 
 
-_ORDER: Final = {status: place for place, status in enumerate(Status)}
+_ORDER: Final = {status: place for place, status in enumerate(HealthStatus)}
 
 WEIGHTS: Final[Mapping[str, float]] = {
     "reliability": 0.30,
@@ -43,14 +44,14 @@ _HALF_LIFE_S: Final = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
+class HealthTerm:
     """One part of a score.
 
     Attributes:
         name: A key of `WEIGHTS`.
-        value: 0 (bad) to 1 (good); None if nothing is known.
-        n: How many observations it rests on.
-        detail: The figures in words.
+        value: 0 (bad) to 1 (good); None if it is unknown.
+        n: Number of observations.
+        detail: The figures, as text.
     """
 
     name: str
@@ -64,34 +65,34 @@ class Health:
     """Health of a deployment, queue or pool.
 
     Attributes:
-        name: Of what.
-        status: Worst of the gates.
+        name: Name of the deployment, queue or pool.
+        status: Worst status of the gates.
         score: 0 to 100; None if no term is known.
-        terms: All terms, unknown ones too.
+        terms: All terms, including unknown ones.
         gates: Why the status is not better, one sentence each.
-        budget: The error budget, for a deployment.
+        budget: The error budget of a deployment; None for a group.
     """
 
     name: str
-    status: Status
+    status: HealthStatus
     score: float | None
-    terms: tuple[Term, ...]
+    terms: tuple[HealthTerm, ...]
     gates: tuple[str, ...] = ()
-    budget: Budget | None = None
+    budget: ErrorBudget | None = None
 
-    def contribution(self, term: Term) -> float:
-        """Points of 100 that the term takes from the score by itself; 0 if it is unknown."""
+    def contribution(self, term: HealthTerm) -> float:
+        """Points of 100 that the term alone takes from the score; 0 if it is unknown."""
         known = sum(WEIGHTS[t.name] for t in self.terms if t.value is not None)
         if term.value is None or not known:
             return 0.0
         return 100.0 * (1.0 - float(max(term.value, _FLOOR) ** (WEIGHTS[term.name] / known)))
 
 
-_FLOOR: Final = 0.01  # one zero drags the score down without erasing what the other terms say
+_FLOOR: Final = 0.01  # least value of a term in the score: a zero would make the score zero whatever the other terms
 
 
-def score(terms: Sequence[Term]) -> float | None:
-    """100 times the weighted geometric mean of the known terms; their weights are scaled to sum to 1."""
+def health_score(terms: Sequence[HealthTerm]) -> float | None:
+    """100 times the weighted geometric mean of the known terms, weights scaled to sum to 1; None if none is known."""
     known = [(WEIGHTS[term.name], max(term.value, _FLOOR)) for term in terms if term.value is not None]
     if not known:
         return None
@@ -106,7 +107,7 @@ def deployment_health(
     *,
     target: float = DEFAULT_TARGET,
     quality: tuple[float, int] | None = None,
-    spent: Spending | None = None,
+    cost: CostBudget | None = None,
     retrying: bool = False,
 ) -> Health:
     """Health of one deployment.
@@ -114,11 +115,11 @@ def deployment_health(
     Args:
         name: "flow/deployment".
         runs: Its runs, as from `as_runs`.
-        now_s: The present.
-        target: Share of time in which its promise must hold.
-        quality: Severity-weighted share of passed checks, and how many checks.
-        spent: What it may cost and has cost; None if that is not known.
-        retrying: Whether its last failure is being tried again: a failure is then a warning only.
+        now_s: The present, Unix seconds.
+        target: Service level: share of time in which its output must not be late or missing, below 1.
+        quality: Severity-weighted share of passed checks, 0 to 1, and the number of checks.
+        cost: Its budget and its cost; None if unknown.
+        retrying: Whether its last failure is being retried: failures are then a warning only.
     """
     ended = runs[settled(runs)].sort_values("ended_s")
     terms = (
@@ -127,24 +128,31 @@ def deployment_health(
         _quality(quality),
         _freshness(ended, runs, now_s),
         _duration(ended),
-        _cost(spent),
+        _cost(cost),
     )
-    errors = None
+    budget = None
     if not runs.empty:
         intervals = bad_intervals(runs, now_s)
-        errors = budget(intervals, now_s, target=target, since_s=float(runs["submitted_s"].min()))
+        budget = error_budget(intervals, now_s, target=target, since_s=float(runs["submitted_s"].min()))
     if len(ended) < MIN_RUNS:
         why = (f"not enough data: {len(ended)} ended runs, {MIN_RUNS} are needed",)
-        return Health(name=name, status=Status.UNKNOWN, score=score(terms), terms=terms, gates=why, budget=errors)
-    gates = _gates(ended, terms, errors, retrying)
-    status = max((found for found, _ in gates), key=_ORDER.__getitem__, default=Status.HEALTHY)
+        return Health(
+            name=name, status=HealthStatus.UNKNOWN, score=health_score(terms), terms=terms, gates=why, budget=budget
+        )
+    gates = _gates(ended, terms, budget, retrying)
+    status = max((found for found, _ in gates), key=_ORDER.__getitem__, default=HealthStatus.HEALTHY)
     return Health(
-        name=name, status=status, score=score(terms), terms=terms, gates=tuple(why for _, why in gates), budget=errors
+        name=name,
+        status=status,
+        score=health_score(terms),
+        terms=terms,
+        gates=tuple(why for _, why in gates),
+        budget=budget,
     )
 
 
 def group_health(name: str, members: Sequence[Health]) -> Health:
-    """Health of a queue or pool: the worst status of its deployments, and each term averaged by what it rests on."""
+    """Health of a queue or pool: the worst status of its deployments, and the means of their terms weighted by `n`."""
     terms = []
     for term in WEIGHTS:
         known = [t for member in members for t in member.terms if t.name == term and t.value is not None]
@@ -152,95 +160,105 @@ def group_health(name: str, members: Sequence[Health]) -> Health:
         value = sum(t.value * max(t.n, 1) for t in known if t.value is not None) / max(
             1, sum(max(t.n, 1) for t in known)
         )
-        terms.append(Term(name=term, value=value if known else None, n=n, detail=f"{len(known)} deployments"))
-    worst = max((member.status for member in members), key=_ORDER.__getitem__, default=Status.UNKNOWN)
-    named = tuple(f"{m.name}: {m.status}" for m in members if m.status in (Status.WARNING, Status.DEGRADED))
-    return Health(name=name, status=worst, score=score(terms), terms=tuple(terms), gates=named[:10])
+        terms.append(HealthTerm(name=term, value=value if known else None, n=n, detail=f"{len(known)} deployments"))
+    worst = max((member.status for member in members), key=_ORDER.__getitem__, default=HealthStatus.UNKNOWN)
+    named = tuple(f"{m.name}: {m.status}" for m in members if m.status in (HealthStatus.WARNING, HealthStatus.DEGRADED))
+    return Health(name=name, status=worst, score=health_score(terms), terms=tuple(terms), gates=named[:10])
 
 
 def _gates(
-    ended: pd.DataFrame, terms: Sequence[Term], spent: Budget | None, retrying: bool
-) -> list[tuple[Status, str]]:
-    found: list[tuple[Status, str]] = []
+    ended: pd.DataFrame, terms: Sequence[HealthTerm], budget: ErrorBudget | None, retrying: bool
+) -> list[tuple[HealthStatus, str]]:
+    found: list[tuple[HealthStatus, str]] = []
     if bool(ended["failed"].iloc[-1]):
         in_a_row = int(ended["failed"][::-1].cumprod().sum())
-        worst = Status.WARNING if retrying or in_a_row == 1 else Status.DEGRADED
+        worst = HealthStatus.WARNING if retrying or in_a_row == 1 else HealthStatus.DEGRADED
         found.append((worst, f"the last {in_a_row} runs failed" if in_a_row > 1 else "the last run failed"))
-    if spent is not None and spent.action:
-        worst = Status.DEGRADED if spent.action == "page" else Status.WARNING
-        found.append((worst, f"the error budget burns fast ({spent.action})"))
-    if spent is not None and spent.left < 0:
-        found.append((Status.DEGRADED, "the error budget is spent"))
+    if budget is not None and budget.action:
+        worst = HealthStatus.DEGRADED if budget.action == "page" else HealthStatus.WARNING
+        found.append((worst, f"the error budget burns fast ({budget.action})"))
+    if budget is not None and budget.left < 0:
+        found.append((HealthStatus.DEGRADED, "the error budget is spent"))
     by_name = {term.name: term for term in terms}
     if (fresh := by_name["freshness"].value) is not None and fresh < 1.0:
-        found.append((Status.DEGRADED if fresh <= 0 else Status.WARNING, f"not fresh: {by_name['freshness'].detail}"))
+        found.append(
+            (HealthStatus.DEGRADED if fresh <= 0 else HealthStatus.WARNING, f"not fresh: {by_name['freshness'].detail}")
+        )
     if (checks := by_name["quality"].value) is not None and checks < 1.0:
-        found.append((Status.DEGRADED if checks < 0.8 else Status.WARNING, f"quality: {by_name['quality'].detail}"))
+        found.append(
+            (HealthStatus.DEGRADED if checks < 0.8 else HealthStatus.WARNING, f"quality: {by_name['quality'].detail}")
+        )
     if (took := by_name["duration"].value) is not None and took < 1.0:
-        found.append((Status.WARNING, f"durations: {by_name['duration'].detail}"))
+        found.append((HealthStatus.WARNING, f"durations: {by_name['duration'].detail}"))
     return found
 
 
-def _reliability(ended: pd.DataFrame, now_s: float) -> Term:
+def _reliability(ended: pd.DataFrame, now_s: float) -> HealthTerm:
     """Posterior mean of the success rate under a Beta(1, 1) prior, outcomes weighted with a half-life of a week."""
     if ended.empty:
-        return Term(name="reliability", value=None, n=0, detail="no ended run")
+        return HealthTerm(name="reliability", value=None, n=0, detail="no ended run")
     weight = 0.5 ** (np.maximum(0.0, now_s - ended["ended_s"].to_numpy()) / _HALF_LIFE_S)
     good = ~ended["failed"].to_numpy(dtype=bool)
     value = float((1.0 + weight[good].sum()) / (2.0 + weight.sum()))
-    return Term(
+    return HealthTerm(
         name="reliability", value=value, n=len(ended), detail=f"{int(good.sum())} of {len(ended)} runs completed"
     )
 
 
-def _timeliness(ended: pd.DataFrame) -> Term:
+def _timeliness(ended: pd.DataFrame) -> HealthTerm:
     due = ended[ended["due_s"].notna()]
     if due.empty:
-        return Term(name="timeliness", value=None, n=0, detail="no deadline")
+        return HealthTerm(name="timeliness", value=None, n=0, detail="no deadline")
     on_time = int(((due["ended_s"] <= due["due_s"]) & ~due["failed"]).sum())
-    return Term(name="timeliness", value=on_time / len(due), n=len(due), detail=f"{on_time} of {len(due)} runs on time")
+    return HealthTerm(
+        name="timeliness", value=on_time / len(due), n=len(due), detail=f"{on_time} of {len(due)} runs on time"
+    )
 
 
-def _quality(quality: tuple[float, int] | None) -> Term:
+def _quality(quality: tuple[float, int] | None) -> HealthTerm:
     if quality is None or quality[1] == 0:
-        return Term(name="quality", value=None, n=0, detail="no contract")
+        return HealthTerm(name="quality", value=None, n=0, detail="no contract")
     share, checks = quality
-    return Term(name="quality", value=share, n=checks, detail=f"{share:.0%} of {checks} checks passed, by severity")
+    return HealthTerm(
+        name="quality", value=share, n=checks, detail=f"{share:.0%} of {checks} checks passed, by severity"
+    )
 
 
-def _freshness(ended: pd.DataFrame, runs: pd.DataFrame, now_s: float) -> Term:
+def _freshness(ended: pd.DataFrame, runs: pd.DataFrame, now_s: float) -> HealthTerm:
     """Age of the last success against the usual gap between runs."""
     good = ended[~ended["failed"]]
     gaps = np.diff(np.sort(runs["scheduled_s"].fillna(runs["submitted_s"]).to_numpy()))
     gaps = gaps[gaps > 0]
     if good.empty or len(gaps) < 3:
-        return Term(name="freshness", value=None, n=len(good), detail="no rhythm known")
+        return HealthTerm(name="freshness", value=None, n=len(good), detail="no rhythm known")
     expected = float(np.quantile(gaps, 0.9)) + float((good["ended_s"] - good["started_s"]).median())
     age = max(0.0, now_s - float(good["ended_s"].max()))
     value = float(np.clip(1.0 - max(0.0, age - expected) / expected, 0.0, 1.0))
     detail = f"last success {age / 3600:.1f} h ago, expected every {expected / 3600:.1f} h"
-    return Term(name="freshness", value=value, n=len(good), detail=detail)
+    return HealthTerm(name="freshness", value=value, n=len(good), detail=detail)
 
 
-def _duration(ended: pd.DataFrame) -> Term:
+def _duration(ended: pd.DataFrame) -> HealthTerm:
     """Robust z of the median log duration of the last five successes against those before."""
     good = ended[~ended["failed"]]
     logs = np.log1p((good["ended_s"] - good["started_s"]).to_numpy())
     if len(logs) < 15:
-        return Term(name="duration", value=None, n=len(logs), detail="fewer than 15 successes")
+        return HealthTerm(name="duration", value=None, n=len(logs), detail="fewer than 15 successes")
     past, now = logs[:-5], float(np.median(logs[-5:]))
     middle = float(np.median(past))
     spread = max(0.05, 1.4826 * float(np.median(np.abs(past - middle))))
     z = (now - middle) / spread
     value = 1.0 - float(np.clip((z - 2.0) / 4.0, 0.0, 1.0))
     times = math.exp(now - middle)
-    return Term(name="duration", value=value, n=len(logs), detail=f"the last five took {times:.1f} times the usual")
+    return HealthTerm(
+        name="duration", value=value, n=len(logs), detail=f"the last five took {times:.1f} times the usual"
+    )
 
 
-def _cost(spent: Spending | None) -> Term:
-    if spent is None:
-        return Term(name="cost", value=None, n=0, detail="no budget, and too short a past")
-    value = 1.0 if spent.actual_usd <= spent.budget_usd else spent.budget_usd / spent.actual_usd
-    against = "agreed" if spent.agreed else "as it used to be"
-    detail = f"${spent.actual_usd:.2f} against ${spent.budget_usd:.2f} {against}"
-    return Term(name="cost", value=value, n=spent.runs, detail=detail)
+def _cost(cost: CostBudget | None) -> HealthTerm:
+    if cost is None:
+        return HealthTerm(name="cost", value=None, n=0, detail="no budget, and too short a past")
+    value = 1.0 if cost.actual_usd <= cost.budget_usd else cost.budget_usd / cost.actual_usd
+    against = "agreed" if cost.agreed else "as it used to be"
+    detail = f"${cost.actual_usd:.2f} against ${cost.budget_usd:.2f} {against}"
+    return HealthTerm(name="cost", value=value, n=cost.runs, detail=detail)

@@ -1,4 +1,4 @@
-"""A report as Markdown, short enough to be read: what Prefect shows as an artifact."""
+"""A short report in Markdown, for an artifact in Prefect."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+!|~
 
 
 def to_markdown(report: Mapping[str, Any], health: Sequence[Health], span_s: float) -> str:
-    """The report and the health of deployments in one page of Markdown; names and messages stay plain text.
+    """The report and the health of deployments as Markdown; names and messages are escaped.
 
     Args:
         report: As from `analytics.report.make_report`.
-        health: Worst first.
-        span_s: What the report looks back on.
+        health: Health of deployments, worst first.
+        span_s: Span of the report, seconds.
     """
     total, money = report["total"], report["money"]
     if total["runs"] == 0:
@@ -31,16 +31,16 @@ def to_markdown(report: Mapping[str, Any], health: Sequence[Health], span_s: flo
         f"{_usd(money['total_usd'])}: {', '.join(parts)}.",
         "",
     ]
-    sick = [found for found in health if found.status in ("degraded", "warning")][:_ROWS]
-    rows = [[found.name, found.status, _score(found.score), "; ".join(found.gates)] for found in sick]
+    unhealthy = [found for found in health if found.status in ("degraded", "warning")][:_ROWS]
+    rows = [[found.name, found.status, _score(found.score), "; ".join(found.gates)] for found in unhealthy]
     lines += _table("Health", ("deployment", "status", "score", "why"), rows)
     rows = [
         [cause["signature"], cause["failures"], ", ".join(cause["deployments"][:3]), cause["introduced_by"] or "-"]
         for cause in report["causes"][:_ROWS]
     ]
     lines += _table("Failures by cause", ("cause", "runs", "deployments", "came with"), rows)
-    dear = list(report["by"].get("deployment", {}).items())[:_ROWS]
-    rows = [[name, row["runs"], _usd(row["cost_usd"]), _share(row["on_time_share"])] for name, row in dear]
+    most_expensive = list(report["by"].get("deployment", {}).items())[:_ROWS]
+    rows = [[name, row["runs"], _usd(row["cost_usd"]), _share(row["on_time_share"])] for name, row in most_expensive]
     lines += _table("Dearest deployments", ("deployment", "runs", "cost", "on time"), rows)
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
-"""Everything a person wants to see of a pool at one instant, as sections of JSON-ready values.
+"""Sections of the dashboard and of the static report: a pool at one instant, as JSON values.
 
-The dashboard and the static report show these sections and nothing else. Each section is built on its own, so that one
-that cannot be built (no history yet, a server that does not answer) does not take the others with it.
+Each section is built independently, so that one that cannot be built (no history yet, a server that does not answer)
+does not affect the others.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from prefect_intelligent.analytics.failure_signatures import Cause
-from prefect_intelligent.analytics.root_cause import Upstream, fold_names
+from prefect_intelligent.analytics.failure_signatures import FailureCause
+from prefect_intelligent.analytics.root_cause import Upstream, group_by_root
 from prefect_intelligent.domain import Run, RunPhase, Snapshot
 from prefect_intelligent.quality.model import Severity
 
 GANTT_RUNS: Final = 10_000
 PHASES: Final = (RunPhase.RUNNING, RunPhase.PENDING, RunPhase.WAITING, RunPhase.UPCOMING)
-"""Phases of the rows of `gantt_rows`, by number."""
+"""The phase of a row of `gantt_rows` is an index of this tuple."""
 AT_RISK: Final = 100
 _WEIGHT: Final[Mapping[str, float]] = {Severity.CRITICAL: 4.0, Severity.MAJOR: 2.0, Severity.MINOR: 1.0}
 _FAR_S: Final = 7 * 86400.0
@@ -68,11 +68,10 @@ def pool_row(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def expected_ends(snapshot: Snapshot) -> dict[str, float]:
-    """When each active and waiting run should end, Unix seconds: a fluid look ahead in serving order.
+    """Expected end of each active and waiting run, Unix seconds.
 
-    Slots become free when active runs end by their medians; the queues are served strictly in their order within the
-    pool limit and the queue limits in force. A run without a slot in sight (its queue is paused or its limit 0) has no
-    entry.
+    Active runs end after the median of their estimate; then the queues are served strictly in their order, within the
+    pool limit and the queue limits in force. A run that gets no slot (its queue is paused or has limit 0) has no entry.
     """
     now_s = snapshot.at_s
     slots = snapshot.pool.limit if snapshot.pool.limit is not None else 10**6
@@ -95,38 +94,38 @@ def expected_ends(snapshot: Snapshot) -> dict[str, float]:
         limit = queue.setting.limit
         if queue.setting.paused or limit == 0:
             continue
-        own = held[name]
-        heapq.heapify(own)
+        busy_in_queue = held[name]
+        heapq.heapify(busy_in_queue)
         for run in queue.waiting:
             start = heapq.heappop(free_at)
-            if limit is not None and len(own) >= limit:
-                start = max(start, heapq.heappop(own))
+            if limit is not None and len(busy_in_queue) >= limit:
+                start = max(start, heapq.heappop(busy_in_queue))
             end = max(start, now_s) + run.estimate.p50_s
             ends[run.id] = end
             heapq.heappush(free_at, end)
-            heapq.heappush(own, end)
+            heapq.heappush(busy_in_queue, end)
     return ends
 
 
 def gantt_rows(
     snapshot: Snapshot, ends: Mapping[str, float], limit: int = GANTT_RUNS
 ) -> tuple[dict[str, list[Any]], dict[str, list[str]]]:
-    """Runs against time, and the names they speak of.
+    """Rows of a Gantt chart of the runs, and the lists of deployments and queues that they refer to.
 
     Returns:
-        Id to [deployment, queue, phase, from_s, expected end_s or None, due_s or None, percent likely to fail]: the
-        first two are places in the lists of names, the phase one in `PHASES`. A waiting run is from its expected start
-        on. Instants are whole seconds, rounded the more the further off they are, so that most rows stay the same from
-        one look to the next.
+        Run id to [deployment, queue, phase, start_s, expected end_s or None, due_s or None, failure probability in
+        percent]: the first two are indices of the lists of names, the phase is an index of `PHASES`. The start of a
+        waiting run is its expected start. Instants are whole seconds, rounded more coarsely the further away they are,
+        so that most rows do not change between two updates.
     """
     now_s = snapshot.at_s
-    deployments = {name: at for at, name in enumerate(sorted({run.deployment for run in snapshot.runs()}))}
-    queues = {name: at for at, name in enumerate(snapshot.order)}
+    deployments = {name: index for index, name in enumerate(sorted({run.deployment for run in snapshot.runs()}))}
+    queues = {name: index for index, name in enumerate(snapshot.order)}
     rows: dict[str, list[Any]] = {}
 
-    def near(at_s: float) -> int:
-        away = abs(at_s - now_s)
-        step = 10 if away < 1800 else 60 if away < 4 * 3600 else 300
+    def rounded(at_s: float) -> int:
+        distance = abs(at_s - now_s)
+        step = 10 if distance < 1800 else 60 if distance < 4 * 3600 else 300
         return round(at_s / step) * step
 
     for run in snapshot.runs():
@@ -142,8 +141,8 @@ def gantt_rows(
             deployments[run.deployment],
             queues[run.queue],
             PHASES.index(run.phase),
-            near(start),
-            None if end is None else near(end),
+            rounded(start),
+            None if end is None else rounded(end),
             None if run.due_s is None else round(run.due_s),
             round(100 * run.failure_probability),
         ]
@@ -151,13 +150,13 @@ def gantt_rows(
 
 
 def at_risk_rows(snapshot: Snapshot, ends: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Runs that may miss their deadline, dearest first: expected end, chance to be late, what an hour costs."""
+    """Runs that will be late with a probability of at least .2, highest expected cost of an hour's lateness first."""
     found: list[tuple[float, float, dict[str, Any]]] = []
     for run in snapshot.runs(RunPhase.WAITING, RunPhase.PENDING, RunPhase.RUNNING):
         if run.due_s is None or run.due_s - snapshot.at_s > _FAR_S:
             continue
         end = ends.get(run.id)
-        chance = late_chance(run, end, snapshot.at_s)
+        chance = lateness_probability(run, end, snapshot.at_s)
         if chance >= 0.2:
             row = {
                 "id": run.id,
@@ -174,8 +173,8 @@ def at_risk_rows(snapshot: Snapshot, ends: Mapping[str, float]) -> list[dict[str
     return [row for _, _, row in found[:AT_RISK]]
 
 
-def late_chance(run: Run, end_s: float | None, now_s: float) -> float:
-    """Chance that the run ends after its due instant, by the spread of its estimate around the expected end."""
+def lateness_probability(run: Run, end_s: float | None, now_s: float) -> float:
+    """Probability that the run ends after its due instant: lognormal around the expected end, 0 to 1."""
     if run.due_s is None:
         return 0.0
     if end_s is None or run.due_s <= now_s:
@@ -187,7 +186,7 @@ def late_chance(run: Run, end_s: float | None, now_s: float) -> float:
 
 
 def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The last decisions, newest first: when, what came of it, why."""
+    """The last decisions, newest first: instant, outcome, changes and reasons."""
     rows = []
     for record in list(records)[-limit:][::-1]:
         queues = [
@@ -212,7 +211,7 @@ def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list
 
 
 def quality_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The last verification of each dataset."""
+    """The last result of the quality gate for each dataset."""
     last: dict[str, Mapping[str, Any]] = {}
     for record in records:
         last[str(record.get("dataset", "?"))] = record
@@ -239,37 +238,38 @@ def quality_shares(
 ) -> dict[str, tuple[float, int]]:
     """Deployment to the severity-weighted share of the checks on its outputs that passed, and their number.
 
-    Of each dataset the last verification counts.
+    The last result of each dataset is used.
 
     Args:
-        records: Those of the quality gate.
+        records: Records of the quality gate.
         writers: Dataset to the deployments that write it.
     """
     last = {str(record["dataset"]): record for record in records}
     found: dict[str, list[tuple[float, bool]]] = {}
     for dataset, record in last.items():
-        own = [
+        checks = [
             (_WEIGHT.get(str(check["severity"]), 1.0), check["outcome"] == "passed")
             for check in _checks(record)
             if check["outcome"] in ("passed", "failed")
         ]
-        for name in writers.get(dataset, ()) if own else ():
-            found.setdefault(name, []).extend(own)
+        for name in writers.get(dataset, ()) if checks else ():
+            found.setdefault(name, []).extend(checks)
     return {
-        name: (sum(w for w, passed in own if passed) / sum(w for w, _ in own), len(own)) for name, own in found.items()
+        name: (sum(weight for weight, passed in checks if passed) / sum(weight for weight, _ in checks), len(checks))
+        for name, checks in found.items()
     }
 
 
-def cause_rows(causes: Sequence[Cause], upstream: Upstream) -> list[dict[str, Any]]:
-    """Causes of failure with their deployments folded: where it begins, and how many hurt downstream of it."""
+def cause_rows(causes: Sequence[FailureCause], upstream: Upstream) -> list[dict[str, Any]]:
+    """Causes of failure; `deployments` are those furthest upstream, `downstream` those that fail because of them."""
     rows = []
     for cause in causes:
-        folded = fold_names(cause.deployments, upstream)
+        by_root = group_by_root(cause.deployments, upstream)
         rows.append(
             {
                 **asdict(cause),
-                "deployments": list(folded),
-                "downstream": sorted({name for names in folded.values() for name in names}),
+                "deployments": list(by_root),
+                "downstream": sorted({name for names in by_root.values() for name in names}),
             }
         )
     return rows

@@ -1,4 +1,4 @@
-"""From the history to what people read: analytics, causes and health of a span, as JSON-ready values."""
+"""Metrics, causes and health of a span of the history, as JSON values for commands and pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.analytics.cost_budget import spending
+from prefect_intelligent.analytics.cost_budget import cost_budget
 from prefect_intelligent.analytics.failure_signatures import group_causes
 from prefect_intelligent.analytics.health import Health, deployment_health, group_health
-from prefect_intelligent.analytics.run_metrics import DIMENSIONS, Figures, Report, analyse
+from prefect_intelligent.analytics.run_metrics import DIMENSIONS, RunMetrics, RunReport, analyse
 from prefect_intelligent.domain import Prices
 
 
@@ -26,17 +26,17 @@ def make_report(
     slots: float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> dict[str, Any]:
-    """The report as one JSON-ready object; NaN and infinities do not occur in it."""
+    """The report as JSON values, without NaN and infinities; arguments as those of `analyse`."""
     report = analyse(runs, since_s=since_s, until_s=until_s, prices=prices, slots=slots, dimensions=dimensions)
     return {
         "since_s": since_s,
         "until_s": until_s,
-        "total": figures_dict(report.total),
+        "total": metrics_dict(report.total),
         "throughput_per_hour": report.throughput_per_hour,
         "utilisation": report.utilisation,
         "slots": slots,
         "money": _money(report),
-        "by": {name: {key: figures_dict(f) for key, f in groups.items()} for name, groups in report.by.items()},
+        "by": {name: {key: metrics_dict(m) for key, m in groups.items()} for name, groups in report.by.items()},
         "daily": list(report.daily),
         "changes": [asdict(change) for change in report.changes],
         "trends": [asdict(trend) for trend in report.trends],
@@ -45,7 +45,7 @@ def make_report(
     }
 
 
-def _money(report: Report) -> dict[str, float | None]:
+def _money(report: RunReport) -> dict[str, float | None]:
     total = report.total
     return {
         "useful_usd": total.useful_usd,
@@ -58,13 +58,13 @@ def _money(report: Report) -> dict[str, float | None]:
     }
 
 
-def figures_dict(figures: Figures) -> dict[str, Any]:
-    """A group's figures with its shares."""
+def metrics_dict(metrics: RunMetrics) -> dict[str, Any]:
+    """The metrics of a group with its shares, as JSON values."""
     return {
-        **asdict(figures),
-        "failure_share": figures.failure_share,
-        "on_time_share": figures.on_time_share,
-        "cost_usd": figures.cost_usd,
+        **asdict(metrics),
+        "failure_share": metrics.failure_share,
+        "on_time_share": metrics.on_time_share,
+        "cost_usd": metrics.cost_usd,
     }
 
 
@@ -81,15 +81,15 @@ def all_health(
 
     Args:
         runs: As from the history.
-        now_s: The present.
-        target: Share of time in which a deployment's promise must hold.
+        now_s: The present, Unix seconds.
+        target: Service level: share of time in which outputs must not be late or missing, below 1.
         quality: Deployment to the severity-weighted share of passed checks and their number.
-        prices: What capacity costs; without, what runs cost is left out.
-        budgets: Deployment to what its runs may cost a day, US dollars; one without is held against its own past.
+        prices: Prices of capacity; without them the cost term is unknown.
+        budgets: Deployment to its budget, US dollars a day; without one its own past is the budget.
     """
-    known, agreed = quality or {}, budgets or {}
+    quality, budgets = quality or {}, budgets or {}
     deployments: dict[str, Health] = {}
-    homes: dict[str, tuple[str, str]] = {}
+    queue_of: dict[str, tuple[str, str]] = {}
     column = runs["deployment"].astype("category")
     codes = column.cat.codes.to_numpy()
     order = np.argsort(codes, kind="stable")
@@ -98,40 +98,40 @@ def all_health(
         rows = order[ends[code] : ends[code + 1]]
         if len(rows) == 0:
             continue
-        own = runs.iloc[rows]
+        part = runs.iloc[rows]
         deployments[str(name)] = deployment_health(
             str(name),
-            own,
+            part,
             now_s,
             target=target,
-            quality=known.get(str(name)),
-            spent=None if prices is None else spending(own, now_s, prices, agreed.get(str(name))),
+            quality=quality.get(str(name)),
+            cost=None if prices is None else cost_budget(part, now_s, prices, budgets.get(str(name))),
         )
-        last = own.iloc[-1]
-        homes[str(name)] = (_text(last["pool"]), _text(last["queue"]))
+        last = part.iloc[-1]
+        queue_of[str(name)] = (_text(last["pool"]), _text(last["queue"]))
     pools: dict[str, list[Health]] = {}
     queues: dict[str, list[Health]] = {}
     for name, health in deployments.items():
-        pool, queue = homes[name]
+        pool, queue = queue_of[name]
         pools.setdefault(pool, []).append(health)
         queues.setdefault(f"{pool}/{queue}", []).append(health)
     return {
-        "deployments": sort_worst(deployments.values()),
-        "queues": sort_worst(group_health(name, members) for name, members in queues.items()),
-        "pools": sort_worst(group_health(name, members) for name, members in pools.items()),
+        "deployments": worst_first(deployments.values()),
+        "queues": worst_first(group_health(name, members) for name, members in queues.items()),
+        "pools": worst_first(group_health(name, members) for name, members in pools.items()),
     }
 
 
 _SEVERITY = {"degraded": 0, "warning": 1, "unknown": 2, "healthy": 3}
 
 
-def sort_worst(found: Any) -> list[Health]:
+def worst_first(found: Any) -> list[Health]:
     """Worst status first, then lowest score, then name."""
     return sorted(found, key=lambda h: (_SEVERITY[h.status], 101.0 if h.score is None else h.score, h.name))
 
 
 def health_dict(health: Health) -> dict[str, Any]:
-    """Health with what each term takes from the score."""
+    """Health as JSON values, with the points that each term takes from the score."""
     budget = health.budget
     return {
         "name": health.name,

@@ -1,7 +1,7 @@
-"""What happened: waiting, service, lateness, utilisation, throughput and money, by pool, queue, deployment and more.
+"""Metrics of runs: waiting, service, lateness, utilisation, throughput and costs, by pool, queue, deployment and more.
 
-Made for a million runs in seconds: groups are integer codes, quantiles come from one sort per column, and the objective
-is asked once per group, since money is linear in the seconds it is for.
+Built for a million runs in seconds: groups are integer codes, each column is sorted once for all quantiles, and the
+objective is evaluated once per group, since costs are linear in seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.analytics.group_stats import Array, Codes, Sorted, Sparse, codes_of
+from prefect_intelligent.analytics.group_stats import Array, Codes, SortedColumn, SparseColumn, group_codes
 from prefect_intelligent.analytics.trends import Trend, TrendChange, find_changes, find_trend
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
@@ -27,26 +27,26 @@ _DAY_S: Final = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Figures of a group of runs. `None` where nothing is known.
+class RunMetrics:
+    """Metrics of a group of runs; None is unknown.
 
     Attributes:
-        runs: Submitted in the span.
-        ended: Of those, ended.
-        failed: Failed or crashed.
-        cancelled: Cancelled.
-        wait_p50_s, wait_p90_s: From being due to taking a slot.
-        service_p50_s, service_p90_s: From taking a slot to the end.
-        late: Ended after their due instant.
-        due: Ended and had one.
-        lateness_p90_s: 90 % quantile of the lateness of the late ones.
+        runs: Runs submitted in the span.
+        ended: Runs of these that have ended.
+        failed: Runs that failed or crashed.
+        cancelled: Runs that were cancelled.
+        wait_p50_s, wait_p90_s: Seconds from the scheduled start to taking a slot.
+        service_p50_s, service_p90_s: Seconds from taking a slot to the end.
+        late: Runs that ended after their due instant.
+        due: Ended runs that have a due instant.
+        lateness_p90_s: 90 % quantile of the lateness of late runs.
         busy_s: Slot seconds held.
-        useful_usd: Slots held by runs that completed.
-        wasted_usd: Slots held by runs that failed, crashed or were cancelled.
-        overhead_usd: Billed beyond the time held (minimum billing).
-        lateness_usd: Lateness at the prices of the runs.
-        failure_usd: Failures at the prices of the runs.
-        idle_usd: Slots paid for and not held; known of pools and hours only, and only if the slots are known.
+        useful_usd: Cost of slots held by runs that completed.
+        wasted_usd: Cost of slots held by runs that failed, crashed or were cancelled.
+        overhead_usd: Cost billed beyond the time held (minimum billing).
+        lateness_usd: Cost of lateness at the prices of the runs.
+        failure_usd: Cost of failures at the prices of the runs.
+        idle_usd: Cost of slots paid for and not held; of pools and hours only, if the number of slots is known.
     """
 
     runs: int
@@ -70,41 +70,41 @@ class Figures:
 
     @property
     def failure_share(self) -> float | None:
-        """Failed of ended; None if none has ended."""
+        """Share of the ended runs that failed; None if none has ended."""
         return self.failed / self.ended if self.ended else None
 
     @property
     def on_time_share(self) -> float | None:
-        """On time of those that were due; None if none was."""
+        """Share of the runs with a due instant that were on time; None if there is none."""
         return 1.0 - self.late / self.due if self.due else None
 
     @property
     def cost_usd(self) -> float:
-        """Slots, lateness and failures together, without idle slots."""
+        """Cost of slots, lateness and failures, without idle slots."""
         return self.useful_usd + self.wasted_usd + self.overhead_usd + self.lateness_usd + self.failure_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Analytics of one span.
+class RunReport:
+    """Metrics of the runs of one span.
 
     Attributes:
-        since_s, until_s: The span.
-        total: All runs together.
-        by: Dimension to group to figures, dearest groups first.
+        since_s, until_s: The span, Unix seconds.
+        total: Metrics of all runs.
+        by: Dimension to group to metrics, most expensive groups first.
         throughput_per_hour: Ended runs per hour.
-        utilisation: Slot seconds held over slot seconds paid for; None if the slots are not known.
-        idle_usd: What unused slots cost; None if the slots are not known.
-        daily: One row a day: start, runs, failure share, median service, median wait, cost.
-        changes: Where a daily series changed its level for good.
-        trends: Daily series that keep rising or falling.
-        mended: Runs whose clock was impossible.
+        utilisation: Slot seconds held over slot seconds paid for, 0 to 1; None if the number of slots is unknown.
+        idle_usd: Cost of idle slots; None if the number of slots is unknown.
+        daily: One row per day: start, runs, failure share, median service, median wait, cost.
+        changes: Lasting changes of the level of daily series.
+        trends: Significant trends of daily series.
+        mended: Runs with impossible instants, which were corrected.
     """
 
     since_s: float
     until_s: float
-    total: Figures
-    by: Mapping[str, Mapping[str, Figures]]
+    total: RunMetrics
+    by: Mapping[str, Mapping[str, RunMetrics]]
     throughput_per_hour: float
     utilisation: float | None
     idle_usd: float | None
@@ -122,16 +122,16 @@ def analyse(
     prices: Prices | None = None,
     slots: float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
-) -> Report:
-    """Figures of the runs that were submitted between two instants.
+) -> RunReport:
+    """Metrics of the runs that were submitted between two instants.
 
     Args:
         runs: As from `as_runs`.
-        since_s: Start of the span.
-        until_s: End of the span.
-        prices: What capacity costs.
-        slots: Slots paid for all the time, i.e. the pool's limit; None if it has none.
-        dimensions: By what to group.
+        since_s: Start of the span, Unix seconds.
+        until_s: End of the span, Unix seconds.
+        prices: Prices of capacity; free by default.
+        slots: Number of slots that are always paid for, i.e. the pool's limit; None if it has none.
+        dimensions: Columns to group by; "hour" is the hour of the day, UTC.
 
     Raises:
         InvalidInputError: The span is empty.
@@ -142,26 +142,26 @@ def analyse(
     inside = (submitted >= since_s) & (submitted < until_s)
     part = runs if bool(inside.all()) else runs[inside]
     money = prices or Prices()
-    table = _Table(part, money)
+    columns = _Columns(part, money)
     span = until_s - since_s
-    by: dict[str, dict[str, Figures]] = {}
+    by: dict[str, dict[str, RunMetrics]] = {}
     for dimension in dimensions:
-        codes, names = codes_of(part, dimension)
+        codes, names = group_codes(part, dimension)
         if len(names) == 0:
             continue
-        figures = table.figures(codes, len(names))
+        metrics = columns.metrics(codes, len(names))
         if slots is not None and dimension == "hour":
-            figures = _with_idle(figures, slots * _paid_s(since_s, until_s) - _held_s(part, since_s, until_s), money)
+            metrics = _with_idle(metrics, slots * _paid_s(since_s, until_s) - _held_s(part, since_s, until_s), money)
         if slots is not None and dimension == "pool" and len(names) == 1:
-            figures = _with_idle(figures, np.array([slots * span - figures[0].busy_s]), money)
-        order = sorted(range(len(names)), key=lambda at: (-figures[at].cost_usd, names[at]))
+            metrics = _with_idle(metrics, np.array([slots * span - metrics[0].busy_s]), money)
+        order = sorted(range(len(names)), key=lambda group: (-metrics[group].cost_usd, names[group]))
         if dimension == "hour":
-            order = sorted(order, key=lambda at: names[at])
-        by[dimension] = {names[at]: figures[at] for at in order[:_MAX_ROWS] if figures[at].runs}
-    total = table.figures(np.zeros(len(part), dtype=np.int64), 1)[0]
+            order = sorted(order, key=lambda group: names[group])
+        by[dimension] = {names[group]: metrics[group] for group in order[:_MAX_ROWS] if metrics[group].runs}
+    total = columns.metrics(np.zeros(len(part), dtype=np.int64), 1)[0]
     paid = None if slots is None else slots * span
-    daily = _daily(table, part, since_s)
-    return Report(
+    daily = _daily(columns, part, since_s)
+    return RunReport(
         since_s=since_s,
         until_s=until_s,
         total=total,
@@ -176,22 +176,22 @@ def analyse(
     )
 
 
-def _with_idle(figures: Sequence[Figures], idle_s: Array, prices: Prices) -> list[Figures]:
-    """The figures with what their unused slot seconds cost."""
+def _with_idle(metrics: Sequence[RunMetrics], idle_s: Array, prices: Prices) -> list[RunMetrics]:
+    """The metrics with the cost of idle slot seconds."""
     return [
         replace(row, idle_usd=idle_usd(max(0.0, float(seconds)), prices.slot_usd_per_hour, prices.idle_fraction))
-        for row, seconds in zip(figures, idle_s, strict=True)
+        for row, seconds in zip(metrics, idle_s, strict=True)
     ]
 
 
 def _edges(since_s: float, until_s: float) -> Array:
-    """The ends of the span and every full hour between them."""
+    """Both ends of the span and every full hour between them."""
     inner = np.arange(np.floor(since_s / _HOUR_S) + 1, np.ceil(until_s / _HOUR_S)) * _HOUR_S
     return np.concatenate([[since_s], inner, [until_s]])
 
 
 def _paid_s(since_s: float, until_s: float) -> Array:
-    """Seconds of the span that fall into each hour of the day (UTC), shape (24,)."""
+    """Seconds of the span in each hour of the day (UTC), shape (24,)."""
     edges = _edges(since_s, until_s)
     hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
     return np.bincount(hours, weights=np.diff(edges), minlength=24).astype(float)
@@ -200,7 +200,8 @@ def _paid_s(since_s: float, until_s: float) -> Array:
 def _held_s(runs: pd.DataFrame, since_s: float, until_s: float) -> Array:
     """Slot seconds held in each hour of the day (UTC), shape (24,).
 
-    Held up to t are the t - start of all that started before, less the t - end of all that ended before.
+    The slot seconds held up to t are the sum of t - start over the runs started before t, minus the sum of t - end over
+    the runs ended before t.
     """
     started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
     known = np.isfinite(started) & np.isfinite(ended)
@@ -215,8 +216,8 @@ def _held_s(runs: pd.DataFrame, since_s: float, until_s: float) -> Array:
     return np.bincount(hours, weights=np.diff(held), minlength=24).astype(float)
 
 
-class _Table:
-    """The columns that figures are made of, computed once."""
+class _Columns:
+    """The columns of a table of runs from which metrics are computed, prepared once."""
 
     def __init__(self, runs: pd.DataFrame, prices: Prices) -> None:
         def column(name: str) -> Array:
@@ -231,24 +232,30 @@ class _Table:
         failed = runs["failed"].to_numpy(dtype=bool)
         cancelled = (state == "CANCELLED").to_numpy(dtype=bool)
         completed = (state == "COMPLETED").to_numpy(dtype=bool)
-        self._open, self._failed, self._cancelled = Sparse(~has_ended), Sparse(failed), Sparse(cancelled)
-        self._waits = Sorted(np.maximum(0.0, started - np.where(np.isfinite(scheduled), scheduled, submitted)))
-        own = ended - started
-        self._services = Sorted(own)
+        self._open, self._failed, self._cancelled = (
+            SparseColumn(~has_ended),
+            SparseColumn(failed),
+            SparseColumn(cancelled),
+        )
+        self._waits = SortedColumn(np.maximum(0.0, started - np.where(np.isfinite(scheduled), scheduled, submitted)))
+        service = ended - started
+        self._services = SortedColumn(service)
         due = column("due_s")
         has_due = has_ended & np.isfinite(due) & ~cancelled
         late_s = np.where(has_due & (ended > due), ended - due, 0.0)
-        self._due, self._late = Sparse(has_due), Sparse(late_s > 0)
-        self._latenesses = Sorted(np.where(late_s > 0, late_s, np.nan))
-        held = np.nan_to_num(own, nan=0.0)
-        self._useful_s = Sparse(np.where(completed, held, 0.0))
-        self._wasted_s = Sparse(np.where(completed, 0.0, held))
-        self._overhead_s = Sparse(np.where(np.isfinite(own), np.maximum(0.0, prices.min_billing_s - held), 0.0))
-        self._late_usd = Sparse(late_s * np.nan_to_num(column("late_usd_per_hour"), nan=0.0))
-        self._failure_usd = Sparse(np.where(failed, np.nan_to_num(column("failure_usd"), nan=0.0), 0.0))
+        self._due, self._late = SparseColumn(has_due), SparseColumn(late_s > 0)
+        self._latenesses = SortedColumn(np.where(late_s > 0, late_s, np.nan))
+        held = np.nan_to_num(service, nan=0.0)
+        self._useful_s = SparseColumn(np.where(completed, held, 0.0))
+        self._wasted_s = SparseColumn(np.where(completed, 0.0, held))
+        self._overhead_s = SparseColumn(
+            np.where(np.isfinite(service), np.maximum(0.0, prices.min_billing_s - held), 0.0)
+        )
+        self._late_usd = SparseColumn(late_s * np.nan_to_num(column("late_usd_per_hour"), nan=0.0))
+        self._failure_usd = SparseColumn(np.where(failed, np.nan_to_num(column("failure_usd"), nan=0.0), 0.0))
 
-    def figures(self, codes: Codes, groups: int) -> list[Figures]:
-        """Figures per group code; code -1 is left out."""
+    def metrics(self, codes: Codes, groups: int) -> list[RunMetrics]:
+        """Metrics of each group; rows with code -1 are left out."""
         runs = np.bincount(codes + 1, minlength=groups + 1)[1:]
         counted = (self._open, self._failed, self._cancelled, self._late, self._due)
         unended, failed, cancelled, late, due = (column.totals(codes, groups) for column in counted)
@@ -259,7 +266,7 @@ class _Table:
         useful_s, wasted_s, overhead_s, late_usd, failure_usd = (column.totals(codes, groups) for column in summed)
         price, weight = self._prices.slot_usd_per_hour, self._prices.lateness_weight
         return [
-            Figures(
+            RunMetrics(
                 runs=int(runs[g]),
                 ended=int(runs[g] - unended[g]),
                 failed=int(failed[g]),
@@ -275,7 +282,7 @@ class _Table:
                 useful_usd=busy_usd(float(useful_s[g]), price, 0.0),
                 wasted_usd=busy_usd(float(wasted_s[g]), price, 0.0),
                 overhead_usd=busy_usd(float(overhead_s[g]), price, 0.0),
-                lateness_usd=lateness_usd(1.0, float(late_usd[g]), weight),  # late seconds are in the price already
+                lateness_usd=lateness_usd(1.0, float(late_usd[g]), weight),  # late_usd is seconds times price already
                 failure_usd=float(failure_usd[g]),
             )
             for g in range(groups)
@@ -286,13 +293,13 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _daily(table: _Table, runs: pd.DataFrame, since_s: float) -> tuple[Mapping[str, float | None], ...]:
-    """Figures per day (UTC)."""
+def _daily(columns: _Columns, runs: pd.DataFrame, since_s: float) -> tuple[Mapping[str, float | None], ...]:
+    """Metrics per day (UTC)."""
     if runs.empty:
         return ()
     first = since_s // 86400.0
     days = (runs["submitted_s"].to_numpy(dtype=float) // 86400.0 - first).astype(np.int64)
-    figures = table.figures(days, int(days.max()) + 1)
+    metrics = columns.metrics(days, int(days.max()) + 1)
     return tuple(
         {
             "day_s": (first + day) * 86400.0,
@@ -302,5 +309,5 @@ def _daily(table: _Table, runs: pd.DataFrame, since_s: float) -> tuple[Mapping[s
             "wait_p50_s": row.wait_p50_s,
             "cost_usd": row.cost_usd,
         }
-        for day, row in enumerate(figures)
+        for day, row in enumerate(metrics)
     )

@@ -11,16 +11,16 @@ import numpy as np
 Daily = Sequence[Mapping[str, float | None]]
 """One row a day with `day_s` and figures; None where nothing is known."""
 
-_LEAST_DAYS: Final = 7
-_SIGNIFICANT: Final = 1.96
+_MIN_DAYS: Final = 7
+_SIGNIFICANT: Final = 1.96  # two-sided 5 % level of the standard normal distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrendChange:
-    """A lasting change of a daily series.
+    """A lasting change of the level of a daily series.
 
     Attributes:
-        series: Which one.
+        series: Name of the series.
         at_s: First day of the new level.
         before, after: Medians of the two levels.
     """
@@ -33,13 +33,13 @@ class TrendChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A series that keeps rising or falling.
+    """A significant trend of a daily series.
 
     Attributes:
-        series: Which one.
-        per_day: Median slope, in units of the series a day.
-        relative_per_day: The same as a share of the median level; None if that is 0.
-        days: Days with a value.
+        series: Name of the series.
+        per_day: Median slope, in units of the series per day.
+        relative_per_day: The slope as a share of the median; None if the median is 0.
+        days: Number of days with a value.
     """
 
     series: str
@@ -49,14 +49,14 @@ class Trend:
 
 
 def find_trend(daily: Daily, series: str) -> Trend | None:
-    """The trend of a series; None if there is none at the 5 % level or fewer than seven days are known.
+    """The trend of a series; None if it is not significant at the 5 % level or has fewer than seven days.
 
-    Theil and Sen's slope (the median over all pairs of days), tested by Mann and Kendall's statistic with the normal
-    approximation, so that single wild days make no trend.
+    Theil-Sen slope (the median over all pairs of days), tested by the Mann-Kendall statistic with ties and the normal
+    approximation; both are robust to single outliers.
     """
     days, values = _known(daily, series)
     n = len(values)
-    if n < _LEAST_DAYS:
+    if n < _MIN_DAYS:
         return None
     first, second = np.triu_indices(n, 1)
     rises = values[second] - values[first]
@@ -71,17 +71,17 @@ def find_trend(daily: Daily, series: str) -> Trend | None:
 
 
 def _known(daily: Daily, series: str) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], ...]:
-    """Days and values where the series is known."""
+    """Days and values of a series, without the days on which it is unknown."""
     rows = [(row["day_s"], row[series]) for row in daily if row[series] is not None]
     return np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows], dtype=float)
 
 
 def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float = 6.0) -> tuple[TrendChange, ...]:
-    """Where a daily series changed its level for good.
+    """Lasting changes of the level of a daily series, in order of time.
 
-    Binary segmentation: the split with the largest t (difference of means over the spread of the day-to-day
-    differences) is taken while it exceeds `strength`, with at least `least` days on either side; the medians must
-    differ by two such spreads too, so that single wild days make no change.
+    Binary segmentation: a segment is split where t (difference of means over the robust spread of the day-to-day
+    differences) is largest, while t exceeds `strength`, with at least `least` days on either side. The medians must
+    differ by two such spreads too, so that single outliers are no change.
     """
     days, values = _known(daily, series)
     if len(values) < 2 * least:
@@ -96,12 +96,12 @@ def find_changes(daily: Daily, series: str, *, least: int = 5, strength: float =
             return
         part = values[start:end]
         best, at = 0.0, -1
-        for place in range(least, len(part) - least + 1):
-            left, right = part[:place], part[place:]
+        for index in range(least, len(part) - least + 1):
+            left, right = part[:index], part[index:]
             size = np.sqrt(len(left) * len(right) / len(part))
             t = abs(float(right.mean() - left.mean())) / noise * size
             if t > best:
-                best, at = t, place
+                best, at = t, index
         level = abs(float(np.median(part[at:]) - np.median(part[:at]))) if at > 0 else 0.0
         if best > strength and level > 2.0 * noise:
             found.append(

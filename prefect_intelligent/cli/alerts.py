@@ -16,7 +16,7 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.analytics.pool_alerts import AlertFinder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -46,7 +46,7 @@ def command(
     write: Annotated[bool, Parameter(help="install, uninstall: do it; without it only show")] = False,
 ) -> int:
     """Look; exit code 1 if something pages."""
-    from prefect_intelligent.cli.dashboard import open_builder
+    from prefect_intelligent.wiring.alerts import open_alert_finder
 
     settings, name = settings_and_pool(config, pool)
     if action != "show":
@@ -54,25 +54,22 @@ def command(
     every_s = None if every is None else parse_span(every, what="--every")
     if every_s is not None and not (send and every_s >= 5.0):
         raise InvalidInputError("--every", every, "needs --send and at least 5s")
-    controller, builder = open_builder(settings, name)
+    controller, finder = open_alert_finder(settings, name)
     if every_s is None:
-        return int(_look(settings, controller, builder, send=send, as_json=as_json))
+        return int(_look(settings, controller, finder, send=send, as_json=as_json))
     while True:
         try:
-            _look(settings, controller, builder, send=send, as_json=as_json)
+            _look(settings, controller, finder, send=send, as_json=as_json)
         except PrefectIntelligentError as error:  # a server that restarts must not end who watches it
             print(f"error: {error}; trying again", file=sys.stderr)
         time.sleep(every_s)
 
 
-def _look(settings: Settings, controller: PoolController, builder: Builder, *, send: bool, as_json: bool) -> bool:
+def _look(settings: Settings, controller: PoolController, finder: AlertFinder, *, send: bool, as_json: bool) -> bool:
     """Look once; whether something pages."""
     from prefect_intelligent.analytics.alert_events import raise_alerts
 
-    builder()
-    builder.wait()
-    builder()
-    alerts = builder.alerts
+    alerts = finder()
     opened: list[str] = []
     resolved: list[str] = []
     if send:

@@ -26,17 +26,18 @@ add_module(command, "run", "Steer a work pool until stopped.", "control_run")
 
 @add(command, "status", "Show who leads, the last decision, and what people have pinned.")
 def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) -> int:
+    from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.steering.baseline import read_baseline
     from prefect_intelligent.steering.controller_state import load_state
-    from prefect_intelligent.steering.decision_record import KIND
+    from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.steering.manual_overrides import describe
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(*settings_and_pool(config, pool))
     name, now_s = controller.orchestrator.pool, controller.clock.now_s()
-    last = controller.history.latest(KIND, name)
-    holds = load_state(controller.history, name).standing.holds
+    last = read_latest(controller.history, KIND, name, read_decision)
+    holds = load_state(controller.history, name).known.overrides
     status = {
         "pool": name,
         "led": controller.lease.taken(),
@@ -84,12 +85,12 @@ def _release(
     queue: Annotated[tuple[str, ...], Parameter(metavar="NAME", help="only of this queue; repeatable")] = (),
     pool_limit: Annotated[bool, Parameter(help="only of the pool limit")] = False,
 ) -> int:
-    from prefect_intelligent.steering.controller_state import release
+    from prefect_intelligent.steering.controller_state import request_release
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(*settings_and_pool(config, pool))
     queues = [*queue, *([""] if pool_limit else [])]
-    release(controller.history, controller.orchestrator.pool, queues, time.time())
+    request_release(controller.history, controller.orchestrator.pool, queues, time.time())
     print("The next decision may change it again.")
     return 0
 

@@ -21,10 +21,10 @@ def command(
     as_json: Json = False,
 ) -> int:
     """Put everything back and say what that was."""
-    from prefect_intelligent.prevention.engine import prefix, undo_prevention
+    from prefect_intelligent.prevention.engine import key_prefix, undo_prevention
     from prefect_intelligent.steering.dedicated_queues import plan_undo
     from prefect_intelligent.steering.restore import plan_restoration, restore
-    from prefect_intelligent.wiring.prevention import open_levers
+    from prefect_intelligent.wiring.prevention import open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
     settings, name = settings_and_pool(config, pool)
@@ -39,12 +39,12 @@ def command(
         undo = plan_undo(controller.orchestrator, controller.history)
         if dry_run:
             found = plan_restoration(controller.orchestrator, controller.history)
-            measures = [key for key in open_levers(settings).in_force() if key.startswith(prefix(name))]
+            measures = [key for key in open_prevention_actions(settings).in_force() if key.startswith(key_prefix(name))]
         else:
             by = f"{getpass.getuser()} on the command line"
             found = restore(controller.orchestrator, controller.history, controller.clock, by=by)
             now_s = controller.clock.now_s()
-            measures = list(undo_prevention(controller.history, open_levers(settings), name, now_s))
+            measures = list(undo_prevention(controller.history, open_prevention_actions(settings), name, now_s))
     finally:
         controller.lease.release()
     rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]

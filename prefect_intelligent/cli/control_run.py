@@ -55,11 +55,11 @@ def command(
     """Steer until SIGTERM or SIGINT; the last good settings stay in force and the lease is given up."""
     from prefect_intelligent.local import liveness
     from prefect_intelligent.local.spool import Spool
-    from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
     from prefect_intelligent.steering.controller import run_loop
     from prefect_intelligent.steering.kill_switch import read_switch, set_switch
     from prefect_intelligent.steering.leadership import Leadership
     from prefect_intelligent.steering.restore import restore
+    from prefect_intelligent.wiring.pipelines import open_event_relay
     from prefect_intelligent.wiring.steering import open_controller
 
     settings, name = settings_and_pool(config, pool, policy=policy, mode=mode, interval_s=interval_s)
@@ -80,14 +80,15 @@ def command(
             _record(records, moment.decision.to_dict())
         if metrics is not None:
             metrics(name, moment)
-        _print(moment, as_json=as_json, again=not once)
+        if not moment.repeated:
+            _print(moment, as_json=as_json, again=not once and not moment.permanent)
         tidy(moment)
 
     signals: WakeUps = _Silence(controller) if once or not settings.react else controller.signals()
     if not as_json and not once:
         how = f"{controller.config.policy.name}, mode {controller.config.mode}"
         print(f"Steering work pool {name} with {how}; Ctrl-C ends it.", flush=True)
-    relay = contextlib.nullcontext() if once else EventRelay(controller.api.url, settings.folder)
+    relay = contextlib.nullcontext() if once else open_event_relay(settings, controller.api)
     with _shipper(ship, config), relay, _Stop() as stop, contextlib.closing(signals):
         run_loop(
             controller.reconcile,
@@ -192,17 +193,17 @@ class _Tidy:
     """Forgets old decisions now and then."""
 
     def __init__(self, controller: PoolController, settings: Settings) -> None:
-        self._cockpit, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
+        self._controller, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
 
     def __call__(self, moment: LoopEvent) -> None:
         from prefect_intelligent.steering.controller_state import INTENT
         from prefect_intelligent.steering.decision_record import KIND
 
-        now_s = self._cockpit.clock.now_s()
+        now_s = self._controller.clock.now_s()
         if moment.what == "decided" and now_s >= self._next_s:
             self._next_s = now_s + _TIDY_EVERY_S
             for kind in (KIND, INTENT):
-                self._cockpit.history.forget(kind, now_s - self._keep_s)
+                self._controller.history.forget(kind, now_s - self._keep_s)
 
 
 def _print(moment: LoopEvent, *, as_json: bool, again: bool) -> None:

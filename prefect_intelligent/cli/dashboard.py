@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,7 +15,7 @@ from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json,
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -77,16 +78,16 @@ def command(
     return 0
 
 
-def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder]:
+def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
-    from prefect_intelligent.dashboard.state import Builder
+    from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import open_graph
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(settings, pool, by="dashboard")
     runs = open_runs(settings)
-    builder = Builder(
+    builder = StateBuilder(
         observe=controller.orchestrator.observe,
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
@@ -101,9 +102,10 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, Builder
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     """Every action taken on the page of a pool, oldest first."""
+    from prefect_intelligent.history.reading import read_each
     from prefect_intelligent.wiring.history import open_history
 
-    rows = open_history(settings).records("audit", pool)
+    rows = read_each("audit", open_history(settings).records("audit", pool), _read_audit)
     if as_json:
         print_json(rows)
         return 0
@@ -113,6 +115,10 @@ def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
     if not rows:
         print("No action was taken on the dashboard.")
     return 0
+
+
+def _read_audit(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"by": "?", **record, "at_s": float(record["at_s"]), "action": str(record["action"])}
 
 
 def read_token(file: str | None) -> str | None:

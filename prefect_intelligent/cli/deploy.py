@@ -25,8 +25,8 @@ from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from prefect_intelligent.pipelines.conflicts import Finding
-    from prefect_intelligent.pipelines.rollout.canary import Canary
-    from prefect_intelligent.pipelines.version import Version
+    from prefect_intelligent.pipelines.rollout.canary import CanaryStatus
+    from prefect_intelligent.pipelines.version import DeploymentVersion
     from prefect_intelligent.wiring.pipelines import PipelineWorkspace
 
 Strategy = Literal["swap", "drain", "restart", "canary"]
@@ -66,7 +66,7 @@ def command(
     dry_run: Annotated[bool, Parameter(help="only make and check the version")] = False,
 ) -> int:
     """Make, check and bring the version."""
-    from prefect_intelligent.pipelines.rollout.trial_run import try_out
+    from prefect_intelligent.pipelines.rollout.trial_run import run_trial
     from prefect_intelligent.pipelines.version import SHORT
     from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
     from prefect_intelligent.wiring.pipelines import open_workspace
@@ -85,19 +85,19 @@ def command(
         limit=limit,
         allow_dirty=allow_dirty,
     )
-    with workspace.alone() as finished:
+    with workspace.exclusive() as finished:
         tell_finished(finished)
         version = make_version(workspace, request)
-        findings = new_findings(workspace.picture(history=False), version)
+        findings = new_findings(workspace.model(history=False), version)
         for finding in findings:
             print(f"conflict {finding.rule}: {finding.evidence}", file=sys.stderr if as_json else sys.stdout)
         if dry_run or (findings and not force):
             _report_kept_back(version, findings, force=force, as_json=as_json)
             return 1 if findings and not force else 0
-        workspace.rollout.baseline(version.deployment, version.author)
+        workspace.rollout.keep_current(version.deployment, version.author)
         version = workspace.versions.keep(version)
         if trial:
-            try_out(workspace.rollout, version, {}, timeout_s)
+            run_trial(workspace.rollout, version, {}, timeout_s)
         canary = None
         if strategy == "canary":
             canary = _try_canary(workspace, version, share_of_runs, max_runs, timeout_s, as_json=as_json)
@@ -121,7 +121,7 @@ def command(
     return 0 if promoted else 1
 
 
-def _report_kept_back(version: Version, findings: Sequence[Finding], *, force: bool, as_json: bool) -> None:
+def _report_kept_back(version: DeploymentVersion, findings: Sequence[Finding], *, force: bool, as_json: bool) -> None:
     from prefect_intelligent.pipelines.version import SHORT
 
     if as_json:
@@ -134,8 +134,14 @@ def _report_kept_back(version: Version, findings: Sequence[Finding], *, force: b
 
 
 def _try_canary(
-    workspace: PipelineWorkspace, version: Version, share: float, max_runs: int, timeout_s: float, *, as_json: bool
-) -> Canary:
+    workspace: PipelineWorkspace,
+    version: DeploymentVersion,
+    share: float,
+    max_runs: int,
+    timeout_s: float,
+    *,
+    as_json: bool,
+) -> CanaryStatus:
     from prefect_intelligent.pipelines.rollout.canary import run_canary
     from prefect_intelligent.pipelines.sprt import SprtConfig
     from prefect_intelligent.quality.run_scores import RunQuality
@@ -144,11 +150,11 @@ def _try_canary(
         workspace.rollout,
         version,
         share=share,
-        trial=SprtConfig(max_runs=max_runs),
+        config=SprtConfig(max_runs=max_runs),
         timeout_s=timeout_s,
         prices=workspace.settings.prices_of(version.spec["work_pool_name"]),
         quality=RunQuality(workspace.history, workspace.clock),
-        tell=(lambda state: None) if as_json else _Progress(),
+        on_update=(lambda state: None) if as_json else _Progress(),
     )
 
 
@@ -158,11 +164,11 @@ class _Progress:
     def __init__(self) -> None:
         self.seen = -1
 
-    def __call__(self, state: Canary) -> None:
+    def __call__(self, state: CanaryStatus) -> None:
         """Print the state if it is new."""
         if state.canary_runs != self.seen:
             self.seen = state.canary_runs
-            bad = ", ".join(f"{m.measure} {m.bad}/{m.runs} bad" for m in state.measured)
+            bad = ", ".join(f"{m.measure} {m.bad}/{m.runs} bad" for m in state.measures)
             print(
                 f"{state.canary_runs} canary, {state.stable_runs} stable runs: {bad or 'nothing yet'}; {state.verdict}"
             )

@@ -18,12 +18,13 @@ def command(
     as_json: Json = False,
 ) -> int:
     """Print the decision; exit code 1 if there is none yet."""
-    from prefect_intelligent.steering.decision_record import KIND
+    from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.wiring.history import has_history, open_history
     from prefect_intelligent.wiring.steering import check_pool
 
     settings, name = settings_and_pool(config, pool)
-    found = open_history(settings).latest(KIND, name) if has_history(settings) else None
+    found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
     if found is None:
         check_pool(name)
         print(f"There is no decision about work pool {name} in {settings.history}.")

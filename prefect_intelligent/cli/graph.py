@@ -35,12 +35,12 @@ def _open(config: str | None, project: Path | None) -> PipelineWorkspace:
     from prefect_intelligent.wiring.pipelines import open_workspace
 
     workspace = open_workspace(read_settings(config).settings, project=project)
-    tell_finished(workspace.settle())
+    tell_finished(workspace.recover())
     return workspace
 
 
-def _notes(picture: PipelineModel) -> None:
-    for note in picture.notes:
+def _notes(model: PipelineModel) -> None:
+    for note in model.notes:
         print(f"note: {note}")
 
 
@@ -55,11 +55,11 @@ def _show(
     ] = "table",
 ) -> int:
     from prefect_intelligent.pipelines.critical_path import critical_path
-    from prefect_intelligent.pipelines.graph import cycles
+    from prefect_intelligent.pipelines.graph import find_cycles
     from prefect_intelligent.pipelines.render import to_mermaid, to_svg
 
-    picture = _open(config, project).picture()
-    graph = picture.graph
+    model = _open(config, project).model()
+    graph = model.graph
     if as_json or shown_as == "json":
         edges = [
             {
@@ -75,7 +75,7 @@ def _show(
     elif shown_as == "mermaid":
         print(to_mermaid(graph), end="")
     elif shown_as == "svg":
-        path = [] if cycles(graph) else critical_path(graph, picture.steps).deployments
+        path = [] if find_cycles(graph) else critical_path(graph, model.nodes).deployments
         print(to_svg(graph, path), end="")
     else:
         from rich.console import Console
@@ -92,7 +92,7 @@ def _show(
         for edge in graph.overruled:
             table.add_row(edge.source, edge.kind, edge.target, "overruled", "contradicts a declaration", style="dim")
         Console().print(table)
-        _notes(picture)
+        _notes(model)
     return 0
 
 
@@ -106,9 +106,9 @@ def _critical(
 ) -> int:
     from prefect_intelligent.pipelines.critical_path import critical_path
 
-    picture = _open(config, project).picture()
-    path = critical_path(picture.graph, picture.steps, to)
-    rows = [(name, picture.steps[name].duration) for name in path.deployments if name in picture.steps]
+    model = _open(config, project).model()
+    path = critical_path(model.graph, model.nodes, to)
+    rows = [(name, model.nodes[name].duration) for name in path.deployments if name in model.nodes]
     if as_json:
         print_json(
             {
@@ -136,10 +136,10 @@ def _impact(
 ) -> int:
     from prefect_intelligent.pipelines.critical_path import impact
 
-    picture = _open(config, project).picture()
+    model = _open(config, project).model()
     delay_s = parse_span(late, what="--late")
-    inventory = picture.inventory
-    delays = impact(picture.graph, picture.steps, deployment, delay_s, inventory.prices, inventory.at_s)
+    inventory = model.inventory
+    delays = impact(model.graph, model.nodes, deployment, delay_s, inventory.prices, inventory.at_s)
     if as_json:
         rows = [
             {"deployment": d.deployment, "late_s": d.late_s, "overdue_s": d.overdue_s, "cost_usd": d.cost_usd}
@@ -168,15 +168,14 @@ def _plan(
         Parameter(metavar="BATCH", help="after a failure: leave out what has been fresh for this batch (last 7 days)"),
     ] = None,
 ) -> int:
-    from prefect_intelligent.pipelines.critical_path import plan
-    from prefect_intelligent.pipelines.dataset_events.prefect import fresh_for
+    from prefect_intelligent.pipelines.critical_path import refresh_plan
 
     workspace = _open(config, project)
-    graph = workspace.picture(history=False).graph
+    graph = workspace.model(history=False).graph
     known = set(fresh)
     if batch is not None:
-        known |= fresh_for(workspace.api, batch) & set(graph.datasets)
-    names = plan(graph, dataset, known)
+        known |= workspace.fresh_datasets(batch) & set(graph.datasets)
+    names = refresh_plan(graph, dataset, known)
     if as_json:
         print_json({"dataset": dataset, "deployments": names, "fresh": sorted(known)})
         return 0
@@ -197,15 +196,13 @@ def _announce(
     project: Project = None,
 ) -> int:
     from prefect_intelligent.pipelines.automations import batch_parameter
-    from prefect_intelligent.pipelines.dataset_events.prefect import emit_dataset_events
 
     workspace = _open(config, project)
     held = workspace.api.call("GET", f"/flow_runs/{quote(flow_run)}", absent_ok=True)
     if held is None or held["deployment_id"] is None or held["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
         raise InvalidInputError("flow run", flow_run, "must be an ended run of a deployment")
-    step = workspace.picture(history=False).steps[workspace.server.deployment_name(held["deployment_id"])]
-    fresh = held["state_type"] == "COMPLETED"
-    found = emit_dataset_events(workspace.api, held, step.terms.outputs, batch_parameter(step), fresh=fresh)
+    node = workspace.model(history=False).nodes[workspace.server.deployment_name(held["deployment_id"])]
+    found = workspace.emit_dataset_events(held, node.terms.outputs, batch_parameter(node))
     if as_json:
         print_json({"announced": found})
     else:
@@ -222,19 +219,19 @@ def _check(
     ignore: Annotated[tuple[str, ...], Parameter(metavar="RULE", help="leave a rule out")] = (),
     fix: Annotated[bool, Parameter(help="apply the fixes that are safe; 1 if conflicts remain")] = False,
 ) -> int:
-    from prefect_intelligent.pipelines.conflicts import check
+    from prefect_intelligent.pipelines.conflicts import find_conflicts
     from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
     from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
     from prefect_intelligent.pipelines.project_file import read_project
     from prefect_intelligent.wiring.pipelines import PROJECT_FILE
 
     workspace = _open(config, project)
-    picture = workspace.picture()
-    findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), ignore)
+    model = workspace.model()
+    findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), ignore)
     fixed: list[str] = []
     if fix and findings:
         file = project or workspace.folder / PROJECT_FILE
-        with workspace.alone():
+        with workspace.exclusive():
             for _ in range(_ROUNDS):  # a shifted producer may make its readers too early in turn
                 done = apply_fixes(workspace.transactions, findings, file)
                 if not done:
@@ -242,13 +239,13 @@ def _check(
                 fixed += done
                 if file.is_file():
                     workspace = workspace.with_project(read_project(file.read_text(), file.name))
-                picture = workspace.picture()
-                findings = check(picture.graph, overloaded_hours(picture.graph, picture.inventory), ignore)
-            workspace.publish(picture)
+                model = workspace.model()
+                findings = find_conflicts(model.graph, overloaded_hours(model.graph, model.inventory), ignore)
+            workspace.publish(model)
     if as_json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
     else:
-        _notes(picture)
+        _notes(model)
         for finding in findings:
             _print_finding(finding)
         for line in fixed:
@@ -279,37 +276,37 @@ def _apply(
     prune: Annotated[bool, Parameter(help="remove automations kept for batches in flight")] = False,
     remove: Annotated[bool, Parameter(help="remove everything that graph apply has written")] = False,
 ) -> int:
-    from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
-    from prefect_intelligent.pipelines.project_file import replace_ordering
+    from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
+    from prefect_intelligent.pipelines.project_file import replace_wait_policy
     from prefect_intelligent.wiring.pipelines import PROJECT_FILE, open_workspace
 
     workspace = open_workspace(read_settings(config).settings, project=project)
     if remove:
-        with workspace.alone():
+        with workspace.exclusive():
             changes = remove_all(workspace.transactions, write=yes)
         _report_changes(changes, written=yes, as_json=as_json)
         return 0
     wait_s = None if wait is None else parse_span(wait, what="--wait")
-    workspace = workspace.with_project(replace_ordering(workspace.project, wait_s, on_late))
-    with workspace.alone() as finished:
-        picture = workspace.picture(history=False)
-        arrangement = plan_automations(workspace.server, picture, workspace.clock.now_s(), prune=prune)
+    workspace = workspace.with_project(replace_wait_policy(workspace.project, wait_s, on_late))
+    with workspace.exclusive() as finished:
+        model = workspace.model(history=False)
+        plan = plan_automations(workspace.server, model, workspace.clock.now_s(), prune=prune)
         published: list[str] = []
         if yes:
-            apply(workspace.transactions, arrangement)
-            published = workspace.publish(picture)
+            apply_automations(workspace.transactions, plan)
+            published = workspace.publish(model)
     if not as_json:
         if wait or on_late:
             print(
                 f"note: --wait and --on-late hold until the next command; to keep them, write them into {PROJECT_FILE}"
             )
         tell_finished(finished)
-        for note in arrangement.notes:
+        for note in plan.notes:
             print(f"note: {note}")
         for name in published:
             print(f"note: controllers now know the terms that {PROJECT_FILE} gives {name}")
-    more = {"retired": arrangement.retired, "notes": arrangement.notes, "finished": finished, "published": published}
-    _report_changes(arrangement.changes, written=yes, as_json=as_json, more=more)
+    more = {"retired": plan.retired, "notes": plan.notes, "finished": finished, "published": published}
+    _report_changes(plan.changes, written=yes, as_json=as_json, more=more)
     return 0
 
 

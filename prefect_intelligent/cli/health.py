@@ -28,6 +28,7 @@ def command(
 
     from prefect_intelligent.analytics.pool_overview import quality_shares
     from prefect_intelligent.analytics.report import all_health, health_dict
+    from prefect_intelligent.quality.past_results import past_results
     from prefect_intelligent.wiring.history import open_history, open_runs
     from prefect_intelligent.wiring.pipeline_graph import history_graph
 
@@ -38,7 +39,7 @@ def command(
     since_s = now_s - parse_span(last, what="--last")
     store = open_runs(settings)
     frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
-    quality = quality_shares(open_history(settings).records("quality"), history_graph(store).writers)
+    quality = quality_shares(past_results(open_history(settings)), history_graph(store).writers)
     prices = settings.prices_of(settings.pool or "")
     of_all = all_health(
         frame, now_s, target=target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day

@@ -49,20 +49,22 @@ def _replace(
     allow_dirty: AllowDirty = False,
 ) -> int:
     from prefect_intelligent.pipelines.apply_graph import current_overrides
-    from prefect_intelligent.pipelines.live_changes import MODIFY, carry_out, prepare
+    from prefect_intelligent.pipelines.live_changes import MODIFY, apply_modification, prepare_modification
     from prefect_intelligent.wiring.pipeline_versions import Request, make_version, new_findings
 
     workspace = _open(config)
-    with workspace.alone() as finished:
-        draw = workspace.drawer()
+    with workspace.exclusive() as finished:
+        build_model = workspace.model_builder()
         request = Request(entrypoint=entrypoint, name=name, source=source.resolve(), allow_dirty=allow_dirty)
         version = workspace.versions.keep(make_version(workspace, request))
-        modification = prepare(workspace.rollout, draw, current_overrides(workspace.transactions), version)
-        found = new_findings(draw(modification.overrides), version)
+        modification = prepare_modification(
+            workspace.rollout, build_model, current_overrides(workspace.transactions), version
+        )
+        found = new_findings(build_model(modification.overrides), version)
         modification = replace(modification, findings=(*modification.findings, *found))
         blocked = bool(modification.findings) and not force
         if yes and not blocked:
-            carry_out(workspace.rollout, modification, MODIFY, version)
+            apply_modification(workspace.rollout, modification, MODIFY, version)
     return _report(modification, finished, blocked=blocked, yes=yes, as_json=as_json)
 
 
@@ -70,8 +72,8 @@ def _replace(
 def _remove(
     step: Step, /, *, config: Config = None, as_json: Json = False, yes: Yes = False, force: Force = False
 ) -> int:
-    def removed(held: Overrides, picture: PipelineModel) -> Overrides:
-        return replace(held, removed=held.removed | {picture.graph.check_deployment(step)})
+    def removed(held: Overrides, model: PipelineModel) -> Overrides:
+        return replace(held, removed=held.removed | {model.graph.check_deployment(step)})
 
     return _override(removed, config, yes=yes, force=force, as_json=as_json)
 
@@ -80,9 +82,9 @@ def _remove(
 def _pause(
     step: Step, /, *, config: Config = None, as_json: Json = False, yes: Yes = False, force: Force = False
 ) -> int:
-    def paused(held: Overrides, picture: PipelineModel) -> Overrides:
-        first = picture.graph.check_deployment(step)
-        return replace(held, removed=held.removed | {first} | picture.graph.descendants([first]))
+    def paused(held: Overrides, model: PipelineModel) -> Overrides:
+        first = model.graph.check_deployment(step)
+        return replace(held, removed=held.removed | {first} | model.graph.descendants([first]))
 
     return _override(paused, config, yes=yes, force=force, as_json=as_json)
 
@@ -99,13 +101,13 @@ def _add(
     inputs: Annotated[Datasets, Parameter(help="what it reads")] = None,
     outputs: Annotated[Datasets, Parameter(help="what it writes")] = None,
 ) -> int:
-    def added(held: Overrides, picture: PipelineModel) -> Overrides:
-        name = picture.graph.check_deployment(step)
+    def added(held: Overrides, model: PipelineModel) -> Overrides:
+        name = model.graph.check_deployment(step)
         given = {side: names for side, names in (("inputs", inputs), ("outputs", outputs)) if names is not None}
         loop = set(inputs or ()) & set(outputs or ())
         if loop:
             raise InvalidInputError("--inputs", sorted(loop)[0], "a step cannot wait for a dataset it writes itself")
-        again = replace(held, removed=held.removed - {name} - picture.graph.descendants([name]))
+        again = replace(held, removed=held.removed - {name} - model.graph.descendants([name]))
         return again.with_terms(name, given) if given else again
 
     return _override(added, config, yes=yes, force=force, as_json=as_json)
@@ -123,10 +125,10 @@ def _reroute(
     yes: Yes = False,
     force: Force = False,
 ) -> int:
-    def rerouted(held: Overrides, picture: PipelineModel) -> Overrides:
-        name = picture.graph.check_deployment(step)
-        picture.graph.check_dataset(new)
-        inputs = list(picture.graph.inputs[name])
+    def rerouted(held: Overrides, model: PipelineModel) -> Overrides:
+        name = model.graph.check_deployment(step)
+        model.graph.check_dataset(new)
+        inputs = list(model.graph.inputs[name])
         if old not in inputs:
             raise InvalidInputError("reroute", old, f"{name} reads {', '.join(inputs) or 'nothing'}")
         return held.with_terms(name, {"inputs": sorted({new if read == old else read for read in inputs})})
@@ -145,22 +147,22 @@ def _set(
     yes: Yes = False,
     force: Force = False,
 ) -> int:
-    def given(held: Overrides, picture: PipelineModel) -> Overrides:
-        return held.with_parameters(picture.graph.check_deployment(step), read_pairs("parameter", parameters))
+    def given(held: Overrides, model: PipelineModel) -> Overrides:
+        return held.with_parameters(model.graph.check_deployment(step), read_pairs("parameter", parameters))
 
     return _override(given, config, yes=yes, force=force, as_json=as_json)
 
 
 @add(command, "undo", "take the last modification back, from the next batch on")
 def _undo(*, config: Config = None, as_json: Json = False, yes: Yes = False, force: Force = False) -> int:
-    from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare_undo
+    from prefect_intelligent.pipelines.live_changes import UNDO, apply_modification, prepare_undo
 
     workspace = _open(config)
-    with workspace.alone() as finished:
-        modification, version = prepare_undo(workspace.rollout, workspace.drawer())
+    with workspace.exclusive() as finished:
+        modification, version = prepare_undo(workspace.rollout, workspace.model_builder())
         blocked = bool(modification.findings) and not force
         if yes and not blocked:
-            carry_out(workspace.rollout, modification, UNDO, version)
+            apply_modification(workspace.rollout, modification, UNDO, version)
     return _report(modification, finished, blocked=blocked, yes=yes, as_json=as_json)
 
 
@@ -180,16 +182,16 @@ def _override(
 ) -> int:
     """Work out what changed overrides bring, check it, and write it with --yes."""
     from prefect_intelligent.pipelines.apply_graph import current_overrides
-    from prefect_intelligent.pipelines.live_changes import MODIFY, carry_out, prepare
+    from prefect_intelligent.pipelines.live_changes import MODIFY, apply_modification, prepare_modification
 
     workspace = _open(config)
-    with workspace.alone() as finished:
-        draw = workspace.drawer()
+    with workspace.exclusive() as finished:
+        build_model = workspace.model_builder()
         held = current_overrides(workspace.transactions)
-        modification = prepare(workspace.rollout, draw, change(held, draw(held)))
+        modification = prepare_modification(workspace.rollout, build_model, change(held, build_model(held)))
         blocked = bool(modification.findings) and not force
         if yes and not blocked:
-            carry_out(workspace.rollout, modification, MODIFY)
+            apply_modification(workspace.rollout, modification, MODIFY)
     return _report(modification, finished, blocked=blocked, yes=yes, as_json=as_json)
 
 
@@ -203,7 +205,7 @@ def _report(modification: Modification, finished: str | None, *, blocked: bool, 
         return 1 if blocked else 0
     if finished is not None:
         print(f"finished what an earlier command had begun: {finished}")
-    for note in modification.arrangement.notes:
+    for note in modification.plan.notes:
         print(f"note: {note}")
     for finding in modification.findings:
         print(f"conflict {finding.rule}: {finding.evidence}")

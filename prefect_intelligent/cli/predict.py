@@ -56,7 +56,7 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
     from prefect_intelligent.wiring.forecasting import forecaster_folder
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import look_around
+    from prefect_intelligent.wiring.pipeline_graph import forecast_context
     from prefect_intelligent.wiring.steering import open_controller
 
     folder = forecaster_folder(settings)
@@ -67,7 +67,7 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     snapshot = controller.orchestrator.observe()
     beats = last_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
     past = open_runs(settings).run_frame(since_s=since_s)
-    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, around=look_around(settings))
+    rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, context=forecast_context(settings))
     if as_json:
         print_json(rows)
         return 0

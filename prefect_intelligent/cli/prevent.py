@@ -15,7 +15,7 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.prevention.measures import RuleTerms
+    from prefect_intelligent.prevention.measures import RuleSettings
     from prefect_intelligent.settings import Settings
 
 
@@ -40,13 +40,13 @@ def command(
     ] = None,
 ) -> int:
     """Do it; exit code 1 if a measure is in force."""
-    from prefect_intelligent.wiring.prevention import rule_terms
+    from prefect_intelligent.wiring.prevention import rule_settings
 
     span = last or ("30d" if action == "scores" else "14d")
 
     def once() -> int:
         settings, name = settings_and_pool(config, pool)
-        terms = rule_terms(settings, write=write)
+        terms = rule_settings(settings, write=write)
         since_s = time.time() - parse_span(span, what="--last")
         if action == "scores":
             return _scores(settings, name, since_s, as_json=as_json)
@@ -64,13 +64,13 @@ def command(
 
 
 def _pass(
-    settings: Settings, pool: str, since_s: float, terms: Mapping[str, RuleTerms] | None, *, as_json: bool
+    settings: Settings, pool: str, since_s: float, terms: Mapping[str, RuleSettings] | None, *, as_json: bool
 ) -> int:
     """One pass of all rules, if there are terms, and what is in force."""
-    from prefect_intelligent.prevention.engine import prevent, read_standing
-    from prefect_intelligent.prevention.measures import Phase
+    from prefect_intelligent.prevention.engine import prevent, read_measures
+    from prefect_intelligent.prevention.measures import MeasurePhase
     from prefect_intelligent.wiring.history import open_history, open_runs
-    from prefect_intelligent.wiring.prevention import look, open_levers
+    from prefect_intelligent.wiring.prevention import look, open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
     steps = []
@@ -79,11 +79,16 @@ def _pass(
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")
         steps = prevent(
-            look(controller, runs), history, open_levers(settings), pool, terms=terms, tell=controller.orchestrator.emit
+            look(controller, runs),
+            history,
+            open_prevention_actions(settings),
+            pool,
+            settings=terms,
+            emit=controller.orchestrator.emit,
         )
         if runs.empty and not as_json:
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")
-    standing = [s for s in read_standing(history, pool).values() if s.phase is not Phase.OVER]
+    standing = [s for s in read_measures(history, pool).values() if s.phase is not MeasurePhase.OVER]
     if as_json:
         print_json({"steps": steps, "standing": [s.to_record() for s in standing]})
         return int(bool(standing))
@@ -100,14 +105,14 @@ def _pass(
 
 def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> int:
     from prefect_intelligent.prevention.engine import KIND
-    from prefect_intelligent.prevention.evidence import read_watch
+    from prefect_intelligent.prevention.evidence import read_evidence
     from prefect_intelligent.prevention.scores import score_measures, summarise
     from prefect_intelligent.wiring.history import open_history, open_runs
 
     runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
-    watch = read_watch(runs, time.time(), kept=len(runs))
+    evidence = read_evidence(runs, time.time(), kept=len(runs))
     records = open_history(settings).records(KIND, pool, since_s)
-    scores = score_measures(records, watch, settings.prices_of(pool))
+    scores = score_measures(records, evidence, settings.prices_of(pool))
     summary = summarise(scores)
     if as_json:
         print_json({"rules": summary, "measures": [asdict(score) for score in scores]})

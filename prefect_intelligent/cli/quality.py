@@ -159,11 +159,11 @@ def _history(
 ) -> int:
     from datetime import UTC, datetime
 
-    from prefect_intelligent.quality.gate import KIND
+    from prefect_intelligent.quality.past_results import past_results
     from prefect_intelligent.wiring.history import open_history
 
     store = open_history(read_settings(config).settings)
-    records = list(store.records(KIND, dataset))[-max(1, limit) :][::-1]
+    records = past_results(store, dataset, last=max(1, limit))[::-1]
     if as_json:
         print_json({"results": records})
         return 0

@@ -111,18 +111,23 @@ def _show(
 
 
 def _apply(controller: PoolController, number: int | None, *, write: bool, as_json: bool) -> int:
-    from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of
+    from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.recommendations.apply import (
+        apply_recommendation,
+        deployments_to_move,
+        queues_to_create,
+        settings_to_change,
+    )
     from prefect_intelligent.recommendations.evaluate import KIND
 
-    kept = controller.history.latest(KIND, controller.orchestrator.pool)
-    rows = [] if kept is None else kept["rows"]
+    rows = read_latest(controller.history, KIND, controller.orchestrator.pool, lambda kept: list(kept["rows"])) or []
     if number is None or not 1 <= number <= len(rows):
         raise InvalidInputError("number", number, f"must be 1 to {len(rows)}; run `recommend` first")
     row = rows[number - 1]
-    wanted = changes_of(row, controller.orchestrator)
-    lanes, moves = lanes_of(row, controller.orchestrator), moves_of(row, controller.orchestrator)
+    wanted = settings_to_change(row, controller.orchestrator)
+    lanes, moves = queues_to_create(row, controller.orchestrator), deployments_to_move(row, controller.orchestrator)
     if write:
-        wanted = apply_row(row, controller.orchestrator, controller.history, controller.clock)
+        wanted = apply_recommendation(row, controller.orchestrator, controller.history, controller.clock)
     if as_json:
         done = "written" if write else "would_write"
         print_json({done: [_row(change) for change in wanted], "queues": lanes, "moves": moves})

@@ -48,10 +48,10 @@ def command(
     report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=limit)
     if html is not None:
         from prefect_intelligent.dashboard.export import write_page
-        from prefect_intelligent.dashboard.state import Builder
+        from prefect_intelligent.dashboard.state import StateBuilder
         from prefect_intelligent.wiring.pipeline_graph import history_graph
 
-        builder = Builder(
+        builder = StateBuilder(
             observe=None,
             read_runs=lambda since_s: store.run_frame(since_s=since_s, pool=settings.pool),
             history=open_history(settings),

@@ -33,7 +33,7 @@ def command(
     from prefect_intelligent.wiring.pipelines import open_workspace
 
     workspace = open_workspace(read_settings(config).settings)
-    with workspace.alone() as finished:
+    with workspace.exclusive() as finished:
         tell_finished(finished)
         if deployment is None:
             return _undo(workspace, as_json=as_json)
@@ -46,10 +46,10 @@ def command(
 
 
 def _undo(workspace: PipelineWorkspace, *, as_json: bool) -> int:
-    from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare_undo
+    from prefect_intelligent.pipelines.live_changes import UNDO, apply_modification, prepare_undo
 
-    modification, version = prepare_undo(workspace.rollout, workspace.drawer())
-    carry_out(workspace.rollout, modification, UNDO, version)
+    modification, version = prepare_undo(workspace.rollout, workspace.model_builder())
+    apply_modification(workspace.rollout, modification, UNDO, version)
     changes = [{"verb": change.verb, "resource": change.resource} for change in modification.changes]
     if as_json:
         print_json({"changes": changes})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
+from prefect_intelligent.domain.backoff import jittered
 
 if TYPE_CHECKING:
     from prefect_intelligent.tracking.shipper import Shipment
@@ -51,10 +52,14 @@ def command(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, _: stop.append(n))
 
+        denied = False
+
         def one_pass() -> Shipment:
+            nonlocal denied
             done = shipper.once()
-            if done.sent or done.problem:
+            if done.sent or (done.problem and not (done.denied and denied)):
                 _print(done, as_json)
+            denied = done.denied
             return done
 
         ship_forever(one_pass, shipper.clock, interval_s=interval, stopped=lambda: bool(stop))
@@ -65,9 +70,9 @@ def _patiently(shipper: Shipper, *, archive_all: bool) -> Shipment:
     """One pass, which a server that is only slow for a moment does not end."""
     whole = shipper.once(archive_all=archive_all)
     for pause_s in _PAUSES_S:
-        if not whole.problem:
+        if not whole.problem or whole.denied:
             break
-        shipper.clock.sleep(pause_s)
+        shipper.clock.sleep(jittered(pause_s))
         more = shipper.once(archive_all=archive_all)
         done = {name: getattr(whole, name) + getattr(more, name) for name in _COUNTS}
         whole = replace(more, **done)
@@ -82,4 +87,4 @@ def _print(done: Shipment, as_json: bool) -> None:
     words = [f"{name} {value}" for name, value in record.items() if value and name != "problem"]
     print(", ".join(words) or "nothing to send", flush=True)
     if done.problem:
-        print(f"will try again: {done.problem}", file=sys.stderr, flush=True)
+        print(f"{'kept' if done.denied else 'will try again'}: {done.problem}", file=sys.stderr, flush=True)

@@ -33,7 +33,7 @@ def _open(config: str | None) -> PipelineWorkspace:
     from prefect_intelligent.wiring.pipelines import open_workspace
 
     workspace = open_workspace(read_settings(config).settings)
-    tell_finished(workspace.settle())
+    tell_finished(workspace.recover())
     return workspace
 
 
@@ -122,17 +122,17 @@ def _diff(
     config: Config = None,
     as_json: Json = False,
 ) -> int:
-    from prefect_intelligent.pipelines.version import difference
+    from prefect_intelligent.pipelines.version import version_differences
     from prefect_intelligent.wiring.pipeline_versions import content_difference
 
     workspace = _open(config)
     before, after = workspace.versions.get(old), workspace.versions.get(new)
-    lines = difference(before, after)
+    lines = version_differences(before, after)
     packages, files = content_difference(workspace, before, after)
     if as_json:
         print_json({"differences": lines, "packages": packages, "files": files})
     else:
-        print("\n".join([*lines, *packages, *files]) or "no difference")
+        print("\n".join([*lines, *packages, *files]) or "no version_differences")
     return 1 if lines else 0
 
 
@@ -167,7 +167,7 @@ def _gc(
     workspace = open_workspace(read_settings(config).settings)
     if keep < 0:
         raise InvalidInputError("--keep", keep, "must be 0 or more")
-    with workspace.alone():
+    with workspace.exclusive():
         in_force = _in_force(workspace)
         forgotten, blobs = workspace.versions.collect(in_force, keep, write=yes)
     done = "removed" if yes else "to remove; nothing was removed (add --yes)"

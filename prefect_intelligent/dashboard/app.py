@@ -1,7 +1,7 @@
-"""The web application: one page, its state, its stream, and (only if allowed) a few actions.
+"""The web application: one page, its state, a stream of its changes and, if allowed, a few actions.
 
-Loopback without a token, or anywhere with one. Read-only unless actions are allowed; then each needs the token of this
-process in a header that no other site can send, and leaves a record.
+Without a token it is served on loopback only. It is read-only unless actions are allowed; then each action needs the
+CSRF token of this process in a header, and is recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.steering.kill_switch import set_switch
 
 _FILES: Final[Mapping[str, tuple[Callable[[], str], str]]] = {
-    "/": (assets.html, "text/html; charset=utf-8"),
+    "/": (assets.live_page, "text/html; charset=utf-8"),
     "/app.css": (assets.style, "text/css; charset=utf-8"),
     "/app.js": (assets.script, "text/javascript; charset=utf-8"),
 }
@@ -42,19 +42,20 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_MOST_BODY: Final = 4096
+_MAX_BODY: Final = 4096
+_MAX_LISTENERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardConfig:
-    """What the application serves.
+    """Configuration of the application.
 
     Attributes:
         pool: Name of the work pool.
-        build: Makes the state.
-        interval_s: Between two builds.
-        token: Asked for with every request; None on loopback only.
-        actions: Where actions are recorded and take effect; None is read-only.
+        build: Builds the state.
+        interval_s: Seconds between two builds.
+        token: Required with every request; None serves loopback only.
+        actions: History in which actions are recorded and take effect; None is read-only.
     """
 
     pool: str
@@ -64,14 +65,14 @@ class DashboardConfig:
     actions: HistoryStore | None = None
 
 
-def create_app(desk: DashboardConfig, hub: StateBroadcaster | None = None) -> FastAPI:
-    """The application; it builds the state in a thread of its own while it runs."""
-    found = hub or StateBroadcaster()
+def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = None) -> FastAPI:
+    """The application; while it runs, a thread of its own builds the state."""
+    states = broadcaster or StateBroadcaster()
     csrf = secrets.token_urlsafe(32)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        refresher = Refresher(found, desk.build, desk.interval_s)
+        refresher = Refresher(states, config.build, config.interval_s)
         refresher.start()
         yield
         refresher.end()
@@ -80,7 +81,7 @@ def create_app(desk: DashboardConfig, hub: StateBroadcaster | None = None) -> Fa
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        refusal = _refuse(request, desk, csrf)
+        refusal = _refuse(request, config, csrf)
         response = refusal if refusal is not None else await call_next(request)
         for name, value in HEADERS.items():
             response.headers[name] = value
@@ -90,10 +91,10 @@ def create_app(desk: DashboardConfig, hub: StateBroadcaster | None = None) -> Fa
     @app.get("/app.css")
     @app.get("/app.js")
     def page(request: Request) -> Response:
-        if request.url.path == "/" and desk.token is not None and "token" in request.query_params:
+        if request.url.path == "/" and config.token is not None and "token" in request.query_params:
             answer = RedirectResponse("/", status_code=303)
             answer.set_cookie(
-                _COOKIE, desk.token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+                _COOKIE, config.token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
             )
             return answer
         content, kind = _FILES[request.url.path]
@@ -108,73 +109,74 @@ def create_app(desk: DashboardConfig, hub: StateBroadcaster | None = None) -> Fa
 
     @app.get("/api/session")
     def session() -> dict[str, Any]:
-        return {"pool": desk.pool, "actions": desk.actions is not None, "csrf": csrf if desk.actions else None}
+        return {"pool": config.pool, "actions": config.actions is not None, "csrf": csrf if config.actions else None}
 
     @app.get("/api/state")
     def state() -> JSONResponse:
-        return JSONResponse(found.state)
+        return JSONResponse(states.state)
 
     @app.get("/api/runs")
     def runs(
         limit: Annotated[int, Query(ge=1, le=500)] = 100, offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0
     ) -> JSONResponse:
-        rows = list(found.state.get("gantt", {}).items())
+        rows = list(states.state.get("gantt", {}).items())
         return JSONResponse({"total": len(rows), "rows": rows[offset : offset + limit]})
 
     @app.get("/api/stream")
     async def stream() -> Response:
-        if found.listeners >= 64:
+        if states.listeners >= _MAX_LISTENERS:
             return JSONResponse({"error": "too many listeners"}, status_code=503)
-        return StreamingResponse(found.stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return StreamingResponse(states.stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @app.post("/api/actions/{name}")
     async def act(name: str, request: Request) -> JSONResponse:
-        if desk.actions is None:
+        history, pool = config.actions, config.pool
+        if history is None:
             return JSONResponse({"error": "read-only: start the dashboard with --allow-actions"}, status_code=403)
-        who = request.client.host if request.client else "?"
-        about: dict[str, str] = {}
+        client = request.client.host if request.client else "?"
+        details: dict[str, str] = {}
         if name in ("steer-on", "steer-off"):
-            set_switch(desk.actions, desk.pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {who}")
+            set_switch(history, pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {client}")
         elif name == "acknowledge":
             body = await _read(request)
-            if not body or len(body) > _MOST_BODY:
+            if not body or len(body) > _MAX_BODY:
                 return JSONResponse({"error": "name one alert"}, status_code=422)
-            about["alert"] = body.decode("utf-8", "replace")
-            desk.actions.append(ACKNOWLEDGED, desk.pool, time.time(), about)
+            details["alert"] = body.decode("utf-8", "replace")
+            history.append(ACKNOWLEDGED, pool, time.time(), details)
         else:
             return JSONResponse({"error": "there is no such action"}, status_code=404)
         now_s = time.time()
-        record = {"at_s": now_s, "action": name, "by": who, "through": "dashboard"} | about
-        desk.actions.append("audit", desk.pool, now_s, record)
+        record = {"at_s": now_s, "action": name, "by": client, "through": "dashboard"} | details
+        history.append("audit", pool, now_s, record)
         return JSONResponse({"done": name})
 
     return app
 
 
 async def _read(request: Request) -> bytes:
-    """The body, or as much of it as shows that it is too long: nobody fills our memory."""
+    """The body, read until it is complete or longer than `_MAX_BODY`, so that no request fills the memory."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > _MOST_BODY:
+        if len(body) > _MAX_BODY:
             break
     return body
 
 
-def _refuse(request: Request, desk: DashboardConfig, csrf: str) -> Response | None:
-    """Why the request is not served; None if it is."""
-    if desk.token is None:
+def _refuse(request: Request, config: DashboardConfig, csrf: str) -> Response | None:
+    """The response that refuses the request; None if it is allowed."""
+    if config.token is None:
         host = request.headers.get("host", "")
-        bare = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if bare not in _LOCAL:  # a name that somebody else's DNS points at us
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if name not in _LOCAL:  # DNS rebinding: a foreign name that resolves to this machine
             return JSONResponse({"error": "only as localhost; elsewhere a token is needed"}, status_code=421)
-    elif not _has_token(request, desk.token):
+    elif not _has_token(request, config.token):
         return JSONResponse({"error": "a token is needed: open /?token=..."}, status_code=401)
     if request.method not in ("GET", "HEAD"):
         origin = request.headers.get("origin")
         if origin is not None and origin.split("://", 1)[-1] != request.headers.get("host"):
             return JSONResponse({"error": "posted from another site"}, status_code=403)
-        if desk.actions is not None and not _same(request.headers.get("x-csrf-token", ""), csrf):
+        if config.actions is not None and not _same(request.headers.get("x-csrf-token", ""), csrf):
             return JSONResponse({"error": "the session has changed: load the page again"}, status_code=403)
     return None
 

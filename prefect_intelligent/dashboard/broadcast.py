@@ -1,4 +1,4 @@
-"""The state that browsers see, and how its changes reach them."""
+"""Sends the state of the dashboard, and then its changes, to the browsers that listen (server-sent events)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 State = dict[str, Any]
 KEYED = frozenset({"gantt"})
-"""Sections that are objects of many rows: only the rows that changed travel."""
+"""Sections that are objects with many rows, of which only the changed rows are sent."""
 
 
-def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
-    """What changed: whole sections, and for keyed ones `{"set": rows, "gone": keys}`; empty if nothing did."""
+def state_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
+    """The changed sections, those of `KEYED` as `{"set": rows, "gone": keys}`; empty if nothing changed."""
     out: State = {}
     for name, value in after.items():
         old = before.get(name)
@@ -29,24 +29,28 @@ def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> State:
     return out
 
 
-def encode(event: str, value: Any, number: int) -> bytes:
-    """One server-sent event."""
+def encode_event(event: str, value: Any, number: int) -> bytes:
+    """One server-sent event, as bytes.
+
+    Raises:
+        ValueError: The value holds NaN or an infinity.
+    """
     return (
         f"id: {number}\nevent: {event}\ndata: {json.dumps(value, allow_nan=False, separators=(',', ':'))}\n\n".encode()
     )
 
 
-def finite(value: Any) -> Any:
-    """The same with null for every number that JSON cannot hold, so that one odd figure does not stop the page."""
+def replace_nonfinite(value: Any) -> Any:
+    """A copy with None for every NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(each) for key, each in value.items()}
-    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: replace_nonfinite(each) for key, each in value.items()}
+    return [replace_nonfinite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class StateBroadcaster:
-    """Holds the latest state and hands patches to whoever listens; safe to `publish` from any thread."""
+    """Holds the latest state and sends patches to all listeners; `publish` may be called from any thread."""
 
     def __init__(self) -> None:
         self._state: State = {}
@@ -62,19 +66,19 @@ class StateBroadcaster:
 
     @property
     def listeners(self) -> int:
-        """How many browsers listen."""
+        """Number of listeners."""
         return len(self._listeners)
 
     def publish(self, state: State) -> None:
-        """Replace the state and send what changed."""
+        """Replace the state and send its changes."""
         with self._lock:
-            changed = patch(self._state, state)
+            changed = state_patch(self._state, state)
             try:
-                message = encode("patch", changed, self._number + 1)
+                message = encode_event("patch", changed, self._number + 1)
             except ValueError:
-                state = finite(state)
-                changed = patch(self._state, state)
-                message = encode("patch", changed, self._number + 1)
+                state = replace_nonfinite(state)
+                changed = state_patch(self._state, state)
+                message = encode_event("patch", changed, self._number + 1)
             self._state = state
             if not changed:
                 return
@@ -82,15 +86,19 @@ class StateBroadcaster:
             for loop, queue in list(self._listeners):
                 loop.call_soon_threadsafe(_offer, queue, message)
 
-    async def stream(self, heartbeat_s: float = 15.0, most: int = 64) -> AsyncIterator[bytes]:
-        """The whole state, then patches; a comment now and then keeps proxies from closing. Raises if `most` listen."""
-        if len(self._listeners) >= most:
+    async def stream(self, heartbeat_s: float = 15.0, max_listeners: int = 64) -> AsyncIterator[bytes]:
+        """The whole state, then patches, with a comment as a heartbeat so that proxies keep the connection.
+
+        Raises:
+            RuntimeError: There are `max_listeners` already.
+        """
+        if len(self._listeners) >= max_listeners:
             raise RuntimeError("too many listeners")
         queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=32)
-        me = (asyncio.get_running_loop(), queue)
+        listener = (asyncio.get_running_loop(), queue)
         with self._lock:
-            self._listeners.add(me)
-            first = encode("state", self._state, self._number)
+            self._listeners.add(listener)
+            first = encode_event("state", self._state, self._number)
         try:
             yield first
             while True:
@@ -99,11 +107,11 @@ class StateBroadcaster:
                 except TimeoutError:
                     yield b": still here\n\n"
         finally:
-            self._listeners.discard(me)
+            self._listeners.discard(listener)
 
 
 def _offer(queue: asyncio.Queue[bytes], message: bytes) -> None:
-    """Hand over a patch; a browser that has fallen 32 patches behind is told to load the whole state again."""
+    """Queue a patch; a listener that is 32 patches behind is told to load the whole state again instead."""
     if queue.full():
         while not queue.empty():
             queue.get_nowait()
@@ -112,29 +120,30 @@ def _offer(queue: asyncio.Queue[bytes], message: bytes) -> None:
 
 
 class Refresher(threading.Thread):
-    """Builds the state again and again and publishes it.
+    """Thread that builds and publishes the state at an interval.
 
     Args:
-        hub: Where to.
-        build: Makes the state; an exception becomes the section `error` of the state that was there.
-        interval_s: Between two builds.
+        broadcaster: Publishes the state.
+        build: Builds the state; after an exception the previous state is published with a section `error`.
+        interval_s: Seconds between two builds.
     """
 
-    def __init__(self, hub: StateBroadcaster, build: Callable[[], State], interval_s: float) -> None:
+    def __init__(self, broadcaster: StateBroadcaster, build: Callable[[], State], interval_s: float) -> None:
         super().__init__(name="dashboard-refresh", daemon=True)
-        self._hub, self._build, self._interval_s = hub, build, interval_s
+        self._broadcaster, self._build, self._interval_s = broadcaster, build, interval_s
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Until `end` is called."""
+        """Build and publish until `end` is called."""
         while True:
             try:
-                self._hub.publish({"error": None, **self._build()})
+                self._broadcaster.publish({"error": None, **self._build()})
             except Exception as error:
-                self._hub.publish({**self._hub.state, "error": f"{type(error).__name__}: {error}"[:500]})
+                failed = {**self._broadcaster.state, "error": f"{type(error).__name__}: {error}"[:500]}
+                self._broadcaster.publish(failed)
             if self._ended.wait(self._interval_s):
                 return
 
     def end(self) -> None:
-        """Stop after the build under way."""
+        """Stop after the current build."""
         self._ended.set()

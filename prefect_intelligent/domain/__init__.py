@@ -1,7 +1,16 @@
-"""The nouns: queues, runs, terms, snapshots, plans and the one objective.
+"""The shared kernel: queues, runs, terms, snapshots, plans and the one objective, as frozen values without I/O.
 
-Frozen values without I/O. All instants are Unix seconds (UTC) as floats and end in `_s`; all money is in US dollars and
-ends in `_usd`. `None` means unknown (or, for a limit, unlimited) and nothing else does.
+All instants are Unix seconds (UTC) as floats and end in `_s`; all money is in US dollars and ends in `_usd`. `None`
+means unknown (for a limit: unlimited) and nothing else does.
+
+Read first:
+    snapshot.py   one work pool at one instant: its queues, runs, prices and shared resources
+    plans.py      the settings wanted for a pool, and the changes that bring them into force
+    objective.py  capacity cost + lateness cost + failure cost, the one definition
+
+Ports: `clock.Clock`
+Command: none, the features build on it
+Explained in: docs/explanation/architecture.md
 """
 
 from prefect_intelligent.domain.deadlines import (

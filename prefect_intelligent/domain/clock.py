@@ -1,4 +1,4 @@
-"""Where the time comes from."""
+"""The port through which the core reads the time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the time comes from."""
+    """Gives the time and waits; `prefect_client.clock` is the system's, `testing.clock` one for tests."""
 
     def now_s(self) -> float:
         """The present instant, Unix seconds."""

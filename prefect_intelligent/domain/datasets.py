@@ -1,4 +1,4 @@
-"""Where a dataset lies: a frame in memory, a file, or a table of a database."""
+"""Where a dataset is: a frame in memory, a file, or a table of a database."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class DataKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One dataset, as a person or a flow names it.
+    """A dataset, as a person or a flow refers to it.
 
     Attributes:
         kind: How it is stored.
         location: Path of the file or URL of the database; "" for a frame.
         schema: Database schema; "" for the default one.
-        table: Name of the table; "" leaves it to the contract.
+        table: Name of the table; "" for the one that the contract names.
         frame: The frame itself, a pandas or Arrow table.
     """
 
@@ -52,7 +52,7 @@ class Dataset:
 
 
 def parse_dataset(data: object) -> Dataset:
-    """The dataset that a flow or a person means.
+    """The dataset that a value or a text refers to.
 
     Args:
         data: A pandas frame, an Arrow table (a Polars frame becomes one), a path, or text in one of the forms of the
@@ -90,7 +90,7 @@ def _parse_text(text: str) -> Dataset:
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """The URL with any password replaced by `***`."""
     url = re.sub(r"([?&]password=)[^&:]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:

@@ -1,4 +1,4 @@
-"""When a run has to be finished: so long after its scheduled start, or by a time on the clock."""
+"""When a run has to be finished: a span after its scheduled start, or at a wall-clock time."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ class RelativeDeadline:
 class ClockDeadline:
     """Due at the first occurrence of a wall-clock time after the scheduled start.
 
-    Daylight saving follows the zone: a time that a spring change skips is read as the instant that would have been
-    shown without the change (07:30 becomes 08:30 at most), a time that an autumn change repeats is its
-    first occurrence.
+    Daylight saving follows the zone: a time that the change in spring skips is the instant that clocks would show
+    without the change (02:30 becomes 03:30), a time that the change in autumn repeats is its first occurrence.
 
     Attributes:
         at: Wall-clock time, to the minute.
@@ -77,7 +76,7 @@ Deadline = RelativeDeadline | ClockDeadline
 
 
 def parse_span(text: str, *, what: str = "span") -> float:
-    """Seconds meant by a span such as "90s", "45m", "1h30m" or "2d".
+    """Seconds of a span such as "90s", "45m", "1h30m" or "2d".
 
     Raises:
         InvalidInputError: The text is not a span or is not above zero.

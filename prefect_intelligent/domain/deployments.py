@@ -1,4 +1,4 @@
-"""A deployment as steering sees it: where its runs go and what they are worth."""
+"""A deployment: the work queue of its runs, and what they are worth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Deployment:
     Attributes:
         name: "flow/deployment", unique on the server.
         queue: Name of the work queue that its new runs enter.
-        terms: What was agreed for its runs.
+        terms: Deadline, prices and datasets of its runs.
         declared: Whether the terms were given (decorator, `attach` or a label) and are not just the defaults.
     """
 

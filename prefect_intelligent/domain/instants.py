@@ -9,7 +9,7 @@ def unix_s(text: str) -> float:
     """Unix seconds of an ISO 8601 instant; one without an offset is read in the machine's zone.
 
     Raises:
-        ValueError: The text is no instant.
+        ValueError: The text is not an ISO 8601 instant.
     """
     return datetime.fromisoformat(text).timestamp()
 

@@ -14,14 +14,15 @@ from prefect_intelligent.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What capacity costs, and how dear lateness is against it.
+    """What capacity costs, and how much lateness weighs against it.
 
     Attributes:
         slot_usd_per_hour: Price of one slot for one hour, busy or idle.
         min_billing_s: A run is billed for at least this long (e.g. 60 s on Fargate).
         idle_fraction: Share of the slot price that an unused slot of the pool's limit costs: 1 on nodes of your own,
             0 on serverless, between for shared nodes.
-        lateness_weight: The dial: multiplies every lateness price. 1 takes the terms at their word.
+        lateness_weight: Multiplies every price of lateness; 1 uses the prices of the terms as they are. Also called the
+            dial.
     """
 
     slot_usd_per_hour: float = 0.10
@@ -81,7 +82,7 @@ def lateness_usd(late_s: float, late_usd_per_hour: float, lateness_weight: float
 
 
 def weighted_late_minutes(lateness_usd: float, mean_late_usd_per_hour: float, lateness_weight: float) -> float:
-    """Lateness as minutes: each minute late weighs its run's price over the mean price, so that weights average 1."""
+    """Lateness in minutes, each weighted by its run's price over the mean price, so that the weights average 1."""
     price = mean_late_usd_per_hour * lateness_weight
     return 60.0 * lateness_usd / price if price > 0 else 0.0
 

@@ -1,4 +1,4 @@
-"""A plan is an order of queues plus limits; the difference to what Prefect holds is what gets written."""
+"""A plan: an order of queues plus limits; what is written to Prefect is its difference to the settings in force."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Change:
     after: int | None
 
 
-def _stay(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
-    """Indexes of a largest set of numbers that can stay while distinct ones are found for all others.
+def _largest_kept(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
+    """Indexes of a largest set of priorities that can be kept while distinct ones are found for all others.
 
-    Number `i` and a later number `j` can both stay if at least `j - i - 1` whole numbers lie between them, that is, if
+    Numbers `i` and `j > i` can both be kept if at least `j - i - 1` whole numbers lie between them, that is, if
     `number - index` does not fall from `i` to `j`: a longest non-decreasing subsequence (patience sorting, O(n log n)).
-    Numbers that cannot stay together with those at `fixed` are left out; what is found contains all of `fixed` then,
-    unless those cannot stay together themselves.
+    Numbers that cannot be kept together with those at `fixed` are left out; the result then contains all of `fixed`,
+    unless those cannot be kept together themselves.
     """
     tails: list[int] = []
     tail_at: list[int] = []
@@ -73,15 +73,15 @@ def _stay(numbers: Sequence[int], fixed: Set[int]) -> set[int]:
         else:
             tails[place], tail_at[place] = key, index
         previous[index] = tail_at[place - 1] if place else -1
-    stay: set[int] = set()
+    kept: set[int] = set()
     at = tail_at[-1] if tail_at else -1
     while at >= 0:
-        stay.add(at)
+        kept.add(at)
         at = previous[at]
-    return stay
+    return kept
 
 
-def _fit(low: int, high: int, count: int) -> list[int]:
+def _numbers_between(low: int, high: int, count: int) -> list[int]:
     """`count` distinct whole numbers strictly between `low` and `high`, evenly spread, or sparse at the open end."""
     if high > MAX_PRIORITY and low + PRIORITY_GAP * count <= MAX_PRIORITY:
         return [low + PRIORITY_GAP * (i + 1) for i in range(count)]
@@ -93,33 +93,33 @@ def assign_priorities(
 ) -> dict[str, int]:
     """Priority numbers that put the queues in `order` while moving as few of them as possible.
 
-    A largest possible set of queues keeps its numbers and the others are fitted between them. Queues of the pool that
-    are not in `order` are left alone; should a number of theirs be in the way, all of `order` is renumbered sparsely.
+    A largest possible set of queues keeps its numbers and the others get numbers between them. Queues of the pool that
+    are not in `order` are left alone; where a number of theirs collides, all of `order` is renumbered sparsely.
 
     Args:
         current: Priority of every queue of the pool.
         order: Queues to put in order; each must be in `current`.
-        fixed: Queues whose number must stay. The others are put around them; where the numbers leave no room for that,
-            the others are put in order among themselves.
+        fixed: Queues whose number must not change. The others are placed around them; where the numbers leave no room
+            for that, the others are only put in order among themselves.
 
     Returns:
         Queue to number, only for queues whose number changes.
     """
     numbers = [current[name] for name in order]
     pinned = {index for index, name in enumerate(order) if name in fixed}
-    stay = _stay(numbers, pinned)
-    if not pinned <= stay:
+    kept = _largest_kept(numbers, pinned)
+    if not pinned <= kept:
         return assign_priorities(current, [name for name in order if name not in fixed])
     taken = {number for name, number in current.items() if name not in set(order)}
     assigned: dict[str, int] = {}
     moving: list[str] = []
     low = 0
     for index in range(len(order) + 1):
-        if index < len(order) and index not in stay:
+        if index < len(order) and index not in kept:
             moving.append(order[index])
             continue
         high = numbers[index] if index < len(order) else MAX_PRIORITY + 1
-        fitted = _fit(low, high, len(moving))
+        fitted = _numbers_between(low, high, len(moving))
         if taken.intersection(fitted):
             if pinned:
                 return assign_priorities(current, [name for name in order if name not in fixed])
@@ -131,7 +131,7 @@ def assign_priorities(
 
 
 def _renumber(current: Mapping[str, int], order: Sequence[str], taken: set[int]) -> dict[str, int]:
-    """All of `order` at fresh sparse numbers that avoid `taken`."""
+    """New sparse numbers for all of `order`, avoiding `taken`."""
     assigned: dict[str, int] = {}
     number = 0
     for name in order:
@@ -148,11 +148,11 @@ def diff(
 ) -> tuple[Change, ...]:
     """What to write so that Prefect holds `plan`, in the order in which to write it.
 
-    Promotions (smaller numbers) come before demotions so that an urgent queue gains first; limits that shrink come
-    before limits that grow so that the sum never exceeds what either state allows.
+    Promotions (smaller numbers) come before demotions, so that an urgent queue moves first; limits that shrink come
+    before limits that grow, so that the sum never exceeds what either state allows.
 
-    Queues of the plan that no longer exist are skipped. `diff` of a plan that already holds is empty. The priorities of
-    the queues in `fixed` are left as they are.
+    Queues of the plan that no longer exist are skipped. The `diff` of a plan that is in force already is empty. The
+    priorities of the queues in `fixed` do not change.
     """
     settings = {queue.name: queue for queue in queues}
     order = [name for name in plan.order if name in settings]

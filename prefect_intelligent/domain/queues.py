@@ -1,4 +1,4 @@
-"""What Prefect holds for one work queue."""
+"""The settings of one work queue in Prefect."""
 
 from __future__ import annotations
 

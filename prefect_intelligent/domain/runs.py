@@ -1,4 +1,4 @@
-"""A flow run as the scheduler sees it."""
+"""A flow run of a work pool, with its deadline, prices and predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class RunPhase(StrEnum):
-    """Where a run stands with respect to the pool's slots."""
+    """Phase of a run with respect to the pool's slots."""
 
     UPCOMING = "upcoming"  # scheduled for later
     WAITING = "waiting"  # due, not yet claimed by a worker
@@ -42,7 +42,7 @@ class Run:
         id: Prefect's flow run id.
         deployment: Name, "flow/deployment".
         queue: Name of the work queue it is in.
-        phase: Where it stands.
+        phase: Whether it waits or holds a slot.
         scheduled_s: When it was expected to start (Prefect's `expected_start_time`).
         started_s: When it took its slot; None while it waits.
         due_s: When it should be finished; None if it cannot be late.
@@ -50,7 +50,7 @@ class Run:
         failure_usd: Cost of its failure.
         failure_probability: Chance that it fails, 0 to 1.
         estimate: How long it will take.
-        resources: Shared things it loads while it runs.
+        resources: Shared resources that it loads while it runs.
     """
 
     id: str
@@ -78,8 +78,8 @@ class Run:
     def remaining_s(self, at_s: float) -> float:
         """Median seconds of work left at `at_s`.
 
-        A run that has outlived its median is taken to need half of what it has already used past it: the longer it
-        overruns, the longer it will (durations of pipelines have heavy tails).
+        A run past its median is assumed to need half of the time that it has spent past it: the longer it overruns, the
+        longer it is expected to run on (durations of pipelines have heavy tails).
         """
         if self.started_s is None:
             return self.estimate.p50_s

@@ -18,7 +18,7 @@ class PoolSetting:
     Attributes:
         name: Prefect's name of the pool.
         limit: Flow runs allowed at once over all queues; None is unlimited, 0 is a soft pause.
-        paused: Whether it has been paused in Prefect.
+        paused: Whether it is paused in Prefect.
     """
 
     name: str
@@ -28,7 +28,7 @@ class PoolSetting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """Something shared that runs load, and that slows down past its capacity.
+    """A shared resource that runs load, and that slows down past its capacity.
 
     Attributes:
         name: As in `Terms.resources`.
@@ -44,12 +44,12 @@ class QueueState:
     """One work queue with the runs in it.
 
     Attributes:
-        setting: What Prefect holds for it.
+        setting: Its settings in Prefect.
         waiting: Runs that are due, in the order Prefect will serve them (scheduled time, then id).
         active: Runs that hold a slot.
         upcoming: Runs scheduled for later, soonest first.
         arrivals_per_hour: Recent arrival rate (exponentially weighted); None if not known.
-        beyond: Waiting runs that follow those in `waiting` and are only counted, because there are so many.
+        beyond: Number of waiting runs behind those in `waiting`, which are not listed because there are so many.
     """
 
     setting: QueueSetting
@@ -73,7 +73,7 @@ class Snapshot:
         at_s: The instant.
         pool: Settings of the pool.
         queues: Its queues, by name.
-        prices: What capacity costs, and how dear lateness is against it.
+        prices: What capacity costs, and how much lateness weighs against it.
         resources: Shared resources with their capacities, by name.
     """
 

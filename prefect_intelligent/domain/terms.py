@@ -13,16 +13,16 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What was agreed for the runs of one deployment.
+    """What the runs of one deployment are worth, and which data and resources they use.
 
     Attributes:
         deadline: When a run is due; None means that it cannot be late.
         late_usd_per_hour: Cost of each hour (continuously) past the deadline, in US dollars; 0 or more.
         failure_usd: Cost of a run that ends failed or crashed, in US dollars; 0 or more.
-        expected_s: The author's estimate of a run's duration, in seconds; used until history knows better.
+        expected_s: The author's estimate of a run's duration, seconds; used until enough runs have been measured.
         inputs: Datasets read.
         outputs: Datasets written.
-        resources: Shared things a run loads while it runs (a warehouse, an API).
+        resources: Shared resources that a run loads while it runs (a warehouse, an API).
         contract: Path of the Soda data contract of the output.
         batch: Name of the parameter whose value tells one batch of data from another, e.g. "day"; None means "batch" if
             the flow has such a parameter, else every run is a batch of its own.

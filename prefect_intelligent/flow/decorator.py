@@ -1,4 +1,4 @@
-"""`@intelligent(...)`: says what a flow's runs are worth, and leaves the flow what it was."""
+"""`@intelligent(...)`: states what a flow's runs are worth; the flow itself does not change."""
 
 from __future__ import annotations
 
@@ -47,24 +47,25 @@ def intelligent(
 
 
 def intelligent(flow: Any = None, /, **terms: Any) -> Any:
-    """Let the runs of a flow be steered by what they are worth; stands above `@flow`.
+    """State what the runs of a flow are worth, so that they are steered by it; goes above `@flow`.
 
-    The flow stays the same object with the same behaviour. Its terms are remembered, hooks of ours are added behind the
-    user's, and the first run tells Prefect the terms (`publish` or `prefect-intelligent terms publish` do so before).
+    The flow stays the same object with the same behaviour. Its terms are attached to it, our hooks are added after the
+    user's, and the first run publishes the terms to Prefect (`publish` or `prefect-intelligent terms publish` do so
+    earlier).
 
     Args:
         flow: The flow, when used without parentheses.
         **terms: As for `attach`.
 
     Raises:
-        InvalidInputError: A term cannot be used, it stands below `@flow`, or the flow has its terms already.
+        InvalidInputError: A term cannot be used, it is below `@flow`, or the flow has terms already.
     """
     known = make_terms.__kwdefaults__ or {}
     if unknown := [name for name in terms if name not in known]:
         raise UnknownNameError("argument of @intelligent", unknown[0], known)
     if flow is not None:
         return attach(flow, **terms)
-    agreed = make_terms(**terms)  # here, so that a mistake is reported at the decorator's own line
+    agreed = make_terms(**terms)  # here, so that an error is reported at the decorator's own line
 
     def decorate(decorated: F) -> F:
         return _attach(decorated, agreed)
@@ -85,9 +86,9 @@ def attach(
     contract: str | None = None,
     batch: str | None = None,
 ) -> F:
-    """The same as `@intelligent(...)` for a flow that is already there; returns that same flow.
+    """Do the same as `@intelligent(...)` for a flow that exists already; returns that same flow.
 
-    `with_options` makes a new flow that keeps terms and hooks, except the hooks of a kind that it is given anew; attach
+    `with_options` makes a new flow that keeps terms and hooks, except the kinds of hooks that are passed to it; attach
     to the result to give it terms of its own.
 
     Args:
@@ -104,7 +105,7 @@ def attach(
         batch: Name of the parameter whose value tells one batch of data from another, e.g. "day".
 
     Raises:
-        InvalidInputError: A term cannot be used, it is no flow, or the flow has its terms already.
+        InvalidInputError: A term cannot be used, `flow` is no flow, or it has terms already.
     """
     terms = make_terms(
         deadline=deadline,
@@ -121,18 +122,19 @@ def attach(
 
 
 def publish(flow: Flow[Any, Any], *, deployment: str | None = None) -> bool:
-    """Tell Prefect a flow's terms now, e.g. in the script that deploys it, instead of at its first run.
+    """Publish a flow's terms to Prefect now, e.g. in the script that deploys it, instead of at its first run.
 
     Args:
         flow: A flow with terms.
-        deployment: Name of one of its deployments, which these terms are for then; they win over the flow's own.
+        deployment: Name of one of its deployments, to publish them for that alone; they take precedence over the
+            flow's.
 
     Returns:
-        Whether Prefect did not know them yet.
+        Whether anything had to be written.
 
     Raises:
         InvalidInputError: The flow has no terms.
-        OrchestratorUnavailableError: Prefect cannot be reached.
+        OrchestratorError: Prefect cannot be reached, or does not accept the credentials.
     """
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.prefect_client.terms import publish_terms
@@ -178,7 +180,7 @@ def make_terms(
 
 
 def _attach(flow: F, terms: Terms) -> F:
-    """Remember the terms with the flow and add our hooks behind the user's."""
+    """Attach the terms to the flow and add our hooks after the user's."""
     if not isinstance(flow, Flow):
         raise InvalidInputError(
             "@intelligent", flow, "needs a Prefect flow: put @intelligent(...) above @flow, or call attach(flow, ...)"

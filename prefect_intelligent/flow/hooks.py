@@ -1,22 +1,22 @@
-"""The hooks that `@intelligent` adds to a flow: they report, and steer when nobody else does.
+"""The hooks that `@intelligent` adds to a flow: they report runs, and steer the pool where no controller does.
 
 They run in the flow's process (those for a crash and a cancellation in the worker's). A hook never raises and never
 changes a state; all hooks together cost a run at most `BUDGET_S` in one process, whatever the server does. Reporting
-the same thing twice is the same as once. Nothing heavy is imported unless a decision has to be made here.
+twice has the effect of reporting once. Nothing heavy is imported unless a decision has to be made here.
 
 What a hook does:
 
 1. It appends one record to the spool on this machine.
-2. At the first start in a process it publishes the flow's terms, if nobody on this machine has done so in the last
-   hour.
-3. At the end of a deployment's run it sees to it that the datasets written are announced (`letterbox`): what `graph
-   apply` has arranged starts the next deployments by these events.
+2. At the first start in a process it publishes the flow's terms, unless a process on this machine has done so in the
+   last hour.
+3. At the end of a deployment's run it emits events for the datasets written (`pipelines.pending_events`): the
+   automations of `graph apply` start the next deployments by them.
 4. It makes one decision for the run's pool if the last one is older than the interval and no controller leads the pool
-   (`wiring.steer_once`). Otherwise Prefect's own event about the run is the signal that a controller reacts to.
-5. After a completed run with a contract it asks, through the spool, for a check of what the run has written.
+   (`wiring.steering.steer_once`). Otherwise a controller reacts to Prefect's own event about the run.
+5. After a completed run with a contract it requests, through the spool, a check of what the run has written.
 
-Beside a controller on the same machine, all talking to the server is left to it, at the price of reading small files
-(`beacon`). A controller elsewhere is asked for once in a while.
+Beside a controller on the same machine, a hook calls no server: it reads liveness keys, which are small files
+(`local.liveness`), and leaves the calls to the controller. Whether a controller elsewhere leads is asked now and then.
 """
 
 from __future__ import annotations
@@ -34,46 +34,46 @@ from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
 from prefect_intelligent.local.liveness import relay_key, steering_key
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
+from prefect_intelligent.pipelines.pending_events import KIND, make_pending_event, pending_events
 
 BUDGET_S: Final = 2.0
-"""Most that all hooks together may cost one run in one process, seconds."""
+"""Longest time that all hooks together may cost one run in one process, seconds."""
 
 TERMS_ATTRIBUTE: Final = "__intelligent_terms__"
 BY_NAME_ATTRIBUTE: Final = "__intelligent_terms_by_flow__"  # another name: a flow copies its function's attributes
 
 _logger = logging.getLogger(__name__)
 _spent_s: dict[str, float] = {}
-_busy: dict[str, threading.Thread] = {}
+_threads: dict[str, threading.Thread] = {}
 _quality: dict[str, float] = {}  # score of the worst gate, by flow run
 _published: set[str] = set()
-_BEHIND_S: Final = 30.0
-_TOLD_S: Final = 3600.0
-_LED_S: Final = 3.0  # before this machine asks again whether somebody else leads; it may have been a hook that died
-_MANY: Final = 1000  # runs remembered; a worker reports crashes and cancellations for months
+_BACKGROUND_S: Final = 30.0
+_PUBLISHED_S: Final = 3600.0
+_LEADER_KNOWN_S: Final = 3.0  # the holder of the lease may have been a hook that died meanwhile
+_MOST_RUNS: Final = 1000  # in the dictionaries above; a worker reports crashes and cancellations for months
 
 
 def remember(flow: Any, terms: Terms) -> bool:
-    """Keep the terms with the flow; False if it has some of its own already.
+    """Attach the terms to the flow; False if it has terms of its own already.
 
-    They are kept by flow name with its function too, which `with_options` hands on to the flows it makes.
+    They are attached to its function too, by flow name: `with_options` passes the function on to the flows it makes.
     """
     if TERMS_ATTRIBUTE in vars(flow):
         return False
     setattr(flow, TERMS_ATTRIBUTE, terms)
-    handed_on = {**getattr(flow.fn, BY_NAME_ATTRIBUTE, {}), flow.name: terms}
+    by_flow = {**getattr(flow.fn, BY_NAME_ATTRIBUTE, {}), flow.name: terms}
     with contextlib.suppress(AttributeError, TypeError):  # a function that takes no attributes
-        setattr(flow.fn, BY_NAME_ATTRIBUTE, handed_on)
+        setattr(flow.fn, BY_NAME_ATTRIBUTE, by_flow)
     return True
 
 
 def terms_of(flow: Any) -> Terms | None:
-    """The terms given to a flow by `@intelligent` or `attach`, or to the one it was made of; None if it has none."""
+    """The terms given by `@intelligent` or `attach` to a flow, or to the flow it was made from; None without any."""
     found = vars(flow).get(TERMS_ATTRIBUTE)
     if isinstance(found, Terms):
         return found
-    handed_on: dict[str, Terms] = getattr(flow.fn, BY_NAME_ATTRIBUTE, {})
-    return handed_on.get(flow.name) or next(iter(handed_on.values()), None)
+    by_flow: dict[str, Terms] = getattr(flow.fn, BY_NAME_ATTRIBUTE, {})
+    return by_flow.get(flow.name) or next(iter(by_flow.values()), None)
 
 
 # Prefect calls some of these by keyword from another process: the three names are part of the contract.
@@ -100,7 +100,7 @@ def report_crashed(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 def report_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
-    """The run is being cancelled: report and steer, mostly from another process."""
+    """The run is being cancelled: report and steer, usually from another process."""
     _run_within_budget(flow, flow_run, state, wait=True)
 
 
@@ -112,36 +112,36 @@ def _run_within_budget(flow: Any, flow_run: Any, state: Any, *, wait: bool) -> N
         key = str(flow_run.id)
         _report(flow, flow_run, state)
         if wait:
-            _announce(flow, flow_run, state, BUDGET_S - _spent_s.get(key, 0.0) - 0.2)
+            _emit_dataset_events(flow, flow_run, state, BUDGET_S - _spent_s.get(key, 0.0) - 0.2)
         context = contextvars.copy_context()  # Prefect's settings may live there
-        before = _busy.get(key)
+        before = _threads.get(key)
         left_s = BUDGET_S - _spent_s.get(key, 0.0) - (time.monotonic() - started)
         waiting_since = time.monotonic()
-        work = _work(flow, flow_run, left_s if wait else _BEHIND_S)  # nobody waits for it while the flow is at work
+        work = _background_work(flow, flow_run, left_s if wait else _BACKGROUND_S)
         if work is not None and left_s > 0.1 and (before is None or not before.is_alive()):
             thread = threading.Thread(target=context.run, args=(work,), name="prefect-intelligent-hook", daemon=True)
-            _busy[key] = thread
+            _threads[key] = thread
             thread.start()
-        if wait and key in _busy:
-            _busy[key].join(max(0.0, left_s - (time.monotonic() - waiting_since)))
+        if wait and key in _threads:
+            _threads[key].join(max(0.0, left_s - (time.monotonic() - waiting_since)))
     except Exception:
         _logger.debug("a hook of prefect-intelligent failed", exc_info=True)
     finally:
-        if len(_spent_s) >= _MANY:
+        if len(_spent_s) >= _MOST_RUNS:
             _spent_s.clear()
-            _busy.clear()
+            _threads.clear()
         _spent_s[key] = _spent_s.get(key, 0.0) + time.monotonic() - started
 
 
 def note_quality(flow_run_id: str, score: float) -> None:
-    """Remember how good the data of a run of this process was, for the record of its end; the worst gate counts."""
-    if len(_quality) >= _MANY:
+    """Keep the quality score of a run of this process for the record of its end; the lowest score counts."""
+    if len(_quality) >= _MOST_RUNS:
         _quality.clear()
     _quality[flow_run_id] = min(score, _quality.get(flow_run_id, score))
 
 
 def _report(flow: Any, flow_run: Any, state: Any) -> None:
-    """Append the record; the same state of the same attempt always gets the same event id."""
+    """Append the record to the spool; the same state of the same attempt always has the same event id."""
     attempt = getattr(flow_run, "run_count", 0)
     terms = terms_of(flow)
     scheduled_s = _unix_s(flow_run.expected_start_time)
@@ -174,36 +174,36 @@ def _report(flow: Any, flow_run: Any, state: Any) -> None:
     event_id = f"{flow_run.id}:{state.type.value}:{attempt}"
     spool.append("flow_run", record, event_id=event_id)
     if terms is not None and terms.contract and state.type.value == "COMPLETED":
-        asked = {
+        request = {
             "flow_run_id": str(flow_run.id),
             "flow": flow.name,
             "contract": terms.contract,
             "outputs": list(terms.outputs),
             "folder": os.getcwd(),
         }
-        spool.append("quality_request", asked, event_id=f"check:{event_id}")
+        spool.append("quality_request", request, event_id=f"check:{event_id}")
 
 
-def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
-    """Tell Prefect which datasets the run has written, or has failed to write; or leave it to the announcer."""
+def _emit_dataset_events(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
+    """Emit events for the datasets that the run has written or failed to write, or leave that to the relay."""
     terms, url = terms_of(flow), _api_url()
     if terms is None or not terms.outputs or flow_run.deployment_id is None or left_s <= 0 or not url:
         return
     if state.type.value not in ("COMPLETED", "FAILED", "CRASHED"):
         return
-    letter = write_letter(flow_run, terms.outputs, terms.batch, fresh=state.type.value == "COMPLETED")
-    box = letterbox(url)
+    event = make_pending_event(flow_run, terms.outputs, terms.batch, fresh=state.type.value == "COMPLETED")
+    pending = pending_events(url)
     try:
-        box.append(KIND, letter, event_id=f"{flow_run.id}:{state.type.value}:{flow_run.run_count}")
+        pending.append(KIND, event, event_id=f"{flow_run.id}:{state.type.value}:{flow_run.run_count}")
         kept = True
-    except PrefectIntelligentError:  # no disk: then it is now or never
+    except PrefectIntelligentError:  # the disk cannot be written: the event is sent now or never
         kept = False
     if kept and liveness.is_alive(relay_key(url)):
         return
-    from prefect_intelligent.pipelines.dataset_events.relay import announce_now
+    from prefect_intelligent.pipelines.adapters.event_relay import deliver_now
 
     try:
-        announce_now(box if kept else letter, left_s)
+        deliver_now(pending if kept else event, left_s)
     except PrefectIntelligentError as error:
         later = "; it will be with the next run or controller on this machine" if kept else ""
         _logger.warning(
@@ -215,12 +215,12 @@ def _announce(flow: Any, flow_run: Any, state: Any, left_s: float) -> None:
         )
 
 
-def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | None:
-    """What is to be done on the server's side, in a thread that may be left behind; None if others take care of it."""
+def _background_work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | None:
+    """The calls to the server, to be made in a thread that may outlive the hook; None if there is nothing to do."""
     terms, url = terms_of(flow), _api_url()
     pool: str | None = getattr(flow_run, "work_pool_name", None)
-    told = f"terms:{url}:{flow.name}:{terms}"
-    publish = terms is not None and flow.name not in _published and not liveness.is_alive(told)
+    terms_key = f"terms:{url}:{flow.name}:{terms}"
+    publish = terms is not None and flow.name not in _published and not liveness.is_alive(terms_key)
     steer = pool is not None and bool(url) and not liveness.is_alive(steering_key(url, pool))
     if not publish and not steer:
         return None
@@ -230,7 +230,7 @@ def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | No
         try:
             if publish and terms is not None:
                 _publish(flow.name, terms, timeout_s)
-                liveness.mark_alive(told, _TOLD_S)
+                liveness.mark_alive(terms_key, _PUBLISHED_S)
             left_s = deadline - time.monotonic()
             if steer and pool and left_s > 0:
                 _steer(pool, left_s)
@@ -241,7 +241,7 @@ def _work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[], None] | No
 
 
 def _steer(pool: str, timeout_s: float) -> None:
-    """Make a decision unless a controller leads, which is asked first: deciding loads much, asking next to nothing."""
+    """Make a decision unless a controller leads; that is asked first, because a decision imports much more."""
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.prefect_client.lease import PrefectLease
 
@@ -249,7 +249,7 @@ def _steer(pool: str, timeout_s: float) -> None:
     api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
     try:
         if PrefectLease(api, pool).taken():
-            liveness.mark_alive(steering_key(api.url, pool), _LED_S)
+            liveness.mark_alive(steering_key(api.url, pool), _LEADER_KNOWN_S)
             return
     finally:
         api.close()
@@ -259,7 +259,7 @@ def _steer(pool: str, timeout_s: float) -> None:
 
 
 def _api_url() -> str:
-    """The server that runs of this process talk to; "" if there is none."""
+    """Address of the API that runs of this process use; "" if there is none."""
     from prefect.settings import get_current_settings
 
     return str(get_current_settings().api.url or "")

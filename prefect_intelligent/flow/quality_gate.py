@@ -1,4 +1,4 @@
-"""`quality_gate`: a Prefect task that lets good data pass, remedies what it may, and stops the flow otherwise."""
+"""`quality_gate`: a Prefect task that checks data, remedies what the contract allows, and stops the flow otherwise."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def quality_gate(
     quarantine: str | None = None,
     dry_run: bool = False,
 ) -> GateResult:
-    """Let good data pass; remedy what the contract allows; raise otherwise.
+    """Check data against a contract; remedy what the contract allows; raise if it may not be used.
 
-    Works on what a flow is about to read as well as on what it has written. Inside `with transaction():` the error
-    rolls the transaction back.
+    Works for data that a flow is about to read as well as for data that it has written. Inside `with transaction():`
+    the error rolls the transaction back.
 
     Args:
         contract: A Soda data contract: path of the YAML file, or its text.
@@ -55,7 +55,7 @@ def quality_gate(
         budget_percent: Most rows that may be quarantined, in percent.
         policy: All limits at once, instead of the two before.
         quarantine: DuckDB file for the bad rows of frames.
-        dry_run: Say what would be done; change nothing and raise nothing.
+        dry_run: Report what would be done; change nothing and raise nothing.
 
     Returns:
         What was found and done; `result.data.frame` is the frame without its bad rows.
@@ -78,9 +78,9 @@ def quality_gate(
 
 
 def report(result: GateResult, run_id: str, parts: QualityParts) -> None:
-    """Tell Prefect (log, artifacts, event) and the spool; a failure to tell never changes the result.
+    """Report to Prefect (log, artifacts, event) and to the spool; a failure to report never changes the result.
 
-    A dry run is told to people only: no event that an automation would act on, and no numbers.
+    A dry run is only logged and attached as an artifact: no event that an automation would act on, and no metrics.
     """
     record = result.to_record(run_id, result.first.started_s)
     if not result.dry_run:
@@ -102,7 +102,7 @@ def report(result: GateResult, run_id: str, parts: QualityParts) -> None:
 
 
 def _run_id() -> str:
-    """The flow run, so that its retries do nothing twice; else the task run; else a new name."""
+    """Id of the flow run, so that its retries do nothing twice; else of the task run; else a new one."""
     flow, own = FlowRunContext.get(), TaskRunContext.get()
     if flow is not None and flow.flow_run is not None:
         return str(flow.flow_run.id)

@@ -1,6 +1,6 @@
-"""Gradient-boosted trees as plain arrays: grown by scikit-learn, kept as npz, read with NumPy alone.
+"""Gradient-boosted trees as plain arrays: trained by scikit-learn, stored as npz, evaluated with NumPy alone.
 
-Serving needs no scikit-learn and never unpickles anything.
+Serving needs no scikit-learn and unpickles nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ARRAYS: Final = ("roots", "feature", "threshold", "children", "missing_left", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
-    """How trees are grown; the defaults were chosen on a validation cut inside the training part of KTH-SP2."""
+class TreeParameters:
+    """Hyperparameters; the defaults were chosen on a validation cut inside the training part of KTH-SP2."""
 
     learning_rate: float = 0.03
     iterations: int = 300
@@ -40,13 +40,13 @@ class Trees:
     Attributes:
         baseline: Added to every sum.
         roots: Shape (n_trees,), index of each tree's first node.
-        feature: Shape (n_nodes,), column a node asks for; 0 at leaves.
-        threshold: Shape (n_nodes,), at most this goes left; inf at leaves.
-        children: Shape (n_nodes, 2), left and right; a leaf leads to itself.
+        feature: Shape (n_nodes,), column that a node tests; 0 at leaves.
+        threshold: Shape (n_nodes,), values up to it go left; inf at leaves.
+        children: Shape (n_nodes, 2), left and right child; a leaf is its own child.
         missing_left: Shape (n_nodes,), whether NaN goes left.
-        value: Shape (n_nodes,), what a leaf adds; at inner nodes the mean over their training rows.
+        value: Shape (n_nodes,), value of a leaf; at inner nodes the mean over their training rows.
         weight: Shape (n_nodes,), training rows that reached the node.
-        depth: Steps that reach a leaf from any root.
+        depth: Number of steps that reach a leaf from any root.
     """
 
     baseline: float
@@ -75,10 +75,10 @@ class Trees:
         return replace(self, roots=self.roots[:count])
 
     def contributions(self, row: Array) -> Array:
-        """How much each feature moved the sum away from the mean prediction, shape (n_features,).
+        """Contribution of each feature to the prediction of one row, shape (n_features,).
 
-        The change of a node's mean along the path is booked on the feature asked for, over all trees; the parts add up
-        to the prediction minus the mean over the training rows.
+        At each step of the path through a tree, the change of the node's mean is assigned to the feature that the node
+        tests. The contributions sum to the prediction minus the mean over the training rows.
         """
         parts = np.zeros(len(row))
         rows, node = row[None, :], self.roots[None, :]
@@ -89,13 +89,13 @@ class Trees:
         return parts
 
     def _step(self, rows: Array, node: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        asked = np.take_along_axis(rows, self.feature[node].astype(np.intp), axis=1)
-        left = np.where(np.isnan(asked), self.missing_left[node], asked <= self.threshold[node])
+        tested = np.take_along_axis(rows, self.feature[node].astype(np.intp), axis=1)
+        left = np.where(np.isnan(tested), self.missing_left[node], tested <= self.threshold[node])
         after: npt.NDArray[np.int32] = np.where(left, self.children[node, 0], self.children[node, 1])
         return after
 
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """The arrays to keep, names starting with `prefix`."""
+        """The arrays to store, with names that start with `prefix`."""
         kept: dict[str, npt.NDArray[Any]] = {f"{prefix}.{name}": getattr(self, name) for name in _ARRAYS}
         kept[f"{prefix}.head"] = np.array([self.baseline, self.depth])
         return kept
@@ -105,7 +105,7 @@ class Trees:
         """Inverse of `arrays`.
 
         Raises:
-            InvalidInputError: Arrays are missing or point outside.
+            InvalidInputError: Arrays are missing or have indices out of range.
         """
         try:
             parts = {name: kept[f"{prefix}.{name}"] for name in _ARRAYS}
@@ -125,7 +125,7 @@ def fit(
     *,
     loss: Loss,
     quantile: float | None = None,
-    growth: Growth | None = None,
+    parameters: TreeParameters | None = None,
     seed: int = 0,
 ) -> Trees:
     """Fit boosted trees and return them as arrays.
@@ -133,33 +133,33 @@ def fit(
     Args:
         features: Shape (n_rows, n_features); NaN is missing.
         target: Shape (n_rows,); 0 or 1 for `log_loss`.
-        loss: What is minimised; the raw sum is the log odds for `log_loss`, the target's unit otherwise.
-        quantile: For `quantile`.
-        growth: How to grow.
-        seed: Of the draw of features at each split.
+        loss: Loss to minimise; predictions are log odds for `log_loss`, else in the target's unit.
+        quantile: Level for the loss `quantile`, 0 to 1.
+        parameters: Hyperparameters.
+        seed: Seed of the draw of features at each split.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
-        AssertionError: The arrays do not predict what scikit-learn predicts (a change in its internals).
+        AssertionError: The arrays predict something else than scikit-learn (its internals have changed).
     """  # fmt: skip
     try:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise MissingExtraError("training predictions", "insight") from error
-    how = growth or Growth()
+    chosen = parameters or TreeParameters()
     common: dict[str, Any] = {
-        "learning_rate": how.learning_rate,
-        "max_iter": how.iterations,
-        "max_leaf_nodes": how.leaves,
-        "min_samples_leaf": max(5, min(how.min_leaf, len(features) // 40)),
-        "l2_regularization": how.l2,
-        "max_features": how.feature_share,
+        "learning_rate": chosen.learning_rate,
+        "max_iter": chosen.iterations,
+        "max_leaf_nodes": chosen.leaves,
+        "min_samples_leaf": max(5, min(chosen.min_leaf, len(features) // 40)),
+        "l2_regularization": chosen.l2,
+        "max_features": chosen.feature_share,
         "early_stopping": False,
         "random_state": seed,
     }
     known = np.where(np.isnan(features).all(axis=0), 0.0, features)  # a column without any value cannot be binned
-    # Below some 100,000 rows threads cost more than they bring, above all beside a busy scheduler.
+    # Below some 100,000 rows threads are slower than one thread, above all beside a busy scheduler.
     with threadpool_limits(limits=1 if len(features) < 100_000 else None, user_api="openmp"):
         if loss == "log_loss":
             model = HistGradientBoostingClassifier(**common).fit(known, target)

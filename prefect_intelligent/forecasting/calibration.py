@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and quantiles that cover what they promise."""
+"""Calibration of probabilities (beta calibration) and of quantiles (adaptive conformal inference)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sigmoid(raw: Array) -> Array:
 class BetaCalibration:
     """sigmoid(a log p - b log(1 - p) + c): beta calibration (Kull, Silva Filho and Flach, AISTATS 2017).
 
-    a = b = 1, c = 0 changes nothing. Three numbers, so it needs far fewer runs than isotonic regression.
+    a = b = 1, c = 0 is the identity. With three parameters it needs far fewer runs than isotonic regression.
     """
 
     a: float = 1.0
@@ -35,9 +35,15 @@ class BetaCalibration:
 
     @classmethod
     def fit(cls, probability: Array, failed: Array, *, pull: float = 5.0) -> BetaCalibration:
-        """Maximum likelihood, pulled towards "change nothing" as if by `pull` runs; Newton's method.
+        """Maximum likelihood with a ridge penalty `pull` towards the identity, by Newton's method.
 
-        Returns the identity if it could not be improved (too few runs, or only one outcome).
+        Args:
+            probability: Uncalibrated probabilities, shape (n,).
+            failed: Outcomes, 0 or 1, shape (n,).
+            pull: Strength of the penalty.
+
+        Returns:
+            The identity if there are fewer than 50 runs, one outcome only, or no improvement of the log loss.
         """
         if len(failed) < 50 or failed.min() == failed.max():
             return cls()
@@ -64,17 +70,17 @@ def _log_loss(probability: Array, failed: Array) -> float:
 
 
 @dataclass(slots=True)
-class Coverage:
-    """An offset that keeps a quantile covering its share, learned from every outcome.
+class ConformalOffset:
+    """An offset on a predicted quantile that keeps its coverage at `share`, updated by every outcome.
 
     Adaptive conformal inference by quantile tracking: a miss raises the offset by `rate * share`, a hit lowers it by
-    `rate * (1 - share)`, so that over n outcomes the share covered is off by at most (range of offsets) / (rate n),
-    whatever the data do (Gibbs and Candes 2021; Angelopoulos, Candes and Tibshirani 2023).
+    `rate * (1 - share)`, so that over n outcomes the coverage is off by at most (range of offsets) / (rate n), for any
+    data (Gibbs and Candes 2021; Angelopoulos, Candes and Tibshirani 2023).
 
     Attributes:
-        share: Promise, e.g. 0.9.
+        share: Level of the quantile, e.g. 0.9.
         offset: Added to the predicted quantile, in its unit (log seconds for durations).
-        rate: Step of the learning.
+        rate: Learning rate.
     """
 
     share: float
@@ -82,17 +88,17 @@ class Coverage:
     rate: float = 0.02
 
     def learn(self, *, missed: bool) -> None:
-        """One outcome: whether it was above what had been promised, with the offset of that time."""
+        """Update by one outcome; `missed` says whether it was above the predicted quantile plus the offset then."""
         self.offset += self.rate * self.share if missed else -self.rate * (1.0 - self.share)
 
-    def unlearn_miss(self) -> None:
-        """A miss that was learned tells nothing after all."""
+    def retract_miss(self) -> None:
+        """Undo the update by a miss."""
         self.offset -= self.rate * self.share
 
     @classmethod
-    def fit(cls, predicted: Array, seen: Array, *, share: float, rate: float = 0.02) -> Coverage:
-        """Start from outcomes that the quantile was not fitted to (split conformal: the (n+1) share / n quantile)."""
-        if len(seen) == 0:
+    def fit(cls, predicted: Array, actual: Array, *, share: float, rate: float = 0.02) -> ConformalOffset:
+        """Initial offset: the ceil((n + 1) share) / n quantile of residuals on held-out outcomes (split conformal)."""
+        if len(actual) == 0:
             return cls(share, rate=rate)
-        level = min(1.0, math.ceil((len(seen) + 1) * share) / len(seen))
-        return cls(share, float(np.quantile(seen - predicted, level, method="higher")), rate)
+        level = min(1.0, math.ceil((len(actual) + 1) * share) / len(actual))
+        return cls(share, float(np.quantile(actual - predicted, level, method="higher")), rate)

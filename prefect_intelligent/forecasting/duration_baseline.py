@@ -1,6 +1,6 @@
-"""How long a run will take: quantiles from its own past, falling back from its kind to its deployment to its pool.
+"""Duration quantiles from the last runs of the same kind, else of the deployment, else of the pool.
 
-`DurationQuantiles` needs no training and is there from the first run; the trained quantiles are in `forecaster`.
+`DurationQuantiles` needs no training and answers from the first run on; the trained quantiles are in `forecaster`.
 """
 
 from __future__ import annotations
@@ -13,45 +13,46 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import Estimate
-from prefect_intelligent.forecasting.calibration import Coverage
-from prefect_intelligent.forecasting.point_in_time_features import Work, works
+from prefect_intelligent.forecasting.calibration import ConformalOffset
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun, submitted_runs
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 _KEPT = 50
 _ENOUGH = 5
 _FIRST_GUESS = Estimate(p50_s=60.0, p90_s=600.0)
-_GUESS_SPREAD = math.log(4.0)  # p90 / p50 when only an author's word is known
+_GUESS_SPREAD = math.log(4.0)  # log(p90 / p50) around an author's estimate
 Z90 = 1.2815515655446004
 
 
 class DurationQuantiles:
-    """Durations of the last runs of each kind of work, deployment and pool.
+    """Quantiles of the last 50 durations of each kind of run, deployment and pool.
 
-    The finest key with at least five runs answers; below that the author's estimate, then whatever is known. The 90 %
-    quantile carries an offset that is learned from every outcome, so that it covers 90 % in the long run.
+    A kind is a deployment with a size and an author's estimate. The kind answers if it has five durations, else the
+    deployment if it has five, else the author's estimate, else the finest key with any duration. The 90 % quantile has
+    an offset that is updated by every outcome, so that it covers 90 % in the long run.
     """
 
     def __init__(self) -> None:
         self._past: dict[tuple[object, ...], deque[float]] = {}
-        self._coverage = Coverage(0.9)
+        self._coverage = ConformalOffset(0.9)
 
     @staticmethod
-    def _keys(work: Work) -> tuple[tuple[object, ...], ...]:
-        size = None if work.size != work.size else work.size
-        expected = None if work.expected_s != work.expected_s else work.expected_s
-        return (("work", work.deployment, size, expected), ("deployment", work.deployment), ("pool", work.pool))
+    def _keys(run: SubmittedRun) -> tuple[tuple[object, ...], ...]:
+        size = None if run.size != run.size else run.size
+        expected = None if run.expected_s != run.expected_s else run.expected_s
+        return (("kind", run.deployment, size, expected), ("deployment", run.deployment), ("pool", run.pool))
 
-    def learn(self, work: Work, duration_s: float) -> None:
+    def learn(self, run: SubmittedRun, duration_s: float) -> None:
         """A run has ended after `duration_s` seconds."""
-        seen = math.log1p(max(0.0, duration_s))
-        _, high = self._logs(work)
-        self._coverage.learn(missed=seen > high + self._coverage.offset)
-        for key in self._keys(work):
-            self._past.setdefault(key, deque(maxlen=_KEPT)).append(seen)
+        actual = math.log1p(max(0.0, duration_s))
+        _, high = self._logs(run)
+        self._coverage.learn(missed=actual > high + self._coverage.offset)
+        for key in self._keys(run):
+            self._past.setdefault(key, deque(maxlen=_KEPT)).append(actual)
 
-    def estimate(self, work: Work) -> Estimate:
+    def estimate(self, run: SubmittedRun) -> Estimate:
         """Median and 90 % quantile of the duration of a run."""
-        middle, high = self._logs(work)
+        middle, high = self._logs(run)
         p50 = max(0.001, math.expm1(middle))
         return Estimate(p50_s=p50, p90_s=max(p50, math.expm1(min(high + self._coverage.offset, 20.0))))
 
@@ -60,10 +61,10 @@ class DurationQuantiles:
         return len(self._past.get(("deployment", deployment), ()))
 
     def longest_usual_s(self, deployment: str, share: float = 0.999) -> float | None:
-        """What only 1 in 1/(1 - share) runs of the deployment exceeds; None below twenty runs.
+        """The `share` quantile of the deployment's durations, seconds; None below twenty runs.
 
-        A lognormal tail on the median and the median absolute deviation, which one hung run cannot stretch, and never
-        less than the second longest run remembered.
+        It is that of a lognormal distribution with the median and the median absolute deviation of the last durations,
+        which one hung run cannot move, and at least the second longest of them.
         """
         past = self._past.get(("deployment", deployment), ())
         if len(past) < 20:
@@ -74,15 +75,15 @@ class DurationQuantiles:
         z = _normal_quantile(share)
         return max(float(np.expm1(np.sort(logs)[-2])), math.expm1(min(middle + z * spread, 20.0)))
 
-    def _logs(self, work: Work) -> tuple[float, float]:
-        """Median and 90 % quantile on the log scale, before the offset."""
-        keys = self._keys(work)
+    def _logs(self, run: SubmittedRun) -> tuple[float, float]:
+        """Median and 90 % quantile of log(1 + seconds), without the offset."""
+        keys = self._keys(run)
         for key in keys[:2]:
             past = self._past.get(key, ())
             if len(past) >= _ENOUGH:
                 return _quantiles(past)
-        if work.expected_s == work.expected_s and work.expected_s > 0:
-            middle = math.log1p(work.expected_s)
+        if run.expected_s == run.expected_s and run.expected_s > 0:
+            middle = math.log1p(run.expected_s)
             return middle, middle + _GUESS_SPREAD
         for key in keys:
             past = self._past.get(key, ())
@@ -104,7 +105,7 @@ def _quantiles(logs: Iterable[float]) -> tuple[float, float]:
 
 
 def _normal_quantile(share: float) -> float:
-    """Of the standard normal distribution, by bisection on erf; good to 1e-9."""
+    """Quantile of the standard normal distribution, by bisection on erf; error below 1e-9."""
     low, high = -10.0, 10.0
     for _ in range(80):
         middle = 0.5 * (low + high)
@@ -115,10 +116,10 @@ def _normal_quantile(share: float) -> float:
     return 0.5 * (low + high)
 
 
-def learn_book(runs: pd.DataFrame) -> DurationQuantiles:
-    """A book that has seen all ended runs of the table, in the order in which they ended."""
-    book = DurationQuantiles()
-    seen = runs[settled(runs)].sort_values("ended_s", kind="stable")
-    for work, seconds in zip(works(seen), duration_s(seen).tolist(), strict=True):
-        book.learn(work, seconds)
-    return book
+def learn_durations(runs: pd.DataFrame) -> DurationQuantiles:
+    """Duration quantiles learned from all ended runs of a table, in the order in which they ended."""
+    quantiles = DurationQuantiles()
+    ended = runs[settled(runs)].sort_values("ended_s", kind="stable")
+    for run, seconds in zip(submitted_runs(ended), duration_s(ended).tolist(), strict=True):
+        quantiles.learn(run, seconds)
+    return quantiles

@@ -1,4 +1,4 @@
-"""How good a forecaster is on runs it was not trained on, and whether it still is."""
+"""Evaluation of a forecaster on runs it was not trained on, and detection of drift since its training."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.forecasting.calibration import sigmoid
 from prefect_intelligent.forecasting.forecaster import MIN_RUNS, Forecaster, train
 from prefect_intelligent.forecasting.online_update import forecast_all
-from prefect_intelligent.forecasting.point_in_time_features import LEVELS_PREFECT, NOTHING, Context, Levels, encode
+from prefect_intelligent.forecasting.point_in_time_features import (
+    LEVELS_PREFECT,
+    NO_CONTEXT,
+    Context,
+    Levels,
+    encode_runs,
+)
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
 Array = npt.NDArray[np.float64]
 
 TRAINING_SHARE: Final = 0.8
-ENOUGH: Final = 100
-"""Ended runs below which nothing is said of a drift."""
-_SURE: Final = 3.0  # standard deviations
-_SHIFTED: Final = 0.25  # population stability index; above is usually called a shift
+MIN_RUNS_FOR_DRIFT: Final = 100
+"""Ended runs since the training that `check_drift` needs."""
+_SIGNIFICANT: Final = 3.0  # standard deviations
+_MAX_PSI: Final = 0.25  # population stability index; above is usually called a shift
 _BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appraisal:
-    """A forecaster on runs it did not see.
+class ForecasterEvaluation:
+    """Figures and curves of a forecaster on test runs.
 
     Attributes:
         figures: `auc`, `ap`, `brier`, `calibration_error` (of failures, absent if there was one outcome only), `rmsle`,
-            `within_2x`, `p90_coverage`, `test_runs`, `test_failed_share`, and `baseline_brier`, that of always saying
-            the training share.
-        calibration: Rows of (mean promised, share seen, runs) over ten equally full bins.
+            `within_2x`, `p90_coverage`, `test_runs`, `test_failed_share`, and `baseline_brier`, that of the constant
+            forecast of the training share.
+        calibration: Rows of (mean forecast, share failed, runs) over ten equally full bins.
         roc: Shape (n, 2), false and true positive rate.
         precision_recall: Shape (n, 2), recall and precision.
         learning: Shape (n, 3), trees, log loss on the training runs and on the test runs.
@@ -49,12 +55,12 @@ class Appraisal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
-    """Whether a forecaster still fits.
+class ForecastDrift:
+    """Whether a forecaster has drifted since its training.
 
     Attributes:
-        runs: Ended runs since its training that this rests on.
-        enough: Whether they are enough to say anything.
+        runs: Ended runs since its training.
+        enough: Whether they are enough for a decision.
         retrain: Whether it should be trained again.
         reasons: Why, a sentence each.
         figures: `brier`, `expected_brier`, `p90_coverage`, `failed_share`, `promised_share`, `shift`.
@@ -67,7 +73,7 @@ class Drift:
     figures: dict[str, float] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON values."""
         return {
             "runs": self.runs,
             "enough": self.enough,
@@ -77,20 +83,20 @@ class Drift:
         }
 
 
-def train_appraised(
+def train_and_evaluate(
     runs: pd.DataFrame,
     *,
     levels: Levels = LEVELS_PREFECT,
     seed: int = 0,
     iterations: int | None = None,
-    around: Context = NOTHING,
-) -> tuple[Forecaster, Appraisal]:
-    """A forecaster trained on all ended runs, and how good one is that was trained on the first four fifths alone.
+    context: Context = NO_CONTEXT,
+) -> tuple[Forecaster, ForecasterEvaluation]:
+    """A forecaster trained on all ended runs, and the evaluation of one trained on the first four fifths of them.
 
     Raises:
         InvalidInputError: Too few ended runs.
     """
-    features, _ = encode(runs, levels, around)
+    features, _ = encode_runs(runs, levels, context)
     usable = settled(runs).to_numpy()
     if int(usable.sum()) < MIN_RUNS:
         raise InvalidInputError(
@@ -100,25 +106,27 @@ def train_appraised(
     final = train(runs, levels=levels, seed=seed, features=features, iterations=iterations)
     try:
         first = train(runs, levels=levels, until_s=cut_s, seed=seed, features=features, iterations=iterations)
-    except InvalidInputError:  # the first four fifths are too few: nothing can be said
+    except InvalidInputError:  # the first four fifths are too few runs
         empty = np.empty((0, 2))
-        nothing = Appraisal(
+        nothing = ForecasterEvaluation(
             figures={}, calibration=np.empty((0, 3)), roc=empty, precision_recall=empty, learning=np.empty((0, 3))
         )
-        return _marked(final, runs, {}), nothing
-    found = appraise(first, runs, features, cut_s)
-    return _marked(final, runs, found.figures), found
+        return _with_figures(final, runs, {}), nothing
+    found = evaluate_forecaster(first, runs, features, cut_s)
+    return _with_figures(final, runs, found.figures), found
 
 
-def _marked(forecaster: Forecaster, runs: pd.DataFrame, figures: dict[str, float]) -> Forecaster:
-    """With what a later look for drift needs: until when it knows, and how it fared."""
+def _with_figures(forecaster: Forecaster, runs: pd.DataFrame, figures: dict[str, float]) -> Forecaster:
+    """Add the last instant of the training runs and the test figures to `trained_on`, for `check_drift`."""
     ended = runs.loc[settled(runs), "ended_s"]
     forecaster.trained_on |= {"until_s": float(ended.max())} | {f"test_{k}": v for k, v in figures.items()}
     return forecaster
 
 
-def appraise(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float) -> Appraisal:
-    """Figures and curves over the ended runs submitted from `since_s` on; each forecast knows what was known then."""
+def evaluate_forecaster(
+    forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_s: float
+) -> ForecasterEvaluation:
+    """Figures and curves over the ended runs submitted from `since_s` on, each forecast as of its submission."""
     forecasts = forecast_all(forecaster, runs, features, since_s)
     rows = forecasts.index.to_numpy()
     rows = rows[settled(runs).to_numpy()[rows]]
@@ -147,7 +155,7 @@ def appraise(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_
             "calibration_error": float(np.sum(bins[:, 2] * np.abs(bins[:, 0] - bins[:, 1])) / len(failed)),
         }
     before = np.flatnonzero(settled(runs).to_numpy() & (runs["ended_s"].to_numpy() <= since_s))
-    return Appraisal(
+    return ForecasterEvaluation(
         figures=figures,
         calibration=calibration_bins(probability, failed) if len(rows) else np.empty((0, 3)),
         roc=roc,
@@ -157,26 +165,26 @@ def appraise(forecaster: Forecaster, runs: pd.DataFrame, features: Array, since_
 
 
 def calibration_bins(probability: Array, failed: Array) -> Array:
-    """Rows of (mean promised, share seen, runs) over ten equally full bins, shape (n, 3)."""
+    """Rows of (mean forecast, share failed, runs) over ten equally full bins, shape (n, 3)."""
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, _BINS) if len(part)]
     return np.array([[probability[p].mean(), failed[p].mean(), len(p)] for p in parts]).reshape(-1, 3)
 
 
-def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOTHING) -> Drift:
-    """Whether runs that came after the training still look and end as foretold.
+def check_drift(forecaster: Forecaster, runs: pd.DataFrame, context: Context = NO_CONTEXT) -> ForecastDrift:
+    """Whether the forecasts still hold for the runs since the training.
 
-    Three questions: is the Brier score further above what calibrated probabilities would give than chance explains
-    (three standard deviations), does the 90 % quantile cover far more or less than it promises, and have the forecasts
-    themselves moved (population stability index above .25)? Fewer than a hundred such runs are not enough data.
+    Four tests: the Brier score against its expectation for calibrated probabilities and the share of failures against
+    the mean forecast (three standard deviations each), the coverage of the 90 % quantile, and the distribution of the
+    forecasts themselves (population stability index above .25). Fewer than a hundred runs are not enough data.
     """
     until_s = float(forecaster.trained_on.get("until_s", -math.inf))
-    features, _ = encode(runs, forecaster.levels, around)
+    features, _ = encode_runs(runs, forecaster.levels, context)
     later = runs["submitted_s"].to_numpy() > until_s
     new = np.flatnonzero(settled(runs).to_numpy() & later)
-    if len(new) < ENOUGH:
-        reason = f"not enough data: {len(new)} runs have ended since the training, {ENOUGH} are needed"
-        return Drift(runs=len(new), enough=False, retrain=False, reasons=(reason,))
+    if len(new) < MIN_RUNS_FOR_DRIFT:
+        reason = f"not enough data: {len(new)} runs have ended since the training, {MIN_RUNS_FOR_DRIFT} are needed"
+        return ForecastDrift(runs=len(new), enough=False, retrain=False, reasons=(reason,))
     forecasts = forecast_all(forecaster, runs, features, float(runs["submitted_s"].to_numpy()[new[0]]))
     probability = forecasts.loc[new, "failure_probability"].to_numpy()
     failed = runs["failed"].to_numpy(dtype=float)[new]
@@ -187,17 +195,17 @@ def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOT
     share_spread = math.sqrt(max(float(np.sum(variance)), 1e-12)) / len(new)
     coverage = float(np.mean(logs <= forecasts.loc[new, "p90_log"].to_numpy()))
     old = np.flatnonzero(settled(runs).to_numpy() & ~later)
-    shift = 0.0 if len(old) < ENOUGH else _shift(forecaster.failure_probability(features[old]), probability)
+    shift = 0.0 if len(old) < MIN_RUNS_FOR_DRIFT else _psi(forecaster.failure_probability(features[old]), probability)
     reasons = []
-    if brier - expected > _SURE * max(spread, 1e-4):
+    if brier - expected > _SIGNIFICANT * max(spread, 1e-4):
         reasons.append(f"failures end otherwise than foretold: Brier {brier:.3f}, {expected:.3f} if calibrated")
-    if abs(float(failed.mean() - probability.mean())) > _SURE * share_spread + 0.01:
+    if abs(float(failed.mean() - probability.mean())) > _SIGNIFICANT * share_spread + 0.01:
         reasons.append(f"{failed.mean():.1%} of runs failed, {probability.mean():.1%} were foretold")
-    if abs(coverage - 0.9) > _SURE * math.sqrt(0.09 / len(new)) + 0.02:
+    if abs(coverage - 0.9) > _SIGNIFICANT * math.sqrt(0.09 / len(new)) + 0.02:
         reasons.append(f"the 90 % quantile of durations covered {coverage:.0%}")
-    if shift > _SHIFTED:
-        reasons.append(f"forecasts have moved: stability index {shift:.2f}, {_SHIFTED} is much")
-    return Drift(
+    if shift > _MAX_PSI:
+        reasons.append(f"forecasts have moved: stability index {shift:.2f}, {_MAX_PSI} is much")
+    return ForecastDrift(
         runs=len(new),
         enough=True,
         retrain=bool(reasons),
@@ -213,7 +221,7 @@ def find_drift(forecaster: Forecaster, runs: pd.DataFrame, around: Context = NOT
     )
 
 
-def _shift(before: Array, after: Array) -> float:
+def _psi(before: Array, after: Array) -> float:
     """Population stability index of two samples over the tenths of the first."""
     edges = np.unique(np.quantile(before, np.linspace(0.1, 0.9, 9)))
     shares = []
@@ -240,7 +248,7 @@ def _curves(probability: Array, failed: Array) -> tuple[Array, Array, float, flo
 def _learning(
     forecaster: Forecaster, features: Array, failed: Array, before: npt.NDArray[np.int64], after: npt.NDArray[np.int64]
 ) -> Array:
-    """Log loss by number of trees, on both sides of the split, shape (n, 3)."""
+    """Rows of (number of trees, log loss on training runs, log loss on test runs), shape (n, 3)."""
     if forecaster.failure is None or not len(before) or not len(after):
         return np.empty((0, 3))
     counts = np.unique(np.linspace(1, len(forecaster.failure.roots), 25).astype(int))

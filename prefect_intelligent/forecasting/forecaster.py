@@ -1,4 +1,4 @@
-"""Duration and failure of a run before it starts, from the ledger and two sets of boosted trees."""
+"""The trained forecaster: failure probability and duration quantiles of a run before it starts, by boosted trees."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.forecasting.boosted_trees import Growth, Loss, Trees, fit
-from prefect_intelligent.forecasting.calibration import BetaCalibration, Coverage, sigmoid
+from prefect_intelligent.forecasting.boosted_trees import Loss, TreeParameters, Trees, fit
+from prefect_intelligent.forecasting.calibration import BetaCalibration, ConformalOffset, sigmoid
 from prefect_intelligent.forecasting.forecast_selection import ForecastSelector, candidate_forecasts
-from prefect_intelligent.forecasting.key_statistics import PER_LEVEL
+from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES
 from prefect_intelligent.forecasting.point_in_time_features import (
-    GLOBAL,
     LEVELS_PREFECT,
-    NOTHING,
+    NO_CONTEXT,
+    RUN_FEATURES,
     Context,
     Levels,
-    encode,
+    encode_runs,
 )
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
@@ -35,25 +35,25 @@ Array = npt.NDArray[np.float64]
 
 FORMAT: Final = 1
 MIN_RUNS: Final = 200
-"""Fewer ended runs than this are not learned from; the duration book and the smoothed rate serve until then."""
+"""Ended runs needed for training; below it the duration baseline and the smoothed failure rate serve."""
 
-_FAILURE = Growth(learning_rate=0.03, iterations=300, leaves=15, min_leaf=60, l2=20.0, feature_share=0.15)
-_MEAN = Growth(learning_rate=0.03, iterations=300, leaves=7, min_leaf=60, l2=20.0, feature_share=0.3)
-_QUANTILE = Growth(learning_rate=0.05, iterations=250, leaves=15, min_leaf=40, l2=5.0, feature_share=0.3)
-_LONGEST_LOG: Final = 20.0
+_FAILURE = TreeParameters(learning_rate=0.03, iterations=300, leaves=15, min_leaf=60, l2=20.0, feature_share=0.15)
+_MEAN = TreeParameters(learning_rate=0.03, iterations=300, leaves=7, min_leaf=60, l2=20.0, feature_share=0.3)
+_QUANTILE = TreeParameters(learning_rate=0.05, iterations=250, leaves=15, min_leaf=40, l2=5.0, feature_share=0.3)
+_MAX_LOG: Final = 20.0
 _COVERAGE_RATE: Final = 0.05
-"""Chosen on made logs with jumps and drift and on two recorded ones, whose coverage is no independent evidence."""
-_LEAST_SPREAD: Final = 0.1
-_SAID_AS: Final = dict.fromkeys(("the same work", "this size", "this time limit"), "the deployment")
+"""Chosen on synthetic logs with jumps and drift and on two recorded ones; coverage on those is no independent test."""
+_MIN_SPREAD: Final = 0.1
+_WORDING: Final = dict.fromkeys(("the same work", "this size", "this time limit"), "the deployment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """One thing that moved a failure probability.
+class ForecastReason:
+    """One contribution to a failure probability.
 
     Attributes:
-        what: In words, e.g. "recent failures of the deployment".
-        points: Probability it added (or took), -1 to 1, against the average run.
+        what: Its wording, e.g. "recent failures of the deployment".
+        points: Change of the probability against the average run, -1 to 1.
     """
 
     what: str
@@ -65,27 +65,27 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What is expected of one run before it starts."""
+    """Duration, failure probability and its reasons of one run before it starts."""
 
     estimate: Estimate
     failure_probability: float
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[ForecastReason, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Forecaster:
-    """Trained predictors of failure and duration; the ledger that feeds them is the caller's.
+    """Trained predictors of failure and duration. The caller provides the features.
 
     Attributes:
-        levels: Keys of the ledger it was trained on.
+        levels: Levels of the features it was trained on.
         feature_names: Order of the features.
-        failure: Trees of the log odds of failure; None if the training runs had one outcome only.
+        failure: Trees for the log odds of failure; None if the training runs had one outcome only.
         base_rate: Share of failed runs in training.
         calibration: From raw to calibrated probability.
-        mean_log, p50_log, p90_log: Trees of the mean, median and 90 % quantile of log(1 + seconds).
-        coverage: Online offset of the 90 % quantile.
-        trust: Online choice between the trees' median and what the same work took lately.
-        trained_on: Facts about the training, for the record.
+        mean_log, p50_log, p90_log: Trees for the mean, median and 90 % quantile of log(1 + seconds).
+        coverage: Offset of the 90 % quantile, updated online.
+        selector: Choice between candidates for the median, updated online.
+        trained_on: Figures of the training, stored with it.
     """
 
     levels: Levels
@@ -96,44 +96,45 @@ class Forecaster:
     mean_log: Trees
     p50_log: Trees
     p90_log: Trees
-    coverage: Coverage
-    trust: ForecastSelector = field(default_factory=ForecastSelector)
+    coverage: ConformalOffset
+    selector: ForecastSelector = field(default_factory=ForecastSelector)
     trained_on: dict[str, float] = field(default_factory=dict)
 
     def failure_probability(self, features: Array) -> Array:
-        """Calibrated probability per row of features."""
+        """Calibrated failure probability per row of features, shape (n,)."""
         if self.failure is None:
             return np.full(len(features), self.base_rate)
         return self.calibration(sigmoid(self.failure.predict(features)))
 
-    def voices(self, features: Array) -> Array:
-        """What each forecast says of the median, log seconds: the trees first; shape (runs, voices)."""
+    def median_candidates(self, features: Array) -> Array:
+        """Candidates for the median in log seconds, that of the trees first; shape (n, candidates)."""
         return candidate_forecasts(self.p50_log.predict(features), features, self.feature_names)
 
-    def quantiles(self, deployment: str, said: Sequence[float], bare: float) -> tuple[float, float]:
+    def quantiles(self, deployment: str, candidates: Sequence[float], tree_p90: float) -> tuple[float, float]:
         """Median and 90 % quantile of one run, log seconds.
 
-        A rival whose word is above the 90 % quantile raises that one, by the offset at least, and half of the excess is
-        taken off the median: else one long run would make the next look as long.
+        A chosen median above the 90 % quantile raises the quantile above it (by the offset, at least 0.1), and loses
+        half of its excess: otherwise one long run would make the next forecast as long.
 
         Args:
-            deployment: Of the run.
-            said: Its row of `voices`.
-            bare: The 90 % quantile of the trees.
+            deployment: Deployment of the run.
+            candidates: Its row of `median_candidates`.
+            tree_p90: The 90 % quantile by the trees, log seconds.
         """
-        word, offset = self.trust.choose(deployment, said), self.coverage.offset
-        high = bare + offset
-        if word < high:
-            return word, high
-        return word - 0.5 * max(0.0, word - max(high, said[0])), word + max(_LEAST_SPREAD, offset)
+        median, offset = self.selector.choose(deployment, candidates), self.coverage.offset
+        high = tree_p90 + offset
+        if median < high:
+            return median, high
+        excess = max(0.0, median - max(high, candidates[0]))
+        return median - 0.5 * excess, median + max(_MIN_SPREAD, offset)
 
     def forecast(self, features: Array, deployments: Sequence[str], *, reasons: int = 3) -> list[Forecast]:
-        """Forecasts for rows of features as `Ledger.look` gives them, and the deployment of each."""
+        """Forecasts for rows of features, as from `FeatureState.features`, with the deployment of each row."""
         probability = self.failure_probability(features)
-        said = self.voices(features).tolist()
-        bare = self.p90_log.predict(features).tolist()
-        logs = np.array([self.quantiles(*each) for each in zip(deployments, said, bare, strict=True)])
-        p50, p90 = (np.maximum(0.001, np.expm1(np.clip(x, 0.0, _LONGEST_LOG))) for x in logs.reshape(-1, 2).T)
+        candidates = self.median_candidates(features).tolist()
+        tree_p90 = self.p90_log.predict(features).tolist()
+        logs = np.array([self.quantiles(*each) for each in zip(deployments, candidates, tree_p90, strict=True)])
+        p50, p90 = (np.maximum(0.001, np.expm1(np.clip(x, 0.0, _MAX_LOG))) for x in logs.reshape(-1, 2).T)
         return [
             Forecast(
                 estimate=Estimate(p50_s=float(p50[row]), p90_s=float(p90[row])),
@@ -143,20 +144,20 @@ class Forecaster:
             for row in range(len(features))
         ]
 
-    def reasons(self, row: Array) -> tuple[Reason, ...]:
-        """What moved the failure probability of one row, strongest first; features that say the same are one reason."""
+    def reasons(self, row: Array) -> tuple[ForecastReason, ...]:
+        """Contributions to the failure probability of one row, largest first; features of one wording are summed."""
         if self.failure is None:
             return ()
         parts = self.failure.contributions(row)
         groups: dict[str, float] = {}
         for name, part in zip(self.feature_names, parts, strict=True):
-            words = in_words(name)
-            groups[words] = groups.get(words, 0.0) + float(part)
+            wording = describe_feature(name)
+            groups[wording] = groups.get(wording, 0.0) + float(part)
         raw = float(self.failure.predict(row[None, :])[0])
         with_all = float(self.calibration(sigmoid(np.array([raw])))[0])
         found = [
-            Reason(what=words, points=with_all - float(self.calibration(sigmoid(np.array([raw - part])))[0]))
-            for words, part in groups.items()
+            ForecastReason(what=wording, points=with_all - float(self.calibration(sigmoid(np.array([raw - part])))[0]))
+            for wording, part in groups.items()
         ]
         return tuple(sorted((r for r in found if abs(r.points) >= 0.005), key=lambda r: -abs(r.points)))
 
@@ -178,7 +179,7 @@ class Forecaster:
             "base_rate": self.base_rate,
             "calibration": asdict(self.calibration),
             "coverage": asdict(self.coverage),
-            "trust": asdict(self.trust),
+            "trust": asdict(self.selector),
             "trained_on": self.trained_on,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +192,7 @@ class Forecaster:
         """Read what `save` wrote.
 
         Raises:
-            InvalidInputError: Files are missing, damaged or of another format.
+            InvalidInputError: A file is missing, damaged or of another format.
         """
         try:
             manifest = json.loads((folder / "forecaster.json").read_text())
@@ -203,26 +204,26 @@ class Forecaster:
         if hashlib.sha256(blob).hexdigest() != manifest["sha256"]:
             raise InvalidInputError("forecaster", str(folder), "the arrays are not the ones the manifest was made for")
         with np.load(io.BytesIO(blob), allow_pickle=False) as arrays:
-            kept: Mapping[str, npt.NDArray[np.generic]] = {name: arrays[name] for name in arrays.files}
+            trees: Mapping[str, npt.NDArray[np.generic]] = {name: arrays[name] for name in arrays.files}
         return cls(
             levels={name: tuple(columns) for name, columns in manifest["levels"].items()},
             feature_names=tuple(manifest["feature_names"]),
-            failure=Trees.from_arrays(kept, "failure") if "failure.head" in kept else None,
+            failure=Trees.from_arrays(trees, "failure") if "failure.head" in trees else None,
             base_rate=float(manifest["base_rate"]),
             calibration=BetaCalibration(**manifest["calibration"]),
-            mean_log=Trees.from_arrays(kept, "mean_log"),
-            p50_log=Trees.from_arrays(kept, "p50_log"),
-            p90_log=Trees.from_arrays(kept, "p90_log"),
-            coverage=Coverage(**manifest["coverage"]),
-            trust=ForecastSelector(**manifest.get("trust", {})),
+            mean_log=Trees.from_arrays(trees, "mean_log"),
+            p50_log=Trees.from_arrays(trees, "p50_log"),
+            p90_log=Trees.from_arrays(trees, "p90_log"),
+            coverage=ConformalOffset(**manifest["coverage"]),
+            selector=ForecastSelector(**manifest.get("trust", {})),
             trained_on=manifest["trained_on"],
         )
 
 
-def in_words(feature: str) -> str:
-    """A feature's name as a person would say it; several features share a wording."""
+def describe_feature(feature: str) -> str:
+    """The wording of a feature in a reason; several features share one."""
     level, _, name = feature.rpartition(": ")
-    return f"{PER_LEVEL[name]} of {_SAID_AS.get(level, level)}" if level else GLOBAL[name]
+    return f"{KEY_FEATURES[name]} of {_WORDING.get(level, level)}" if level else RUN_FEATURES[name]
 
 
 def train(
@@ -233,29 +234,29 @@ def train(
     seed: int = 0,
     features: Array | None = None,
     iterations: int | None = None,
-    around: Context = NOTHING,
+    context: Context = NO_CONTEXT,
 ) -> Forecaster:
-    """Learn from the runs that had ended by `until_s`.
+    """Train on the runs that had ended by `until_s`.
 
-    The newest quarter of them is first held back to calibrate the probability and to start the trust in the medians and
-    the offset of the 90 % quantile, and then learned from as well.
+    The newest quarter of them is first held out to fit the calibration, the offset of the 90 % quantile and the choice
+    between candidates for the median; then the trees are trained on all of them.
 
     Args:
         runs: As from `as_runs`.
-        levels: Keys of the ledger.
-        until_s: Nothing after this instant is used.
-        seed: Of the trees.
-        features: As from `encode(runs, levels, around)`, if they have been made already.
+        levels: Levels of the features.
+        until_s: Nothing after this instant is used, Unix seconds.
+        seed: Seed of the trees.
+        features: As from `encode_runs(runs, levels, context)`, if they are computed already.
         iterations: Trees per model; fewer are quicker and coarser than the default.
-        around: What is known of the world around the runs.
+        context: Upstream deployments, and the quality checks of their outputs.
 
     Raises:
         InvalidInputError: Fewer than `MIN_RUNS` ended runs.
     """
     if features is None:
-        features, names = encode(runs, levels, around)
+        features, names = encode_runs(runs, levels, context)
     else:
-        names = (*GLOBAL, *(f"{level}: {feature}" for level in levels for feature in PER_LEVEL))
+        names = (*RUN_FEATURES, *(f"{level}: {feature}" for level in levels for feature in KEY_FEATURES))
     usable = (settled(runs) & (runs["ended_s"] <= until_s) & (runs["submitted_s"] < until_s)).to_numpy()
     rows = np.flatnonzero(usable)
     if len(rows) < MIN_RUNS:
@@ -265,16 +266,18 @@ def train(
     split_s = float(runs["submitted_s"].to_numpy()[rows[int(0.75 * len(rows))]])
     early = rows[runs["ended_s"].to_numpy()[rows] <= split_s]
     late = rows[runs["submitted_s"].to_numpy()[rows] >= split_s]
-    calibration, coverage, trust = BetaCalibration(), Coverage(0.9), ForecastSelector()
+    calibration, coverage, selector = BetaCalibration(), ConformalOffset(0.9), ForecastSelector()
     if len(early) >= MIN_RUNS // 2:
         first = _fit(features[early], failed[early], logs[early], names, levels, seed, iterations)
         calibration = BetaCalibration.fit(first.failure_probability(features[late]), failed[late])
-        coverage = Coverage.fit(first.p90_log.predict(features[late]), logs[late], share=0.9, rate=_COVERAGE_RATE)
+        coverage = ConformalOffset.fit(
+            first.p90_log.predict(features[late]), logs[late], share=0.9, rate=_COVERAGE_RATE
+        )
         late = late[np.argsort(runs["ended_s"].to_numpy()[late], kind="stable")]
-        for row, said in zip(late, first.voices(features[late]).tolist(), strict=True):
-            trust.learn(str(runs["deployment"].iat[row]), said, float(logs[row]))
+        for row, candidates in zip(late, first.median_candidates(features[late]).tolist(), strict=True):
+            selector.learn(str(runs["deployment"].iat[row]), candidates, float(logs[row]))
     final = _fit(features[rows], failed[rows], logs[rows], names, levels, seed, iterations)
-    return replace(final, calibration=calibration, coverage=coverage, trust=trust)
+    return replace(final, calibration=calibration, coverage=coverage, selector=selector)
 
 
 def _fit(
@@ -286,9 +289,9 @@ def _fit(
     seed: int,
     iterations: int | None,
 ) -> Forecaster:
-    def fitted(growth: Growth, target: Array, loss: Loss, quantile: float | None = None) -> Trees:
-        how = growth if iterations is None else replace(growth, iterations=iterations)
-        return fit(features, target, loss=loss, quantile=quantile, growth=how, seed=seed)
+    def fitted(parameters: TreeParameters, target: Array, loss: Loss, quantile: float | None = None) -> Trees:
+        chosen = parameters if iterations is None else replace(parameters, iterations=iterations)
+        return fit(features, target, loss=loss, quantile=quantile, parameters=chosen, seed=seed)
 
     two_outcomes = 5 <= failed.sum() <= len(failed) - 5
     return Forecaster(
@@ -300,6 +303,6 @@ def _fit(
         mean_log=fitted(_MEAN, logs, "squared_error"),
         p50_log=fitted(_QUANTILE, logs, "quantile", 0.5),
         p90_log=fitted(_QUANTILE, logs, "quantile", 0.9),
-        coverage=Coverage(0.9),
+        coverage=ConformalOffset(0.9),
         trained_on={"runs": float(len(failed)), "failed": float(failed.sum())},
     )

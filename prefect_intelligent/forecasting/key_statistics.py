@@ -1,4 +1,4 @@
-"""Everything remembered of one key of the ledger: a deployment, a queue, a host, a kind of failure."""
+"""Running statistics of the runs of one key: a deployment, a queue, a host, a kind of failure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-PER_LEVEL: Final[Mapping[str, str]] = {
+KEY_FEATURES: Final[Mapping[str, str]] = {
     "finished": "runs finished",
     "failure_rate": "share of failures",
     "failure_recent": "recent failures",
@@ -31,19 +31,19 @@ PER_LEVEL: Final[Mapping[str, str]] = {
     "used_share": "share of the estimate used",
     "submit_gap": "rhythm of submissions",
 }
-"""Feature of each level to the words in which a reason names it."""
+"""Name of each feature of a key to its wording in a reason."""
 
-_FAST, _SLOW = 0.3, 0.08
+_FAST, _SLOW = 0.3, 0.08  # weights of the newest value
 _PRIOR_RATE, _PRIOR_RUNS = 0.3, 1.0
 
 
-def _follow(old: float, new: float, weight: float) -> float:
-    """Exponentially weighted mean; the first value counts whole."""
+def _ewma(old: float, new: float, weight: float) -> float:
+    """Exponentially weighted moving average; the first value is its start."""
     return new if old != old else old + weight * (new - old)
 
 
 class KeyStatistics:
-    """Counts, rates and moving means; nan until something is known."""
+    """Counts, rates and moving averages; NaN until something is known. Durations are log(1 + seconds)."""
 
     __slots__ = (
         "before_last_duration", "before_last_failed", "failed", "failed_duration", "failed_in_a_row",
@@ -62,7 +62,7 @@ class KeyStatistics:
         self.over_estimate = self.used_share = self.failed_duration = self.succeeded_duration = nan
 
     def features(self, at_s: float) -> tuple[float, ...]:
-        """In the order of `PER_LEVEL`."""
+        """The features at an instant, in the order of `KEY_FEATURES`."""
         return (
             math.log1p(self.finished),
             (self.failed + _PRIOR_RATE * _PRIOR_RUNS) / (self.finished + _PRIOR_RUNS),
@@ -92,30 +92,30 @@ class KeyStatistics:
     def submit(self, at_s: float) -> None:
         """A run was submitted."""
         if self.submitted:
-            self.submit_gap = _follow(self.submit_gap, math.log1p(max(0.0, at_s - self.submitted_at)), _FAST)
+            self.submit_gap = _ewma(self.submit_gap, math.log1p(max(0.0, at_s - self.submitted_at)), _FAST)
         self.submitted_at = at_s
         self.submitted += 1
         self.in_flight += 1
 
     def finish(self, at_s: float, duration_s: float, expected_s: float, failed: bool) -> None:
-        """A run ended after `duration_s`; `expected_s` is its author's estimate, nan without."""
+        """A run ended after `duration_s`; `expected_s` is its author's estimate, NaN without."""
         log_duration = math.log1p(duration_s)
         self.finished += 1
         self.failed += failed
-        self.failure_recent = _follow(self.failure_recent, failed, _FAST)
-        self.failure_trend = _follow(self.failure_trend, failed, _SLOW)
+        self.failure_recent = _ewma(self.failure_recent, failed, _FAST)
+        self.failure_trend = _ewma(self.failure_trend, failed, _SLOW)
         self.before_last_failed, self.last_failed = self.last_failed, float(failed)
         self.failed_in_a_row = self.failed_in_a_row + 1 if failed else 0
         self.finished_at = at_s
-        self.log_duration = _follow(self.log_duration, log_duration, 0.1)
-        self.log_duration_recent = _follow(self.log_duration_recent, log_duration, 0.4)
+        self.log_duration = _ewma(self.log_duration, log_duration, 0.1)
+        self.log_duration_recent = _ewma(self.log_duration_recent, log_duration, 0.4)
         self.variance = 0.8 * self.variance + 0.2 * (log_duration - self.log_duration) ** 2
         self.before_last_duration, self.last_duration = self.last_duration, log_duration
         if expected_s == expected_s:
-            self.over_estimate = _follow(self.over_estimate, log_duration - math.log1p(expected_s), _FAST)
-            self.used_share = _follow(self.used_share, min(1.0, duration_s / expected_s), _FAST)
+            self.over_estimate = _ewma(self.over_estimate, log_duration - math.log1p(expected_s), _FAST)
+            self.used_share = _ewma(self.used_share, min(1.0, duration_s / expected_s), _FAST)
         if failed:
-            self.failed_duration = _follow(self.failed_duration, log_duration, _FAST)
+            self.failed_duration = _ewma(self.failed_duration, log_duration, _FAST)
         else:
             self.succeeded_at = at_s
-            self.succeeded_duration = _follow(self.succeeded_duration, log_duration, _FAST)
+            self.succeeded_duration = _ewma(self.succeeded_duration, log_duration, _FAST)

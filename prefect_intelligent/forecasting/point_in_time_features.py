@@ -1,8 +1,8 @@
-"""What was known when: the past of every deployment, queue and kind of work, as of each instant.
+"""Point-in-time features: what was known of every deployment, queue and kind of run at each instant.
 
-One ledger serves training and serving. It is fed three kinds of events in the order in which they happened (a run was
-submitted, started, finished) and can be asked at any moment how a run that is submitted now looks. It cannot leak: an
-outcome enters by `finish` and by nothing else. `find_leaks` proves that for any encoder.
+Training and serving use the same `FeatureState`. It is updated by three kinds of events in the order in which they
+happened (a run was submitted, started, finished) and gives the features of a run that is submitted at any instant.
+Features cannot leak: an outcome enters by `finish` only. `find_leaks` tests that for any encoder.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from prefect_intelligent.forecasting.key_statistics import PER_LEVEL, KeyStatistics
+from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES, KeyStatistics
 from prefect_intelligent.history.runs_frame import settled
 
 Array = npt.NDArray[np.float64]
 Levels = Mapping[str, tuple[str, ...]]
-"""Name of a level to the columns whose values make its key, finest first; no columns is everything together.
+"""Name of a level to the columns whose values make its key, finest first; no columns is one key for all runs.
 
-Four columns are not known of a run when it is submitted, and stand alone: `host` is the one its deployment ran on last,
-`cause` what its deployment failed by last (whoever fails by it), `inputs` the worst of the deployments it reads from,
-and `checks` the worst of the quality checks of what those write.
+The columns of `UNKNOWN_AT_SUBMISSION` are the only column of their level, and are looked up by the deployment: `host`
+is the host of its last start, `cause` the cause of its last failure (with the statistics of all runs that failed by
+it), `inputs` the worst of its upstream deployments, `checks` the worst of the quality checks of their outputs.
 """
-LATE: Final = ("host", "cause", "inputs", "checks")
+UNKNOWN_AT_SUBMISSION: Final = ("host", "cause", "inputs", "checks")
 
 
-class Verified(NamedTuple):
-    """A quality check of what a deployment wrote."""
+class OutputCheck(NamedTuple):
+    """A quality check of an output of a deployment, at an instant in Unix seconds."""
 
     at_s: float
     deployment: str
@@ -40,18 +40,18 @@ class Verified(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What is known of the world around the runs.
+    """What is known beside the runs themselves.
 
     Attributes:
         upstream: Deployment to the deployments whose outputs it reads.
-        verified: Quality checks in order of time.
+        output_checks: Quality checks of outputs, in order of time.
     """
 
     upstream: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    verified: Sequence[Verified] = ()
+    output_checks: Sequence[OutputCheck] = ()
 
 
-NOTHING: Final = Context()
+NO_CONTEXT: Final = Context()
 
 LEVELS_SWF: Final[Levels] = {
     "the same work": ("deployment", "size", "expected_s"),
@@ -73,7 +73,7 @@ LEVELS_PREFECT: Final[Levels] = {
     "the pool": ("pool",),
 }
 
-GLOBAL: Final[Mapping[str, str]] = {
+RUN_FEATURES: Final[Mapping[str, str]] = {
     "hour": "hour of the day",
     "weekday": "day of the week",
     "log_size": "size of the run",
@@ -84,8 +84,8 @@ GLOBAL: Final[Mapping[str, str]] = {
 }
 
 
-class Work(NamedTuple):
-    """What is known of a run when it is submitted. The columns of a run that a level may be keyed by."""
+class SubmittedRun(NamedTuple):
+    """What is known of a run when it is submitted; levels may use its fields as columns."""
 
     run_id: str
     deployment: str
@@ -97,248 +97,256 @@ class Work(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
-    """A run under way."""
+class _InFlight:
+    """A run that has not ended, with the statistics of its keys."""
 
-    work: Work
-    pasts: tuple[KeyStatistics, ...]
+    run: SubmittedRun
+    statistics: tuple[KeyStatistics, ...]
     submitted_s: float
     started_s: float | None = None
 
 
 class FeatureState:
-    """The past as of now.
+    """Statistics of all keys as of the last event.
 
     Args:
-        levels: Keys by which the past is kept.
+        levels: Keys for which statistics are kept.
         upstream: Deployment to the deployments whose outputs it reads.
     """
 
     def __init__(self, levels: Levels = LEVELS_PREFECT, upstream: Mapping[str, Sequence[str]] | None = None) -> None:
         self.levels = dict(levels)
         self._upstream = dict(upstream or {})
-        self._late = {columns[0]: level for level, columns in self.levels.items() if columns and columns[0] in LATE}
-        self._pasts: dict[tuple[Any, ...], KeyStatistics] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._by_deployment: dict[str, dict[str, float]] = {}
+        self._unknown_levels = {
+            columns[0]: level
+            for level, columns in self.levels.items()
+            if columns and columns[0] in UNKNOWN_AT_SUBMISSION
+        }
+        self._statistics: dict[tuple[Any, ...], KeyStatistics] = {}
+        self._in_flight: dict[str, _InFlight] = {}
+        self._started: dict[str, dict[str, float]] = {}  # deployment to run id to start
         self._last_host: dict[str, str] = {}
         self._last_cause: dict[str, str] = {}
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the entries of `look`, "level: feature" or the feature alone."""
-        return (*GLOBAL, *(f"{level}: {feature}" for level in self.levels for feature in PER_LEVEL))
+        """Names of the entries of `features`: those of `RUN_FEATURES`, then "level: feature"."""
+        return (*RUN_FEATURES, *(f"{level}: {feature}" for level in self.levels for feature in KEY_FEATURES))
 
-    def _past(self, level: str, *key: Any) -> KeyStatistics:
-        past = self._pasts.get((level, *key))
-        if past is None:
-            past = self._pasts[(level, *key)] = KeyStatistics()
-        return past
+    def _of_key(self, level: str, *key: Any) -> KeyStatistics:
+        found = self._statistics.get((level, *key))
+        if found is None:
+            found = self._statistics[(level, *key)] = KeyStatistics()
+        return found
 
-    def _pasts_of(self, work: Work) -> tuple[KeyStatistics, ...]:
-        """Those of the keys that are known when a run is submitted."""
+    def _of_run(self, run: SubmittedRun) -> tuple[KeyStatistics, ...]:
+        """Statistics of the keys that are known when the run is submitted."""
         return tuple(
-            self._past(level, *(_plain(getattr(work, column)) for column in columns))
+            self._of_key(level, *(_plain(getattr(run, column)) for column in columns))
             for level, columns in self.levels.items()
-            if level not in self._late.values()
+            if level not in self._unknown_levels.values()
         )
 
-    def look(self, work: Work, at_s: float) -> list[float]:
-        """How a run submitted at `at_s` looks; changes nothing that matters."""
-        ages = self._by_deployment.get(work.deployment)
-        last = [past.last_failed for past in self._inputs(work.deployment)]
+    def features(self, run: SubmittedRun, at_s: float) -> list[float]:
+        """Features of a run that is submitted at `at_s`, in the order of `feature_names`; NaN is unknown."""
+        started = self._started.get(run.deployment)
+        last = [statistics.last_failed for statistics in self._of_inputs(run.deployment)]
         known = [value for value in last if value == value]
         row = [
             at_s % 86400.0 / 3600.0,
             float(at_s // 86400.0 % 7),
-            math.log1p(work.size) if work.size >= 0 else math.nan,
-            math.log1p(work.expected_s) if work.expected_s >= 0 else math.nan,
-            math.log1p(max(0.0, at_s - min(ages.values()))) if ages else math.nan,
-            math.log1p(max(0.0, at_s - max(ages.values()))) if ages else math.nan,
+            math.log1p(run.size) if run.size >= 0 else math.nan,
+            math.log1p(run.expected_s) if run.expected_s >= 0 else math.nan,
+            math.log1p(max(0.0, at_s - min(started.values()))) if started else math.nan,
+            math.log1p(max(0.0, at_s - max(started.values()))) if started else math.nan,
             sum(known) / len(known) if known else math.nan,
         ]
-        early = iter(self._pasts_of(work))
+        of_known_keys = iter(self._of_run(run))
         for columns in self.levels.values():
-            late = bool(columns) and columns[0] in LATE
-            row.extend((self._late_past(columns[0], work.deployment) if late else next(early)).features(at_s))
+            if columns and columns[0] in UNKNOWN_AT_SUBMISSION:
+                row.extend(self._of_unknown(columns[0], run.deployment).features(at_s))
+            else:
+                row.extend(next(of_known_keys).features(at_s))
         return row
 
-    def _late_past(self, column: str, deployment: str) -> KeyStatistics:
-        """What a run that is submitted now will probably meet; an empty past if that is not known."""
+    def _of_unknown(self, column: str, deployment: str) -> KeyStatistics:
+        """Statistics for a column of `UNKNOWN_AT_SUBMISSION`; empty ones if the deployment has none yet."""
         if column in ("host", "cause"):
             last = (self._last_host if column == "host" else self._last_cause).get(deployment)
-            return _UNKNOWN if last is None else self._past(self._late[column], last)
-        of = self._inputs(deployment) if column == "inputs" else self._checks(deployment)
-        return max(of, key=_badness, default=_UNKNOWN)
+            return _EMPTY if last is None else self._of_key(self._unknown_levels[column], last)
+        found = self._of_inputs(deployment) if column == "inputs" else self._of_checks(deployment)
+        return max(found, key=_badness, default=_EMPTY)
 
-    def _inputs(self, deployment: str) -> list[KeyStatistics]:
-        """The pasts of the deployments it reads from, as far as they have one."""
+    def _of_inputs(self, deployment: str) -> list[KeyStatistics]:
+        """Statistics of the upstream deployments that have any."""
         level = next((level for level, columns in self.levels.items() if columns == ("deployment",)), None)
         keys = [(level, name) for name in self._upstream.get(deployment, ())]
-        return [self._pasts[key] for key in keys if key in self._pasts]
+        return [self._statistics[key] for key in keys if key in self._statistics]
 
-    def _checks(self, deployment: str) -> list[KeyStatistics]:
-        keys = [(self._late["checks"], name) for name in self._upstream.get(deployment, ())]
-        return [self._pasts[key] for key in keys if key in self._pasts]
+    def _of_checks(self, deployment: str) -> list[KeyStatistics]:
+        """Statistics of the quality checks of the upstream deployments that have any."""
+        keys = [(self._unknown_levels["checks"], name) for name in self._upstream.get(deployment, ())]
+        return [self._statistics[key] for key in keys if key in self._statistics]
 
-    def submit(self, work: Work, at_s: float) -> None:
+    def submit(self, run: SubmittedRun, at_s: float) -> None:
         """A run was submitted."""
-        pasts = self._pasts_of(work)
-        self._flights[work.run_id] = _Flight(work, pasts, at_s)
-        for past in pasts:
-            past.submit(at_s)
+        found = self._of_run(run)
+        self._in_flight[run.run_id] = _InFlight(run, found, at_s)
+        for statistics in found:
+            statistics.submit(at_s)
 
     def start(self, run_id: str, at_s: float, *, host: str | None = None) -> None:
-        """It took its slot. Ignored if the run is not known or has started before."""
-        flight = self._flights.get(run_id)
-        if flight is None or flight.started_s is not None:
+        """A run took its slot. Ignored if the run is unknown or has started before."""
+        in_flight = self._in_flight.get(run_id)
+        if in_flight is None or in_flight.started_s is not None:
             return
-        pasts = flight.pasts
-        if host is not None and "host" in self._late:
-            self._last_host[flight.work.deployment] = host
-            on_host = self._past(self._late["host"], host)
-            on_host.submit(at_s)
-            pasts = (*pasts, on_host)
-        self._flights[run_id] = _Flight(flight.work, pasts, flight.submitted_s, at_s)
-        self._by_deployment.setdefault(flight.work.deployment, {})[run_id] = at_s
-        for past in pasts:
-            past.running += 1
+        run, found = in_flight.run, in_flight.statistics
+        if host is not None and "host" in self._unknown_levels:
+            self._last_host[run.deployment] = host
+            of_host = self._of_key(self._unknown_levels["host"], host)
+            of_host.submit(at_s)
+            found = (*found, of_host)
+        self._in_flight[run_id] = _InFlight(run, found, in_flight.submitted_s, at_s)
+        self._started.setdefault(run.deployment, {})[run_id] = at_s
+        for statistics in found:
+            statistics.running += 1
 
     def finish(self, run_id: str, at_s: float, *, failed: bool | None, cause: str | None = None) -> None:
-        """It ended; `failed` is None for a run that tells nothing (cancelled, or never started)."""
-        flight = self._flights.pop(run_id, None)
-        if flight is None:
+        """A run ended; `failed` is None if its outcome is not used (cancelled, or never started)."""
+        in_flight = self._in_flight.pop(run_id, None)
+        if in_flight is None:
             return
-        if flight.started_s is not None:
-            self._by_deployment[flight.work.deployment].pop(run_id, None)
-        for past in flight.pasts:
-            past.in_flight -= 1
-            past.running -= flight.started_s is not None
-        if failed is None or flight.started_s is None:
+        run = in_flight.run
+        if in_flight.started_s is not None:
+            self._started[run.deployment].pop(run_id, None)
+        for statistics in in_flight.statistics:
+            statistics.in_flight -= 1
+            statistics.running -= in_flight.started_s is not None
+        if failed is None or in_flight.started_s is None:
             return
-        took_s = max(0.0, at_s - flight.started_s)
-        for past in flight.pasts:
-            past.finish(at_s, took_s, flight.work.expected_s, failed)
-        if failed and cause is not None and "cause" in self._late:
-            self._last_cause[flight.work.deployment] = cause
-            self._past(self._late["cause"], cause).finish(at_s, took_s, math.nan, True)
+        took_s = max(0.0, at_s - in_flight.started_s)
+        for statistics in in_flight.statistics:
+            statistics.finish(at_s, took_s, run.expected_s, failed)
+        if failed and cause is not None and "cause" in self._unknown_levels:
+            self._last_cause[run.deployment] = cause
+            self._of_key(self._unknown_levels["cause"], cause).finish(at_s, took_s, math.nan, True)
 
-    def verify(self, check: Verified) -> None:
-        """What a deployment wrote was checked."""
-        if "checks" in self._late:
-            self._past(self._late["checks"], check.deployment).finish(check.at_s, 0.0, math.nan, check.failed)
-
-
-_UNKNOWN: Final = KeyStatistics()
+    def add_check(self, check: OutputCheck) -> None:
+        """An output of a deployment was checked."""
+        if "checks" in self._unknown_levels:
+            statistics = self._of_key(self._unknown_levels["checks"], check.deployment)
+            statistics.finish(check.at_s, 0.0, math.nan, check.failed)
 
 
-def _badness(past: KeyStatistics) -> tuple[float, float]:
-    """Worst last: the last one failed, then how many failed lately; unknown is no worse than good."""
+_EMPTY: Final = KeyStatistics()
+
+
+def _badness(statistics: KeyStatistics) -> tuple[float, float]:
+    """Sort key, worst last: whether the last one failed, then the recent failures; unknown counts as good."""
     return (
-        past.last_failed if past.last_failed == past.last_failed else 0.0,
-        past.failure_recent if past.failure_recent == past.failure_recent else 0.0,
+        statistics.last_failed if statistics.last_failed == statistics.last_failed else 0.0,
+        statistics.failure_recent if statistics.failure_recent == statistics.failure_recent else 0.0,
     )
 
 
 def _plain(value: Any) -> Any:
-    """A key part; all missing values are one key."""
+    """A part of a key; all missing values are the same key."""
     return None if value is None or value != value else value
 
 
 Encoder = Callable[[pd.DataFrame], tuple[Array, tuple[str, ...]]]
-"""A table of runs to one row of features per run, and their names."""
+"""From a table of runs to one row of features per run, and the names of the features."""
 
-_SUBMIT, _START, _FINISH = 0, 1, 2  # at one instant: look first, so that what ends in the same second is not yet known
+_SUBMIT, _START, _FINISH = 0, 1, 2  # order at one instant: a run that ends when another is submitted is not yet known
 
 
-def events(runs: pd.DataFrame) -> Iterator[tuple[int, int]]:
-    """(kind, row) of everything that happened to `runs`, in order; kind is 0 submitted, 1 started, 2 finished."""
-    moments = np.concatenate([runs["submitted_s"], runs["started_s"], runs["ended_s"]]).astype(float)
+def run_events(runs: pd.DataFrame) -> Iterator[tuple[int, int]]:
+    """(kind, row) of all events of `runs`, in order of time; kind is 0 submitted, 1 started, 2 finished."""
+    instants = np.concatenate([runs["submitted_s"], runs["started_s"], runs["ended_s"]]).astype(float)
     kinds = np.repeat([_SUBMIT, _START, _FINISH], len(runs))
     rows = np.tile(np.arange(len(runs)), 3)
-    known = np.isfinite(moments)
-    moments, kinds, rows = moments[known], kinds[known], rows[known]
-    for at in np.lexsort((rows, kinds, moments)):
-        yield int(kinds[at]), int(rows[at])
+    known = np.isfinite(instants)
+    instants, kinds, rows = instants[known], kinds[known], rows[known]
+    for index in np.lexsort((rows, kinds, instants)):
+        yield int(kinds[index]), int(rows[index])
 
 
-def works(runs: pd.DataFrame) -> list[Work]:
-    """The part of each run that is known at its submission."""
+def submitted_runs(runs: pd.DataFrame) -> list[SubmittedRun]:
+    """What is known of each run of a table when it is submitted; the run id is the row number."""
     columns = ("deployment", "pool", "queue", "version", "size", "expected_s")
     ids = [str(row) for row in range(len(runs))]
-    return [Work(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
+    return [SubmittedRun(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
 
 
 def replay_into(
-    ledger: FeatureState,
+    state: FeatureState,
     runs: pd.DataFrame,
-    verified: Sequence[Verified] = (),
+    output_checks: Sequence[OutputCheck] = (),
     *,
-    before: Callable[[int, Work], None] | None = None,
+    before: Callable[[int, SubmittedRun], None] | None = None,
 ) -> None:
-    """Tell a ledger everything that is known to have happened to `runs`, in order.
+    """Update a feature state by all events of `runs`, in order of time.
 
     Args:
-        ledger: Is told.
+        state: Is updated.
         runs: As from `as_runs`.
-        verified: Quality checks in order of time.
-        before: Called with the row and what is known of it just before the ledger is told that it was submitted.
+        output_checks: Quality checks of outputs, in order of time.
+        before: Called with the row number and the run just before the state is updated by its submission.
     """
-    work = works(runs)
+    submissions = submitted_runs(runs)
     submitted, started, ended = (runs[name].to_numpy() for name in ("submitted_s", "started_s", "ended_s"))
     hosts, causes = ([_plain(value) for value in runs[name].tolist()] for name in ("host", "cause"))
-    counts, failed = settled(runs).to_numpy(), runs["failed"].to_numpy()
-    checks = iter(verified)
+    usable, failed = settled(runs).to_numpy(), runs["failed"].to_numpy()
+    checks = iter(output_checks)
     check = next(checks, None)
-    for kind, row in events(runs):
+    for kind, row in run_events(runs):
         at_s = (submitted, started, ended)[kind][row]
         while check is not None and check.at_s < at_s:
-            ledger.verify(check)
+            state.add_check(check)
             check = next(checks, None)
         if kind == _SUBMIT:
             if before is not None:
-                before(row, work[row])
-            ledger.submit(work[row], at_s)
+                before(row, submissions[row])
+            state.submit(submissions[row], at_s)
         elif kind == _START:
-            ledger.start(work[row].run_id, at_s, host=hosts[row])
+            state.start(submissions[row].run_id, at_s, host=hosts[row])
         else:
-            tells = bool(failed[row]) if counts[row] else None
-            ledger.finish(work[row].run_id, at_s, failed=tells, cause=causes[row])
+            outcome = bool(failed[row]) if usable[row] else None
+            state.finish(submissions[row].run_id, at_s, failed=outcome, cause=causes[row])
     while check is not None:
-        ledger.verify(check)
+        state.add_check(check)
         check = next(checks, None)
 
 
-def encode(
-    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, around: Context = NOTHING, since_s: float = -math.inf
+def encode_runs(
+    runs: pd.DataFrame, levels: Levels = LEVELS_PREFECT, context: Context = NO_CONTEXT, since_s: float = -math.inf
 ) -> tuple[Array, tuple[str, ...]]:
-    """Features of every run as of its submission: shape (n_runs, n_features), and their names.
+    """Features of every run as of its submission, shape (n_runs, n_features), and their names.
 
-    Rows submitted before `since_s` are remembered but not looked at: all of their features are NaN.
+    Runs submitted before `since_s` only update the statistics: all of their features are NaN.
     """
-    ledger = FeatureState(levels, around.upstream)
-    features = np.full((len(runs), len(ledger.feature_names)), np.nan)
+    state = FeatureState(levels, context.upstream)
+    features = np.full((len(runs), len(state.feature_names)), np.nan)
     submitted = runs["submitted_s"].to_numpy()
 
-    def look(row: int, work: Work) -> None:
+    def encode(row: int, run: SubmittedRun) -> None:
         if submitted[row] >= since_s:
-            features[row] = ledger.look(work, submitted[row])
+            features[row] = state.features(run, submitted[row])
 
-    replay_into(ledger, runs, around.verified, before=look)
-    return features, ledger.feature_names
+    replay_into(state, runs, context.output_checks, before=encode)
+    return features, state.feature_names
 
 
 def find_leaks(encoder: Encoder, runs: pd.DataFrame, rng: np.random.Generator, *, cuts: int = 8) -> tuple[str, ...]:
-    """Names of the features that know something before it happened; empty if the encoder is honest.
+    """Names of the features that leak, i.e. depend on something that happened later; empty if there are none.
 
-    At `cuts` random instants everything that happened later is made up anew (outcomes swapped, ends moved, later runs
-    given other outcomes, causes, hosts and durations), and the rows submitted by then are encoded again. A feature that
-    changes has looked into the future.
+    At `cuts` random instants everything that happened later is replaced (outcomes swapped, ends moved, other causes,
+    hosts and durations), and the runs submitted by then are encoded again. A feature that changes leaks.
     """
-    honest, names = encoder(runs)
+    before, names = encoder(runs)
     leaking: set[str] = set()
-    for at in rng.choice(len(runs), size=min(cuts, len(runs)), replace=False):
-        instant = float(runs["submitted_s"].iloc[at])
+    for row in rng.choice(len(runs), size=min(cuts, len(runs)), replace=False):
+        instant = float(runs["submitted_s"].iloc[row])
         other = runs.copy()
         unknown = ~(runs["ended_s"] < instant)
         other.loc[unknown, "failed"] = ~runs.loc[unknown, "failed"].astype(bool)
@@ -353,6 +361,6 @@ def find_leaks(encoder: Encoder, runs: pd.DataFrame, rng: np.random.Generator, *
         other.loc[waiting, "ended_s"] = moved + rng.exponential(3600.0, int(waiting.sum()))
         again, _ = encoder(other)
         then = runs["submitted_s"].to_numpy() <= instant
-        differs = ~np.isclose(honest[then], again[then], rtol=1e-9, atol=1e-12, equal_nan=True)
+        differs = ~np.isclose(before[then], again[then], rtol=1e-9, atol=1e-12, equal_nan=True)
         leaking.update(names[column] for column in np.flatnonzero(differs.any(axis=0)))
     return tuple(sorted(leaking))

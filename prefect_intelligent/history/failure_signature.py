@@ -1,4 +1,4 @@
-"""One signature per kind of failure: exception, message without its values, and place."""
+"""Signature of a failure: exception, message without its values, and place in the code."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _NORMAL: Final = (
     (re.compile(r"[-+]?\b\d+(?:[.,]\d+)*(?:e[-+]?\d+)?"), "<n>"),
 )
 _SEPARATOR = re.compile(r"[/\\]")
-_MOST: Final = 160
+_MAX_LENGTH: Final = 160
 UNKNOWN: Final = "no message"
 
 
 def signature(text: str | None) -> str:
-    """The cause that a state message, a log or a traceback speaks of, without what differs from run to run.
+    """The signature of a state message, a log or a traceback: the same for all failures with the same cause.
 
-    "ValueError: no row <n> (load in etl.py)": the last exception, its message with ids, numbers, paths, quotes, times
-    and addresses replaced, and the last frame that is not a library's. Text without an exception is shortened and
-    normalised in the same way.
+    For example "ValueError: no row <n> (load in etl.py)": the last exception, its message with ids, numbers, paths,
+    quotes, times and addresses replaced, and the last frame that is not a library's. Of text without an exception the
+    last line is normalised in the same way. At most 160 characters and the place.
     """
     if not text or not text.strip():
         return UNKNOWN
@@ -43,8 +43,8 @@ def signature(text: str | None) -> str:
     for pattern, instead in _NORMAL:
         message = pattern.sub(instead, message)
     message = " ".join(message.split())
-    if len(message) > _MOST:
-        message = message[: _MOST - 1] + "…"
-    own = [(file, name) for file, name in _FRAME.findall(text) if not any(part in file for part in _LIBRARY)]
-    place = f" ({own[-1][1]} in {_SEPARATOR.split(own[-1][0])[-1]})" if own else ""
+    if len(message) > _MAX_LENGTH:
+        message = message[: _MAX_LENGTH - 1] + "…"
+    frames = [(file, name) for file, name in _FRAME.findall(text) if not any(part in file for part in _LIBRARY)]
+    place = f" ({frames[-1][1]} in {_SEPARATOR.split(frames[-1][0])[-1]})" if frames else ""
     return (f"{kind}: {message}" if kind and message else kind or message) + place

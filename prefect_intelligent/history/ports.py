@@ -1,4 +1,4 @@
-"""Where history comes from and where it is kept."""
+"""Ports of the history: the server it is copied from and the stores it is kept in."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFac
 
 
 class HistoryStore(Protocol):
-    """Where decisions and original settings are kept."""
+    """Stores our own records (decisions, original settings, quality results), each with the version of its kind.
+
+    Records come back in the present form of their kind (`local.record_versions`); those that cannot be brought into it
+    are left out.
+    """
 
     def append(self, kind: str, pool: str, at_s: float, record: Mapping[str, Any]) -> int:
-        """Keep one record for good and return its number."""
+        """Store one record and return its number."""
         ...
 
     def latest(self, kind: str, pool: str) -> Mapping[str, Any] | None:
         """The record of that kind for the pool that was written last (clocks jump, the order of writing does not)."""
         ...
 
-    def records(self, kind: str, pool: str | None = None, since_s: float | None = None) -> Sequence[Mapping[str, Any]]:
-        """Records of that kind in the order in which they were written."""
+    def records(
+        self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
         ...
 
     def forget(self, kind: str, before_s: float) -> int:
@@ -29,7 +35,7 @@ class HistoryStore(Protocol):
 
 
 class RunSource(Protocol):
-    """What a server remembers, in pieces that stay small. Every method may raise `OrchestratorUnavailableError`."""
+    """What a Prefect server remembers, read in pages. Every method may raise `OrchestratorUnavailableError`."""
 
     def first_s(self) -> float | None:
         """An instant before which no run has ended; None if there is no run at all."""
@@ -44,7 +50,7 @@ class RunSource(Protocol):
         ...
 
     def live_runs(self) -> Iterator[list[RunFact]]:
-        """Flow runs that hold a slot or are due, page by page."""
+        """Flow runs that have not ended and hold a slot or are due, page by page."""
         ...
 
     def task_runs(self, run_ids: Sequence[str]) -> Iterator[list[TaskRunFact]]:
@@ -52,7 +58,7 @@ class RunSource(Protocol):
         ...
 
     def events(self, since_s: float, until_s: float) -> Iterator[tuple[list[EventFact], list[StateFact]]]:
-        """Events of the span and the changes of state they tell of, page by page; the server forgets them in days."""
+        """Events of the span and the state changes among them, page by page; servers keep events for days only."""
         ...
 
     def deployments(self) -> list[DeploymentFact]:
@@ -65,10 +71,10 @@ class RunSource(Protocol):
 
 
 class RunStore(Protocol):
-    """Where what a server remembered is kept for good. Putting a thing twice is putting it once."""
+    """Stores what was copied from a server. All writes are idempotent."""
 
     def cursor(self, name: str) -> float | None:
-        """Up to which instant `name` has been copied; None if never."""
+        """Instant up to which `name` has been copied, Unix seconds; None if it has not been."""
         ...
 
     def put(
@@ -80,17 +86,17 @@ class RunStore(Protocol):
         states: Sequence[StateFact] = (),
         cursor: tuple[str, float] | None = None,
     ) -> None:
-        """Keep rows and move a cursor, all or nothing; a row with a known key replaces the old one."""
+        """Store rows and move a cursor in one transaction; a row with a known key replaces the old one."""
         ...
 
     def put_deployments(self, deployments: Sequence[DeploymentFact]) -> None:
-        """Keep the deployments as they are now; those that have gone stay as they were."""
+        """Store the deployments as they are now; deployments that no longer exist stay as they were."""
         ...
 
     def put_queues(self, queues: Sequence[QueueFact]) -> int:
-        """Keep settings that differ from those kept last; returns how many did."""
+        """Store the settings that differ from those stored last; returns how many."""
         ...
 
     def pack(self, before_s: float) -> int:
-        """Make the days before an instant faster to read, where the store can; returns how many were made so."""
+        """Convert days before an instant into a form that is faster to read, if there is one; returns how many."""
         ...

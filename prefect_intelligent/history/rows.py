@@ -1,6 +1,6 @@
-"""Rows of history: what a server knew of runs, task runs, states, events, deployments and queues, kept for good.
+"""Rows of the history tables: runs, task runs, states, events, deployments and queues of a Prefect server.
 
-Named tuples, because they come in hundreds of thousands. Instants are Unix seconds; None is unknown.
+Named tuples, because there are hundreds of thousands. Instants are Unix seconds; None is unknown.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 RUN_STATES: Final = (
     "SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING", "PAUSED",
 )  # fmt: skip
-"""Prefect's state types; their place is their code in the history."""
+"""Prefect's state types; their index is their code in the history."""
 
 ENDED_STATES: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 LIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 class RunFact(NamedTuple):
-    """One flow run. `cause` is the normalised signature of a failure, `message` what it was made from."""
+    """One flow run. `cause` is the signature of a failure, `message` the state message that it is derived from."""
 
     run_id: str
     name: str | None

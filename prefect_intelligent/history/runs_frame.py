@@ -1,6 +1,6 @@
-"""The table of runs that everything in `insight` reads: one row a run, columns with fixed meanings.
+"""The data frame of runs that analytics and forecasting read: one row per run, columns with fixed meanings.
 
-Adapters and trace readers build it; `as_runs` is the gate where it is checked once.
+Adapters and trace readers build it; `as_runs` checks it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TIMES: Final = ("scheduled_s", "submitted_s", "started_s", "ended_s", "due_s")
 """Unix seconds; missing is NaN."""
 
 NUMBERS: Final = ("size", "expected_s", "attempts", "late_usd_per_hour", "failure_usd")
-"""Numbers; missing is NaN. `size` is whatever tells a big run from a small one: rows, processors, parameters."""
+"""Numbers; missing is NaN. `size` is any measure of how big a run is: rows, processors, parameters."""
 
 FAILED_STATES: Final = ("FAILED", "CRASHED")
 FINAL_STATES: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -35,9 +35,8 @@ REQUIRED: Final = ("deployment", "submitted_s", "state")
 def as_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """A checked table of runs: every column present and typed, ordered by submission.
 
-    Rows whose clock is impossible (they end before they start, or start before they were submitted by more than the
-    minute that coarse clocks are wrong) are mended, not dropped: the later instant is moved to the earlier one. How
-    many is kept in `frame.attrs["mended"]`.
+    Impossible instants are corrected, not dropped: a start before the submission becomes the submission, an end before
+    the start becomes the start. `frame.attrs["mended"]` has the number of corrected rows.
 
     Args:
         frame: Any subset of the columns above; `deployment`, `submitted_s` and `state` are needed. Columns with other
@@ -74,7 +73,7 @@ def as_runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def settled(runs: pd.DataFrame) -> pd.Series:
-    """Which runs tell something about outcome and duration: started, ended, and not cancelled by a person."""
+    """Which runs have an outcome and a duration to learn from: started, ended, and not cancelled."""
     ended: pd.Series = runs["ended_s"].notna() & runs["started_s"].notna() & runs["state"].isin(FINAL_STATES)
     return ended & (runs["state"] != "CANCELLED")
 
@@ -88,10 +87,10 @@ def duration_s(runs: pd.DataFrame) -> pd.Series:
 def from_swf(frame: pd.DataFrame, *, warm_up_s: float = 0.0) -> pd.DataFrame:
     """Runs from a workload log with the columns of the Standard Workload Format.
 
-    The user stands for the deployment, the group for the queue, processors for the size and the user's time limit for
-    the expected duration. Negative numbers mean "not recorded" in that format. Status 1 is completed, 0 failed, 5
-    cancelled; of a run in parts 2 and 3 are parts that went well and 4 is one that failed. A run of unknown status
-    tells nothing, unless the log knows none at all: then every run counts as completed, and durations can be learned.
+    Deployment is the user, queue the group, size the number of processors and expected duration the user's time limit.
+    Negative numbers are "not recorded" in that format. Status 1 is completed, 0 failed, 5 cancelled; 2 and 3 are parts
+    of a run that completed and 4 a part that failed. A run of unknown status counts as cancelled, unless the whole log
+    has no status: then every run counts as completed, so that durations can be learned.
 
     Args:
         frame: `submit`, `wait`, `run`, `status`, `user`, and `procs`, `reqtime`, `group` where the log has them.

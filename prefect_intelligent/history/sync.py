@@ -1,8 +1,8 @@
-"""Copy a server's memory into the history before the server forgets: incremental, resumable, flat in memory.
+"""Copies what a Prefect server remembers into the history: incremental, resumable, in constant memory.
 
-Ended runs are copied in windows of time whose rows and cursor are written in one transaction: a copy that is
-interrupted goes on at the last full window, and what is copied twice is kept once. Windows adapt so that each holds at
-most some thousand runs. Runs that have not ended are read anew each time.
+Ended runs are copied in windows of time whose rows and cursor are written in one transaction: an interrupted copy
+resumes after the last complete window, and a run that is copied twice is stored once. The width of the windows adapts,
+so that each has at most some thousand runs. Runs that have not ended are read again each time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from prefect_intelligent.history.rows import RunFact, TaskRunFact
 
 MOST_IN_WINDOW: Final = 2000
 OVERLAP_S: Final = 60.0
-"""What ended this long before the cursor is read again: servers set end times a little late."""
+"""Runs that ended this long before the cursor are read again, because servers set end times a little late."""
 EVENT_MEMORY_S: Final = 7 * 86400.0
-"""How long Prefect keeps events, unless told otherwise."""
+"""How long Prefect keeps events by default."""
 
 _FIRST_WINDOW_S: Final = 6 * 3600.0
 _SHORTEST_WINDOW_S: Final = 1.0
@@ -28,8 +28,8 @@ _EVENT_WINDOW_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
-    """What one pass has copied."""
+class SyncReport:
+    """Numbers of rows that one pass has copied."""
 
     runs: int = 0
     live_runs: int = 0
@@ -55,16 +55,16 @@ def sync(
     task_runs: bool = False,
     events: bool = True,
     progress: Callable[[int, float], None] | None = None,
-) -> Copied:
+) -> SyncReport:
     """Copy everything that is new.
 
     Args:
         source: The server.
-        store: Where it goes.
+        store: The history.
         clock: The time.
         task_runs: Whether to copy task runs too (many more rows).
-        events: Whether to copy events and the changes of state they tell of.
-        progress: Called after each window with the runs copied so far and the instant reached.
+        events: Whether to copy events and the state changes among them.
+        progress: Called after each window with the number of runs copied and the instant reached.
 
     Raises:
         OrchestratorUnavailableError: The server does not answer; what has been copied stays copied.
@@ -81,7 +81,7 @@ def sync(
         live += len(page)
     seen_events, seen_states = _sync_events(source, store, began) if events else (0, 0)
     store.pack(began)
-    return Copied(
+    return SyncReport(
         runs=runs,
         live_runs=live,
         task_runs=tasks,
@@ -127,7 +127,7 @@ def _sync_ended(
 
 
 def _sync_events(source: RunSource, store: RunStore, until_s: float) -> tuple[int, int]:
-    """(events, changes of state) copied."""
+    """(events, state changes) copied."""
     cursor = store.cursor("events")
     start = until_s - EVENT_MEMORY_S if cursor is None else max(cursor - OVERLAP_S, until_s - EVENT_MEMORY_S)
     events = states = 0

@@ -1,7 +1,7 @@
-"""Small files that say "taken care of until ...", so that a hook can skip work without importing or asking anything.
+"""Liveness keys: small files that say until when another process does a task, so that a hook can skip it.
 
-Standard library only. A controller lights the beacon of its pool at every turn; a hook that sees it lit knows that
-nobody needs it to decide. A beacon that cannot be read is not lit: then the hook does the work, as it must.
+Standard library only. A controller marks the key of its pool alive at every turn; a hook that finds it alive need not
+decide. A key that cannot be read counts as not alive: then the hook does the work itself.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 
 from prefect_intelligent.local.spool import default_folder
 
-_LONGEST_S = 3600.0  # a clock that was set back must not keep a beacon lit for ever
+_LONGEST_S = 3600.0  # a clock that was set back must not keep a key alive for ever
 
 
 def relay_key(api_url: str) -> str:
-    """The beacon that is lit while a controller on this machine delivers the letters for that server."""
+    """The key that is alive while a relay on this machine delivers the pending events for that server."""
     return f"announcer:{api_url.rstrip('/')}"
 
 
 def steering_key(api_url: str, pool: str) -> str:
-    """The beacon that is lit while no hook on this machine needs to decide for that pool."""
+    """The key that is alive while no hook on this machine needs to decide for that pool."""
     return f"steering:{api_url.rstrip('/')}:{pool}"
 
 
-def mark_alive(name: str, seconds: float, folder: Path | None = None) -> None:
-    """Say that `name` is taken care of for so many seconds from now (an hour at most); never raises."""
-    path = _path(name, folder)
+def mark_alive(key: str, seconds: float, folder: Path | None = None) -> None:
+    """Mark the key alive for so many seconds from now (an hour at most); never raises."""
+    path = _path(key, folder)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
@@ -37,22 +37,22 @@ def mark_alive(name: str, seconds: float, folder: Path | None = None) -> None:
         draft.replace(path)
 
 
-def is_alive(name: str, folder: Path | None = None) -> bool:
-    """Whether somebody takes care of `name` now."""
+def is_alive(key: str, folder: Path | None = None) -> bool:
+    """Whether the key is alive now."""
     try:
-        until_s = float(_path(name, folder).read_text())
+        until_s = float(_path(key, folder).read_text())
     except (OSError, ValueError):
         return False
     now_s = time.time()
     return now_s < until_s <= now_s + _LONGEST_S
 
 
-def clear(name: str, folder: Path | None = None) -> None:
-    """Nobody takes care of `name` any more; never raises."""
+def clear(key: str, folder: Path | None = None) -> None:
+    """Mark the key as not alive any more; never raises."""
     with contextlib.suppress(OSError):
-        _path(name, folder).unlink(missing_ok=True)
+        _path(key, folder).unlink(missing_ok=True)
 
 
-def _path(name: str, folder: Path | None) -> Path:
+def _path(key: str, folder: Path | None) -> Path:
     base = default_folder().parent if folder is None else folder
-    return base / "beacons" / hashlib.sha256(name.encode()).hexdigest()[:24]
+    return base / "beacons" / hashlib.sha256(key.encode()).hexdigest()[:24]

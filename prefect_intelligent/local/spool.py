@@ -1,14 +1,14 @@
-"""An append-only folder of records that a hook can write to in microseconds and a shipper empties later.
+"""The spool: an append-only folder of records, written by hooks in microseconds and emptied by a shipper later.
 
 Standard library only, because it is imported into flow processes. One line of JSON per record::
 
-    {"id": "<event id>", "at_s": 1763898000.0, "kind": "flow_run", "record": {...}}
+    {"id": "<event id>", "at_s": 1763898000.0, "kind": "flow_run", "version": 1, "record": {...}}
 
 The folder holds one *active* file that all writers share, and closed *segments*. A writer opens the active file to
-append, takes a shared lock, and writes its line with one `write`; whoever finds it full takes the exclusive lock and
-renames it to a segment. So a record is either whole in the folder or its `append` never returned: a process killed in
-the middle of a write leaves at most one torn line, which readers skip and count. A writer that cannot get the lock in
-time (a stopped process holds it) writes a segment of its own: nobody waits for anybody.
+append, takes a shared lock, and writes its line with one `write`; a writer that finds the file full takes the exclusive
+lock and renames it to a segment. So a record is either whole in the folder or its `append` never returned: a process
+killed in the middle of a write leaves at most one torn line, which readers skip and count. A writer that cannot get the
+lock in time (a stopped process holds it) writes a segment of its own.
 
 Records survive the death of a process. They survive a power cut only as far as the operating system had flushed them.
 """
@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, StoreError
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out, upcast, version_of
 
 _ACTIVE = "active"
 _CLOSED, _TAKEN, _DROPPED = ".jsonl", ".taken", ".dropped"
 _LOSSES = "losses.log"
 _PATIENCE_S = 0.02  # how long a writer tries for the lock before it writes a segment of its own
 _SEAL_PATIENCE_S = 1.0
+_LAST_S = 2.5e11  # later than this there are no dates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +41,27 @@ class Entry:
     """One record of the spool.
 
     Attributes:
-        id: Names the event for good: two entries with the same id are the same event, reported twice.
-        at_s: When it happened.
-        kind: What it is, e.g. "flow_run", "decision", "quality".
-        record: Its data, as JSON knows it.
+        id: Identifies the event: two entries with the same id are the same event, reported twice.
+        at_s: When it happened, Unix seconds.
+        kind: Kind of the record, e.g. "flow_run", "decision", "quality".
+        record: Its data, JSON-ready.
+        version: Which version of its kind the data is in.
     """
 
     id: str
     at_s: float
     kind: str
     record: Mapping[str, Any]
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """What had to be given up because the disk space of the spool was used up.
+    """Records that were dropped because the spool had reached its size.
 
     Attributes:
-        records: How many records, ever.
-        last_s: When last; None if never.
+        records: How many, ever.
+        last_s: When last, Unix seconds; None if never.
     """
 
     records: int
@@ -67,8 +71,8 @@ class Losses:
 def default_folder() -> Path:
     """`spool` in `PREFECT_INTELLIGENT_DATA_DIR` or in its default, `prefect-intelligent` in Prefect's home.
 
-    The same folder as `Settings.spool_dir`, without the cost of reading the settings; a `data_dir` that only stands in
-    a settings file is not seen here.
+    The same folder as `Settings.spool_dir`, without the cost of reading the settings; a `data_dir` that is only in
+    a settings file is not found here.
     """
     chosen = os.environ.get("PREFECT_INTELLIGENT_DATA_DIR")
     if chosen:
@@ -85,7 +89,7 @@ class Spool:
     """A spool folder; any number of objects, threads and processes may use one folder at the same time.
 
     Args:
-        folder: Made on the first append. None is `default_folder()`.
+        folder: Created by the first append. None is `default_folder()`.
         segment_bytes: Size at which the active file is closed.
         max_bytes: Space the closed segments may take; beyond it the oldest are dropped and counted (`losses`).
         max_record_bytes: Longest line accepted.
@@ -104,16 +108,23 @@ class Spool:
         self._active = self.folder / _ACTIVE
 
     def append(
-        self, kind: str, record: Mapping[str, Any], *, event_id: str | None = None, at_s: float | None = None
+        self,
+        kind: str,
+        record: Mapping[str, Any],
+        *,
+        event_id: str | None = None,
+        at_s: float | None = None,
+        version: int | None = None,
     ) -> str:
         """Write one record and return its event id.
 
         Args:
             kind: What the record is.
             record: Anything JSON can hold; numbers that are not finite are refused.
-            event_id: Give one that follows from the event itself (run id and state) where the same event may be
-                reported twice; by default a random one is made.
+            event_id: Where the same event may be reported twice, an id that follows from the event itself (run id and
+                state); by default a random one.
             at_s: When it happened; now by default.
+            version: Which version of its kind the record is in; the present one by default.
 
         Raises:
             InvalidInputError: The record cannot be written as JSON or is too long.
@@ -121,23 +132,26 @@ class Spool:
         """
         event = event_id or os.urandom(16).hex()
         try:
-            text = json.dumps(
-                {"id": event, "at_s": time.time() if at_s is None else at_s, "kind": kind, "record": record},
-                separators=(",", ":"),
-                allow_nan=False,
-            )
+            line = {
+                "id": event,
+                "at_s": time.time() if at_s is None else at_s,
+                "kind": kind,
+                "version": version or version_of(kind),
+                "record": record,
+            }
+            text = json.dumps(line, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as exc:
             raise InvalidInputError(
                 f"spool record {kind}", type(record).__name__, f"must be plain JSON: {exc}"
             ) from exc
         # The leading newline ends a torn line that a killed writer may have left.
-        line = f"\n{text}\n".encode()
-        if len(line) > self.max_record_bytes:
+        content = f"\n{text}\n".encode()
+        if len(content) > self.max_record_bytes:
             raise InvalidInputError(
-                f"spool record {kind}", f"{len(line)} bytes", f"at most {self.max_record_bytes} bytes are kept"
+                f"spool record {kind}", f"{len(content)} bytes", f"at most {self.max_record_bytes} bytes are kept"
             )
         try:
-            size = self._write(line)
+            size = self._write(content)
             if size >= self.segment_bytes:
                 self._rotate(patience_s=0.0)
         except OSError as exc:
@@ -147,11 +161,11 @@ class Spool:
         return event
 
     def seal(self) -> bool:
-        """Close the active file if it holds anything, so that its records can be read; False if a writer holds it."""
+        """Close the active file unless it is empty, so that its records can be read; False if a writer locks it."""
         return self._rotate(patience_s=_SEAL_PATIENCE_S)
 
     def segments(self) -> tuple[Path, ...]:
-        """The closed segments, oldest first; those that a reader has taken and not yet removed among them."""
+        """The closed segments, oldest first, with those that a reader has taken and not yet removed."""
         if not self.folder.is_dir():
             return ()
         return tuple(sorted(p for p in self.folder.iterdir() if p.suffix in (_CLOSED, _TAKEN)))
@@ -168,23 +182,19 @@ class Spool:
         return taken
 
     def read(self, segment: Path) -> tuple[tuple[Entry, ...], int]:
-        """The entries of a segment in the order they were written, and how many torn lines were skipped."""
+        """The entries of a segment in the order they were written, and how many lines could not be read.
+
+        Records of older versions come in the present form of their kind.
+        """
         entries: list[Entry] = []
         torn = 0
         for line in segment.read_bytes().splitlines():
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
-                entries.append(
-                    Entry(
-                        id=str(found["id"]),
-                        at_s=float(found["at_s"]),
-                        kind=str(found["kind"]),
-                        record=dict(found["record"]),
-                    )
-                )
-            except (ValueError, KeyError, TypeError):
+                entries.append(_read(line))
+            except UNREADABLE as error:
+                leave_out("spool", f"{segment.name}: {line.decode(errors='replace')}", error)
                 torn += 1
         return tuple(entries), torn
 
@@ -193,7 +203,7 @@ class Spool:
         segment.unlink(missing_ok=True)
 
     def losses(self) -> Losses:
-        """What has been given up so far, in this folder."""
+        """The records dropped so far, in this folder."""
         try:
             lines = (self.folder / _LOSSES).read_text().splitlines()
         except FileNotFoundError:
@@ -202,7 +212,7 @@ class Spool:
         return Losses(records=sum(int(n) for n, _ in pairs), last_s=float(pairs[-1][1]) if pairs else None)
 
     def size_bytes(self) -> int:
-        """Space taken by records that nobody has removed yet."""
+        """Size of the records that have not been removed yet, bytes."""
         paths = [*self.segments(), self._active]
         return sum(path.stat().st_size for path in paths if path.exists())
 
@@ -235,7 +245,7 @@ class Spool:
         return 0
 
     def _rotate(self, *, patience_s: float) -> bool:
-        """Rename the active file to a closed segment; False if the lock could not be had."""
+        """Rename the active file to a closed segment; False if the lock was not free in time."""
         deadline = time.monotonic() + patience_s
         while True:
             try:
@@ -258,14 +268,14 @@ class Spool:
         return True
 
     def _new_segment(self) -> Path:
-        """A name after all others, even if the clock has been set back."""
+        """A path that sorts after all others, even if the clock has been set back."""
         names = [p.name.split("-", 1)[0] for p in self.segments()]
         last = max((int(name) for name in names if name.isdigit()), default=0)
         stamp = max(time.time_ns(), last + 1)
         return self.folder / f"{stamp:020d}-{os.getpid()}-{os.urandom(4).hex()}{_CLOSED}"
 
     def _keep_within_bounds(self) -> None:
-        """Drop the oldest closed segments until the rest fits, and count what was in them."""
+        """Drop the oldest closed segments until the rest fits, and log how many records they held."""
         closed = []
         for path in self.segments():
             if path.suffix == _CLOSED:
@@ -285,6 +295,20 @@ class Spool:
             excess -= size
 
 
+def _read(line: bytes) -> Entry:
+    found = json.loads(line)
+    kind, version, at_s = str(found["kind"]), int(found.get("version", 1)), float(found["at_s"])
+    if not 0 <= at_s <= _LAST_S:
+        raise ValueError(f"at_s is {at_s}")
+    return Entry(
+        id=str(found["id"]),
+        at_s=at_s,
+        kind=kind,
+        record=dict(upcast(kind, version, found["record"])),
+        version=max(version, version_of(kind)),
+    )
+
+
 def _lock(fd: int, mode: int) -> bool:
     try:
         fcntl.flock(fd, mode | fcntl.LOCK_NB)
@@ -301,7 +325,7 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """One `write`; a short one (disk nearly full) leaves a torn line, and the whole line is written again behind it."""
+    """Write with one call; a short write (disk nearly full) leaves a torn line, and the line is written again."""
     for _ in range(3):
         if os.write(fd, data) == len(data):
             return

@@ -1,4 +1,4 @@
-"""The policy in charge, wherever it is: follows the champion alias without a restart, each new one in shadow first."""
+"""A policy that follows the champion alias without a restart; a new champion runs in shadow first."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from prefect_intelligent.policy.census import Census
 
 
 class ChampionPolicy:
-    """A policy that is always the store's champion.
+    """The policy that is the store's champion.
 
-    A new champion is asked along with the old one for a number of decisions before it decides; if it answers nonsense
-    once, it starts over. A bundle that cannot be read leaves the last good champion in charge, and without any the
-    rule.
+    A new champion proposes beside the old one for a number of decisions before it is in charge; an invalid proposal
+    starts the count again. If a bundle cannot be read, the last good champion stays in charge, or the rule if there was
+    none.
 
     Args:
-        store: Where champions are.
-        rule: What decides while there is none.
-        shadow_decisions: Decisions that a new champion only watches; the first one ever found decides at once.
-        notice: Called with one sentence when something changes or is refused.
+        store: The policy store.
+        rule: Decides while there is no champion.
+        shadow_decisions: Number of decisions that a new champion spends in shadow; the first champion ever found
+            decides at once.
+        notice: Called with one sentence when the champion changes or is refused.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class ChampionPolicy:
         self._shadow_decisions = shadow_decisions
         self._acting: Policy = rule
         self._version: str | None = None
-        self._waiting: tuple[str, Policy] | None = None
-        self._watched = 0
+        self._shadow: tuple[str, Policy] | None = None
+        self._shadowed = 0
         self._refused: str | None = None
 
     @property
@@ -57,20 +58,20 @@ class ChampionPolicy:
 
     def propose(self, census: Census) -> Proposal:
         """What the acting champion proposes."""
-        self._look()
-        if self._waiting is not None:
-            self._watch(census)
+        self._follow_alias()
+        if self._shadow is not None:
+            self._run_shadow(census)
         return self._acting.propose(census)
 
-    def _look(self) -> None:
-        """Notice a new alias."""
+    def _follow_alias(self) -> None:
+        """Load the champion if the alias has moved."""
         try:
             version = self._store.alias(CHAMPION)
             if version is None or version in (self._version, self._refused):
                 if version == self._version:
-                    self._waiting = None
+                    self._shadow = None
                 return
-            if self._waiting is not None and self._waiting[0] == version:
+            if self._shadow is not None and self._shadow[0] == version:
                 return
             reasons: list[str] = []
             policy = load_first([self._store.folder(version)], self._rule, reasons.append)
@@ -81,24 +82,24 @@ class ChampionPolicy:
             self._refused = version
             self._notice(f"champion {version} was refused, {self.name} stays in charge: {reasons[0]}")
         elif self._version is None:
-            self._act(version, policy)
+            self._take_charge(version, policy)
         else:
-            self._waiting, self._watched = (version, policy), 0
+            self._shadow, self._shadowed = (version, policy), 0
             self._notice(f"champion {version} is in shadow for {self._shadow_decisions} decisions")
 
-    def _watch(self, census: Census) -> None:
-        """Let the waiting champion answer, too."""
-        assert self._waiting is not None
-        version, policy = self._waiting
-        if self._watched >= self._shadow_decisions:
-            self._act(version, policy)
+    def _run_shadow(self, census: Census) -> None:
+        """Let the new champion propose too; after enough valid proposals it is in charge."""
+        assert self._shadow is not None
+        version, policy = self._shadow
+        if self._shadowed >= self._shadow_decisions:
+            self._take_charge(version, policy)
             return
-        answer = policy.propose(census)
-        there = census.present
-        sane = bool(np.isfinite(answer.score[there]).all() and not np.isnan(answer.limit[there]).any())
-        sane = sane and not any(math.isnan(float(value)) for value in np.ravel(answer.pool_limit))
-        self._watched = self._watched + 1 if sane else 0
+        proposal = policy.propose(census)
+        present = census.present
+        valid = bool(np.isfinite(proposal.score[present]).all() and not np.isnan(proposal.limit[present]).any())
+        valid = valid and not any(math.isnan(float(value)) for value in np.ravel(proposal.pool_limit))
+        self._shadowed = self._shadowed + 1 if valid else 0
 
-    def _act(self, version: str, policy: Policy) -> None:
-        self._acting, self._version, self._waiting = policy, version, None
+    def _take_charge(self, version: str, policy: Policy) -> None:
+        self._acting, self._version, self._shadow = policy, version, None
         self._notice(f"champion {version} is in charge")

@@ -1,4 +1,4 @@
-"""Where exported policies and their aliases are kept."""
+"""What promotion needs of a store of policies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class PolicyStore(Protocol):
-    """Versions of exported policies, and which of them bears which alias."""
+    """Versions of exported policies, and their aliases."""
 
     def add(self, folder: Path) -> str:
-        """Take over a bundle and return its version; the same weights are the same version.
+        """Copy a bundle into the store and return its version; the same weights are the same version.
 
         Raises:
             InvalidInputError: The folder holds no bundle that can be read.
@@ -19,7 +19,7 @@ class PolicyStore(Protocol):
         ...
 
     def folder(self, version: str) -> Path:
-        """Where the bundle of a version lies.
+        """The folder with the bundle of a version.
 
         Raises:
             UnknownNameError: There is no such version.
@@ -31,13 +31,13 @@ class PolicyStore(Protocol):
         ...
 
     def alias(self, name: str) -> str | None:
-        """The version that bears the alias, if any."""
+        """The version that has the alias; None if none has."""
         ...
 
     def past(self, name: str) -> Sequence[str]:
-        """Versions that have borne the alias, oldest first, the present one last."""
+        """Versions that have had the alias, oldest first, the present one last."""
         ...
 
     def set_alias(self, name: str, version: str, *, why: str, at_s: float) -> None:
-        """Give the alias to a version and record why."""
+        """Give the alias to a version and store the reason."""
         ...

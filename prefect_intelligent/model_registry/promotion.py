@@ -1,8 +1,8 @@
-"""Who may decide: a challenger becomes champion only past the gate, and there is always a way back.
+"""Promotion: a challenger becomes champion only if it passes the gate; `rollback` returns to the champion before.
 
-The gate asks for evidence about exactly this bundle: paired episodes on a replay of the pool's own history or on the
+The gate requires evidence about exactly this bundle: paired episodes on a replay of the pool's own history or on the
 validation suite, with the upper end of the confidence interval of the cost ratio below 1, no case worse than 1.05, and
-not one violation of the guard.
+no violation of the guard.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LEAST_EPISODES: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateEvidence:
-    """What is known of a challenger against the policy in charge or the tuned rule.
+    """Figures of a challenger against the policy in charge or the tuned rule.
 
     Attributes:
         weights_sha256: Which weights were evaluated.
-        source: Where the episodes come from, e.g. "suite validation" or "replay of pool etl, 14 days".
-        ratio: Paired cost ratio; below 1 is better.
+        source: Origin of the episodes, e.g. "suite validation" or "replay of pool etl, 14 days".
+        ratio: Paired cost ratio; below 1 the challenger is cheaper.
         ratio_high: Upper end of its 95 % confidence interval.
         worst_ratio: The ratio of the worst case.
         guard_violations: Decisions that broke a rule of the guard.
@@ -48,7 +48,7 @@ class GateEvidence:
         """The evidence in a report of `rl.evaluate` or of a replay.
 
         Raises:
-            InvalidInputError: A figure is missing or is no number.
+            InvalidInputError: A figure is missing or not a number.
         """
         figures, context = report.get("figures"), report.get("context")
         if not isinstance(figures, Mapping) or not isinstance(context, Mapping):
@@ -72,11 +72,11 @@ class GateEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateDecision:
-    """What the gate says.
+    """The gate's answer.
 
     Attributes:
         passed: Whether the challenger may become champion.
-        reasons: Why, one sentence per condition.
+        reasons: One sentence per condition.
     """
 
     passed: bool
@@ -84,7 +84,7 @@ class GateDecision:
 
 
 def check_gate(evidence: GateEvidence, weights_sha256: str) -> GateDecision:
-    """Hold the evidence against the gate."""
+    """Check the evidence against the conditions of the gate."""
     conditions = (
         (
             evidence.weights_sha256 == weights_sha256,
@@ -114,37 +114,37 @@ def check_gate(evidence: GateEvidence, weights_sha256: str) -> GateDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class ChampionChange:
     """A change of the champion.
 
     Attributes:
         before: Version that was champion; None if there was none.
-        after: Version that is or would be.
-        judgement: What the gate said; None for a rollback, which needs no evidence.
-        done: Whether it was carried out.
+        after: Version that is, or would be, champion.
+        gate: The gate's answer; None for a rollback, which needs no evidence.
+        done: Whether the alias was moved.
     """
 
     before: str | None
     after: str | None
-    judgement: GateDecision | None
+    gate: GateDecision | None
     done: bool
 
 
-def promote(store: PolicyStore, version: str, evidence: GateEvidence, *, at_s: float, dry_run: bool) -> Move:
-    """Make a stored version the champion if the gate lets it pass."""
+def promote(store: PolicyStore, version: str, evidence: GateEvidence, *, at_s: float, dry_run: bool) -> ChampionChange:
+    """Make a stored version the champion if it passes the gate."""
     before = store.alias(CHAMPION)
-    judgement = check_gate(evidence, store.weights_sha256(version))
-    done = judgement.passed and not dry_run
+    gate = check_gate(evidence, store.weights_sha256(version))
+    done = gate.passed and not dry_run
     if done:
-        store.set_alias(CHAMPION, version, why="; ".join((evidence.source, *judgement.reasons)), at_s=at_s)
-    return Move(before=before, after=version, judgement=judgement, done=done)
+        store.set_alias(CHAMPION, version, why="; ".join((evidence.source, *gate.reasons)), at_s=at_s)
+    return ChampionChange(before=before, after=version, gate=gate, done=done)
 
 
-def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> Move:
+def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> ChampionChange:
     """Go back to the champion before this one.
 
     Raises:
-        InvalidInputError: There was none before.
+        InvalidInputError: There was no other champion before.
     """
     before = store.alias(CHAMPION)
     past = [version for version in store.past(CHAMPION) if version != before]
@@ -152,4 +152,4 @@ def rollback(store: PolicyStore, *, why: str, at_s: float, dry_run: bool) -> Mov
         raise InvalidInputError("rollback", before, "there was no other champion to go back to")
     if not dry_run:
         store.set_alias(CHAMPION, past[-1], why=f"rollback: {why}", at_s=at_s)
-    return Move(before=before, after=past[-1], judgement=None, done=not dry_run)
+    return ChampionChange(before=before, after=past[-1], gate=None, done=not dry_run)

@@ -1,4 +1,4 @@
-"""`graph apply`: make Prefect run the pipelines in order, writing only what differs and only what is ours."""
+"""`graph apply`: write the automations that run the pipelines in order, and change nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_intelligent.pipelines.automations import Component, automations, components, generation_of, plan_starts
+from prefect_intelligent.pipelines.automations import (
+    Component,
+    automations,
+    components,
+    generation_of,
+    start_conditions,
+)
 from prefect_intelligent.pipelines.event_names import NO_PIPELINE
 from prefect_intelligent.pipelines.ports import PipelineServer
 from prefect_intelligent.pipelines.project_file import HOLD_S
@@ -15,7 +21,7 @@ from prefect_intelligent.pipelines.resource_changes import (
     DEPLOYMENT,
     EPOCHS,
     ResourceChange,
-    Value,
+    ResourceContent,
     add_epoch,
     differences,
     epoch_at,
@@ -25,14 +31,14 @@ from prefect_intelligent.pipelines.survey import Overrides, PipelineModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrangement:
-    """What `graph apply` would do.
+class AutomationPlan:
+    """What `graph apply` would write.
 
     Attributes:
         components: The pipelines with their versions.
-        changes: What has to be written; empty if Prefect holds it already.
-        retired: Automations of earlier pipeline versions that are kept for the batches that began under them.
-        notes: What is not started by its inputs, and why.
+        changes: Changes to make; empty if Prefect is up to date.
+        retired: Automations of earlier pipeline versions, kept for the batches that began under them.
+        notes: Deployments that their inputs do not start, with the reason.
     """
 
     components: tuple[Component, ...]
@@ -42,7 +48,7 @@ class Arrangement:
 
 
 def current_overrides(transactions: Transactions) -> Overrides:
-    """The overrides in force: those of the last intent that set any."""
+    """Return the overrides in force: those of the last intent that set any."""
     for record in reversed(transactions.intents()):
         if "overrides" in record["details"]:
             return Overrides.from_dict(record["details"]["overrides"])
@@ -51,91 +57,93 @@ def current_overrides(transactions: Transactions) -> Overrides:
 
 def plan_automations(
     server: PipelineServer,
-    picture: PipelineModel,
+    model: PipelineModel,
     now_s: float,
     *,
     prune: bool = False,
     replaced: frozenset[str] = frozenset(),
-) -> Arrangement:
-    """Compare what the graph wants with what Prefect holds.
+) -> AutomationPlan:
+    """Compare the automations that the graph needs with those on the server.
 
     Args:
-        server: Prefect.
-        picture: The graph.
-        now_s: The present instant.
+        server: The Prefect server.
+        model: The pipeline model.
+        now_s: The present, Unix seconds.
         prune: Remove automations of earlier pipeline versions even if batches may still need them.
         replaced: Deployments whose code is about to change: their pipeline gets a new version.
 
     Raises:
         InvalidInputError: The graph has a cycle.
     """
-    held_automations = server.read_all(AUTOMATION)
-    held_epochs = server.read_all(EPOCHS)
-    starts, notes = plan_starts(picture.graph, picture.steps, picture.project, picture.overrides.parameters)
-    starts = {name: start for name, start in starts.items() if name not in picture.overrides.removed}
-    in_force = {name.removeprefix(EPOCHS): epoch_at(value, now_s) for name, value in held_epochs.items()}
+    stored_automations = server.read_all(AUTOMATION)
+    stored_epochs = server.read_all(EPOCHS)
+    starts, notes = start_conditions(model.graph, model.nodes, model.project, model.overrides.parameters)
+    starts = {name: start for name, start in starts.items() if name not in model.overrides.removed}
+    in_force = {name.removeprefix(EPOCHS): epoch_at(value, now_s) for name, value in stored_epochs.items()}
     generations = {root: generation_of(label) for root, label in in_force.items() if label is not None}
-    found = components(picture.graph, starts, picture.steps, generations)
+    found = components(model.graph, starts, model.nodes, generations)
     if replaced:
         for component in found:
             if replaced & {*component.roots, *component.starts}:
                 generations |= {root: generation_of(component.label) + 1 for root in component.roots}
-        found = components(picture.graph, starts, picture.steps, generations)
-    wanted: dict[str, Value] = {}
+        found = components(model.graph, starts, model.nodes, generations)
+    wanted: dict[str, ResourceContent] = {}
     for component in found:
         wanted |= {AUTOMATION + name: spec for name, spec in automations(component).items()}
         for name in component.members:
-            wanted[EPOCHS + name] = add_epoch(held_epochs.get(EPOCHS + name), component.label, now_s)
-    for name in held_epochs.keys() - wanted.keys():  # batches that have begun still end under their version
-        wanted[name] = add_epoch(held_epochs[name], NO_PIPELINE, now_s)
+            wanted[EPOCHS + name] = add_epoch(stored_epochs.get(EPOCHS + name), component.label, now_s)
+    for name in stored_epochs.keys() - wanted.keys():  # batches in flight end under their version
+        wanted[name] = add_epoch(stored_epochs[name], NO_PIPELINE, now_s)
     retired = []
-    for name in sorted(held_automations.keys() - wanted.keys()):
-        if prune or _expired(name, held_automations[name], held_epochs, now_s, picture):
+    for name in sorted(stored_automations.keys() - wanted.keys()):
+        if prune or _expired(name, stored_automations[name], stored_epochs, now_s, model):
             wanted[name] = None
         else:
             retired.append(name.removeprefix(AUTOMATION))
-    changes = differences(wanted, {**held_automations, **held_epochs})
-    # the switch to a new version comes after all that it needs
+    changes = differences(wanted, {**stored_automations, **stored_epochs})
+    # the epochs switch to the new version, so they are written after the automations and before any removal
     ordered = sorted(changes, key=lambda change: (change.after is None, change.resource.startswith(EPOCHS)))
-    return Arrangement(
-        components=tuple(found), changes=tuple(ordered), retired=tuple(retired), notes=(*picture.notes, *notes)
+    return AutomationPlan(
+        components=tuple(found), changes=tuple(ordered), retired=tuple(retired), notes=(*model.notes, *notes)
     )
 
 
 def _expired(
-    name: str, spec: Mapping[str, Any], epochs: Mapping[str, Mapping[str, Any]], now_s: float, picture: PipelineModel
+    name: str, spec: Mapping[str, Any], epochs: Mapping[str, Mapping[str, Any]], now_s: float, model: PipelineModel
 ) -> bool:
-    """Whether no batch can need an automation of an earlier version any more."""
-    if any(action.get("deployment") not in picture.steps for action in spec["actions"]):
+    """Return whether no batch can still need an automation of an earlier version."""
+    if any(action.get("deployment") not in model.nodes for action in spec["actions"]):
         return True
     label = name.rpartition("[")[2].partition("]")[0]
     ended_s = None
     for value in epochs.values():
         since = value.get("epochs", [])
         ends = [float(at_s) for at_s, _ in since[1:]] + [now_s]
-        for (_, held), end_s in zip(since, ends, strict=True):
-            if held == label:
+        for (_, epoch_label), end_s in zip(since, ends, strict=True):
+            if epoch_label == label:
                 ended_s = max(ended_s or 0.0, end_s)
     if ended_s is None:
         return True
     return now_s - ended_s > min(float(spec["trigger"].get("within") or HOLD_S), HOLD_S)
 
 
-def apply(transactions: Transactions, arrangement: Arrangement, details: Mapping[str, Any] | None = None) -> int:
-    """Write the changes as one; returns how many there were.
+def apply_automations(
+    transactions: Transactions, plan: AutomationPlan, details: Mapping[str, Any] | None = None
+) -> int:
+    """Write the changes of a plan in one transaction and return their number.
 
     Raises:
-        ConflictError: Prefect has refused one; none holds.
+        ConflictError: Prefect rejected a change; all were taken back.
     """
-    if arrangement.changes:
-        transactions.commit("graph apply", arrangement.changes, details)
-    return len(arrangement.changes)
+    if plan.changes:
+        transactions.commit("graph apply", plan.changes, details)
+    return len(plan.changes)
 
 
 def remove_all(transactions: Transactions, *, write: bool = True) -> tuple[ResourceChange, ...]:
-    """Remove every automation and epoch that is ours, or only say what that would be."""
-    held = {**transactions.server.read_all(AUTOMATION), **transactions.server.read_all(EPOCHS)}
-    changes = differences(dict.fromkeys(held), held)
+    """Remove every automation and epoch of this product and return the changes; without `write` only return them."""
+    stored = {**transactions.server.read_all(AUTOMATION), **transactions.server.read_all(EPOCHS)}
+    changes = differences(dict.fromkeys(stored), stored)
     if changes and write:
         transactions.commit("graph apply --remove", changes)
     return changes
@@ -143,14 +151,14 @@ def remove_all(transactions: Transactions, *, write: bool = True) -> tuple[Resou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineVersion:
-    """One version of a pipeline: from when its batches began under it, and what made it.
+    """One version of a pipeline.
 
     Attributes:
         label: Its name.
-        since_s: From when batches began under it.
+        since_s: When the first batch could begin under it, Unix seconds.
         title: The command that made it.
         deployments: Deployments of the pipeline.
-        overrides: What had been changed while it ran.
+        overrides: Overrides in force under it, as `Overrides.to_dict` gives them.
         replaced: Deployment whose code was replaced; None if none was.
         in_force: Whether batches begin under it now.
     """
@@ -165,9 +173,9 @@ class PipelineVersion:
 
 
 def pipeline_versions(transactions: Transactions) -> list[PipelineVersion]:
-    """Every version that a pipeline has had, oldest first; one that came back is there twice."""
-    held = {name: value["epochs"][-1] for name, value in transactions.server.read_all(EPOCHS).items()}
-    in_force: dict[str, str] = {}  # label by deployment, as the intents go by
+    """Return all versions of all pipelines, oldest first; a version that was restored appears twice."""
+    stored = {name: value["epochs"][-1] for name, value in transactions.server.read_all(EPOCHS).items()}
+    in_force: dict[str, str] = {}  # label by deployment, after the intents read so far
     found: list[PipelineVersion] = []
     for intent in transactions.intents():
         begun: dict[tuple[str, float], list[str]] = {}
@@ -176,7 +184,7 @@ def pipeline_versions(transactions: Transactions) -> list[PipelineVersion]:
                 since_s, label = change["after"]["epochs"][-1]
                 begun.setdefault((str(label), float(since_s)), []).append(change["resource"])
                 in_force[change["resource"].removeprefix(EPOCHS)] = str(label)
-        if not begun and "overrides" in intent["details"]:  # only what its first steps are given has changed
+        if not begun and "overrides" in intent["details"]:  # only parameters of root deployments have changed
             for change in intent["changes"]:
                 name = change["resource"].removeprefix(DEPLOYMENT)
                 begun.setdefault((in_force.get(name, ""), float(intent.get("at_s", 0.0))), []).append(EPOCHS + name)
@@ -189,7 +197,7 @@ def pipeline_versions(transactions: Transactions) -> list[PipelineVersion]:
                     deployments=tuple(sorted(name.removeprefix(EPOCHS) for name in names)),
                     overrides=intent["details"].get("overrides", {}),
                     replaced=intent["details"].get("replaced"),
-                    in_force=any(held.get(name, [0.0, None])[1] == label for name in names),
+                    in_force=any(stored.get(name, [0.0, None])[1] == label for name in names),
                 )
             )
     return found

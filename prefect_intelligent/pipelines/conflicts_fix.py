@@ -1,4 +1,4 @@
-"""Applying the safe fixes of findings: shifted schedules, limits, paused duplicates, inherited prices."""
+"""Apply the safe fixes of findings: shift schedules, set limits, pause duplicates, inherit prices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prefect_intelligent.pipelines.rollout.transactions import Transactions
 
 
 def apply_fixes(transactions: Transactions, findings: Iterable[Finding], project_file: Path) -> list[str]:
-    """Apply every safe fix as one change and say what was done, one line each.
+    """Apply all safe fixes in one transaction and return what was done, one line each.
 
     Args:
         transactions: Writes to Prefect.
-        findings: What was found.
-        project_file: Gets the inherited prices.
+        findings: Findings with or without a fix.
+        project_file: Inherited prices are written into it.
     """
     done: list[str] = []
     before: dict[str, Mapping[str, Any]] = {}
@@ -33,15 +33,15 @@ def apply_fixes(transactions: Transactions, findings: Iterable[Finding], project
         if fix is None or not fix.safe:
             continue
         if fix.kind == "inherit-value":
-            with suppress(InvalidInputError):  # written in a way of its own: the finding stays
+            with suppress(InvalidInputError):  # terms in an inline table cannot be extended: the finding stays
                 new_text = with_terms(new_text, fix.deployment, "late_usd_per_hour", fix.value)
                 done.append(f"{fix.deployment} is priced at {fix.value:g} USD/h in {project_file.name}")
             continue
         if fix.deployment not in before:
-            held = transactions.server.read(DEPLOYMENT + fix.deployment)
-            if held is None:
+            stored = transactions.server.read(DEPLOYMENT + fix.deployment)
+            if stored is None:
                 continue
-            before[fix.deployment], after[fix.deployment] = held, dict(held)
+            before[fix.deployment], after[fix.deployment] = stored, dict(stored)
         line = _fix(after[fix.deployment], fix)
         if line is not None:
             done.append(line)
@@ -60,7 +60,7 @@ def apply_fixes(transactions: Transactions, findings: Iterable[Finding], project
 
 
 def _fix(content: dict[str, Any], fix: Fix) -> str | None:
-    """Change a deployment's content in place; the line that says so, None if a person must do it."""
+    """Change a deployment's content in place and return a line that says so; None if it cannot be done safely."""
     if fix.kind == "set-limit":
         content["concurrency_limit"] = int(fix.value)
         return f"{fix.deployment} is limited to {int(fix.value)} runs"
@@ -70,32 +70,35 @@ def _fix(content: dict[str, Any], fix: Fix) -> str | None:
         content["schedules"] = schedules
         return f"schedule {int(fix.value) + 1} of {fix.deployment} is switched off"
     shifted = [shift_schedule(schedule["schedule"], fix.value) for schedule in schedules]
-    if any(plain is None for plain in shifted):
+    if any(schedule is None for schedule in shifted):
         return None
-    content["schedules"] = [{**s, "schedule": plain} for s, plain in zip(schedules, shifted, strict=True)]
+    content["schedules"] = [{**old, "schedule": new} for old, new in zip(schedules, shifted, strict=True)]
     return f"schedules of {fix.deployment} are {fix.value:g} s later"
 
 
-def shift_schedule(plain: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
-    """A schedule that starts so many seconds (whole minutes) later; None if that is not plain.
+def shift_schedule(schedule: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
+    """Return a schedule that starts later; None for kinds that cannot be shifted by editing their fields.
 
-    It is plain for a time of day (past midnight only if every day is alike), for a minute of every hour, and for
-    an interval.
+    A time of day can be shifted (past midnight only if it starts every day), a minute of every hour, and an interval.
+
+    Args:
+        schedule: As Prefect's API gives it.
+        seconds: A whole number of minutes.
     """
-    if "interval" in plain:
-        anchor = datetime.fromisoformat(str(plain["anchor_date"])) + timedelta(seconds=seconds)
-        return {**plain, "anchor_date": anchor.isoformat()}
-    fields = str(plain.get("cron", "")).split()
+    if "interval" in schedule:
+        anchor = datetime.fromisoformat(str(schedule["anchor_date"])) + timedelta(seconds=seconds)
+        return {**schedule, "anchor_date": anchor.isoformat()}
+    fields = str(schedule.get("cron", "")).split()
     if len(fields) != 5 or not fields[0].isdigit():
         return None
     every_day = fields[2:] == ["*", "*", "*"]
     if fields[1] == "*":
         minute = (int(fields[0]) + round(seconds / 60)) % 60
-        return None if minute == int(fields[0]) else {**plain, "cron": " ".join([str(minute), *fields[1:]])}
+        return None if minute == int(fields[0]) else {**schedule, "cron": " ".join([str(minute), *fields[1:]])}
     if not fields[1].isdigit():
         return None
     minutes = int(fields[1]) * 60 + int(fields[0]) + round(seconds / 60)
     if minutes >= 24 * 60 and not every_day:
         return None
     minutes %= 24 * 60
-    return {**plain, "cron": " ".join([str(minutes % 60), str(minutes // 60), *fields[2:]])}
+    return {**schedule, "cron": " ".join([str(minutes % 60), str(minutes // 60), *fields[2:]])}

@@ -1,4 +1,4 @@
-"""What is known of one deployment and of the work pools it shares: the facts that the graph and the rules work on."""
+"""Deployments, their schedules and parameters, and work pools: the facts behind the graph and the conflict rules."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from prefect_intelligent.errors import InvalidInputError
 _Z95 = 1.6448536269514722
 _MOST_STARTS = 20_000
 DEFAULT_ESTIMATE = Estimate(p50_s=60.0, p90_s=180.0)
-"""Taken for a deployment that has never run and whose author gave no `expected_s`."""
+"""Used for a deployment that has never run and whose author gave no `expected_s`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When Prefect starts a deployment by itself: a cron line, a fixed interval or a recurrence rule.
+    """A schedule of a deployment: a cron line, a fixed interval or a recurrence rule.
 
     Attributes:
-        cron: Cron line of five fields, read in `zone`; None if it is something else.
-        every_s: Seconds between two starts of an interval.
-        rrule: Recurrence rule (RFC 5545), read in `zone`.
-        anchor_s: An instant of the interval.
+        cron: Cron line of five fields, in the time zone `zone`; None for the other kinds.
+        every_s: Seconds between two starts of an interval; None for the other kinds.
+        rrule: Recurrence rule (RFC 5545), in the time zone `zone`; None for the other kinds.
+        anchor_s: One start of the interval, Unix seconds.
         zone: IANA time zone of the cron line.
         active: Whether it is switched on.
         parameters: Parameters that this schedule overrides.
@@ -45,7 +45,7 @@ class Schedule:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def starts_s(self, start_s: float, end_s: float) -> Sequence[float]:
-        """Starts within [start_s, end_s), Unix seconds, ascending; at most 20,000."""
+        """Return starts within [start_s, end_s), Unix seconds, ascending; at most 20,000."""
         if not self.active:
             return ()
         if self.cron is not None:
@@ -60,20 +60,20 @@ class Schedule:
 
     @property
     def daily(self) -> bool:
-        """Whether every day looks like every other (but for summer time)."""
+        """Whether it starts at the same times every day (ignoring daylight saving)."""
         if self.cron is not None:
             return self.cron in ("@daily", "@midnight", "@hourly") or self.cron.split()[2:] == ["*", "*", "*"]
         return self.rrule is None and (self.every_s is None or self.every_s <= 86_400.0)
 
     def __str__(self) -> str:
-        """As a person writes it: the cron line, or "every 5m"."""
+        """The cron line or recurrence rule in quotes, or "every 5m"."""
         text = self.cron if self.cron is not None else self.rrule
         return f"every {format_span(self.every_s or 0.0)}" if text is None else f"'{text}'"
 
 
 @lru_cache(maxsize=4096)
 def _cron_starts(cron: str, zone: str, start_s: float, end_s: float) -> tuple[float, ...]:
-    """Starts of a cron line within [start_s, end_s)."""
+    """Return starts of a cron line within [start_s, end_s)."""
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
@@ -91,7 +91,7 @@ def _cron_starts(cron: str, zone: str, start_s: float, end_s: float) -> tuple[fl
 
 @lru_cache(maxsize=1024)
 def _rule_starts(rule: str, zone: str, start_s: float, end_s: float) -> tuple[float, ...]:
-    """Starts of a recurrence rule within [start_s, end_s)."""
+    """Return starts of a recurrence rule within [start_s, end_s)."""
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
@@ -99,23 +99,23 @@ def _rule_starts(rule: str, zone: str, start_s: float, end_s: float) -> tuple[fl
 
     here = ZoneInfo(zone)
     first, last = (datetime.fromtimestamp(at_s, tz=here).replace(tzinfo=None) for at_s in (start_s, end_s))
-    begin = datetime(2020, 1, 1)  # Prefect's own anchor of rules that say nothing of when they begin
-    if "MINUTELY" in rule or "SECONDLY" in rule:  # years of minutes take long to walk through
+    begin = datetime(2020, 1, 1)  # Prefect's default for rules without DTSTART
+    if "MINUTELY" in rule or "SECONDLY" in rule:  # iterating over years of minutes is slow
         begin = datetime.combine(first, datetime.min.time())
     try:
         dates = rrulestr(rule, dtstart=begin, ignoretz=True)
     except (ValueError, TypeError) as error:
-        raise InvalidInputError("rrule schedule", rule, f"is no recurrence rule: {error}") from error
+        raise InvalidInputError("rrule schedule", rule, f"is not a recurrence rule: {error}") from error
     found = (at.replace(tzinfo=here).timestamp() for at in dates.xafter(first, count=_MOST_STARTS, inc=True))
     return tuple(itertools.takewhile(lambda at_s: at_s < end_s, found)) if first < last else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """What is promised or expected of one column.
+class ColumnSpec:
+    """Type and range that a contract guarantees, or that a reader requires, of one column.
 
     Attributes:
-        type: Type name as the contract says it, lower case; None for any.
+        type: Type name as written in the contract, lower case; None for any.
         minimum: Smallest value; None for no bound.
         maximum: Largest value; None for no bound.
     """
@@ -125,20 +125,20 @@ class Column:
     maximum: float | None = None
 
 
-Shape = Mapping[str, Column]
+TableSchema = Mapping[str, ColumnSpec]
 """Columns of a dataset by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class DeploymentCall:
     """A `run_deployment` call found in source, or a run-deployment action of an automation.
 
     Attributes:
         caller: Deployment whose code calls (or whose event triggers).
         callee: Deployment that is started.
-        waits: Whether the caller holds its slot until the callee has finished.
-        parameters: Parameters given whose values are known; None if the code does not say.
-        unknown: Names of parameters that are given with a value that only the run knows.
+        waits: Whether the caller occupies its slot until the callee has finished.
+        parameters: Parameters with known values; None if they cannot be read from the code.
+        unknown: Names of parameters whose values are computed at run time.
         where: File and line, or the automation's name.
     """
 
@@ -152,23 +152,23 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentNode:
-    """A deployment as the graph sees it.
+    """A deployment with the facts that the graph and the conflict rules use.
 
     Attributes:
         name: "flow/deployment".
         pool: Work pool; None if it has none.
         queue: Work queue in the pool.
-        schedules: When Prefect starts it.
-        estimate: How long a run takes; None if nothing is known.
-        terms: What its runs are worth, what they read and write.
-        limit: Prefect's concurrency limit of the deployment.
+        schedules: Its schedules.
+        estimate: Duration of a run from history; None if unknown.
+        terms: Deadline, prices, inputs and outputs.
+        limit: Concurrency limit of the deployment in Prefect; None is unlimited.
         parameters: Default parameters.
-        schema: JSON schema of the parameters; None if not known.
-        expects: Columns it needs, per dataset read.
-        promises: Columns its contract promises, per dataset written.
-        arrivals_per_hour: Observed rate of runs that no schedule made; None if not known.
+        schema: JSON schema of the parameters; None if unknown.
+        expects: Columns it requires, per dataset read.
+        promises: Columns its contract guarantees, per dataset written.
+        arrivals_per_hour: Observed rate of runs that no schedule made; None if unknown.
         paused: Whether its schedules are paused.
-        job_variables: What it sets for the infrastructure of its runs.
+        job_variables: Job variables of its runs' infrastructure.
     """
 
     name: str
@@ -180,15 +180,15 @@ class DeploymentNode:
     limit: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
-    expects: Mapping[str, Shape] = field(default_factory=dict)
-    promises: Mapping[str, Shape] = field(default_factory=dict)
+    expects: Mapping[str, TableSchema] = field(default_factory=dict)
+    promises: Mapping[str, TableSchema] = field(default_factory=dict)
     arrivals_per_hour: float | None = None
     paused: bool = False
     job_variables: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def duration(self) -> Estimate:
-        """The best estimate there is: history, else the author's, else `DEFAULT_ESTIMATE`."""
+        """The best available estimate: from history, else the author's `expected_s`, else `DEFAULT_ESTIMATE`."""
         if self.estimate is not None:
             return self.estimate
         if self.terms.expected_s is not None:
@@ -197,26 +197,26 @@ class DeploymentNode:
 
     @property
     def p95_s(self) -> float:
-        """95 % quantile of a run's duration, seconds, if durations are lognormal."""
+        """95 % quantile of a run's duration, seconds, for lognormal durations."""
         return self.duration.p50_s * math.exp(_Z95 * self.duration.sigma)
 
     @property
     def mean_s(self) -> float:
-        """Mean duration of a run, seconds, if durations are lognormal."""
+        """Mean duration of a run, seconds, for lognormal durations."""
         return self.duration.p50_s * math.exp(self.duration.sigma**2 / 2)
 
     @property
     def active_schedules(self) -> tuple[Schedule, ...]:
-        """Schedules that start runs now."""
+        """Schedules that are switched on, unless the deployment is paused."""
         return () if self.paused else tuple(schedule for schedule in self.schedules if schedule.active)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFacts:
-    """What the rules need of a work pool.
+    """Limits and queue priorities of a work pool.
 
     Attributes:
-        name: Prefect's name of it.
+        name: Name in Prefect.
         limit: Slots; None is unlimited.
         priorities: Priority number by queue name, 1 first.
         queue_limits: Limit by queue name; None is unlimited.
@@ -230,11 +230,11 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Congestion:
-    """How an overloaded pool will fare on the day with the most work.
+    """Waiting times of an overloaded pool on the day with the most work, from the twin.
 
     Attributes:
-        hours: Hours from the instant of the inventory in which runs come due that wait for long.
-        longest_wait_s: The longest that one of them waits for a slot.
+        hours: Hours since `Inventory.at_s` in which runs come due that wait longer than five minutes.
+        longest_wait_s: Longest wait for a slot, seconds.
     """
 
     hours: tuple[int, ...]
@@ -243,21 +243,21 @@ class Congestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Everything the conflict rules look at besides the graph.
+    """Input of the conflict rules besides the graph.
 
     Attributes:
-        steps: Deployments by name.
+        nodes: Deployments by name.
         pools: Work pools by name.
         calls: Calls and automation starts between deployments.
-        external: Datasets that nobody here has to produce.
-        prices: What capacity costs and what lateness weighs.
-        at_s: The instant from which schedules are looked at.
-        congestion: What is foreseen of overloaded pools, by name; empty if nobody has looked.
+        external: Datasets that come from outside and need no producer.
+        prices: Price of capacity and weight of lateness.
+        at_s: Start of the time span in which schedules are compared, Unix seconds.
+        congestion: Simulated congestion of overloaded pools, by name; empty if it was not simulated.
     """
 
-    steps: Mapping[str, DeploymentNode]
+    nodes: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
-    calls: tuple[Call, ...] = ()
+    calls: tuple[DeploymentCall, ...] = ()
     external: frozenset[str] = frozenset()
     prices: Prices = field(default_factory=Prices)
     at_s: float = 0.0

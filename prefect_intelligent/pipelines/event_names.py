@@ -1,4 +1,4 @@
-"""Names under which events, batches and pipeline versions are known to Prefect; imports nothing, hooks use it."""
+"""Names of events, labels and environment variables in Prefect. Imports nothing: hooks in flows use it."""
 
 from typing import Final
 
@@ -13,6 +13,6 @@ BATCH: Final = "prefect-intelligent.batch"
 PIPELINE: Final = "prefect-intelligent.pipeline"
 """Label of these events: the pipeline version under which the batch began."""
 PIPELINE_ENV: Final = "PREFECT_INTELLIGENT_PIPELINE"
-"""Environment variable of the runs that our automations start: their batch's pipeline version."""
+"""Environment variable of runs that an automation starts: the pipeline version of their batch."""
 NO_PIPELINE: Final = "none"
-"""Pipeline version of batches of a deployment that belongs to no pipeline any more."""
+"""Pipeline version of batches of a deployment that no longer belongs to a pipeline."""

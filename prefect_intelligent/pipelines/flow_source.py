@@ -1,4 +1,4 @@
-"""What a flow's source says about datasets and calls, read without running it (AST)."""
+"""Read datasets and `run_deployment` calls from the source of a flow, without running it (AST)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _UNKNOWN = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCall:
-    """A `run_deployment(...)` whose name is a literal.
+    """A `run_deployment(...)` call whose name is a literal.
 
     Attributes:
         name: "flow/deployment".
-        waits: Whether it waits for the child (it does unless `timeout=0`).
-        parameters: Those given with literal values; None if not even their names are literals.
-        unknown: Names of those given with other values.
+        waits: Whether it waits for the child; false only for `timeout=0`.
+        parameters: Parameters with literal values; None if their names are not literals.
+        unknown: Names of the parameters with other values.
         line: Line number, from 1.
     """
 
@@ -31,15 +31,15 @@ class SourceCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowSource:
-    """What the source of one flow function says.
+    """Datasets, calls and parameters of one flow function.
 
     Attributes:
         function: Name of the function, as in an entrypoint.
         inputs: Datasets of `@intelligent(inputs=...)`; None if it declares none.
         outputs: Datasets of `@intelligent(outputs=...)`; None if it declares none.
         batch: Literal of `@intelligent(batch=...)`; None if there is none.
-        asset_inputs: Keys of `asset_deps` of tasks it calls.
-        asset_outputs: Keys that tasks it calls materialise.
+        asset_inputs: Keys of `asset_deps` of the tasks that it calls.
+        asset_outputs: Keys that the tasks that it calls materialise.
         calls: `run_deployment` calls, its own and those of functions of the same file that it calls.
         parameters: Names of its parameters.
         line: Line of the function, from 1.
@@ -67,7 +67,7 @@ class _Function:
 
 
 def read_source(text: str, path: str = "<source>") -> dict[str, FlowSource]:
-    """Flows of one file by function name.
+    """Return the flows of one file by function name.
 
     Raises:
         SyntaxError: The file is not Python.
@@ -101,14 +101,14 @@ def read_source(text: str, path: str = "<source>") -> dict[str, FlowSource]:
 
 
 def _name(node: ast.expr) -> str:
-    """Last part of a name: `prefect.deployments.run_deployment` is "run_deployment"."""
+    """Return the last part of a name: "run_deployment" of `prefect.deployments.run_deployment`."""
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
-    """Module-level names bound once to a literal, and to `Asset(key=literal)`."""
+    """Return module-level names that are bound to a literal or to `Asset(key=literal)`."""
     found: dict[str, Any] = {}
     for node in tree.body:
         target: ast.expr | None = None
@@ -125,7 +125,7 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr, constants: Mapping[str, Any]) -> Any:
-    """The value of a literal, a known constant or an `Asset("key")`; `_UNKNOWN` otherwise."""
+    """Return the value of a literal, a known constant or an `Asset("key")`; `_UNKNOWN` otherwise."""
     if isinstance(node, ast.Name):
         return constants.get(node.id, _UNKNOWN)
     if isinstance(node, ast.Call) and _name(node.func) == "Asset":
@@ -141,7 +141,7 @@ def _literal(node: ast.expr, constants: Mapping[str, Any]) -> Any:
 
 
 def _names(node: ast.expr, constants: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """A list of dataset names; None if it is not literal."""
+    """Return a list of dataset names; None if it is not literal."""
     value = _literal(node, constants)
     if isinstance(value, str):
         return (value,)
@@ -151,7 +151,7 @@ def _names(node: ast.expr, constants: Mapping[str, Any]) -> tuple[str, ...] | No
 
 
 def _describe(node: ast.FunctionDef | ast.AsyncFunctionDef, constants: Mapping[str, Any]) -> _Function:
-    """What the decorators of a function say."""
+    """Read the decorators of a function."""
     function = _Function(node)
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
@@ -175,7 +175,7 @@ def _describe(node: ast.FunctionDef | ast.AsyncFunctionDef, constants: Mapping[s
 
 
 def _reachable(start: str, functions: Mapping[str, _Function]) -> set[str]:
-    """Functions of the file that `start` reaches by calling them (or their `.submit`, `.map`, `.delay`), itself too."""
+    """Return `start` and the functions of the file that it uses, directly or indirectly (also by `.submit`, `.map`)."""
     seen, stack = {start}, [start]
     while stack:
         for node in ast.walk(functions[stack.pop()].node):
@@ -186,7 +186,7 @@ def _reachable(start: str, functions: Mapping[str, _Function]) -> set[str]:
 
 
 def _calls(function: ast.AST, constants: Mapping[str, Any]) -> Iterator[SourceCall]:
-    """`run_deployment` and `arun_deployment` calls with a literal name."""
+    """Yield `run_deployment` and `arun_deployment` calls with a literal name."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Call) or _name(node.func) not in ("run_deployment", "arun_deployment"):
             continue
@@ -201,7 +201,7 @@ def _calls(function: ast.AST, constants: Mapping[str, Any]) -> Iterator[SourceCa
 
 
 def _parameters(given: ast.expr | None, constants: Mapping[str, Any]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Parameters of a call with literal values, and the names of the others; None if the names are not literal."""
+    """Return parameters with literal values, and the names of the others; None if the names are not literal."""
     if given is None:
         return {}, ()
     if isinstance(given, ast.Call) and _name(given.func) == "dict" and not given.args:

@@ -1,4 +1,4 @@
-"""The graph of datasets and deployments, merged from all evidence; independent of the order in which it came."""
+"""The graph of datasets and deployments, merged from all evidence; the result does not depend on its order."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import networkx as nx
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 EdgeKind = Literal["reads", "writes", "calls", "triggers"]
-Node = tuple[int, str]
+NodeKey = tuple[int, str]
 """(0, deployment) or (1, dataset)."""
 
 CERTAINTY: Final[Mapping[str, float]] = {
     "declared": 1.0,  # inputs= / outputs= of the decorator, or the project file
-    "automation": 0.95,  # Prefect holds a trigger and an action
+    "automation": 0.95,  # an automation in Prefect with a trigger and an action
     "asset": 0.9,  # @materialize and asset_deps in source
     "source": 0.8,  # run_deployment in source, reached by name only
-    "observed": 0.6,  # seen in events or parent runs; may be chance
+    "observed": 0.6,  # seen in events or parent runs; may be a coincidence
 }
-"""How sure a kind of evidence is, 0 to 1."""
+"""Certainty of a kind of evidence, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EdgeEvidence:
-    """Why an edge is believed: `kind` is a key of `CERTAINTY`, `where` the file and line, automation or event."""
+    """Evidence for an edge: `kind` is a key of `CERTAINTY`, `where` the file and line, the automation or the event."""
 
     kind: str
     where: str = ""
@@ -36,7 +36,10 @@ class EdgeEvidence:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """One fact: `reads` goes from dataset to deployment, `writes` from deployment to dataset, the rest between both."""
+    """A directed edge: `reads` from dataset to deployment, `writes` from deployment to dataset.
+
+    `calls` and `triggers` go from one deployment to another.
+    """
 
     source: str
     target: str
@@ -45,40 +48,41 @@ class Edge:
 
     @property
     def certainty(self) -> float:
-        """That of its best evidence, 0 to 1."""
+        """Certainty of its best evidence, 0 to 1."""
         return max((CERTAINTY[item.kind] for item in self.evidence), default=0.0)
 
     @property
     def declared(self) -> bool:
-        """Whether a person wrote it down."""
-        for item in self.evidence:  # noqa: SIM110  asked of every edge, and any() is three times slower
+        """Whether the decorator or the project file declares it."""
+        for item in self.evidence:  # noqa: SIM110  runs for every edge, and any() is three times slower
             if item.kind == "declared":
                 return True
         return False
 
     @property
     def deployment(self) -> str:
-        """The deployment whose input, output or call this is."""
+        """The deployment that reads, writes, calls or triggers."""
         return self.target if self.kind == "reads" else self.source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """Datasets and deployments with what joins them. Made by `build`; all tuples are sorted.
+    """Deployments, datasets and the edges between them. Made by `build_graph`; all tuples are sorted.
 
     Attributes:
         deployments: Names.
         datasets: Names.
-        edges: What is believed.
-        overruled: Inferred edges that a declaration of the same deployment contradicts; shown, never used.
+        edges: Edges in use.
+        overruled: Inferred edges that a declaration of the same deployment contradicts; reported, never used.
         inputs: Datasets read, by deployment.
         outputs: Datasets written, by deployment.
-        writers: Deployments that write it, by dataset.
-        readers: Deployments that read it, by dataset.
-        triggers: Deployments started by an automation when it finishes, by deployment.
+        writers: Deployments that write the dataset, by dataset.
+        readers: Deployments that read the dataset, by dataset.
+        triggers: Deployments that an automation starts when the deployment finishes, by deployment.
         calls: Deployments called, by deployment.
-        sequence: Kahn's order of all nodes, smallest name first among the free ones.
-        stuck: Nodes that no order can place; empty exactly if data and triggers make no cycle.
+        sequence: Topological order of all nodes (Kahn's algorithm), smallest name first among the ready ones.
+        unordered: Nodes on or behind a cycle, which have no place in the order; empty exactly if datasets and triggers
+            form no cycle.
     """
 
     deployments: tuple[str, ...]
@@ -91,37 +95,37 @@ class Graph:
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     triggers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sequence: tuple[Node, ...] = ()
-    stuck: frozenset[Node] = frozenset()
+    sequence: tuple[NodeKey, ...] = ()
+    unordered: frozenset[NodeKey] = frozenset()
 
     def check_dataset(self, name: str) -> str:
-        """The name itself; raises `UnknownNameError` if there is no such dataset."""
+        """Return the name; raises `UnknownNameError` if there is no such dataset."""
         if name not in self.writers and name not in self.readers:
             raise UnknownNameError("dataset", name, self.datasets)
         return name
 
     def check_deployment(self, name: str) -> str:
-        """The name itself; raises `UnknownNameError` if there is no such deployment."""
+        """Return the name; raises `UnknownNameError` if there is no such deployment."""
         if name not in self.inputs:
             raise UnknownNameError("deployment", name, self.deployments)
         return name
 
     def upstream(self, deployment: str) -> list[str]:
-        """Deployments whose output it reads, or that trigger it; sorted, without itself."""
+        """Return deployments whose output it reads or that trigger it; sorted, without itself."""
         found = {writer for dataset in self.inputs.get(deployment, ()) for writer in self.writers.get(dataset, ())}
         found.update(source for source, targets in self.triggers.items() if deployment in targets)
         found.discard(deployment)
         return sorted(found)
 
     def downstream(self, deployment: str) -> list[str]:
-        """Deployments that read what it writes, or that it triggers; sorted, without itself."""
+        """Return deployments that read its outputs or that it triggers; sorted, without itself."""
         found = {reader for dataset in self.outputs.get(deployment, ()) for reader in self.readers.get(dataset, ())}
         found.update(self.triggers.get(deployment, ()))
         found.discard(deployment)
         return sorted(found)
 
     def descendants(self, deployments: Iterable[str]) -> set[str]:
-        """All that runs after any of these, without them."""
+        """Return everything downstream of these deployments, directly or indirectly, without themselves."""
         start = set(deployments)
         seen, stack = set(start), sorted(start)
         while stack:
@@ -132,18 +136,18 @@ class Graph:
         return seen - start
 
 
-def build(edges: Iterable[Edge], deployments: Iterable[str] = ()) -> Graph:
+def build_graph(edges: Iterable[Edge], deployments: Iterable[str] = ()) -> Graph:
     """Merge evidence into one graph; any order of the edges gives the same graph.
 
-    Declared beats inferred: where a deployment declares its inputs (or outputs), inferred inputs (outputs) that it does
-    not declare are set aside in `overruled`.
+    Declarations take precedence: where a deployment declares its inputs (or outputs), inferred inputs (outputs) that it
+    does not declare are moved to `overruled`.
     """
-    collects = gc.isenabled()
-    gc.disable()  # 200,000 small objects, all of them kept: looking for garbage among them takes as long as the rest
+    gc_enabled = gc.isenabled()
+    gc.disable()  # 200,000 small objects, all of them kept: a collection takes as long as everything else
     try:
         return _build(edges, deployments)
     finally:
-        if collects:
+        if gc_enabled:
             gc.enable()
 
 
@@ -163,12 +167,12 @@ def _build(edges: Iterable[Edge], deployments: Iterable[str]) -> Graph:
         overruled = sorted(edge for edge in inferred if (edge.deployment, edge.kind) in declares)
         for edge in overruled:
             del merged[edge.source, edge.target, edge.kind]
-    believed = [merged[key] for key in sorted(merged)]
+    edges_in_use = [merged[key] for key in sorted(merged)]
     names, data = set(deployments), set()
     tables: dict[str, dict[str, list[str]]] = {
         key: {} for key in ("inputs", "outputs", "writers", "readers", "triggers", "calls")
     }
-    for edge in believed:
+    for edge in edges_in_use:
         source, target = edge.source, edge.target
         if edge.kind == "writes":
             names.add(source)
@@ -185,22 +189,22 @@ def _build(edges: Iterable[Edge], deployments: Iterable[str]) -> Graph:
             tables[edge.kind].setdefault(source, []).append(target)
     for name in names:
         tables["inputs"].setdefault(name, [])
-    sequence, stuck = _sort_nodes(believed, names, data)
+    sequence, unordered = _sort_nodes(edges_in_use, names, data)
     return Graph(
         deployments=tuple(sorted(names)),
         datasets=tuple(sorted(data)),
-        edges=tuple(believed),
+        edges=tuple(edges_in_use),
         overruled=tuple(overruled),
         sequence=tuple(sequence),
-        stuck=frozenset(stuck),
+        unordered=frozenset(unordered),
         **{
             table: {name: tuple(items) for name, items in found.items()} for table, found in tables.items()
         },  # sorted too
     )
 
 
-def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[Node, Node]]:
-    """Arcs of precedence between nodes."""
+def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[NodeKey, NodeKey]]:
+    """Yield the edges that order nodes: (earlier, later)."""
     for edge in edges:
         if edge.kind == "writes":
             yield (0, edge.source), (1, edge.target)
@@ -210,68 +214,70 @@ def _arcs(edges: Iterable[Edge]) -> Iterator[tuple[Node, Node]]:
             yield (0, edge.source), (0, edge.target)
 
 
-def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]) -> tuple[list[Node], set[Node]]:
-    """Kahn's order of all nodes, smallest name first among the free ones; and the nodes that no order can place."""
-    after: dict[Node, list[Node]] = {}
-    open_count: dict[Node, int] = dict.fromkeys(
+def _sort_nodes(edges: Iterable[Edge], deployments: set[str], datasets: set[str]) -> tuple[list[NodeKey], set[NodeKey]]:
+    """Return a topological order (Kahn's algorithm, ties by name) and the nodes that have no place in it."""
+    after: dict[NodeKey, list[NodeKey]] = {}
+    in_degree: dict[NodeKey, int] = dict.fromkeys(
         [(0, name) for name in deployments] + [(1, name) for name in datasets], 0
     )
     for source, target in _arcs(edges):
         after.setdefault(source, []).append(target)
-        open_count[target] += 1
-    free = [node for node, count in open_count.items() if count == 0]
-    heapq.heapify(free)
-    order: list[Node] = []
-    while free:
-        node = heapq.heappop(free)
+        in_degree[target] += 1
+    ready = [node for node, count in in_degree.items() if count == 0]
+    heapq.heapify(ready)
+    order: list[NodeKey] = []
+    while ready:
+        node = heapq.heappop(ready)
         order.append(node)
         for target in after.get(node, ()):
-            open_count[target] -= 1
-            if open_count[target] == 0:
-                heapq.heappush(free, target)
-    return order, {node for node, count in open_count.items() if count}
+            in_degree[target] -= 1
+            if in_degree[target] == 0:
+                heapq.heappush(ready, target)
+    return order, {node for node, count in in_degree.items() if count}
 
 
-def order(graph: Graph) -> list[str]:
-    """Deployments so that each comes after all that it depends on; ties by name.
+def topological_order(graph: Graph) -> list[str]:
+    """Return all deployments, each after everything it depends on; ties by name.
 
     Raises:
-        InvalidInputError: There is a cycle; the message shows one.
+        InvalidInputError: The graph has a cycle; the message shows one.
     """
-    if graph.stuck:
-        raise InvalidInputError("pipeline graph", " -> ".join(cycles(graph)[0]), "this cycle must be broken first")
+    if graph.unordered:
+        raise InvalidInputError("pipeline graph", " -> ".join(find_cycles(graph)[0]), "this cycle must be broken first")
     return [name for kind, name in graph.sequence if kind == 0]
 
 
-def cycles(graph: Graph) -> list[list[str]]:
-    """One cycle of each strongly connected part, as the names on it, first one repeated at the end; sorted.
+def find_cycles(graph: Graph) -> list[list[str]]:
+    """Return one cycle per strongly connected component: the names on it, the first one repeated at the end; sorted.
 
-    Data and triggers are one precedence; calls and triggers are another, since either starts a run: a parent whose
-    child starts it again never comes to rest, while one that reads what its child wrote does.
+    Two relations are searched. Datasets and triggers order runs. Calls and triggers start runs: a parent whose child
+    starts it again loops for ever, while a parent that reads what its child wrote does not.
     """
     found: list[list[str]] = []
-    if graph.stuck:
-        found += _shortest_cycles((s, t) for s, t in _arcs(graph.edges) if s in graph.stuck and t in graph.stuck)
+    if graph.unordered:
+        found += _shortest_cycles(
+            (s, t) for s, t in _arcs(graph.edges) if s in graph.unordered and t in graph.unordered
+        )
     if graph.calls:
         starts = [((0, edge.source), (0, edge.target)) for edge in graph.edges if edge.kind in ("calls", "triggers")]
         found += [names for names in _shortest_cycles(starts) if names not in found]
     return sorted(found)
 
 
-def _shortest_cycles(arcs: Iterable[tuple[Node, Node]]) -> list[list[str]]:
-    """For every strongly connected part a shortest cycle through its smallest node."""
-    digraph: nx.DiGraph[Node] = nx.DiGraph()
+def _shortest_cycles(arcs: Iterable[tuple[NodeKey, NodeKey]]) -> list[list[str]]:
+    """Return, for every strongly connected component, a shortest cycle through its smallest node."""
+    digraph: nx.DiGraph[NodeKey] = nx.DiGraph()
     digraph.add_edges_from(arcs)
     found: list[list[str]] = []
-    for part in nx.strongly_connected_components(digraph):
-        start = min(part)
-        if len(part) == 1 and not digraph.has_edge(start, start):
+    for component in nx.strongly_connected_components(digraph):
+        start = min(component)
+        if len(component) == 1 and not digraph.has_edge(start, start):
             continue
         if digraph.has_edge(start, start):
             found.append([start[1], start[1]])
             continue
-        inside = digraph.subgraph(part)
-        back = {node: nx.shortest_path(inside, start, node) for node in inside.predecessors(start)}
-        path = min(back.values(), key=lambda nodes: (len(nodes), nodes))
+        subgraph = digraph.subgraph(component)
+        paths = [nx.shortest_path(subgraph, start, node) for node in subgraph.predecessors(start)]
+        path = min(paths, key=lambda nodes: (len(nodes), nodes))
         found.append([name for _, name in path] + [start[1]])
     return found

@@ -1,4 +1,4 @@
-"""What pipelines need from the world."""
+"""Ports of pipelines: a Prefect server, and a store for the content of versions."""
 
 from __future__ import annotations
 
@@ -9,70 +9,70 @@ from prefect_intelligent.pipelines.runs import PipelineRun, RunState
 
 
 class PipelineServer(Protocol):
-    """What pipelines need of a Prefect server: its deployments, the automations we own, and runs.
+    """A Prefect server: its deployments, the automations this product owns, and flow runs.
 
-    Every method may raise `OrchestratorUnavailableError`, `ConflictError` and `UnknownNameError`; nothing else escapes.
+    Every method may raise `OrchestratorUnavailableError`, `ConflictError` and `UnknownNameError`, and no other error.
     """
 
     def read(self, resource: str) -> Mapping[str, Any] | None:
-        """Content of a resource (see `pipelines.resource_changes`); None if it does not exist."""
+        """Return the content of a resource (see `pipelines.resource_changes`); None if it does not exist."""
         ...
 
     def read_all(self, prefix: str) -> dict[str, Mapping[str, Any]]:
-        """All resources of one prefix by their full name; of automations those we own."""
+        """Return all resources with a prefix, by full name; of automations only those this product owns."""
         ...
 
     def write(self, resource: str, value: Mapping[str, Any] | None) -> None:
-        """Make the resource hold exactly this, or remove it; twice is as good as once.
+        """Set the content of a resource, or remove it if `value` is None. Idempotent.
 
         Raises:
-            ConflictError: Prefect refuses the content.
+            ConflictError: Prefect rejects the content.
         """
         ...
 
     def runs(
         self, deployment: str, *, phase: RunState | None = None, since_s: float | None = None
     ) -> list[PipelineRun]:
-        """Runs of a deployment, the latest 200 of that state type, oldest first."""
+        """Return the latest 200 runs of a deployment in a state type (None is any), oldest first."""
         ...
 
     def start_run(
         self, deployment: str, parameters: Mapping[str, Any], *, key: str, env: Mapping[str, str] | None = None
     ) -> str:
-        """Start a run now and return its id; the same `key` gives the same run."""
+        """Start a run now and return its id; `key` is an idempotency key."""
         ...
 
     def cancel_run(self, run_id: str) -> None:
-        """Ask for a run's end; nothing happens if it has ended."""
+        """Request the cancellation of a run; no effect if it has ended."""
         ...
 
     def retry_run(self, run_id: str) -> None:
-        """Run an ended run again under the same id: tasks whose results were kept are not repeated."""
+        """Run an ended run again under the same id; tasks with persisted results are not repeated."""
         ...
 
     def pin_run(self, run_id: str, env: Mapping[str, str]) -> bool:
-        """Add environment variables to a run that has not been claimed; False if it already has."""
+        """Add environment variables to a run that no worker has claimed; False if one has."""
         ...
 
 
 class BlobStore(Protocol):
-    """Content kept under its sha256, for versions of pipelines."""
+    """Content-addressed storage of the files of versions: blobs under their sha256."""
 
     def put(self, content: bytes) -> str:
-        """Keep content and return its digest."""
+        """Store content and return its digest."""
         ...
 
     def get(self, digest: str) -> bytes:
-        """Content of a digest; `UnknownNameError` if it is not there, `StoreError` if it is damaged."""
+        """Return the content of a digest; `UnknownNameError` if it is missing, `StoreError` if it is damaged."""
         ...
 
     def has(self, digest: str) -> bool:
-        """Whether the content is there."""
+        """Whether the content is stored."""
         ...
 
     def digests(self) -> Iterator[str]:
-        """All digests that are kept."""
+        """Iterate over all stored digests."""
         ...
 
     def delete(self, digest: str) -> None:
-        """Remove content; nothing happens if it has gone."""
+        """Remove content; no effect if it is not stored."""

@@ -1,4 +1,4 @@
-"""The graph as text for people and browsers: Mermaid and SVG."""
+"""Render the graph as Mermaid, as SVG, and as rows for the dashboard."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Collection
 from html import escape
 from typing import Any
 
-from prefect_intelligent.pipelines.graph import Edge, Graph
-
-Node = tuple[int, str]
-"""(0, deployment) or (1, dataset)."""
+from prefect_intelligent.pipelines.graph import Edge, Graph, NodeKey
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 190, 34, 60, 18  # pixels
 
 
 def to_mermaid(graph: Graph) -> str:
-    """A Mermaid flowchart; inferred edges are dotted."""
+    """Return a Mermaid flowchart; inferred edges are dotted."""
     ids = {node: f"n{index}" for index, node in enumerate((*graph.deployments, *graph.datasets))}
     lines = ["flowchart LR"]
     lines += [f'  {ids[name]}["{_quoted(name)}"]' for name in graph.deployments]
@@ -31,15 +28,18 @@ def _quoted(text: str) -> str:
     return text.replace('"', "#quot;")
 
 
-def _ends(edge: Edge) -> tuple[Node, Node]:
+def _ends(edge: Edge) -> tuple[NodeKey, NodeKey]:
     return (1 if edge.kind == "reads" else 0, edge.source), (1 if edge.kind == "writes" else 0, edge.target)
 
 
-def layers(graph: Graph) -> dict[Node, int]:
-    """Column of each node, counted from what nothing comes before; nodes on a cycle are in the first."""
-    nodes, stuck = graph.sequence, graph.stuck
-    layer = dict.fromkeys(stuck, 0)
-    before: dict[Node, list[Node]] = {}
+def layers(graph: Graph) -> dict[NodeKey, int]:
+    """Return the layer of each node: 0 without predecessors, else one more than the highest predecessor's.
+
+    Nodes on or behind a cycle are in layer 0.
+    """
+    nodes, unordered = graph.sequence, graph.unordered
+    layer = dict.fromkeys(unordered, 0)
+    before: dict[NodeKey, list[NodeKey]] = {}
     for edge in graph.edges:
         source, target = _ends(edge)
         if edge.kind != "calls":
@@ -50,11 +50,11 @@ def layers(graph: Graph) -> dict[Node, int]:
 
 
 def to_rows(graph: Graph, *, joined_only: bool = False) -> dict[str, list[Any]]:
-    """The graph as JSON-ready rows for a page: nodes with their column, and edges as pairs of places in `nodes`.
+    """Return the graph as JSON-ready rows: nodes with their layer, and edges as pairs of indices into `nodes`.
 
     Args:
         graph: The graph.
-        joined_only: Leave out what nothing is joined to.
+        joined_only: Leave out nodes without edges.
     """
     layer = layers(graph)
     if joined_only:
@@ -69,15 +69,15 @@ def to_rows(graph: Graph, *, joined_only: bool = False) -> dict[str, list[Any]]:
 
 
 def to_svg(graph: Graph, marked: Collection[str] = ()) -> str:
-    """A stand-alone SVG: layers from left to right, deployments as boxes, datasets as pills.
+    """Return a stand-alone SVG: layers from left to right, deployments as boxes, datasets with round ends.
 
     Args:
         graph: The graph; nodes on a cycle are drawn in the first layer.
-        marked: Names drawn in colour, e.g. the critical path.
+        marked: Names to highlight, e.g. the critical path.
     """
     layer = layers(graph)
     rows: dict[int, int] = {}
-    place: dict[tuple[int, str], tuple[int, int]] = {}
+    place: dict[NodeKey, tuple[int, int]] = {}
     for node in sorted(layer, key=lambda item: (layer[item], item)):
         row = rows.get(layer[node], 0)
         rows[layer[node]] = row + 1

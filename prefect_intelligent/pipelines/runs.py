@@ -1,4 +1,4 @@
-"""A flow run as rollouts look at it: what it was given, what it executed, and how it went."""
+"""A flow run of a deployment: state, times, parameters, and the version that it executed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 ACTIVE: Final = frozenset({"PENDING", "RUNNING", "CANCELLING"})
 
 VERSION_LABEL: Final = "prefect-intelligent.version"
-"""Label of a flow run that says which version of our records it really executed."""
+"""Label of a flow run: the id of the deployment version that it executed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +23,13 @@ class PipelineRun:
         id: Prefect's id.
         deployment: "flow/deployment".
         state: Type of its state.
-        scheduled_s: When it was expected to start.
-        started_s: When it first ran; None if it has not.
-        ended_s: When it ended; None if it has not.
-        parameters: What it was given.
-        env: Environment variables of its own job variables.
-        version: The version that it executed; None if it was not stamped.
-        auto_scheduled: Whether a schedule made it.
+        scheduled_s: Expected start, Unix seconds.
+        started_s: Start of its first attempt; None before that.
+        ended_s: End; None before that.
+        parameters: Its parameters.
+        env: Environment variables in its job variables.
+        version: Id of the version that it executed; None without the label `VERSION_LABEL`.
+        auto_scheduled: Whether a schedule created it.
     """
 
     id: str
@@ -45,10 +45,10 @@ class PipelineRun:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it is in a final state."""
         return self.state in ENDED
 
     @property
     def failed(self) -> bool:
-        """Whether it ended failed or crashed."""
+        """Whether it failed or crashed."""
         return self.state in ("FAILED", "CRASHED")

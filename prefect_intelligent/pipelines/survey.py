@@ -1,4 +1,4 @@
-"""From what was found on the server and in the files to the graph and the inventory that everything else works on."""
+"""The pipeline model: graph and inventory, merged from the server, source files, the project file and overrides."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from prefect_intelligent.domain import Prices, Terms
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, Inventory, PoolFacts
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 from prefect_intelligent.pipelines.project_file import Project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was found.
+    """Deployments, pools and edges as found on the Prefect server and in source files.
 
     Attributes:
-        steps: Deployments by name, without what the project file says.
+        nodes: Deployments by name, before the project file is applied.
         pools: Work pools by name.
-        edges: Evidence for the graph besides the terms.
+        edges: Evidence for the graph besides the terms of deployments.
         calls: Calls and automation starts.
         notes: What could not be read, one sentence each.
     """
 
-    steps: Mapping[str, DeploymentNode]
+    nodes: Mapping[str, DeploymentNode]
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     edges: tuple[Edge, ...] = ()
-    calls: tuple[Call, ...] = ()
+    calls: tuple[DeploymentCall, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """Changes made to a pipeline while it runs, on top of what its authors declared.
+    """Changes made with `modify` to a running pipeline, applied on top of what its authors declared.
 
     Attributes:
         removed: Deployments that their inputs no longer start (a removed step or a paused branch).
         terms: Terms that replace the declared ones, key by key, by deployment (a re-routed dataset, an added step).
-        parameters: Parameters given to the runs that are started, by deployment.
-        paused: Of those removed, the ones whose schedules were paused with it.
-        own: Default parameters that a deployment which begins batches had before it was given others.
+        parameters: Parameters set for the runs that are started, by deployment.
+        paused: Removed deployments whose schedules were paused as well.
+        original_parameters: Default parameters of root deployments before `modify set` changed them, by deployment.
     """
 
     removed: frozenset[str] = frozenset()
     terms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
-    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    original_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -56,7 +56,7 @@ class Overrides:
             "terms": {name: dict(values) for name, values in self.terms.items()},
             "parameters": {name: dict(values) for name, values in self.parameters.items()},
             "paused": sorted(self.paused),
-            "own": {name: dict(values) for name, values in self.own.items()},
+            "own": {name: dict(values) for name, values in self.original_parameters.items()},
         }
 
     @classmethod
@@ -67,29 +67,29 @@ class Overrides:
             terms=data.get("terms", {}),
             parameters=data.get("parameters", {}),
             paused=frozenset(data.get("paused", ())),
-            own=data.get("own", {}),
+            original_parameters=data.get("own", {}),
         )
 
     def with_terms(self, deployment: str, values: Mapping[str, Any]) -> Overrides:
-        """The same with some terms of a deployment set."""
+        """Return a copy with some terms of a deployment set."""
         return replace(self, terms={**self.terms, deployment: {**self.terms.get(deployment, {}), **values}})
 
     def with_parameters(self, deployment: str, values: Mapping[str, Any]) -> Overrides:
-        """The same with some parameters of a deployment's runs set."""
-        own = {**self.parameters.get(deployment, {}), **values}
-        return replace(self, parameters={**self.parameters, deployment: own})
+        """Return a copy with some parameters of a deployment's runs set."""
+        merged = {**self.parameters.get(deployment, {}), **values}
+        return replace(self, parameters={**self.parameters, deployment: merged})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineModel:
-    """The graph with everything that the rules and the planner need.
+    """The graph with all facts that conflict rules and `graph apply` need.
 
     Attributes:
-        graph: The graph.
-        inventory: Facts about its deployments and pools.
-        project: The project file.
-        overrides: What was changed while it runs.
-        notes: What could not be read.
+        graph: Deployments, datasets and edges.
+        inventory: Facts about deployments and pools.
+        project: Content of the project file.
+        overrides: Changes made with `modify`.
+        notes: What could not be read, one sentence each.
     """
 
     graph: Graph
@@ -99,32 +99,39 @@ class PipelineModel:
     notes: tuple[str, ...] = ()
 
     @property
-    def steps(self) -> Mapping[str, DeploymentNode]:
+    def nodes(self) -> Mapping[str, DeploymentNode]:
         """Deployments by name."""
-        return self.inventory.steps
+        return self.inventory.nodes
 
 
 def build_model(survey: Survey, project: Project, overrides: Overrides, prices: Prices, at_s: float) -> PipelineModel:
-    """Put together what was found, what the project file says and what was changed since.
+    """Merge the survey, the project file and the overrides into one model.
+
+    Args:
+        survey: What was found.
+        project: Content of the project file; its terms replace those of the deployments.
+        overrides: Changes made with `modify`; they replace both.
+        prices: Price of capacity and weight of lateness.
+        at_s: Start of the time span in which schedules are compared, Unix seconds.
 
     Raises:
-        InvalidInputError: A term of the project file or of the overrides cannot be used.
+        InvalidInputError: A term of the project file or of the overrides is invalid.
     """
-    steps: dict[str, DeploymentNode] = {}
-    for name, step in survey.steps.items():
-        terms = project.terms_of(name, step.terms)
+    nodes: dict[str, DeploymentNode] = {}
+    for name, node in survey.nodes.items():
+        terms = project.terms_of(name, node.terms)
         if name in overrides.terms:
             terms = Terms.from_dict({**terms.to_dict(), **overrides.terms[name]})
-        steps[name] = replace(
-            step,
+        nodes[name] = replace(
+            node,
             terms=terms,
-            expects={**step.expects, **project.expects.get(name, {})},
-            promises={**step.promises, **project.promises.get(name, {})},
+            expects={**node.expects, **project.expects.get(name, {})},
+            promises={**node.promises, **project.promises.get(name, {})},
         )
     return PipelineModel(
-        graph=build([*survey.edges, *declared_edges(steps)], steps),
+        graph=build_graph([*survey.edges, *declared_edges(nodes)], nodes),
         inventory=Inventory(
-            steps=steps,
+            nodes=nodes,
             pools=survey.pools,
             calls=survey.calls,
             external=project.external,
@@ -137,9 +144,9 @@ def build_model(survey: Survey, project: Project, overrides: Overrides, prices: 
     )
 
 
-def declared_edges(steps: Mapping[str, DeploymentNode]) -> Iterator[Edge]:
-    """Edges from the terms of each deployment."""
+def declared_edges(nodes: Mapping[str, DeploymentNode]) -> Iterator[Edge]:
+    """Yield the edges that the terms of deployments declare."""
     evidence = (EdgeEvidence("declared", "terms"),)
-    for name, step in steps.items():
-        yield from (Edge(dataset, name, "reads", evidence) for dataset in step.terms.inputs)
-        yield from (Edge(name, dataset, "writes", evidence) for dataset in step.terms.outputs)
+    for name, node in nodes.items():
+        yield from (Edge(dataset, name, "reads", evidence) for dataset in node.terms.inputs)
+        yield from (Edge(name, dataset, "writes", evidence) for dataset in node.terms.outputs)

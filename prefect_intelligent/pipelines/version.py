@@ -1,4 +1,4 @@
-"""Versions of a deployment: immutable records named by their content."""
+"""Versions of a deployment: immutable records identified by the hash of their content."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import Any, Final, Self
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 PULL_STEP: Final = "prefect_intelligent.pull_step.use_version"
+"""Stands in deployments on users' servers, so it stays."""
+_FORMER_PULL_STEP: Final = "prefect_intelligent.adapters.pull.use_version"  # until version 0.2
 VERSION_ENV: Final = "PREFECT_INTELLIGENT_VERSION"
-"""Set on a single run, it runs that version whatever the deployment says."""
+"""Environment variable that pins a single run to a version, whatever the deployment says."""
 SHORT: Final = 12
-"""Hexadecimal digits of a version that people see."""
+"""Hexadecimal digits of a version's id that are shown."""
 _KEPT_LABELS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
+class SourceCode:
     """The source of a version.
 
     Attributes:
         blob: Digest of the packed source tree.
-        commit: Git commit, if the tree was in a repository.
-        changes: Digest of the uncommitted changes (a diff), if there were any.
+        commit: Git commit; None outside a repository.
+        changes: Digest of the diff of uncommitted changes; None without any.
     """
 
     blob: str
@@ -34,24 +36,24 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class DeploymentVersion:
     """One version of a deployment.
 
     Attributes:
         deployment: "flow/deployment".
-        spec: The deployment as Prefect stores it, without our pull step and version name.
-        code: Its source; None for a version that was found, not made (its pull steps are in `spec`).
-        terms: What it is worth, reads and writes.
-        contract: Text of its data contract.
+        spec: The deployment as Prefect stores it, without the pull step of this product and its version name.
+        code: Its source; None for a deployment that `deploy` did not make (its pull steps are in `spec`).
+        terms: Its terms: deadline, prices, inputs and outputs.
+        contract: Text of its data contract; None without one.
         lock: Digest of the list of installed packages.
-        author: Who made it.
-        at_s: When.
-        parent: The version that was in force before.
+        author: User who made it.
+        at_s: Time of creation, Unix seconds.
+        parent: Id of the version that was in force before; None for the first.
     """
 
     deployment: str
     spec: Mapping[str, Any]
-    code: Code | None = None
+    code: SourceCode | None = None
     terms: Mapping[str, Any] = field(default_factory=dict)
     contract: str | None = None
     lock: str | None = None
@@ -60,9 +62,9 @@ class Version:
     parent: str | None = None
 
     def content(self) -> bytes:
-        """What the name is made of: everything but author, time, parent and commit, as canonical JSON."""
+        """Return the hashed content as canonical JSON: everything except author, time, parent and commit."""
         code = None if self.code is None else self.code.blob
-        plain = {
+        content = {
             "deployment": self.deployment,
             "spec": self.spec,
             "code": code,
@@ -70,7 +72,7 @@ class Version:
             "contract": self.contract,
             "lock": self.lock,
         }
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     @property
     def id(self) -> str:
@@ -91,14 +93,19 @@ class Version:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`."""
-        values = {key: value for key, value in data.items() if key != "id"}
-        if values.get("code") is not None:
-            values["code"] = Code(**values["code"])
+        """Inverse of `to_dict`; unknown fields are ignored.
+
+        Raises:
+            Exception: One of `UNREADABLE`.
+        """
+        values = {key: value for key, value in data.items() if key in cls.__slots__}
+        if (code := values.get("code")) is not None:
+            known = {key: value for key, value in code.items() if key in SourceCode.__slots__}
+            values["code"] = SourceCode(**known)
         return cls(**values)
 
     def blobs(self) -> set[str]:
-        """Digests that it needs: its own manifest, code, changes and lock."""
+        """Return the digests of all blobs that it needs: manifest, code, changes and lock."""
         code = self.code
         found = {self.lock, *(() if code is None else (code.blob, code.changes))}
         return {self.id} | {digest for digest in found if digest is not None}
@@ -106,12 +113,13 @@ class Version:
     def render(
         self, store: str, *, under: Mapping[str, str] | None = None, canary: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The deployment that runs this version.
+        """Return the content of a deployment that runs this version.
 
         Args:
-            store: Address of the blob store, for the machine that runs flows.
-            under: Version to run instead for batches that began under a pipeline version; the latest few are kept.
-            canary: `version` on trial, and `tokens`, the name of what admits runs to it.
+            store: URL of the blob store, as seen from the machine that runs flows.
+            under: Version to run instead, by pipeline version of the batch; the last five are kept.
+            canary: `version`, the id of the version on trial, and `tokens`, the name of the concurrency limit whose
+                slots admit runs to it.
         """
         if self.code is None:
             return dict(self.spec)
@@ -124,22 +132,23 @@ class Version:
 
 
 def pull_inputs(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Inputs of our pull step in a deployment as Prefect stores it; None if it is not one of ours."""
+    """Return the inputs of the pull step `PULL_STEP` of a deployment as Prefect stores it; None without such a step."""
     for step in content.get("pull_steps") or ():
-        if PULL_STEP in step:
-            found: Mapping[str, Any] = step[PULL_STEP]
-            return found
+        for name in (PULL_STEP, _FORMER_PULL_STEP):
+            if name in step:
+                found: Mapping[str, Any] = step[name]
+                return found
     return None
 
 
-def tokens_of(version: Version) -> str:
-    """Names the tokens by which runs are admitted to a trial of this version."""
+def canary_limit_name(version: DeploymentVersion) -> str:
+    """Return the name of the concurrency limit whose slots admit runs to a canary of this version."""
     return (
         f"prefect-intelligent-canary-{hashlib.sha256(f'{version.deployment} {version.id}'.encode()).hexdigest()[:16]}"
     )
 
 
-def choose(
+def choose_version(
     inputs: Mapping[str, Any],
     *,
     label: str | None,
@@ -147,17 +156,17 @@ def choose(
     stamped: Callable[[], str | None] = lambda: None,
     admit: Callable[[str], bool] = lambda tokens: False,
 ) -> str:
-    """The version that a run executes.
+    """Return the id of the version that a run executes.
 
-    A pin on the run wins, then the version of the batch's pipeline, then the trial for as many runs as it has tokens,
-    then the deployment's own. A run that is tried again during a trial stays with the version it had.
+    In this order: the version to which the run is pinned, the version for its batch's pipeline version, the version on
+    trial while there are tokens, the deployment's version. A retry during a trial keeps the version it had.
 
     Args:
-        inputs: Of the pull step.
-        label: Pipeline version of the run's batch.
-        pinned: Version the run is pinned to.
-        stamped: The version that the run has executed before; only asked during a trial.
-        admit: Takes one of the named tokens; False if none is left. Only asked during a trial.
+        inputs: Inputs of the pull step.
+        label: Pipeline version of the run's batch; None without one.
+        pinned: Version to which the run is pinned; None if it is not.
+        stamped: Returns the version that the run has executed before; called only during a trial.
+        admit: Takes a token (a slot of the named concurrency limit); False if none is left. Called only during a trial.
     """
     if pinned:
         return pinned
@@ -174,12 +183,14 @@ def choose(
     return str(inputs["version"])
 
 
-def find(versions: Sequence[Version], tags: Mapping[str, str], text: str, deployment: str | None = None) -> Version:
-    """The version meant by a tag or the first digits of its id.
+def find_version(
+    versions: Sequence[DeploymentVersion], tags: Mapping[str, str], text: str, deployment: str | None = None
+) -> DeploymentVersion:
+    """Return the version with a tag, or with an id that starts with the given digits.
 
     Raises:
         UnknownNameError: There is none.
-        InvalidInputError: There are several, or it is one of another deployment.
+        InvalidInputError: There are several, or it belongs to another deployment.
     """
     wanted = tags.get(text, text)
     found = {version.id: version for version in versions if version.id.startswith(wanted)}
@@ -193,8 +204,8 @@ def find(versions: Sequence[Version], tags: Mapping[str, str], text: str, deploy
     return version
 
 
-def difference(old: Version, new: Version) -> list[str]:
-    """What differs between two versions, one line each: "spec.entrypoint: 'a.py:f' -> 'b.py:f'"."""
+def version_differences(old: DeploymentVersion, new: DeploymentVersion) -> list[str]:
+    """Return the differences between two versions, one line each: "spec.entrypoint: 'a.py:f' -> 'b.py:f'"."""
     lines: list[str] = []
     _compare("", json.loads(old.content()), json.loads(new.content()), lines)
     return lines

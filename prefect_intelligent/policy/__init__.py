@@ -1,4 +1,14 @@
-"""Policies: from a census of the queues to a proposal, and the guard that turns proposals into permitted plans."""
+"""Policies: from a census of a pool to the settings wanted, and the guard that turns those into permitted ones.
+
+Read first:
+    census.py          the figures of each queue and of the pool that every policy reads
+    priority_rules.py  the rules that order queues: FIFO, EDF, ATC, ...; capacity_rules and limit_rules beside it
+    guard.py           bounds, step size, starvation, work conservation, pins, fallback
+
+Ports: `base.Policy`
+Command: none, steering, replay and training call it
+Explained in: docs/explanation/control-loop.md
+"""
 
 from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, P, Q, stack, take_census

@@ -1,8 +1,8 @@
-"""What a learned policy may do: corrections of the base rule's proposal, each from a short list of levels.
+"""The actions of a learned policy: corrections of the base rule's proposal, each from a short list of levels.
 
-One level for the pool (a factor on the rule's pool limit) and two per queue (served before or after where the rule
-puts it; at most a share of the pool). The neutral level of each changes nothing, so that a policy without an opinion
-is the rule. Levels are relative, so one network serves pools of any size and any number of queues.
+One level for the pool (a factor on the rule's pool limit) and two per queue (served earlier or later than the rule has
+it; at most a share of the pool). The neutral level of each changes nothing: a policy that chooses it everywhere is the
+rule. Levels are relative, so one network serves pools of any size and any number of queues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prefect_intelligent.policy.priority_rules import rank
 CAPACITY_FACTORS: Final[tuple[float, ...]] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
 """Pool level: what the rule's pool limit is multiplied by."""
 PLACES: Final[tuple[int, ...]] = (-1, 0, 1)
-"""First queue level: behind the others, where the rule puts it, in front of the others."""
+"""First queue level: after all others, where the rule has it, before all others."""
 SHARES: Final[tuple[float, ...]] = (0.25, 0.5, float("inf"))
 """Second queue level: the most of the pool's slots that the queue may hold, besides the rule's limit."""
 
@@ -30,7 +30,7 @@ NEUTRAL_CAPACITY: Final = CAPACITY_FACTORS.index(1.0)
 NEUTRAL_PLACE: Final = PLACES.index(0)
 NEUTRAL_SHARE: Final = SHARES.index(float("inf"))
 _IN_FRONT: Final = 1e6
-"""More than any pool has queues."""
+"""More than the number of queues of any pool."""
 
 
 class Levels(NamedTuple):
@@ -68,8 +68,8 @@ def apply_action(base: Proposal, census: Census, levels: Levels, place: Array | 
     """The rule's proposal with the corrections of `levels`; the rule's own where all are neutral.
 
     Args:
-        base: What is corrected.
-        census: What it was proposed for.
+        base: The rule's proposal.
+        census: The census that it was made for.
         levels: The corrections.
         place: `rank(base.score, census)`, if it is known already.
     """
@@ -101,7 +101,7 @@ def adjust_pool(
 
     Args:
         action: Levels of the pool, of the place of each queue and of the share of each queue, as from `flatten`.
-        rule_place: Where the rule puts each queue, see `rules.rank_pool`.
+        rule_place: Place of each queue in the rule's order, see `priority_rules.rank_pool`.
         rule_limit: The rule's limits.
         rule_pool_limit: The rule's pool limit.
         active: Slots held in the pool.

@@ -14,7 +14,7 @@ from prefect_intelligent.policy.census import Array, Census
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a policy wants, before the guard has seen it.
+    """The settings that a policy wants, before the guard.
 
     Attributes:
         score: Shape (..., n_queues). The higher, the earlier served; entries of absent queues are ignored.
@@ -37,14 +37,14 @@ class Policy(Protocol):
         ...
 
     def propose(self, census: Census) -> Proposal:
-        """What the settings should be; works on one pool and on a batch of pools alike."""
+        """The settings wanted; works on one pool and on a batch of pools alike."""
         ...
 
 
 def to_plan(snapshot: Snapshot, proposal: Proposal, reasons: tuple[str, ...] = ()) -> Plan:
     """A proposal for one pool as a plan in Prefect's terms.
 
-    Queues of equal score keep the order they have, so that a policy without an opinion changes nothing.
+    Queues of equal score keep the order in force, so that equal scores for all change nothing.
     """
     names = [queue.name for queue in snapshot.queues]
     ranks = {name: rank for rank, name in enumerate(snapshot.order)}
@@ -59,5 +59,5 @@ def to_plan(snapshot: Snapshot, proposal: Proposal, reasons: tuple[str, ...] = (
 
 
 def _limit(value: float) -> int | None:
-    """A limit as Prefect holds it."""
+    """A limit as in Prefect: None is unlimited."""
     return None if math.isinf(value) else int(np.rint(value))

@@ -1,8 +1,8 @@
-"""A policy in a folder: `manifest.json` and `weights.npz`, plain numbers and text, nothing that runs.
+"""The bundle: an exported policy in a folder, `manifest.json` and `weights.npz`, numbers and text without code.
 
 The manifest names the format and the encoder version, the base rule, the margin, the sha256 of the weights, where the
-policy comes from and how it was evaluated. Reading refuses whatever does not fit; `load_first` goes on to the next
-bundle and at last to the rule.
+policy comes from and how it was evaluated. Reading refuses a bundle that does not fit; `load_first` then tries the next
+one and in the end returns the rule.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMAT: Final = "prefect-intelligent-policy/1"
 MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "weights.npz"
 SHIPPED: Final = Path(__file__).with_name("shipped")
-"""Folder of the bundle in the wheel."""
+"""Folder of the bundle that the wheel contains."""
 _MOST_BYTES: Final = 50_000_000
 
 
@@ -48,7 +48,7 @@ class Bundle:
         weights: Arrays by name, see `network.weight_shapes`.
         margin: See `LearnedPolicy`.
         provenance: How it was made: commit, seeds, configuration, number of steps; JSON-ready.
-        evaluation: How it did; JSON-ready.
+        evaluation: Results of its evaluation; JSON-ready.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Bundle:
 
 
 def interface() -> dict[str, Any]:
-    """What a bundle and the code that runs it must agree on."""
+    """The encoder version, features and levels on which a bundle and the code that runs it must agree."""
     return {
         "encoding_version": ENCODING_VERSION,
         "queue_features": list(QUEUE_FEATURES),
@@ -158,7 +158,7 @@ def load_first(folders: Iterable[Path], rule: Policy, refused: Callable[[str], N
 
     Args:
         folders: The bundle wanted, then the last good one, and so on.
-        rule: What is left when none can be read.
+        rule: Returned if none can be read.
         refused: Called with one sentence for each bundle that was not taken.
     """
     for folder in folders:
@@ -195,12 +195,12 @@ def _read_weights(folder: Path, data: bytes) -> dict[str, Array32]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
+    """Write a file so that readers see all of it or nothing."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)  # a bundle is to be read by others than its writer
+        os.chmod(temporary, 0o644)  # other users than its writer read a bundle
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Capacity rules: how many slots the pool should have.
 
-Each is a pure function of one pool's census, at least 1, `inf` for unlimited. They have no memory: cooldown, step size
-and hysteresis are the guard's. Work that nobody may serve (queues paused or held at limit 0 by a person) calls for no
-capacity, and a queue on a shared resource for no more than that resource's capacity.
+Each is a pure function of one pool's census, at least 1, `inf` for unlimited. They have no state: cooldown, step size
+and hysteresis are the guard's. Work that may not be served (queues that a person has paused or set to limit 0) needs no
+capacity, and a queue on a shared resource needs no more than that resource's capacity.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CAPACITY_RULES: Final[Mapping[str, Capacity]] = MappingProxyType(
 )
 """Every capacity rule by the name it has on the command line."""
 _MOST_SPREAD: Final = 4.0
-"""Log standard deviation beyond which an estimate is no worse."""
+"""Log standard deviations beyond this count as this."""
 
 
 def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
@@ -75,7 +75,8 @@ def reactive(table: Table, queue: int, numbers: RuleNumbers) -> float:
 def urgency(table: Table, queue: int, numbers: RuleNumbers) -> float:
     """Reactive, but a queue's work counts over the slack it has: work / clip(slack, drain, horizon).
 
-    What is due soon calls for slots now, what has time does not (a fluid form of real-time demand bound; Baruah 1990).
+    Work that is due soon needs slots now, work with slack does not (a fluid form of the real-time demand bound; Baruah
+    1990).
     """
     if table[C.WAITING_WORK_S][queue] == 0:
         return 0.0
@@ -88,7 +89,7 @@ def look_ahead(table: Table, queue: int, pool: Column, numbers: RuleNumbers) -> 
 
     Adds look_ahead * upcoming work / clip(slack of the next run, drain, horizon) where the next run is that near. Work
     of uncertain length counts exp(doubt * spread) times, since estimates are medians and long runs hold their slots.
-    Each overdue run wants overdue_slots slots, or the share of that by which its lateness pays for a slot.
+    Each overdue run adds overdue_slots slots, or the share of that by which its lateness pays for a slot.
     """
     wanted = urgency(table, queue, numbers)
     if table[C.NEXT_IN_S][queue] <= numbers.lead_s:

@@ -1,9 +1,8 @@
-"""What every policy sees: the figures of each queue and of the pool at one instant, as arrays.
+"""The census: figures of each queue and of the pool at one instant, as arrays; the input of every policy.
 
-A census is taken from a live `Snapshot` by `take_census`; the twin fills the same columns natively for a batch of
-worlds.
-Rules, encoder and guard read nothing else, so what is trained is what is served. A conformance test holds the two
-ways of filling a census to each other.
+A census is taken from a live `Snapshot` by `take_census`; the twin fills the same columns for a batch of worlds.
+Rules, encoder and guard read nothing else, so a policy is served with what it was trained on. A conformance test
+compares the two ways of filling a census.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Estimate, QueueState, Run, Snapshot
 
 LOOK_AHEAD_S: Final = 3600.0
-"""How far the `UPCOMING*` columns look into the schedule, seconds."""
+"""Horizon of the `UPCOMING*` columns, seconds."""
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +81,7 @@ class Plain(Protocol):
 
 
 def plain(members: type[IntEnum]) -> Plain:
-    """The members as plain numbers by name. The loops over queues read little else, and an enum is slow to read."""
+    """The members as plain integers by name; reading an enum's members is slow in the loops over queues."""
     kind: Any = namedtuple(members.__name__, list(members.__members__))  # type: ignore[misc]
     return cast("Plain", kind(*(int(member) for member in members)))
 
@@ -159,8 +158,8 @@ def take_census(snapshot: Snapshot) -> Census:
 def _count(queue: QueueState, at_s: float) -> list[float]:
     """One row of `Census.queues` from the runs of one queue.
 
-    A list and plain variables: a thousand runs pass here in each decision, and single numbers are slow to read from and
-    write to arrays.
+    Uses a list and plain variables: each decision counts up to a thousand runs here, and reading or writing single
+    elements of arrays is slow.
     """
     row = [0.0] * len(Q)
     row[Q.PRESENT] = 1
@@ -195,7 +194,7 @@ def _count(queue: QueueState, at_s: float) -> list[float]:
     row[Q.HEAD_SLACK_S] = queue.waiting[0].slack_s(at_s) if queue.waiting else math.inf
     row[Q.URGENT_SLACK_S], row[Q.URGENT_AHEAD_S] = urgent_slack, urgent_ahead
     row[Q.DUE_IN_S], row[Q.LATE] = due_in, late
-    # those that are only counted are taken to be like those that are listed
+    # runs that are only counted are assumed to be like those that are listed
     whole = 1 + queue.beyond / len(queue.waiting) if queue.waiting else 1
     row[Q.WAITING] *= whole
     row[Q.WAITING_WORK_S], row[Q.VALUE_USD_PER_HOUR] = ahead * whole, value * whole
@@ -212,14 +211,14 @@ def _count(queue: QueueState, at_s: float) -> list[float]:
 
 
 def _average(row: list[float], queue: QueueState, soon: Sequence[Run], at_s: float) -> None:
-    """The means over all runs of a queue, and what accrues on those that hold or want a slot."""
+    """The means over all runs of a queue, and the lateness accruing on those that wait or hold a slot."""
     known = (*queue.waiting, *queue.active, *soon)
     if not known:
         return
     work = spread = value = accruing = sigma = 0.0
     estimate: Estimate | None = None
     for place, run in enumerate(known):
-        if run.estimate is not estimate:  # runs of a deployment share theirs
+        if run.estimate is not estimate:  # runs of a deployment share their estimate
             estimate = run.estimate
             sigma = estimate.sigma
         work += estimate.p50_s

@@ -1,8 +1,7 @@
-"""From a census to the numbers a network sees: the one encoder for training and serving.
+"""The encoder: from a census to the features of the network, the same for training and serving.
 
-Features depend on no absolute time and on no name; they are finite for any census, and listing the queues in another
-order lists the rows in that order and changes nothing else. What the base rule would do is part of what the network
-sees, since the network corrects the rule.
+Features depend on no absolute time and on no name; they are finite for any census, and permuting the queues permutes
+the rows and changes nothing else. The base rule's proposal is among the features, since the network corrects the rule.
 
 Change `ENCODING_VERSION` whenever a feature changes its meaning: a bundle trained on another version is refused.
 """
@@ -29,14 +28,14 @@ Array32 = npt.NDArray[np.float32]
 _WORK_UNIT_S: Final = 600.0
 _MINUTE_S: Final = 60.0
 _LIMIT_CAP: Final = 256.0
-"""Limits above this, and unlimited ones, look the same."""
+"""Limits above this, and unlimited ones, are encoded alike."""
 
 _UNBOUNDED: Final = 1e9
 _SLACK_CAP_S: Final = 1.2e6
-"""Slack is clipped at two weeks either way."""
+"""Slack is clipped at two weeks, early or late."""
 _LOG_LIMIT_CAP: Final = math.log(1.0 + _LIMIT_CAP)
 _LOG_SLACK_CAP: Final = math.log(1.0 + _SLACK_CAP_S / _WORK_UNIT_S)
-"""Most limits and much slack are unlimited, and most counts are zero: their logarithms need no calculation."""
+"""Computed once: most limits and much slack are unlimited."""
 
 
 class F(IntEnum):
@@ -107,7 +106,7 @@ POOL_FEATURES: Final[tuple[str, ...]] = tuple(feature.name.lower() for feature i
 
 
 class Observation(NamedTuple):
-    """What a network sees of one pool or a batch of pools.
+    """The features of one pool or of a batch of pools.
 
     Attributes:
         queues: Shape (..., n_queues, len(QUEUE_FEATURES)), float32; zero for absent queues.
@@ -121,7 +120,7 @@ class Observation(NamedTuple):
 
 
 def encode(census: Census, base: Proposal, place: Array | None = None) -> Observation:
-    """The features of a census together with what the base rule proposes for it.
+    """The features of a census and of the base rule's proposal for it.
 
     Args:
         census: Of one pool or a batch.
@@ -156,8 +155,8 @@ def encode_pool(
 
     Args:
         table: The census of its queues.
-        pool: Its own.
-        rule_place: Where the base rule puts each queue, see `rules.rank_pool`.
+        pool: The census of the pool.
+        rule_place: Place of each queue in the base rule's order, see `priority_rules.rank_pool`.
         rule_limit: The base rule's limits.
         rule_pool_limit: The base rule's pool limit.
         seen_queues: Overwritten; for each queue the features of `F`.
@@ -180,7 +179,7 @@ def encode_pool(
 
 
 def _write_logs(table: Table, slot_usd: float, seen: Sequence[Values]) -> None:
-    """Logarithms of counts, work, waiting, money, limits and slack; feature by feature is fastest."""
+    """Logarithms of counts, work, waiting, money, limits and slack; feature by feature, which is fastest."""
     _log(table[C.WAITING], 1.0, seen, _F.WAITING)
     _log(table[C.ACTIVE], 1.0, seen, _F.ACTIVE)
     _log(table[C.WAITING_WORK_S], _WORK_UNIT_S, seen, _F.WAITING_WORK)
@@ -225,7 +224,7 @@ def _write_states(table: Table, seen: Sequence[Values]) -> None:
 
 
 def _write_places(ranks: Column, rule_place: Column, rule_limit: Column, count: float, seen: Sequence[Values]) -> None:
-    """Where the queues stand, and what the base rule wants for them."""
+    """Places in the order in force and in the base rule's order, and the base rule's limits."""
     for queue in range(len(seen)):
         seen[queue][_F.PLACE] = ranks[queue] / max(count, 1.0)
         seen[queue][_F.RULE_PLACE] = rule_place[queue] / max(count, 1.0)

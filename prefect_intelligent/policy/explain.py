@@ -1,7 +1,7 @@
-"""Why a learned policy departs from its base rule: which corrections, what they should save, which features moved them.
+"""Why a learned policy departs from its base rule: its corrections, their predicted savings, the features behind them.
 
-A feature's contribution is the change of the predicted saving of a correction when the feature is set to its mean over
-the training (a finite difference, feature by feature). Contributions need not add up to the whole.
+A feature's contribution is the change of a correction's predicted saving when the feature is set to its mean over the
+training data (a finite difference, feature by feature). Contributions need not add up to the whole saving.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Correction:
 
     Attributes:
         queue: Row of the queue in the census; None for the pool.
-        what: What is done, in words.
+        what: The correction in words.
         saves: Predicted saving, in hours of the pool's mean cost.
-        because: Features that moved it most, with their contributions to `saves`, largest first.
+        because: The features with the largest contributions to `saves`, with their contributions, largest first.
     """
 
     queue: int | None
@@ -86,7 +86,7 @@ def _correction(
     what: str,
     most: int,
 ) -> Correction:
-    """One correction with the features that moved it."""
+    """One correction with its most important features."""
     place = (level,) if queue is None else (queue, level)
     saves = float(gains[head][place])
     names, occluded = _occluded(policy, seen, queue)
@@ -99,7 +99,7 @@ def _correction(
 
 
 def _occluded(policy: LearnedPolicy, seen: Observation, queue: int | None) -> tuple[list[str], Observation]:
-    """A batch of observations, each with one feature at its mean; for the pool's lever that of all queues at once."""
+    """A batch of observations, each with one feature at its mean; a queue feature of all queues if `queue` is None."""
     w = policy.network.weights
     count = len(POOL_FEATURES) + len(QUEUE_FEATURES)
     queues = np.repeat(seen.queues[None], count, axis=0)

@@ -1,19 +1,18 @@
-"""The guard: turns what a policy wants into what is permitted.
+"""The guard: turns the settings that a policy wants into permitted ones.
 
 One function for the twin's batched environment and for the live controller; its steps, for one pool, are in
-`guard_pool`. Where its rules conflict the earlier one
-of this list wins:
+`guard_steps`. Where its rules conflict, the earlier one of this list wins:
 
 1. kill switch: nothing changes;
-2. a person's values: pinned fields, soft pauses (limit 0) and paused queues;
-3. never below what is running (a limit that already is below stays, it is not lowered further);
+2. values that a person has set: pinned fields, soft pauses (limit 0) and paused queues;
+3. no limit below what is running (a limit that already is below is not lowered further);
 4. bounds per queue and pool;
 5. starvation: a queue whose head has waited longer than W goes to the front with a limit of at least one more run,
    and the pool does not shrink below room for it;
-6. work conservation: no slot stays idle while a run waits that people's own limits and the capacity of shared
-   resources would let start, except for a bounded number kept for runs that are scheduled very soon;
+6. work conservation: no slot stays idle while a run waits that could start under the limits set by people and the
+   capacity of shared resources, except for a bounded number kept for runs that are scheduled very soon;
 7. one change per value and interval, hysteresis, largest step;
-8. the proposal, or the fallback where the proposal is invalid or too old, or what is in force where both are.
+8. the proposal; the fallback if the proposal is invalid or too old; the settings in force if both are.
 
 Rules 1 to 6 hold at every call, also inside an interval.
 """
@@ -38,13 +37,13 @@ Notes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """What may be applied.
+    """The settings that may be applied.
 
     Attributes:
-        proposal: The permitted settings; its score is minus the place in the order.
+        proposal: The permitted settings; the score is minus the place in the order.
         queue_notes: `Note` flags per queue, shape (..., n_queues).
         pool_notes: `Note` flags per pool, shape (...,).
-        state: To be passed to the next call.
+        state: The state for the next call.
     """
 
     proposal: Proposal
@@ -66,13 +65,13 @@ def permit(
     """The permitted form of `proposal`.
 
     Args:
-        proposal: What the policy wants.
+        proposal: The policy's proposal.
         census: The pool or batch of pools as it is now.
         state: From the previous call, or `GuardState.start(census)`.
         settings: What is permitted.
         now_s: The instant, per pool.
-        age_s: Age of the proposal, per pool.
-        fallback: The base rule's proposal; None keeps what is in force.
+        age_s: Age of the proposal, seconds, per pool.
+        fallback: The base rule's proposal; None keeps the settings in force.
     """
     shape = census.queues.shape[:-1]
     after = state.copy()
@@ -82,27 +81,27 @@ def permit(
         permit_pools,
         rows(census.queues, census.queues.shape, 2),
         rows(census.pool, census.pool.shape, 1),
-        wishes(proposal, shape),
-        wishes(proposal if fallback is None else fallback, shape),
+        requested_settings(proposal, shape),
+        requested_settings(proposal if fallback is None else fallback, shape),
         fallback is not None,
         settings.bounds(shape),
         settings.numbers(),
         rows(now_s, shape[:-1], 0),
         rows(age_s, shape[:-1], 0),
-        into=(*memories(after, shape), *draft, rows(pool_limit, shape[:-1], 0), pool_notes.reshape(-1)),
+        into=(*guard_memory(after, shape), *draft, rows(pool_limit, shape[:-1], 0), pool_notes.reshape(-1)),
     )
     place, limit, queue_notes = (np.asarray(part).reshape(shape) for part in draft[:3])
     return Permitted(Proposal(-place, limit, pool_limit), queue_notes, pool_notes, after)
 
 
-def wishes(proposal: Proposal, shape: tuple[int, ...]) -> RequestedSettings:
+def requested_settings(proposal: Proposal, shape: tuple[int, ...]) -> RequestedSettings:
     """A proposal for a batch of shape (..., n_queues) as `RequestedSettings` whose columns have one row per pool."""
     per_pool = rows(proposal.pool_limit, shape[:-1], 0)
     return RequestedSettings._make([rows(proposal.score, shape, 1), rows(proposal.limit, shape, 1), per_pool])
 
 
-def memories(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
-    """The same for a guard's state: a `GuardMemory` that writes to it."""
+def guard_memory(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
+    """A guard's state for such a batch as a `GuardMemory` that writes to it."""
     per_queue = [rows(column, shape, 1) for column in (state.own_limit, state.limit_changed_s)]
     return GuardMemory._make(
         [*per_queue, *(rows(c, shape[:-1], 0) for c in (state.order_changed_s, state.pool_changed_s))]
@@ -110,8 +109,8 @@ def memories(state: GuardState, shape: tuple[int, ...]) -> GuardMemory:
 
 
 def blank_draft(pools: int, queues: int) -> Draft:
-    """Room for the guard's answer to a batch of pools."""
-    whole = ("notes", "sequence", "seat")
+    """Empty arrays for the guard's answer to a batch of pools."""
+    whole = ("notes", "sequence", "scratch")
     return Draft._make(np.zeros((pools, queues), dtype=np.int64 if name in whole else float) for name in Draft._fields)
 
 
@@ -134,7 +133,7 @@ def permit_pools(
     notes: Sequence[Numbers],
     kept: Sequence[Values],
     sequences: Sequence[Numbers],
-    seats: Sequence[Numbers],
+    scratches: Sequence[Numbers],
     starts: Sequence[Values],
     unmet: Sequence[Values],
     pool_limits: Values,
@@ -142,7 +141,7 @@ def permit_pools(
 ) -> None:
     """`permit_pool` for every pool of a batch."""
     for row in range(len(queues)):
-        verdict = permit_pool(
+        outcome = permit_pool(
             columns(queues[row]),
             figures[row],
             RequestedSettings(wanted.score[row], wanted.limit[row], wanted.pool_limit[row]),
@@ -167,13 +166,13 @@ def permit_pools(
                 notes[row],
                 kept[row],
                 sequences[row],
-                seats[row],
+                scratches[row],
                 starts[row],
                 unmet[row],
             ),
         )
-        pool_limits[row], pool_notes[row] = verdict.pool_limit, verdict.notes
-        if verdict.reordered:
+        pool_limits[row], pool_notes[row] = outcome.pool_limit, outcome.notes
+        if outcome.reordered:
             orders_changed_s[row] = now_s[row]
-        if verdict.resized:
+        if outcome.resized:
             pools_changed_s[row] = now_s[row]

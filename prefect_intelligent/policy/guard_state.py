@@ -1,4 +1,4 @@
-"""What the guard is told and what it remembers: settings, state and the notes that say what it did."""
+"""Settings and state of the guard, and the notes that say what it did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefect_intelligent.policy.census import Array, Census, P, Q
 Flags = npt.NDArray[np.bool_]
 
 LONG_AGO_S: Final = -1e18
-"""The instant of a change that never happened."""
+"""Stands for the instant of a change that never happened."""
 
 
 class Note(IntFlag):
@@ -51,7 +51,7 @@ SENTENCES: Final[dict[Note, str]] = {
     Note.HYSTERESIS: "kept, the difference is too small to be worth a change",
     Note.INTERVAL: "kept, it was changed less than one interval ago",
 }
-"""What each note means, for `explain`."""
+"""Meaning of each note, for `explain`."""
 
 
 def sentences(note: int) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def sentences(note: int) -> tuple[str, ...]:
 
 
 class GuardNumbers(NamedTuple):
-    """What the guard permits everywhere, see `GuardSettings`."""
+    """The settings of the guard that are the same for all pools, see `GuardSettings`."""
 
     enabled: bool
     interval_s: float
@@ -74,7 +74,7 @@ class GuardNumbers(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What the guard permits in one pool, see `GuardSettings`; pins are 0 or 1. In a batch each has a row per pool."""
+    """The guard's settings for one pool, see `GuardSettings`; pins are 0 or 1. In a batch each has a row per pool."""
 
     queue_min: Column
     queue_max: Column
@@ -87,7 +87,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GuardSettings:
-    """What the guard permits.
+    """The settings of the guard: what it permits.
 
     A figure per queue may be one number for all or an array over the queues (last axis), a figure per pool one number
     or an array over the batch.
@@ -105,7 +105,7 @@ class GuardSettings:
         starvation_s: No run waits longer than this while the pool has room.
         ttl_s: Age at which a proposal is no longer followed.
         reserve_slots: Slots that may be kept free for runs scheduled soon.
-        reserve_s: How soon that is.
+        reserve_s: How soon they must be scheduled, seconds.
         order_pinned: Queues whose place in the order a person has pinned.
         limit_pinned: Queues whose limit a person has pinned.
         pool_pinned: Whether a person has pinned the pool limit.
@@ -161,10 +161,10 @@ class GuardSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GuardState:
-    """What the guard remembers between decisions. Shapes (..., n_queues) and (...,); instants are Unix seconds.
+    """The guard's state between decisions. Shapes (..., n_queues) and (...,); instants are Unix seconds.
 
     Attributes:
-        own_limit: Each queue's limit as a person last set it (the one in force at the start): what the queue may
+        own_limit: Each queue's limit as a person last set it (at the start the one in force): what the queue may
             always use when slots would be idle otherwise.
         order_changed_s: When the order was last changed by us, per pool.
         limit_changed_s: The same for each queue's limit.
@@ -178,7 +178,7 @@ class GuardState:
 
     @classmethod
     def start(cls, census: Census) -> Self:
-        """The state of a guard that has not decided anything yet: what is in force is what people want."""
+        """The state of a guard that has not decided yet: the settings in force count as set by people."""
         per_queue, per_pool = census[Q.LIMIT].shape, census[P.LIMIT].shape
         return cls(
             own_limit=census[Q.LIMIT].copy(),
@@ -192,10 +192,10 @@ class GuardState:
         return GuardState(**{field.name: np.array(getattr(self, field.name), dtype=float) for field in fields(self)})
 
     def restart(self, worlds: Flags, census: Census) -> GuardState:
-        """This state, started afresh in the given worlds of a batch (shape (n_worlds,)) from `census`."""
-        fresh = GuardState.start(census)
+        """This state, reset from `census` in the given worlds of a batch, shape (n_worlds,)."""
+        reset = GuardState.start(census)
         values = {}
         for field in fields(self):
-            old, new = getattr(self, field.name), getattr(fresh, field.name)
+            old, new = getattr(self, field.name), getattr(reset, field.name)
             values[field.name] = np.where(worlds[:, None] if old.ndim > worlds.ndim else worlds, new, old)
         return GuardState(**values)

@@ -1,4 +1,4 @@
-"""The steps of the guard, for one pool; `guard` says what they promise. See `loops` for how the functions are run."""
+"""The steps of the guard, for one pool; `guard` lists its rules, `backend` runs the functions over a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RequestedSettings(NamedTuple):
 
 
 class GuardMemory(NamedTuple):
-    """What the guard remembers of one pool; see `guard_state.GuardState`."""
+    """The guard's state for one pool; see `guard_state.GuardState`."""
 
     own_limit: Column
     limit_changed_s: Values
@@ -32,17 +32,17 @@ class GuardMemory(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """What the guard writes about the queues of one pool, a value each; the last five are its scratch paper.
+    """The guard's answer for the queues of one pool, a value each; the last five are working memory.
 
     Attributes:
         place: Permitted place in the serving order, 0 first.
         limit: Permitted limit; unlimited is `_UNLIMITED` until the last step, `inf` after it.
         notes: `Note` flags.
         kept: Place in force.
-        sequence: The queues in their order.
-        seat: Room for another sequence.
-        starts: Waiting runs that the limits let start.
-        unmet: Further waiting runs that people's limits would let start.
+        sequence: The queues in serving order.
+        scratch: Room for another sequence.
+        starts: Number of waiting runs that can start under the permitted limits.
+        unmet: Number of further waiting runs that could start under the limits that people have set.
     """
 
     place: Values
@@ -50,16 +50,16 @@ class Draft(NamedTuple):
     notes: Numbers
     kept: Values
     sequence: Numbers
-    seat: Numbers
+    scratch: Numbers
     starts: Values
     unmet: Values
 
 
 class PoolOutcome(NamedTuple):
-    """What the guard says about the pool as a whole.
+    """The guard's answer for the pool as a whole.
 
     Attributes:
-        pool_limit: Permitted; `inf` for unlimited.
+        pool_limit: Permitted pool limit, slots; `inf` for unlimited.
         notes: `Note` flags.
         reordered: Whether the order changes.
         resized: Whether the pool limit changes.
@@ -88,19 +88,19 @@ def permit_pool(
 
     Args:
         table: The census of the queues.
-        figures: That of the pool.
-        wanted: What the policy wants.
+        figures: The census of the pool.
+        wanted: The policy's proposal.
         fallback: The base rule's proposal.
-        has_fallback: Whether there is one.
-        memory: From the previous call.
-        bounds: What is permitted here.
-        numbers: What is permitted everywhere.
-        now_s: The instant.
-        age_s: Age of the proposal.
+        has_fallback: Whether there is a fallback.
+        memory: The state from the previous call.
+        bounds: Bounds and pins of this pool.
+        numbers: Settings that are the same for all pools.
+        now_s: The instant, Unix seconds.
+        age_s: Age of the proposal, seconds.
         draft: Overwritten.
     """
     held = _whole(figures[P.LIMIT])
-    rank_pool(table[C.PRESENT], table, draft.kept, draft.sequence)  # all alike: the order in force
+    rank_pool(table[C.PRESENT], table, draft.kept, draft.sequence)  # equal scores give the order in force
     notes = 0
     if not _valid(wanted, table):
         notes = _INVALID
@@ -115,9 +115,9 @@ def permit_pool(
     else:
         pool = _keep(table, held, draft)
 
-    _ease_limits(table, memory, numbers, now_s, draft)
+    _rate_limit_queues(table, memory, numbers, now_s, draft)
     pool, more = _rate_limited(pool, held, memory.pool_changed_s, numbers, now_s)
-    notes |= more | _ease_order(table, memory, numbers, now_s, draft)
+    notes |= more | _rate_limit_order(table, memory, numbers, now_s, draft)
 
     for queue in range(len(draft.limit)):
         before, low, high = _whole(table[C.LIMIT][queue]), bounds.queue_min[queue], bounds.queue_max[queue]
@@ -166,13 +166,13 @@ def _whole(limit: float) -> float:
     return rounded(min(limit, _UNLIMITED))
 
 
-def _valid(wish: RequestedSettings, table: Table) -> bool:
-    """Whether scores are finite and limits numbers, 0 or more."""
+def _valid(wanted: RequestedSettings, table: Table) -> bool:
+    """Whether all scores are finite and all limits 0 or more."""
     present = table[C.PRESENT]
     for queue in range(len(present)):
-        if present[queue] > 0 and not (math.isfinite(wish.score[queue]) and wish.limit[queue] >= 0):
+        if present[queue] > 0 and not (math.isfinite(wanted.score[queue]) and wanted.limit[queue] >= 0):
             return False
-    return wish.pool_limit >= 0
+    return wanted.pool_limit >= 0
 
 
 def _is_open(table: Table, queue: int) -> bool:
@@ -181,20 +181,20 @@ def _is_open(table: Table, queue: int) -> bool:
 
 
 def _limit_is_ours(table: Table, bounds: Bounds, queue: int) -> bool:
-    """Whether people leave a queue's limit to us."""
+    """Whether a queue's limit may be changed: no person has pinned it, paused the queue or set it to 0."""
     return bounds.limit_pinned[queue] == 0 and _is_open(table, queue)
 
 
-def _take(wish: RequestedSettings, table: Table, draft: Draft) -> float:
-    """Begin with a proposal; its pool limit."""
-    rank_pool(wish.score, table, draft.place, draft.sequence)
+def _take(wanted: RequestedSettings, table: Table, draft: Draft) -> float:
+    """Write a proposal into the draft and return its pool limit."""
+    rank_pool(wanted.score, table, draft.place, draft.sequence)
     for queue in range(len(draft.limit)):
-        draft.limit[queue] = _whole(wish.limit[queue])
-    return _whole(wish.pool_limit)
+        draft.limit[queue] = _whole(wanted.limit[queue])
+    return _whole(wanted.pool_limit)
 
 
 def _keep(table: Table, held: float, draft: Draft) -> float:
-    """Go back to what is in force; the pool limit in force."""
+    """Write the settings in force into the draft and return the pool limit in force."""
     for queue in range(len(draft.limit)):
         draft.place[queue] = draft.kept[queue]
         draft.sequence[int(draft.kept[queue])] = queue
@@ -202,19 +202,19 @@ def _keep(table: Table, held: float, draft: Draft) -> float:
     return held
 
 
-def _ease_limits(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> None:
-    """`_eased` for every queue."""
+def _rate_limit_queues(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> None:
+    """`_rate_limited` for every queue."""
     for queue in range(len(draft.limit)):
         before = _whole(table[C.LIMIT][queue])
-        eased, note = _rate_limited(draft.limit[queue], before, memory.limit_changed_s[queue], numbers, now_s)
-        draft.limit[queue] = eased
+        limit, note = _rate_limited(draft.limit[queue], before, memory.limit_changed_s[queue], numbers, now_s)
+        draft.limit[queue] = limit
         draft.notes[queue] |= note
 
 
 def _rate_limited(
     wanted: float, in_force: float, changed_s: float, numbers: GuardNumbers, now_s: float
 ) -> tuple[float, int]:
-    """A limit after interval, hysteresis and largest step."""
+    """A limit after interval, hysteresis and largest step, and the note."""
     change = math.fabs(wanted - in_force)
     if change == 0:
         return in_force, 0
@@ -228,8 +228,8 @@ def _rate_limited(
     return wanted, 0
 
 
-def _ease_order(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> int:
-    """Keep the order in force within an interval, or if the new one moves no queue with work past another."""
+def _rate_limit_order(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s: float, draft: Draft) -> int:
+    """Keep the order in force within an interval, or if the new one moves no queue with work past another; the note."""
     differs, matters, furthest = False, False, -1.0
     for at in range(len(draft.sequence)):
         queue = draft.sequence[at]
@@ -248,7 +248,7 @@ def _ease_order(table: Table, memory: GuardMemory, numbers: GuardNumbers, now_s:
 
 
 def _bounded(wanted: float, in_force: float, active: float, least: float, most: float) -> tuple[float, int]:
-    """A limit within its bounds, and never lowered below what is running."""
+    """A limit clipped to its bounds, but not lowered below what is running, and the note."""
     inside = within(wanted, least, min(most, _UNLIMITED))
     floor = min(active, in_force)
     note = _BOUNDS if inside != wanted else 0
@@ -256,7 +256,7 @@ def _bounded(wanted: float, in_force: float, active: float, least: float, most: 
 
 
 def _serve_starved(table: Table, bounds: Bounds, numbers: GuardNumbers, draft: Draft) -> int:
-    """Starved queues in front, the longest wait first, each with room for one more run. How many starve."""
+    """Put starved queues first, longest wait first, each with room for one more run; returns how many starve."""
     waited_s, active = table[C.HEAD_WAIT_S], table[C.ACTIVE]
     starved = 0
     for at in range(len(draft.sequence)):
@@ -282,26 +282,26 @@ def _serve_starved(table: Table, bounds: Bounds, numbers: GuardNumbers, draft: D
 
 
 def _restore_pinned(table: Table, bounds: Bounds, draft: Draft) -> None:
-    """Every queue that a person has pinned back to the place it has, the others in turn on the places left."""
+    """Put queues that a person has pinned back to their places in force; the others fill the places left, in order."""
     pinned = False
-    for queue in range(len(draft.seat)):
-        draft.seat[queue] = -1
+    for queue in range(len(draft.scratch)):
+        draft.scratch[queue] = -1
         pinned = pinned or bounds.order_pinned[queue] != 0
     if not pinned:
         return
-    for queue in range(len(draft.seat)):
+    for queue in range(len(draft.scratch)):
         if bounds.order_pinned[queue] != 0:
-            draft.seat[int(draft.kept[queue])] = queue
+            draft.scratch[int(draft.kept[queue])] = queue
     free = 0
     for at in range(len(draft.sequence)):
         queue = draft.sequence[at]
         if bounds.order_pinned[queue] == 0:
-            while draft.seat[free] >= 0:
+            while draft.scratch[free] >= 0:
                 free += 1
-            draft.seat[free] = queue
+            draft.scratch[free] = queue
     for at in range(len(draft.sequence)):
-        draft.sequence[at] = draft.seat[at]
-        draft.place[draft.seat[at]] = float(at)
+        draft.sequence[at] = draft.scratch[at]
+        draft.place[draft.scratch[at]] = float(at)
 
 
 def _conserve(
@@ -315,7 +315,7 @@ def _conserve(
 ) -> int:
     """Raise queue limits until no slot of the pool stays idle while a run waits that might start.
 
-    Slots go to queues in serving order, up to what people's own limits and the shared resources allow. Up to
+    Slots go to queues in serving order, up to the limits set by people and the capacity of shared resources. Up to
     `reserve_slots` stay free for runs due within `reserve_s`, unless a run is starved.
     """
     active = table[C.ACTIVE]
@@ -353,7 +353,7 @@ def _conserve(
 
 
 def _free_on_resource(table: Table, at: int, draft: Draft) -> float:
-    """Runs that the resource of the queue at that place takes, after those that start and those served before."""
+    """Runs that the shared resource of the queue at that place can still take, after those served before it."""
     queue = draft.sequence[at]
     free = math.floor(min(table[C.RESOURCE_CAPACITY][queue], _UNLIMITED) + 1e-9) - table[C.RESOURCE_ACTIVE][queue]
     for place in range(len(draft.sequence)):
@@ -366,7 +366,7 @@ def _free_on_resource(table: Table, at: int, draft: Draft) -> float:
 
 
 def _finish(table: Table, memory: GuardMemory, now_s: float, draft: Draft) -> bool:
-    """The permitted settings with `inf` for unlimited, and the instants of change. Whether the order changes."""
+    """Write `inf` for unlimited and the instants of change; returns whether the order changes."""
     reordered = False
     for queue in range(len(draft.limit)):
         before = _whole(table[C.LIMIT][queue])

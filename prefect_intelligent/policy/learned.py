@@ -1,4 +1,4 @@
-"""The learned policy: a base rule corrected by the network, and the rule alone where the network cannot be trusted."""
+"""The learned policy: a base rule corrected by the network, and the rule alone where the network gives no numbers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from prefect_intelligent.policy.rule_policy import RulePolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPolicy:
-    """A policy whose corrections of a rule were learned.
+    """A base rule with learned corrections.
 
     Attributes:
         name: Short name for records.
         base: The rule that is corrected.
         network: Predicts what each correction saves.
-        margin: Saving below which the rule is left alone, in the network's unit; 0 or more.
+        margin: Corrections that save less than this are not made, in the network's unit; 0 or more.
     """
 
     name: str
@@ -36,7 +36,7 @@ class LearnedPolicy:
         """The corrected rule; the rule itself where an observation or a prediction is not finite."""
         rule = self.base.propose(census)
         place = rank(rule.score, census)
-        seen, gains = self._look(census, rule, place)
+        seen, gains = self._predict_gains(census, rule, place)
         wanted = apply_action(rule, census, choose(gains, self.margin), place)
         sound = is_sound(seen, gains)
         per_queue = sound[..., None]
@@ -47,18 +47,18 @@ class LearnedPolicy:
         )
 
     def predict(self, census: Census) -> tuple[Proposal, Observation, Gains]:
-        """The rule's proposal, what the network sees, and what it expects of every correction."""
+        """The rule's proposal, the observation, and the predicted saving of every correction."""
         rule = self.base.propose(census)
-        return rule, *self._look(census, rule, rank(rule.score, census))
+        return rule, *self._predict_gains(census, rule, rank(rule.score, census))
 
-    def _look(self, census: Census, rule: Proposal, place: Array) -> tuple[Observation, Gains]:
+    def _predict_gains(self, census: Census, rule: Proposal, place: Array) -> tuple[Observation, Gains]:
         seen = encode(census, rule, place)
         with np.errstate(invalid="ignore", over="ignore"):
             return seen, self.network.gains(seen)
 
 
 def is_sound(seen: Observation, gains: Gains) -> npt.NDArray[np.bool_]:
-    """Which pools have an observation and predictions made of numbers only."""
+    """Which pools have an observation and predictions that are all finite."""
     per_queue = (np.isfinite(array).all((-1, -2)) for array in (seen.queues, gains.place, gains.share))
     per_pool = (np.isfinite(array).all(-1) for array in (seen.pool, gains.capacity))
     sound: npt.NDArray[np.bool_] = np.logical_and.reduce([*per_queue, *per_pool])

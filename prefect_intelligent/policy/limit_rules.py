@@ -37,15 +37,16 @@ def resource_share(table: Table, queue: int, numbers: RuleNumbers) -> float:
     """A shared resource's capacity, split evenly among the queues that have runs waiting or active on it.
 
     max(1, round(share * capacity / queues)). Past its capacity a resource slows every run on it down, so that one more
-    slot loses work; in trials this was worth more than any ordering. Queues without a resource keep their limit.
+    slot slows the others more than it adds; in trials this limit was worth more than any ordering. Queues without a
+    resource keep their limit.
     """
     resource, waiting, active = table[C.RESOURCE], table[C.WAITING], table[C.ACTIVE]
-    mine = resource[queue]
-    if not mine > 0:
+    shared = resource[queue]
+    if not shared > 0:
         return table[C.LIMIT][queue]
     sharing = 0
     for other in range(len(resource)):
-        if resource[other] == mine and waiting[other] + active[other] > 0:
+        if resource[other] == shared and waiting[other] + active[other] > 0:
             sharing += 1
     capacity = table[C.RESOURCE_CAPACITY][queue]
     return max(1.0, rounded(numbers.resource_share * capacity / max(1, sharing)))

@@ -1,9 +1,9 @@
 """The policy network, run with NumPy alone.
 
-One small network for any number of queues: every queue passes through the same encoder, the pool is summed up by the
-mean and the maximum over its queues, and two heads say what each level of `levers` would save against the base rule:
-one for the pool, one shared by all queues. Listing the queues in another order lists the answers in that order; absent
-queues count for nothing.
+One small network for any number of queues: every queue passes through the same encoder, the pool is summarised by the
+mean and the maximum over its queues, and two heads predict what each level of `actions` would save against the base
+rule: one for the pool, one shared by all queues. Permuting the queues permutes the predictions; absent queues have no
+influence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prefect_intelligent.policy.actions import (
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32, Observation
 
 CLIP: Final = 8.0
-"""Normalised features are clipped at so many standard deviations."""
+"""Normalised features are clipped at this number of standard deviations."""
 
 N_CAPACITY: Final = len(CAPACITY_FACTORS)
 N_PLACES: Final = len(PLACES)
@@ -34,7 +34,7 @@ N_SHARES: Final = len(SHARES)
 
 
 class Gains(NamedTuple):
-    """What each level would save against the base rule, in the unit the network was trained in; neutral is 0.
+    """Predicted saving of each level against the base rule, in the unit the network was trained in; neutral is 0.
 
     Attributes:
         capacity: Shape (..., N_CAPACITY).
@@ -90,19 +90,19 @@ class Network:
         self.weights = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in weights.items()}
 
     def gains(self, seen: Observation) -> Gains:
-        """What every level would save, as predicted."""
+        """The predicted saving of every level."""
         w = self.weights
         queues = np.clip((seen.queues - w["queues.mean"]) / w["queues.std"], -CLIP, CLIP)
         pool = np.clip((seen.pool - w["pool.mean"]) / w["pool.std"], -CLIP, CLIP)
-        there = seen.mask[..., None]
+        present = seen.mask[..., None]
 
         # the first layer takes [queue, pool]; the pool's part is the same for all queues
         split = len(QUEUE_FEATURES)
         first = w["encoder_1.weight"]
         shared = pool @ first[split:] + w["encoder_1.bias"]
         hidden = _relu(queues @ first[:split] + shared[..., None, :])
-        hidden = _relu(hidden @ w["encoder_2.weight"] + w["encoder_2.bias"]) * there
-        count = np.maximum(there.sum(-2), 1).astype(np.float32)
+        hidden = _relu(hidden @ w["encoder_2.weight"] + w["encoder_2.bias"]) * present
+        count = np.maximum(present.sum(-2), 1).astype(np.float32)
         summary = np.concatenate([hidden.sum(-2) / count, hidden.max(-2), pool], axis=-1)
         trunk = _relu(summary @ w["trunk.weight"] + w["trunk.bias"])
 
@@ -115,13 +115,13 @@ class Network:
         place, share = per_queue[..., :N_PLACES], per_queue[..., N_PLACES:]
         return Gains(
             capacity - capacity[..., NEUTRAL_CAPACITY, None],
-            (place - place[..., NEUTRAL_PLACE, None]) * there,
-            (share - share[..., NEUTRAL_SHARE, None]) * there,
+            (place - place[..., NEUTRAL_PLACE, None]) * present,
+            (share - share[..., NEUTRAL_SHARE, None]) * present,
         )
 
 
 def choose(gains: Gains, margin: float) -> Levels:
-    """The level of largest predicted saving for every lever, neutral unless it saves more than `margin`."""
+    """For every action the level with the largest predicted saving; neutral unless it saves more than `margin`."""
     chosen = []
     for gain, default in zip(gains, (NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE), strict=True):
         best = gain.argmax(-1)

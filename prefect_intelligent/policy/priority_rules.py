@@ -2,11 +2,11 @@
 
 Each rule is a pure function `(table, queue, mean_s, numbers) -> score`, higher is served earlier: `table` holds the
 columns of one pool's census, `mean_s` is `mean_estimate_s` of the pool. Scores are finite for any census and depend on
-no queue's name or place. Prefect serves a queue first come, first served; a rule therefore judges a queue by the runs
-that matter in it: the head (served next), or the one with the least slack and the work that waits in front of it.
+no queue's name or place. Prefect serves a queue first come, first served; a rule therefore scores a queue by one of its
+runs: the head (served next), or the run with the least slack together with the work that waits before it.
 
-A queue without waiting runs is judged by the next run scheduled in it, so that its place is right when that run
-comes. See `loops` for how the functions are run.
+A queue without waiting runs is scored by the next run scheduled in it, so that its place is right when that run
+comes. `backend` runs the functions over a batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAST_S: Final = 1.0
 
 
 class HeadOfLine(NamedTuple):
-    """The run by which a queue is judged.
+    """The run by which a queue is scored.
 
     Attributes:
         usd_per_hour: Its price of lateness, above 0.
@@ -46,20 +46,22 @@ class HeadOfLine(NamedTuple):
 def head(table: Table, queue: int) -> HeadOfLine:
     """The run that Prefect would start next in a queue."""
     if table[C.WAITING][queue] > 0:
-        return _front(table[C.HEAD_USD_PER_HOUR][queue], table[C.HEAD_ESTIMATE_S][queue], table[C.HEAD_SLACK_S][queue])
-    return _front(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
+        return _head_of_line(
+            table[C.HEAD_USD_PER_HOUR][queue], table[C.HEAD_ESTIMATE_S][queue], table[C.HEAD_SLACK_S][queue]
+        )
+    return _head_of_line(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
 
 
 def most_urgent(table: Table, queue: int) -> HeadOfLine:
-    """The waiting run with the least slack, taken together with the work that has to go before it in its queue."""
+    """The waiting run with the least slack, together with the work that is served before it in its queue."""
     if table[C.WAITING][queue] > 0:
         ahead_s = table[C.URGENT_AHEAD_S][queue]
-        return _front(
+        return _head_of_line(
             table[C.URGENT_USD_PER_HOUR][queue],
             table[C.URGENT_ESTIMATE_S][queue] + ahead_s,
             table[C.URGENT_SLACK_S][queue] - ahead_s,
         )
-    return _front(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
+    return _head_of_line(table[C.USD_PER_HOUR][queue], table[C.ESTIMATE_S][queue], next_slack_s(table, queue))
 
 
 def mean_estimate_s(table: Table) -> float:
@@ -76,7 +78,7 @@ def mean_estimate_s(table: Table) -> float:
 
 
 def prefect_default(table: Table, queue: int) -> float:
-    """The order in force, unchanged: what Prefect does by itself."""
+    """The order in force, unchanged: what Prefect does without steering."""
     return -table[C.RANK][queue]
 
 
@@ -86,7 +88,7 @@ def fifo(table: Table, queue: int) -> float:
 
 
 def static_by_value(table: Table, queue: int) -> float:
-    """The mean price of lateness of a queue's runs, whatever their state: what a person would set once."""
+    """The mean price of lateness of a queue's runs in any phase: a static order by value."""
     return table[C.USD_PER_HOUR][queue]
 
 
@@ -98,7 +100,7 @@ def edf(table: Table, queue: int) -> float:
 
 
 def llf(table: Table, queue: int) -> float:
-    """Least laxity: minus the least slack. Dertouzos & Mok 1989. A trap: it collapses in overload."""
+    """Least laxity: minus the least slack. Dertouzos & Mok 1989. Collapses in overload."""
     return -most_urgent(table, queue).slack_s
 
 
@@ -114,8 +116,8 @@ def srpt(table: Table, queue: int) -> float:
 
 def wspt(table: Table, queue: int) -> float:
     """Weighted shortest job first (the c-mu rule): w / p of the head. Smith 1956; Cox & Smith 1961."""
-    front = head(table, queue)
-    return front.usd_per_hour / front.estimate_s
+    first = head(table, queue)
+    return first.usd_per_hour / first.estimate_s
 
 
 def max_weight(table: Table, queue: int) -> float:
@@ -141,9 +143,9 @@ def atc(table: Table, queue: int, mean_s: float, numbers: RuleNumbers) -> float:
 def covert(table: Table, queue: int, numbers: RuleNumbers) -> float:
     """Cost over time: (w / p) max(0, 1 - max(0, slack) / (k p)). Carroll 1965."""
     best = 0.0
-    for front in (head(table, queue), most_urgent(table, queue)):
-        left = 1.0 - max(0.0, front.slack_s) / (numbers.atc_k * front.estimate_s)
-        best = max(best, front.usd_per_hour / front.estimate_s * max(0.0, left))
+    for run in (head(table, queue), most_urgent(table, queue)):
+        left = 1.0 - max(0.0, run.slack_s) / (numbers.atc_k * run.estimate_s)
+        best = max(best, run.usd_per_hour / run.estimate_s * max(0.0, left))
     return best
 
 
@@ -165,11 +167,11 @@ def blend(table: Table, queue: int, mean_s: float, numbers: RuleNumbers) -> floa
     return best + numbers.backlog_exponent * math.log(1.0 + table[C.WAITING][queue])
 
 
-def _blend(front: HeadOfLine, scale_s: float, numbers: RuleNumbers) -> float:
+def _blend(run: HeadOfLine, scale_s: float, numbers: RuleNumbers) -> float:
     """The logarithm of all but the backlog in `blend`."""
-    index = numbers.value_exponent * math.log(front.usd_per_hour)
-    index -= numbers.duration_exponent * math.log(front.estimate_s)
-    return index - max(0.0, front.slack_s) / scale_s
+    index = numbers.value_exponent * math.log(run.usd_per_hour)
+    index -= numbers.duration_exponent * math.log(run.estimate_s)
+    return index - max(0.0, run.slack_s) / scale_s
 
 
 class Priority(IntEnum):
@@ -299,10 +301,10 @@ def rank(score: Array, census: Census) -> Array:
 
 
 def next_slack_s(table: Table, queue: int) -> float:
-    """Slack of the next scheduled run; without one, infinite."""
+    """Slack of the next scheduled run; infinite if there is none."""
     return table[C.NEXT_SLACK_S][queue] if table[C.UPCOMING][queue] > 0 else math.inf
 
 
-def _front(usd_per_hour: float, estimate_s: float, slack_s: float) -> HeadOfLine:
-    """A front within the bounds it promises."""
+def _head_of_line(usd_per_hour: float, estimate_s: float, slack_s: float) -> HeadOfLine:
+    """A `HeadOfLine` clipped to its bounds."""
     return HeadOfLine(max(_LEAST_USD, usd_per_hour), max(_LEAST_S, estimate_s), within(slack_s, -FAR_S, FAR_S))

@@ -1,4 +1,4 @@
-"""The free numbers of the rules, in one place, with the ranges in which tuning may look."""
+"""The parameters of the rules, with the ranges in which tuning searches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 
 class Range(NamedTuple):
-    """Where a parameter may lie.
+    """Range of a parameter.
 
     Attributes:
         low: Least value.
         high: Largest value.
-        log: Whether tuning looks at the logarithm.
+        log: Whether tuning searches on a logarithmic scale.
     """
 
     low: float
@@ -26,7 +26,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleParameters:
-    """Every free number of a composed rule policy.
+    """The parameters of a rule policy.
 
     Attributes:
         atc_k: Look-ahead of ATC, COVERT and the blend, in mean durations.
@@ -35,11 +35,11 @@ class RuleParameters:
         backlog_exponent: Weight of the number of waiting runs in the blend.
         drain_s: Time within which a capacity rule wants the backlog gone, seconds.
         busy_fraction: Slots a capacity rule keeps for each active run.
-        slack_horizon_s: Slack beyond which the urgency-weighted capacity rule takes no notice, seconds.
-        look_ahead: Share of the work already scheduled for the near future that counts as backlog.
-        lead_s: How near that future is, seconds: the time new capacity needs to be there.
-        overdue_slots: Slots the look-ahead capacity rule wants for each overdue run, if lateness pays for one.
-        doubt: How strongly the look-ahead capacity rule lets work count for more where its duration is uncertain.
+        slack_horizon_s: Slack beyond this counts as this in the urgency-weighted capacity rule, seconds.
+        look_ahead: Share of the work already scheduled within `lead_s` that counts as backlog.
+        lead_s: Time that new capacity needs to become available, seconds.
+        overdue_slots: Slots the look-ahead capacity rule adds for each overdue run, if lateness pays for them.
+        doubt: Weight of uncertain durations in the look-ahead capacity rule: work counts exp(doubt * spread) times.
         resource_share: Share of a shared resource's capacity that the queues on it may use together.
         dial_exponent: How strongly wanted capacity follows the dial (`Prices.lateness_weight`).
         slots: The pool limit of the fixed capacity rule.
@@ -81,7 +81,7 @@ class RuleParameters:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`; what is missing is the default.
+        """Inverse of `to_dict`; missing parameters have their defaults.
 
         Raises:
             InvalidInputError: A value is out of range; `UnknownNameError` for a key that does not exist.
@@ -96,12 +96,12 @@ class RuleParameters:
 
 
 class RuleNumbers(NamedTuple):
-    """A composed rule as the functions of `rules`, `capacity` and `limits` take it: see `RuleParameters` for the rest.
+    """A rule policy as numbers, the form that the functions of the rules take; see `RuleParameters` for the rest.
 
     Attributes:
-        priority: Number of the priority rule, a member of `rules.Priority`.
-        capacity: Number of the capacity rule, a member of `capacity.Capacity`.
-        limits: Number of the queue-limit rule, a member of `limits.Limits`.
+        priority: Number of the priority rule, a member of `priority_rules.Priority`.
+        capacity: Number of the capacity rule, a member of `capacity_rules.Capacity`.
+        limits: Number of the queue-limit rule, a member of `limit_rules.Limits`.
     """
 
     priority: int

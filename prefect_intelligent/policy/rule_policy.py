@@ -1,4 +1,4 @@
-"""Rule policies: a priority rule, a capacity rule and a queue-limit rule put together, and their names."""
+"""Rule policies: a priority rule, a capacity rule and a queue-limit rule combined, and their names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RulePolicy:
         priority: Name in `PRIORITY_RULES`.
         capacity: Name in `CAPACITY_RULES`; "keep" leaves the pool limit alone.
         limits: Name in `LIMIT_RULES`; "limits-kept" leaves the queue limits alone.
-        parameters: The free numbers.
+        parameters: Parameters of the three rules.
         label: Name to show instead of the composed one, e.g. "tuned".
     """
 
@@ -61,11 +61,11 @@ class RulePolicy:
 
     @property
     def numbers(self) -> RuleNumbers:
-        """The policy as the functions of the rules take it."""
+        """The policy as numbers, the form that the functions of the rules take."""
         return _numbers(self)
 
     def propose(self, census: Census) -> Proposal:
-        """The three rules' wishes; absent queues get score 0, limit 0."""
+        """The settings that the three rules want; absent queues get score 0 and limit 0."""
         shape = census.queues.shape[:-1]
         score, limit, pool_limit = np.empty(shape), np.empty(shape), np.empty(shape[:-1])
         run_batch(
@@ -127,11 +127,11 @@ def parse_policy(text: str, parameters: RuleParameters | None = None) -> RulePol
 
     Args:
         text: A priority rule, then, in any order, at most one capacity rule and one queue-limit rule.
-        parameters: The free numbers; defaults if None.
+        parameters: Parameters of the rules; defaults if None.
 
     Raises:
         UnknownNameError: A part of the name is no rule.
-        InvalidInputError: Two rules of one kind, or a number that is none.
+        InvalidInputError: There are two rules of one kind, or the number of slots is not a whole number above 0.
     """
     first, *rest = text.strip().lower().split("+")
     if first not in PRIORITY_RULES:
@@ -160,7 +160,7 @@ def _with_parts(policy: RulePolicy, parts: Sequence[str], text: str) -> RulePoli
 
 
 def _whole(number: str, text: str) -> float:
-    """A number of slots as typed."""
+    """The number of slots in the name."""
     if not number.isdecimal() or int(number) < 1:
         raise InvalidInputError("policy", text, "the number of slots must be whole and at least 1")
     return float(int(number))

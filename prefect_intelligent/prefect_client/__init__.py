@@ -1,1 +1,11 @@
-"""Prefect's API: calls, leases, published terms and patches of deployments."""
+"""Access to Prefect's REST API for all features: calls, leases, published terms and patches of deployments.
+
+Read first:
+    api.py                 one call: time-outs, retries, CSRF, and which answer becomes which error
+    lease.py               leadership as a concurrency limit that decays
+    deployment_patches.py  temporary changes of deployments that any process can revert
+
+Ports: none
+Command: none, features call it from their adapters
+Explained in: docs/reference/prefect-calls.md
+"""

@@ -1,4 +1,4 @@
-"""Plain JSON calls to Prefect's REST API, with bounded waiting and our errors."""
+"""Plain JSON calls to Prefect's REST API, with bounded waiting and errors of this package."""
 
 from __future__ import annotations
 
@@ -24,37 +24,41 @@ from prefect.settings import (
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
 )
 
+from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.errors import (
     ConflictError,
     InvalidInputError,
+    OrchestratorAccessDeniedError,
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
 
 PAGE: Final = 200
-"""Most records that Prefect returns for one call."""
+"""Largest number of records that Prefect returns for one call."""
 
-_TRANSIENT: Final = frozenset({401, 403, 408, 423, 425, 429, 500, 502, 503, 504})
+_TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 1.0
-_CSRF_S: Final = 600.0  # a token is good for an hour
+_CSRF_S: Final = 600.0  # a token is valid for an hour
 
 
 class PrefectApi:
     """A client of one Prefect server that never waits for long.
 
     Address, key, TLS and custom headers come from the user's Prefect profile. Answers stay plain JSON: validating a
-    thousand flow runs with pydantic takes longer than reading them. Prefect's own retries are passed by, because even
-    with PREFECT_CLIENT_MAX_RETRIES=0 they sleep for as long as a "Retry-After" says; ours are few and short.
+    thousand flow runs with pydantic takes longer than reading them. Prefect's own retries are bypassed, because even
+    with PREFECT_CLIENT_MAX_RETRIES=0 they sleep for as long as a "Retry-After" says; ours are few and short, and
+    jittered.
 
     Args:
         url: The API; by default PREFECT_API_URL of the profile in force.
-        timeout_s: For one attempt.
+        timeout_s: Time-out of one attempt, seconds.
         attempts: How often a call is tried when the server is unavailable.
-        patience: How much more often while it answers that it is busy; SQLite locks its writers out for seconds.
+        patience: How many more attempts are made while it answers that it is busy; with SQLite a writer may have to
+            wait for seconds.
 
     Raises:
-        InvalidInputError: There is no API to talk to.
+        InvalidInputError: No API is configured, or its address or a certificate cannot be used.
     """
 
     def __init__(self, url: str | None = None, *, timeout_s: float = 5.0, attempts: int = 3, patience: int = 5) -> None:
@@ -67,7 +71,7 @@ class PrefectApi:
         if not self.url.startswith(("http://", "https://")):
             raise InvalidInputError("PREFECT_API_URL", self.url, "must begin with http:// or https://")
         self.calls = 0
-        """Requests sent so far, failed ones too."""
+        """Number of requests sent so far, with failed ones."""
         self.waited_s = 0.0
         """Time spent waiting for the server so far."""
         self._timeout_s, self._attempts, self._patience = timeout_s, attempts, patience
@@ -92,7 +96,7 @@ class PrefectApi:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Give all calls made inside so many seconds together; past that they are refused at once."""
+        """Limit the calls made inside to so many seconds together; later ones raise at once."""
         outer = self._deadline
         self._deadline = min(time.monotonic() + seconds, outer or float("inf"))
         try:
@@ -116,21 +120,22 @@ class PrefectApi:
             route: Below the API's address, e.g. "/flow_runs/filter".
             body: Sent as JSON.
             absent_ok: Return None for "not found" instead of raising.
-            attempts: Instead of the client's own.
+            attempts: Replaces the client's own number.
 
         Returns:
-            The decoded answer, None if it is empty.
+            The decoded answer; None if it is empty.
 
         Raises:
-            OrchestratorUnavailableError: No answer, or one that says to come back later.
-            ConflictError: Prefect has refused, for good.
+            OrchestratorUnavailableError: No answer, or one that is transient.
+            OrchestratorAccessDeniedError: The credentials are not accepted, or do not permit this.
+            ConflictError: Prefect has refused the request.
         """
         tries = attempts or self._attempts
         for attempt in range(1, tries + self._patience + 1):
             try:
                 return self._once(method, route, body, absent_ok)
             except OrchestratorUnavailableError as error:
-                pause_s = min(_RETRY_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+                pause_s = backoff_s(attempt, first_s=_RETRY_WAIT_S, longest_s=_LONGEST_WAIT_S)
                 most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
                 if attempt >= most or self._left_s() < pause_s:
                     raise
@@ -158,6 +163,8 @@ class PrefectApi:
         self.calls += 1
         try:
             answer = self._send(method, route, body, min(self._timeout_s, left_s))
+        except OrchestratorAccessDeniedError:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
             reason = str(error) or type(error).__name__
             if isinstance(error, httpx.ConnectError):
@@ -175,12 +182,12 @@ class PrefectApi:
             raise OrchestratorUnavailableError(f"{method} {self.url}{route}: the answer is not JSON") from error
 
     def _send(self, method: str, route: str, body: Any, timeout_s: float) -> httpx.Response:
-        """Send past Prefect's retrying `send`, straight to the one of httpx."""
+        """Send with httpx's own `send`, bypassing Prefect's, which retries."""
         if method != "GET" and time.monotonic() > self._csrf_until:
             self._get_csrf_token(timeout_s)
         request = self._http.build_request(method, route, json=body, timeout=timeout_s)
         answer = httpx.Client.send(self._http, request)
-        if answer.status_code == 403 and "CSRF" in answer.text:
+        if _is_csrf(answer):
             self._csrf_until = -float("inf")
             self._get_csrf_token(timeout_s)
             request.headers.update(self._http.headers)
@@ -188,7 +195,7 @@ class PrefectApi:
         return answer
 
     def _get_csrf_token(self, timeout_s: float) -> None:
-        """Ask for the token that a server may want with every write; one that does not says 422 or 404."""
+        """Get the token that a server may require for every write; a server that does not answers 422 or 404."""
         query = {"client": self._csrf_client}
         request = self._http.build_request("GET", "/csrf-token", params=query, timeout=timeout_s)
         answer = httpx.Client.send(self._http, request)
@@ -198,6 +205,8 @@ class PrefectApi:
             self._csrf_until = time.monotonic() + _CSRF_S
         elif answer.status_code in (404, 422):
             self._csrf_until = float("inf")
+        elif answer.status_code in (401, 403):
+            self._refused("GET", "/csrf-token", answer, absent_ok=False)
 
     def _refused(self, method: str, route: str, answer: httpx.Response, absent_ok: bool) -> None:
         status = answer.status_code
@@ -206,15 +215,15 @@ class PrefectApi:
         text = f"{method} {self.url}{route}: Prefect answered {status} {_detail(answer)}"
         if status == 503:
             raise OrchestratorBusyError(text)
-        if status in (401, 403):
-            text += "; check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
-        if status in _TRANSIENT or status >= 500:
+        if status in (401, 403) and not _is_csrf(answer):
+            raise OrchestratorAccessDeniedError(text)
+        if status in _TRANSIENT or status >= 500 or _is_csrf(answer):
             raise OrchestratorUnavailableError(text)
         raise ConflictError(text)
 
 
 def _headers() -> dict[str, str]:
-    """Version and authorisation as Prefect's client sends them."""
+    """The headers for API version and authorisation that Prefect's client sends."""
     headers = {"X-PREFECT-API-VERSION": SERVER_API_VERSION}
     # `value()` gives secrets as plain text.
     auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
@@ -226,8 +235,8 @@ def _headers() -> dict[str, str]:
 
 
 def _tls() -> ssl.SSLContext:
-    """How to check the server's certificate, from Prefect's settings."""
-    context = _LateContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate for the right host
+    """The TLS context that Prefect's settings ask for."""
+    context = _LazyContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate for the right host
     if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -240,11 +249,11 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-class _LateContext(ssl.SSLContext):
-    """Reads the authorities when a connection is to be secured and not before: they take as long as ten calls do.
+class _LazyContext(ssl.SSLContext):
+    """Reads the certificate authorities when a connection is first secured: that takes as long as ten calls.
 
     Attributes:
-        authorities: File that holds them; None once it has been read, or if nothing is to be verified.
+        authorities: File of certificates; None once it has been read, or if nothing is to be verified.
     """
 
     authorities: str | None = None
@@ -263,8 +272,13 @@ class _LateContext(ssl.SSLContext):
             self.authorities = None
 
 
+def _is_csrf(answer: httpx.Response) -> bool:
+    """Whether the server refuses the CSRF token, which says nothing about the credentials."""
+    return answer.status_code == 403 and "CSRF" in answer.text
+
+
 def _detail(answer: httpx.Response) -> str:
-    """What Prefect says about a refusal, on one line."""
+    """Prefect's reason for a refusal, on one line."""
     try:
         decoded = answer.json()
     except ValueError:

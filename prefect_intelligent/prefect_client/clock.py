@@ -1,4 +1,4 @@
-"""The time of this machine."""
+"""The clock of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """Implements `Clock`."""
+    """Implements `Clock` with the system's time."""
 
     def now_s(self) -> float:
         """The present instant, Unix seconds."""

@@ -1,9 +1,9 @@
-"""What we have changed about a deployment for a while: claims under keys, and the way back, in a Prefect variable.
+"""Patches: temporary changes of a deployment, each under a key, stored in a Prefect variable with what was before.
 
-A deployment may be claimed several times at once (held for a dataset, limited because a warehouse is overloaded, given
-more memory). What it had before stands in one variable per deployment; what it has now follows from that and from all
-claims: no slot if anything holds it, else the least limit, the largest memory, all hosts to keep away from. So claims
-can be taken back in any order, by any process, and the last one leaves the deployment as it was.
+A deployment may have several patches at once (held for a dataset, limited because a warehouse is overloaded, given more
+memory). One variable per deployment stores its original settings and all patches (under "claims"); the settings in
+force follow from the two: no slot if any patch holds it, else the least limit, the largest memory, all hosts to avoid.
+So patches can be reverted in any order, by any process, and reverting the last one leaves the deployment as it was.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailabl
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 HELD: Final = "prefect-intelligent-hold"
-"""Name of the limit without a free slot, and tag of our variables."""
+"""Name of the concurrency limit without a free slot, and tag of our variables."""
 SHARED: Final = "prefect-intelligent-share-"
 AVOID: Final = "avoid_hosts"
-"""Job variable of a pool that lists hosts to keep away from; the pool's base job template decides what it does."""
+"""Job variable of a pool that lists hosts to avoid; the pool's base job template decides what it does."""
 
 Kind = Literal["hold", "share", "resize", "avoid", "patience"]
 
 _VARIABLE: Final = "prefect_intelligent_hold_"
-_FULL: Final = 1_000_000  # runs in flight give back slots of the limit they find, so it must not run empty
+_ALL_TAKEN: Final = 1_000_000  # runs in flight release slots of the limit that they find, so that many must be taken
 _MEMORY: Final = ("memory", "mem_limit", "memory_limit", "memory_request")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(\s*[A-Za-z]*)")
-_AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
+_ACTIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING")
 
 
 @contextmanager
-def opened() -> Iterator[PrefectApi]:
-    """The API that the settings of this process name."""
+def open_api() -> Iterator[PrefectApi]:
+    """A client for the API of this process's settings, closed at the end."""
     try:
         api = PrefectApi(timeout_s=30.0)
-    except InvalidInputError as error:  # none, or a bad one: nobody to be asked
+    except InvalidInputError as error:  # none is configured, or it cannot be used
         raise OrchestratorUnavailableError(str(error)) from error
     try:
         yield api
@@ -46,15 +46,17 @@ def opened() -> Iterator[PrefectApi]:
         api.close()
 
 
-def found_at(api: PrefectApi, route: str) -> dict[str, Any] | None:
-    """What is there; None if there is nothing."""
+def get_or_none(api: PrefectApi, route: str) -> dict[str, Any] | None:
+    """The answer of a GET; None if Prefect answers "not found"."""
     found: dict[str, Any] | None = api.call("GET", route, absent_ok=True)
     return found
 
 
 def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
-    """Claim deployments, and bring that into force; those that do not exist or lack the lever are left out."""
-    deployments = [(name, found) for name in names if (found := found_at(api, f"/deployments/name/{name}")) is not None]
+    """Patch deployments; returns those patched: ones that do not exist, or cannot be patched so, are left out."""
+    deployments = [
+        (name, found) for name in names if (found := get_or_none(api, f"/deployments/name/{name}")) is not None
+    ]
     if kind == "resize":
         deployments = [(name, found) for name, found in deployments if _memory_of(api, found)]
     elif kind == "avoid":
@@ -62,40 +64,40 @@ def apply_patch(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amo
     if kind == "share" and deployments:
         _ensure_share(api, key, int(amount), [found["id"] for _, found in deployments])
     for name, found in deployments:
-        there = found_at(api, f"/variables/name/{_variable(found)}")
-        kept = _new(name, found) if there is None else content(there)
+        variable = get_or_none(api, f"/variables/name/{_variable(found)}")
+        kept = _new_record(name, found) if variable is None else read_patches(variable)
         kept["claims"][key] = [kind, amount]
-        # The way back is written before the way in.
-        if there is None:
+        # What to revert to is written before anything is changed.
+        if variable is None:
             body = {"name": _variable(found), "value": json.dumps(kept), "tags": [HELD]}
-            there = api.call("POST", "/variables/", body)
-        _bring(api, found, kept, there["id"])
+            variable = api.call("POST", "/variables/", body)
+        _put_in_force(api, found, kept, variable["id"])
     return tuple(name for name, _ in deployments)
 
 
 def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:
-    """Take back what is claimed under a key; returns (deployment, kind, amount) where nothing of that kind is left."""
+    """Revert the patches under a key; returns (deployment, kind, amount) where no other patch of that kind is left."""
     freed: list[tuple[str, Kind, Any]] = []
-    for variable in variables(api):
-        kept = content(variable)
+    for variable in patch_variables(api):
+        kept = read_patches(variable)
         if key not in kept["claims"]:
             continue
         kind, amount = kept["claims"].pop(key)
-        found = found_at(api, f"/deployments/{kept['id']}")
-        if found is not None:  # else it has been deleted meanwhile
-            _bring(api, found, kept, variable["id"])
+        found = get_or_none(api, f"/deployments/{kept['id']}")
+        if found is not None:  # else the deployment has been deleted meanwhile
+            _put_in_force(api, found, kept, variable["id"])
         if not kept["claims"]:
             api.call("DELETE", f"/variables/{variable['id']}")
         if found is not None and not any(other[0] == kind for other in kept["claims"].values()):
             freed.append((str(kept["name"]), kind, amount))
-    share = found_at(api, f"/v2/concurrency_limits/{_share_name(key)}")
+    share = get_or_none(api, f"/v2/concurrency_limits/{_share_name(key)}")
     if share is not None:
         api.call("DELETE", f"/v2/concurrency_limits/{share['id']}")
     return tuple(freed)
 
 
-def variables(api: PrefectApi) -> list[dict[str, Any]]:
-    """The variables that hold claims."""
+def patch_variables(api: PrefectApi) -> list[dict[str, Any]]:
+    """The variables that store patches."""
     found: list[dict[str, Any]] = []
     while True:
         body = {"variables": {"tags": {"all_": [HELD]}}, "limit": 200, "offset": len(found)}
@@ -105,8 +107,8 @@ def variables(api: PrefectApi) -> list[dict[str, Any]]:
             return found
 
 
-def content(variable: dict[str, Any]) -> dict[str, Any]:
-    """What a variable says: id and name of the deployment, limit and options it had, job variables, claims."""
+def read_patches(variable: dict[str, Any]) -> dict[str, Any]:
+    """Content of a variable: id and name of the deployment, its original limit and options, job variables, patches."""
     value = variable["value"]
     kept: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
     kept.setdefault("claims", {dataset: ["hold", 0] for dataset in kept.pop("datasets", ())})
@@ -118,9 +120,9 @@ def _variable(found: dict[str, Any]) -> str:
     return _VARIABLE + str(found["id"]).replace("-", "_")
 
 
-def _new(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def _new_record(name: str, found: dict[str, Any]) -> dict[str, Any]:
     own = found.get("global_concurrency_limit") or {}
-    ours = str(own.get("name", "")).startswith(("prefect-intelligent-hold", SHARED))
+    ours = str(own.get("name", "")).startswith((HELD, SHARED))
     return {
         "id": found["id"],
         "name": name,
@@ -131,23 +133,23 @@ def _new(name: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bring(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
-    """Give the deployment what follows from the claims, and write down what that replaces."""
+def _put_in_force(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variable: str) -> None:
+    """Write the settings that follow from the patches, after storing what they replace."""
     change: dict[str, Any] = {}
     claims = kept["claims"]
     least = min(((amount, key) for key, (kind, amount) in claims.items() if kind == "share"), default=None)
     limit, options = kept["limit"], kept["options"]
     if any(kind == "hold" for kind, _ in claims.values()):
-        limit = _ensure_held(api)
+        limit = _ensure_full_limit(api)
     elif least is not None:
-        share = found_at(api, f"/v2/concurrency_limits/{_share_name(least[1])}")
+        share = get_or_none(api, f"/v2/concurrency_limits/{_share_name(least[1])}")
         limit = None if share is None else str(share["id"])
     if limit != kept["limit"]:
         options = {**(found.get("concurrency_options") or {}), "collision_strategy": "ENQUEUE"}
     now = (found.get("global_concurrency_limit") or {}).get("id")
     if now != limit or (limit == kept["limit"] and found.get("concurrency_options") != options):
         change |= {"global_concurrency_limit_id": limit, "concurrency_options": options}
-    jobs = _jobs(api, found, kept)
+    jobs = _job_variables(api, found, kept)
     if jobs != (found.get("job_variables") or {}):
         change["job_variables"] = jobs
     api.call("PATCH", f"/variables/{variable}", {"value": json.dumps(kept)})
@@ -155,8 +157,8 @@ def _bring(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any], variabl
         api.call("PATCH", f"/deployments/{found['id']}", change)
 
 
-def _jobs(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    """The job variables that follow; one that a person has changed since is left as it is."""
+def _job_variables(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """The job variables that follow from the patches; one that a person has changed since is left as it is."""
     now = dict(found.get("job_variables") or {})
     for name, (before, after) in list(kept["job_variables"].items()):
         if now.get(name) == after:
@@ -179,7 +181,7 @@ def _jobs(api: PrefectApi, found: dict[str, Any], kept: dict[str, Any]) -> dict[
 
 
 def scaled(value: Any, times: float) -> Any:
-    """A number times something, or a text that begins with a number ("512Mi"), unit kept; else as it is."""
+    """A number, or a text such as "512Mi" with its unit, multiplied by `times`; other values stay as they are."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value * times) if isinstance(value, int) else value * times
     found = _AMOUNT.fullmatch(str(value).strip())
@@ -190,24 +192,24 @@ def scaled(value: Any, times: float) -> Any:
 
 
 def _memory_of(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
-    """Job variables for memory that have a value, the deployment's own or the pool's default."""
+    """Job variables for memory that have a value: the deployment's own or the pool's default."""
     own, given = found.get("job_variables") or {}, _template(api, found)
     wanted = {name: own.get(name, (given.get(name) or {}).get("default")) for name in _MEMORY}
     return {name: value for name, value in wanted.items() if value is not None and scaled(value, 2.0) != value}
 
 
 def _template(api: PrefectApi, found: dict[str, Any]) -> dict[str, Any]:
-    """The job variables that the deployment's pool knows."""
+    """The job variables that the template of the deployment's pool has."""
     pool = found.get("work_pool_name")
-    held = None if pool is None else found_at(api, f"/work_pools/{pool}")
+    held = None if pool is None else get_or_none(api, f"/work_pools/{pool}")
     known: dict[str, Any] = ((held or {}).get("base_job_template") or {}).get("variables", {}).get("properties", {})
     return known
 
 
-def _ensure_held(api: PrefectApi) -> str:
-    """Id of the limit without free slots, made if it is missing and filled up if it has run down."""
-    body = {"name": HELD, "limit": 1, "active_slots": _FULL}
-    found = found_at(api, f"/v2/concurrency_limits/{HELD}")
+def _ensure_full_limit(api: PrefectApi) -> str:
+    """Id of the concurrency limit without free slots; created if missing, all its slots taken again."""
+    body = {"name": HELD, "limit": 1, "active_slots": _ALL_TAKEN}
+    found = get_or_none(api, f"/v2/concurrency_limits/{HELD}")
     if found is None:
         return str(api.call("POST", "/v2/concurrency_limits/", body)["id"])
     api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {**body, "active": True})
@@ -219,13 +221,13 @@ def _share_name(key: str) -> str:
 
 
 def _ensure_share(api: PrefectApi, key: str, most: int, deployments: Sequence[str]) -> None:
-    """Make the limit of a key, with the runs in flight counted: they will give their slots back."""
+    """Create the concurrency limit of a key; runs in flight hold slots of it, since they will release them."""
     name = _share_name(key)
-    found = found_at(api, f"/v2/concurrency_limits/{name}")
+    found = get_or_none(api, f"/v2/concurrency_limits/{name}")
     if found is not None:
         if found["limit"] != most:
             api.call("PATCH", f"/v2/concurrency_limits/{found['id']}", {"limit": most})
         return
-    flying = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_AT_WORK)}}}
-    taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": flying}))
+    in_flight = {"deployment_id": {"any_": list(deployments)}, "state": {"type": {"any_": list(_ACTIVE_STATES)}}}
+    taken = int(api.call("POST", "/flow_runs/count", {"flow_runs": in_flight}))
     api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": most, "active_slots": taken})

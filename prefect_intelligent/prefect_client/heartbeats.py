@@ -1,4 +1,4 @@
-"""The last sign of life of flow runs, from Prefect's heartbeat events."""
+"""Last heartbeats of flow runs, from Prefect's events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PAGE: Final = 50
 
 
 def last_heartbeats(api: PrefectApi, runs: Sequence[str]) -> dict[str, float]:
-    """Run id to the instant of its last heartbeat, Unix seconds, of the runs that have sent any within a day.
+    """Run id to the instant of its last heartbeat, Unix seconds, of the runs that sent one within a day.
 
-    Runs that beat within two minutes take a call for every fifty events; of the others at most twenty are asked for one
-    by one, and the rest is left out: nothing is known of it.
+    Runs with a heartbeat within two minutes take one call for every fifty events. Of the others at most twenty are
+    asked for one by one; the rest is left out.
 
     Raises:
-        OrchestratorUnavailableError: No answer.
+        OrchestratorUnavailableError: Prefect does not answer.
     """
     found: dict[str, float] = {}
     if not runs:
@@ -41,7 +41,7 @@ def last_heartbeats(api: PrefectApi, runs: Sequence[str]) -> dict[str, float]:
 
 
 def _events(api: PrefectApi, resources: Sequence[str], since_s: float, most: int) -> list[dict[str, dict[str, str]]]:
-    """Heartbeats of the resources, the latest first."""
+    """Heartbeats of the resources, latest first."""
     wanted = {
         "event": {"name": [EVENT]},
         "occurred": {"since": iso(since_s), "until": iso(time.time() + 60.0)},

@@ -1,9 +1,9 @@
-"""Leadership over a pool, or another role that one process may have, held as a Prefect concurrency limit that decays.
+"""A lease on the leadership of a pool, or on another role: a Prefect concurrency limit whose slot decays.
 
-Prefect's own slot leases live in the server's memory by default: after a restart of the server the slot stays taken and
-nobody can lead any more. A limit of 1 whose slot decays within the time to live is kept in the database, survives
-restarts, and lapses without any service running. While its time has not run out nobody else can take it, so the holder
-may prolong it without asking who holds it; whoever is late by its own monotonic clock has lost it.
+Prefect's own slot leases are in the server's memory by default: after a restart of the server the slot stays taken and
+no process can lead any more. A limit of 1 whose slot decays within the time to live is in the database, survives
+restarts, and lapses without any service running. Until it has lapsed no other process can take it, so the holder may
+prolong it without asking who holds it; a process that is late by its own monotonic clock has lost it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class PrefectLease:
     """Implements `Lease`.
 
     Args:
-        api: Where to. Its time-out should be well below `ttl_s`.
+        api: The Prefect server. Its time-out should be well below `ttl_s`.
         pool: The work pool to lead.
-        ttl_s: Seconds after which it lapses unless renewed; at least 5. Those who compete may differ in it.
-        role: What the holder may do.
+        ttl_s: Seconds after which it lapses unless renewed; at least 5. Competing processes may have different values.
+        role: What the holder may do; part of the limit's name.
     """
 
     def __init__(self, api: PrefectApi, pool: str, ttl_s: float = 60.0, *, role: str = "leader") -> None:
@@ -37,22 +37,22 @@ class PrefectLease:
 
     @property
     def held(self) -> bool:
-        """Whether we hold it, by our own clock."""
+        """Whether this object holds it, by its own clock."""
         return time.monotonic() < self._until
 
     def taken(self) -> bool:
-        """Whether anybody holds it, ourselves included; one reading call."""
+        """Whether any process holds it, this one included; one reading call."""
         found = self._api.call("GET", f"/v2/concurrency_limits/{self._name}", absent_ok=True)
         return found is not None and found["active_slots"] > 0
 
     def acquire(self) -> bool:
-        """Take it if nobody holds it; True at once if we do."""
+        """Take it if it is free, or renew it if it is ours; returns whether we hold it."""
         if self.held:
             return self.renew()
         found = self._api.call("GET", f"/v2/concurrency_limits/{self._name}", absent_ok=True)
         if found is None:
             self._create()
-        # A refused increment would restart the decay of the holder's slot, so it is only tried when there is room.
+        # A refused increment would restart the decay of the holder's slot, so it is only tried if a slot is free.
         elif found["active_slots"] > 0:
             return False
         started = time.monotonic()
@@ -60,13 +60,13 @@ class PrefectLease:
             body = {"names": [self._name], "slots": 1, "mode": "concurrency"}
             taken = self._api.call("POST", "/v2/concurrency_limits/increment", body, attempts=1)
         except OrchestratorUnavailableError:
-            if self.taken():  # 423: somebody was faster; or the answer got lost, and then it lapses by itself
+            if self.taken():  # 423: another process was faster; or the answer was lost, and then it lapses by itself
                 return False
             raise
         if not taken:
-            raise ConflictError(f"the concurrency limit {self._name} has vanished; trying again makes it anew")
-        # Another holder may have left its own time to live. Only a holder may change it, and no time to live is
-        # shorter than the least one, so within that we are surely still the holder.
+            raise ConflictError(f"the concurrency limit {self._name} has vanished; trying again creates it")
+        # The last holder may have left another time to live. Only the holder may change it, and no time to live is
+        # shorter than the least one, so within that we are certainly still the holder.
         self._until = started + _LEAST_TTL_S - _MARGIN_S
         return self._prolong(started)
 
@@ -75,7 +75,7 @@ class PrefectLease:
         return self.held and self._prolong(time.monotonic())
 
     def release(self) -> None:
-        """Give it up if it is surely ours."""
+        """Give it up if it is certainly ours."""
         if not self.held:
             return
         self._until = -math.inf
@@ -85,13 +85,13 @@ class PrefectLease:
             return  # it lapses by itself
 
     def _prolong(self, started: float) -> bool:
-        """Set the slot's decay back to its start, as the holder; False if it turns out that we may not be it."""
+        """Restart the decay of our slot; False if we may have lost it meanwhile."""
         try:
             self._patch(active_slots=1, slot_decay_per_second=1 / self._ttl_s)
         except ConflictError:
             self._until = -math.inf
             return False
-        if time.monotonic() >= self._until:  # so slow that somebody may have taken it before the server saw us
+        if time.monotonic() >= self._until:  # so slow that another process may have taken it before
             return False
         self._until = started + self._ttl_s - _MARGIN_S
         return True

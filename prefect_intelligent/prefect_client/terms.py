@@ -1,4 +1,4 @@
-"""Terms on their way from the decorator to the controller: one Prefect variable per flow or deployment."""
+"""Published terms: how the decorator's terms reach the controller, one Prefect variable per flow or deployment."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def variable_name(subject: str) -> str:
 
 
 def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
-    """Make the terms known to controllers, if they are not yet.
+    """Publish the terms to controllers, unless they are published already.
 
     Args:
-        api: Where to.
-        subject: Name of a flow, or "flow/deployment" for that deployment alone (it wins over the flow's).
-        terms: What to publish.
+        api: The Prefect server.
+        subject: Name of a flow, or "flow/deployment" for that deployment alone (it takes precedence over the flow's).
+        terms: The terms.
 
     Returns:
         Whether anything had to be written.
@@ -56,18 +56,18 @@ def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTerms:
-    """All terms known to a server.
+    """All terms published on a server.
 
     Attributes:
         by_subject: Flow or "flow/deployment" to its terms.
-        problems: What could not be read, one sentence each (somebody has edited a variable by hand).
+        problems: Variables that could not be read, one sentence each (a person has edited them).
     """
 
     by_subject: Mapping[str, Terms] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     def of(self, flow: str, deployment: str) -> Terms | None:
-        """Terms of a deployment: its own before its flow's; None if neither has any."""
+        """Terms of a deployment: its own, else its flow's; None if there are none."""
         return self.by_subject.get(f"{flow}/{deployment}") or self.by_subject.get(flow)
 
 

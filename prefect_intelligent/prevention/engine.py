@@ -1,201 +1,221 @@
-"""Acting before runs fail: ask the rules, keep to budgets, pull levers, record every step. Shadow first."""
+"""One pass of prevention: evaluate the rules, enforce their budgets, carry out measures, record every step."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, Phase, RuleTerms
-from prefect_intelligent.prevention.ports import Levers
+from prefect_intelligent.prevention.measures import DAY_S, Lever, MeasureInForce, MeasurePhase, RuleSettings
+from prefect_intelligent.prevention.ports import PreventionActions
 from prefect_intelligent.prevention.rules import RULES
 
 KIND: Final = "prevention"
 EVENT: Final = "prevention"
 
-_ONCE: Final = (Lever.STOP, Lever.POSTPONE, Lever.ROLL_BACK)
-"""Levers with nothing to release."""
+_IRREVERSIBLE: Final = (Lever.STOP, Lever.POSTPONE, Lever.ROLL_BACK)
+"""Measures that cannot be released."""
 
 
-def prefix(pool: str) -> str:
-    """How the keys of levers begin that prevention pulls for a pool."""
+def key_prefix(pool: str) -> str:
+    """Return the prefix of the keys of all measures for a pool."""
     return f"prevention of {pool}: "
 
 
-def read_standing(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
-    """Measures in force or lately ended, by key."""
-    last = history.latest(KIND, pool)
-    rows = () if last is None else last["standing"]
-    return {found.key: found for found in map(MeasureInForce.from_record, rows)}
+def read_measures(history: HistoryStore, pool: str) -> dict[str, MeasureInForce]:
+    """Return measures in force or recently ended, by key."""
+    return _read_last(history, pool)[0]
 
 
 def prevent(
-    watch: Evidence,
+    evidence: Evidence,
     history: HistoryStore,
-    levers: Levers,
+    actions: PreventionActions,
     pool: str,
     *,
-    terms: Mapping[str, RuleTerms] | None = None,
-    tell: Callable[[str, Mapping[str, Any]], None] | None = None,
+    settings: Mapping[str, RuleSettings] | None = None,
+    emit: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Make one pass over all rules and do what follows.
+    """Evaluate all rules once and carry out the measures of rules in mode "auto".
 
     Args:
-        watch: What is known of the pool.
-        history: Where measures and steps are kept.
-        levers: Pulled for rules in mode "auto".
+        evidence: Runs, lineage and quality results of the pool.
+        history: Stores measures and steps.
+        actions: Carries out measures.
         pool: Name of the work pool.
-        terms: Mode and budget by name of the rule; without, a rule is in shadow.
-        tell: Called with an event's name and payload for each step of a rule in mode "auto".
+        settings: Mode and budget by name of the rule; the default is mode "shadow".
+        emit: Called with an event's name and payload for each step of a rule in mode "auto".
 
     Returns:
-        The steps taken: rule, subject, lever, from, to, why, at_s, probability, written, note.
+        The steps taken: rule, subject, lever, from, to, why, at_s, probability, written, note, measure, bad_since_s.
     """
-    last = history.latest(KIND, pool)
-    standing = read_standing(history, pool)
-    begun = [row for row in (last or {}).get("begun", ()) if row[1] > watch.now_s - DAY_S]
-    refused = {name: at for name, at in (last or {}).get("refused", {}).items() if at > watch.now_s - DAY_S}
-    before = dict(standing)
+    measures, started, refused = _read_last(history, pool, evidence.now_s - DAY_S)
+    before = dict(measures)
     steps: list[dict[str, Any]] = []
     for name, rule in RULES.items():
-        may = (terms or {}).get(name, RuleTerms())
-        if may.mode == "off":
-            _end_all(name, standing, levers, prefix(pool), watch.now_s, steps)
+        rule_settings = (settings or {}).get(name, RuleSettings())
+        if rule_settings.mode == "off":
+            _release_all(name, measures, actions, key_prefix(pool), evidence.now_s, steps)
             continue
-        for new in list(rule(watch, standing)):
-            old = standing.get(new.key)
-            if new.phase is Phase.ON and (old is None or old.phase is Phase.OVER):
-                reason = _beyond_budget(name, may, standing, begun)
+        for new in list(rule(evidence, measures)):
+            old = measures.get(new.key)
+            if new.phase is MeasurePhase.ON and (old is None or old.phase is MeasurePhase.OVER):
+                reason = _over_budget(name, rule_settings, measures, started)
                 if reason is not None:
                     if new.key not in refused:
-                        refused[new.key] = watch.now_s
+                        refused[new.key] = evidence.now_s
                         steps.append(_step(old, new, f"not done: {reason}"))
                     continue
-                begun.append([name, watch.now_s])
-            new, note = _carried_out(levers, prefix(pool), old, new, may)
-            standing[new.key] = new
+                started.append([name, evidence.now_s])
+            new, note = _carry_out(actions, key_prefix(pool), old, new, rule_settings)
+            measures[new.key] = new
             steps.append(_step(old, new, note))
-            if tell is not None and may.mode == "auto":
-                tell(EVENT, steps[-1])
-        _extend(name, standing, levers, prefix(pool))
-    kept = {key: s for key, s in standing.items() if s.phase is not Phase.OVER or watch.now_s < s.waited_s}
+            if emit is not None and rule_settings.mode == "auto":
+                emit(EVENT, steps[-1])
+        _extend(name, measures, actions, key_prefix(pool))
+    kept = {
+        key: s for key, s in measures.items() if s.phase is not MeasurePhase.OVER or evidence.now_s < s.phase_ends_s
+    }
     if steps or kept != before:
         record = {
             "standing": [s.to_record() for s in kept.values()],
-            "begun": begun,
+            "begun": started,
             "refused": refused,
             "steps": steps,
-            "at_s": watch.now_s,
+            "at_s": evidence.now_s,
         }
-        history.append(KIND, pool, watch.now_s, record)
+        history.append(KIND, pool, evidence.now_s, record)
     return steps
 
 
-def undo_prevention(history: HistoryStore, levers: Levers, pool: str, now_s: float) -> tuple[str, ...]:
-    """Put back everything that measures have changed in Prefect; returns the keys that were released.
+def _read_last(
+    history: HistoryStore, pool: str, since_s: float = -math.inf
+) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+    """Return what the last pass recorded: measures by key, and those started and refused since (with rule and time)."""
 
-    Works without the history too, because what was there before is kept in Prefect.
+    def read(record: Mapping[str, Any]) -> tuple[dict[str, MeasureInForce], list[list[Any]], dict[str, float]]:
+        measures = {found.key: found for found in read_each(KIND, record["standing"], MeasureInForce.from_record)}
+        started = [[str(rule), float(at_s)] for rule, at_s, *_ in record.get("begun", ()) if at_s > since_s]
+        refused = {str(key): float(at_s) for key, at_s in record.get("refused", {}).items() if at_s > since_s}
+        return measures, started, refused
+
+    return read_latest(history, KIND, pool, read) or ({}, [], {})
+
+
+def undo_prevention(history: HistoryStore, actions: PreventionActions, pool: str, now_s: float) -> tuple[str, ...]:
+    """Revert everything that measures have changed in Prefect; returns the keys that were released.
+
+    Works without the history, because the original settings are stored in Prefect.
     """
-    released = tuple(key for key in levers.in_force() if key.startswith(prefix(pool)))
+    released = tuple(key for key in actions.in_force() if key.startswith(key_prefix(pool)))
     for key in released:
-        levers.release(key)
-    if read_standing(history, pool):
+        actions.release(key)
+    if read_measures(history, pool):
         history.append(KIND, pool, now_s, {"standing": [], "steps": [], "at_s": now_s})
     return released
 
 
-def _beyond_budget(
-    name: str, may: RuleTerms, standing: Mapping[str, MeasureInForce], begun: list[list[Any]]
+def _over_budget(
+    name: str, settings: RuleSettings, measures: Mapping[str, MeasureInForce], started: list[list[Any]]
 ) -> str | None:
-    in_force = sum(s.rule == name and s.phase is not Phase.OVER for s in standing.values())
-    if in_force >= may.most:
-        return f"{in_force} measures of this rule are in force, its budget is {may.most}"
-    today = sum(row[0] == name for row in begun)
-    if today >= may.per_day:
-        return f"{today} measures of this rule within a day, its budget is {may.per_day}"
+    in_force = sum(s.rule == name and s.phase is not MeasurePhase.OVER for s in measures.values())
+    if in_force >= settings.most:
+        return f"{in_force} measures of this rule are in force, its budget is {settings.most}"
+    today = sum(row[0] == name for row in started)
+    if today >= settings.per_day:
+        return f"{today} measures of this rule within a day, its budget is {settings.per_day}"
     return None
 
 
-def _carried_out(
-    levers: Levers, begin: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms
+def _carry_out(
+    actions: PreventionActions, prefix: str, old: MeasureInForce | None, new: MeasureInForce, settings: RuleSettings
 ) -> tuple[MeasureInForce, str]:
-    """The measure as it stands after the levers were pulled, and what is to be said about it."""
+    """Carry out a new phase of a measure; returns the measure to record, and a note."""
     was_written = old is not None and old.written
-    if new.phase is Phase.OVER:
-        if was_written and new.measure.lever not in _ONCE:
+    if new.phase is MeasurePhase.OVER:
+        if was_written and new.measure.lever not in _IRREVERSIBLE:
             try:
-                levers.release(begin + new.key)
-            except OrchestratorError as error:  # it stays in force, and is tried again with the next pass
+                actions.release(prefix + new.key)
+            except OrchestratorError as error:  # it stays in force; the next pass tries again
                 assert old is not None
                 return old, f"could not be undone: {error}"
         return replace(new, written=was_written), ""
-    if may.mode != "auto" and not was_written:
+    if settings.mode != "auto" and not was_written:
         return replace(new, written=False), "only recorded"
     try:
-        done = _pull(levers, begin + new.key, old, new, may)
+        done = _apply(actions, prefix + new.key, old, new, settings)
     except OrchestratorError as error:
         return replace(new, written=was_written), f"could not be done: {error}"
     if not done:
-        return replace(new, written=was_written), "there is no lever for it here: a person is needed"
+        return replace(new, written=was_written), "there is no setting for it here: a person is needed"
     return replace(new, written=True), ""
 
 
-def _pull(levers: Levers, key: str, old: MeasureInForce | None, new: MeasureInForce, may: RuleTerms) -> bool:
-    what = new.measure
-    if new.phase is Phase.PROBING:
-        if what.lever is Lever.HOLD:
-            return bool(levers.share(key, what.deployments, 1))
-        levers.release(key)
+def _apply(
+    actions: PreventionActions, key: str, old: MeasureInForce | None, new: MeasureInForce, settings: RuleSettings
+) -> bool:
+    measure = new.measure
+    if new.phase is MeasurePhase.PROBING:
+        if measure.lever is Lever.HOLD:
+            return bool(actions.share(key, measure.deployments, 1))
+        actions.release(key)
         return True
-    if what.lever is Lever.HOLD:
-        if old is not None and old.phase is Phase.PROBING:
-            levers.release(key)
-        return bool(levers.hold(key, what.deployments))
-    if what.lever is Lever.SHARE:
-        return bool(levers.share(key, what.deployments, int(what.amount)))
-    if what.lever is Lever.RESIZE:
-        return bool(levers.resize(key, what.deployments, what.amount))
-    if what.lever is Lever.AVOID:
-        return what.host is not None and bool(levers.avoid(key, what.deployments, what.host))
-    if what.lever is Lever.PATIENCE:
-        levers.be_patient(key, what.deployments, int(what.amount))
+    if measure.lever is Lever.HOLD:
+        if old is not None and old.phase is MeasurePhase.PROBING:
+            actions.release(key)
+        return bool(actions.hold(key, measure.deployments))
+    if measure.lever is Lever.SHARE:
+        return bool(actions.share(key, measure.deployments, int(measure.amount)))
+    if measure.lever is Lever.RESIZE:
+        return bool(actions.resize(key, measure.deployments, measure.amount))
+    if measure.lever is Lever.AVOID:
+        return measure.host is not None and bool(actions.avoid(key, measure.deployments, measure.host))
+    if measure.lever is Lever.PATIENCE:
+        actions.add_retries(key, measure.deployments, int(measure.amount))
         return True
-    if what.lever is Lever.POSTPONE:
-        return bool(levers.postpone(what.runs, new.since_s + what.amount))
-    if what.lever is Lever.STOP:
-        stopped = [levers.stop(run, again=may.again, lost="no sign of life" in new.why) for run in what.runs]
+    if measure.lever is Lever.POSTPONE:
+        return bool(actions.postpone(measure.runs, new.since_s + measure.amount))
+    if measure.lever is Lever.STOP:
+        stopped = [actions.stop(run, again=settings.again, lost="no sign of life" in new.why) for run in measure.runs]
         return any(stopped)
-    if what.lever is Lever.ROLL_BACK:
-        return levers.roll_back(what.deployments[0], what.version)
+    if measure.lever is Lever.ROLL_BACK:
+        return actions.roll_back(measure.deployments[0], measure.version)
     return False
 
 
-def _extend(name: str, standing: Mapping[str, MeasureInForce], levers: Levers, begin: str) -> None:
-    """Measures that work run by run are carried over to the runs that have come since."""
-    for held in standing.values():
-        if held.rule == name and held.written and held.phase is Phase.ON and held.measure.lever is Lever.PATIENCE:
+def _extend(name: str, measures: Mapping[str, MeasureInForce], actions: PreventionActions, prefix: str) -> None:
+    """Apply measures that change single runs to the runs created since."""
+    for entry in measures.values():
+        if (
+            entry.rule == name
+            and entry.written
+            and entry.phase is MeasurePhase.ON
+            and entry.measure.lever is Lever.PATIENCE
+        ):
             try:
-                levers.be_patient(begin + held.key, held.measure.deployments, int(held.measure.amount))
+                actions.add_retries(prefix + entry.key, entry.measure.deployments, int(entry.measure.amount))
             except OrchestratorError:
                 return  # the next pass tries again
 
 
-def _end_all(
+def _release_all(
     name: str,
-    standing: dict[str, MeasureInForce],
-    levers: Levers,
-    begin: str,
+    measures: dict[str, MeasureInForce],
+    actions: PreventionActions,
+    prefix: str,
     now_s: float,
     steps: list[dict[str, Any]],
 ) -> None:
-    """A rule that has been switched off lets go of everything."""
-    for key, old in list(standing.items()):
-        if old.rule == name and old.phase is not Phase.OVER:
-            over = old.turned(Phase.OVER, now_s, "the rule is switched off", wait_s=0.0)
-            standing[key], note = _carried_out(levers, begin, old, over, RuleTerms(mode="off"))
+    """End all measures of a rule that has been switched off."""
+    for key, old in list(measures.items()):
+        if old.rule == name and old.phase is not MeasurePhase.OVER:
+            over = old.with_phase(MeasurePhase.OVER, now_s, "the rule is switched off", wait_s=0.0)
+            measures[key], note = _carry_out(actions, prefix, old, over, RuleSettings(mode="off"))
             steps.append(_step(old, over, note))
 
 

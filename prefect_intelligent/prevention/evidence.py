@@ -1,4 +1,4 @@
-"""What the rules of prevention look at: runs that have ended, runs that live, and which inputs are known to be bad."""
+"""Evidence for the rules of prevention: ended runs, live runs, lineage and quality results; statistics of failures."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from typing import Final, NamedTuple
 import pandas as pd
 
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
-from prefect_intelligent.forecasting.point_in_time_features import Work
+from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.history.runs_frame import settled
 
-KEPT: Final = 300
-"""Runs of a deployment that are looked at, the last ones."""
+MOST_RUNS: Final = 300
+"""Number of the latest runs of a deployment that are kept."""
 
 _MEMORY = re.compile(
     r"MemoryError|OOM|out of memory|exit(?:ed with)? (?:status )?code:? (?:137|-9)|SIGKILL", re.IGNORECASE
 )
-_PASSING = re.compile(
+_TRANSIENT = re.compile(
     r"timed? ?out|timeout|connection (?:reset|refused|aborted)|temporar|unavailable|\b(?:429|502|503|504)\b|rate limit",
     re.IGNORECASE,
 )  # fmt: skip
 
 
-class Ended(NamedTuple):
+class EndedRun(NamedTuple):
     """A run that has ended; None is unknown.
 
-    `started_s` is the start of its first attempt; `attempts` counts that one too.
+    `started_s` is the start of its first attempt, `attempts` the number of attempts including the first, `failure_usd`
+    the price of its failure.
     """
 
     deployment: str
@@ -44,10 +45,11 @@ class Ended(NamedTuple):
     failure_usd: float
 
 
-class Live(NamedTuple):
+class LiveRun(NamedTuple):
     """A run that has not ended.
 
-    `started_s` is the start of its present attempt, `heartbeat_s` the last sign of life; None if it gives none.
+    `started_s` is the start of its current attempt (None before that), `heartbeat_s` the last heartbeat (None if it
+    sends none), `due_s` the deadline (None without one); all in Unix seconds.
     """
 
     run_id: str
@@ -60,38 +62,38 @@ class Live(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything a rule may look at.
+    """Input of the rules.
 
     Attributes:
         now_s: The present, Unix seconds.
         ended: Ended runs by deployment, oldest first.
-        live: Runs that wait or run.
-        longest_s: What only one in a thousand runs of a deployment exceeds, seconds; None if its past is too short.
-        upstream: Deployment to the deployments whose outputs it reads.
+        live: Waiting and running runs.
+        longest_s: Returns the 99.9 % quantile of a deployment's durations, seconds; None with too few runs.
+        upstream: Deployments whose outputs a deployment reads, by deployment.
         unhealthy: Deployments whose output failed its quality checks.
-        resources: Deployment to the shared resources it declares.
+        resources: Shared resources that a deployment declares, by deployment.
     """
 
     now_s: float
-    ended: Mapping[str, Sequence[Ended]]
-    live: Sequence[Live] = ()
+    ended: Mapping[str, Sequence[EndedRun]]
+    live: Sequence[LiveRun] = ()
     longest_s: Callable[[str], float | None] = lambda _: None
     upstream: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unhealthy: frozenset[str] = frozenset()
     resources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def since(self, deployment: str, at_s: float) -> Sequence[Ended]:
-        """Runs of a deployment that ended at `at_s` or later, oldest first."""
+    def since(self, deployment: str, at_s: float) -> Sequence[EndedRun]:
+        """Return runs of a deployment that ended at `at_s` or later, oldest first."""
         runs = self.ended.get(deployment, ())
-        return runs[bisect_left(runs, at_s, key=_end) :]
+        return runs[bisect_left(runs, at_s, key=_ended_s) :]
 
-    def last(self, deployment: str) -> Ended | None:
-        """The run of a deployment that ended last."""
+    def last(self, deployment: str) -> EndedRun | None:
+        """Return the run of a deployment that ended last; None if there is none."""
         runs = self.ended.get(deployment, ())
         return runs[-1] if runs else None
 
-    def failures(self, since_s: float) -> Iterator[Ended]:
-        """Failed runs of all deployments since an instant, deployment by deployment."""
+    def failures(self, since_s: float) -> Iterator[EndedRun]:
+        """Yield failed runs of all deployments that ended at `since_s` or later, deployment by deployment."""
         for name, runs in self.ended.items():
             if runs and runs[-1].ended_s >= since_s:
                 for run in self.since(name, since_s):
@@ -99,42 +101,48 @@ class Evidence:
                         yield run
 
 
-def _end(run: Ended) -> float:
+def _ended_s(run: EndedRun) -> float:
     return run.ended_s
 
 
 def ran_out_of_memory(cause: str | None) -> bool:
-    """Whether a cause speaks of too little memory."""
+    """Return whether a failure message reports too little memory."""
     return cause is not None and _MEMORY.search(cause) is not None
 
 
-def is_passing(cause: str | None) -> bool:
-    """Whether a cause is of the kind that goes away by waiting: timeouts, resets, busy services."""
-    return cause is not None and _PASSING.search(cause) is not None
+def is_transient(cause: str | None) -> bool:
+    """Return whether a failure message reports a transient error: a timeout, a reset, a busy service."""
+    return cause is not None and _TRANSIENT.search(cause) is not None
 
 
-def read_watch(
+def read_evidence(
     runs: pd.DataFrame,
     now_s: float,
     *,
-    live: Sequence[Live] = (),
+    live: Sequence[LiveRun] = (),
     upstream: Mapping[str, Sequence[str]] | None = None,
     unhealthy: frozenset[str] = frozenset(),
     resources: Mapping[str, Sequence[str]] | None = None,
-    kept: int = KEPT,
+    kept: int = MOST_RUNS,
 ) -> Evidence:
-    """A watch from a table of runs (see `history.runs_frame`); an empty table is fine, rules then find nothing.
+    """Build the evidence from a table of runs.
 
-    Runs that end in the future by the clock of another machine are taken to end now. Of each deployment the last `kept`
-    runs are looked at.
+    Args:
+        runs: Table of `history.runs_frame`; may be empty. End times in the future (clock skew) are set to `now_s`.
+        now_s: The present, Unix seconds.
+        live: Waiting and running runs.
+        upstream: Deployments whose outputs a deployment reads, by deployment.
+        unhealthy: Deployments whose output failed its quality checks.
+        resources: Shared resources that a deployment declares, by deployment.
+        kept: Number of the latest runs of a deployment that are kept.
     """
-    told = runs[settled(runs)].sort_values("ended_s", kind="stable")
-    ended: dict[str, list[Ended]] = {}
-    book = DurationQuantiles()
+    ended_runs = runs[settled(runs)].sort_values("ended_s", kind="stable")
+    ended: dict[str, list[EndedRun]] = {}
+    durations = DurationQuantiles()
     columns = [
-        told[name].astype(object).where(told[name].notna(), None).tolist()
-        if name in told.columns
-        else [None] * len(told)
+        ended_runs[name].astype(object).where(ended_runs[name].notna(), None).tolist()
+        if name in ended_runs.columns
+        else [None] * len(ended_runs)
         for name in (
             "deployment",
             "version",
@@ -150,26 +158,26 @@ def read_watch(
     for deployment, version, host, started, end, failed, cause, attempts, usd in zip(*columns, strict=True):
         if deployment is None:
             continue
-        run = Ended(
+        run = EndedRun(
             str(deployment), version, host, min(started, now_s), min(end, now_s), bool(failed), cause,
             int(attempts or 1), float(usd or 0.0),
         )  # fmt: skip
         ended.setdefault(run.deployment, []).append(run)
-        if not run.failed and run.attempts <= 1:  # else pauses between attempts would count as work
-            book.learn(Work("", run.deployment), run.ended_s - run.started_s)
+        if not run.failed and run.attempts <= 1:  # pauses between attempts would count as work
+            durations.learn(SubmittedRun("", run.deployment), run.ended_s - run.started_s)
     return Evidence(
         now_s=now_s,
         ended={name: found[-max(1, kept) :] for name, found in ended.items()},
         live=tuple(live),
-        longest_s=book.longest_usual_s,
+        longest_s=durations.longest_usual_s,
         upstream=dict(upstream or {}),
         unhealthy=unhealthy,
         resources=dict(resources or {}),
     )
 
 
-def chance_of(failures: int, runs: int, rate: float) -> float:
-    """Chance of at least so many failures in so many runs if each fails at `rate`; 1 for no failures."""
+def binomial_tail(failures: int, runs: int, rate: float) -> float:
+    """Return the probability of at least `failures` of `runs` if each fails with probability `rate` (binomial tail)."""
     if failures <= 0:
         return 1.0
     rate = min(max(rate, 1e-9), 1.0 - 1e-9)
@@ -181,6 +189,6 @@ def chance_of(failures: int, runs: int, rate: float) -> float:
     return min(1.0, total)
 
 
-def smoothed(failures: int, runs: int, prior: float = 0.05, weight: float = 2.0) -> float:
-    """Share of failures, pulled towards `prior` as if by `weight` runs."""
+def smoothed_rate(failures: int, runs: int, prior: float = 0.05, weight: float = 2.0) -> float:
+    """Return the failure rate with a beta prior: as if `weight` further runs had failed at the rate `prior`."""
     return (failures + prior * weight) / (runs + weight)

@@ -1,4 +1,4 @@
-"""What prevention can do to deployments and runs."""
+"""Port of prevention: actions on deployments and runs."""
 
 from __future__ import annotations
 
@@ -6,57 +6,57 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Levers(Protocol):
-    """What prevention can do to deployments and runs of Prefect.
+class PreventionActions(Protocol):
+    """Actions on deployments and runs of Prefect.
 
-    What is done under a `key` to deployments ("flow/deployment") is undone by `release(key)`; what was there before is
-    kept in Prefect itself, so that any process can do that. Doing a thing twice is doing it once, and the last word
-    under a key counts. Each method returns what it is done for; nothing where Prefect or the deployment has no such
-    lever. Every method may raise `OrchestratorUnavailableError`.
+    An action on deployments ("flow/deployment") has a `key` and is reverted by `release(key)`; the original settings
+    are stored in Prefect itself, so that any process can do that. Actions are idempotent, and the last action with a
+    key replaces the ones before. Each method returns the deployments or runs that it changed, without those for which
+    Prefect offers no such setting. Every method may raise `OrchestratorUnavailableError`.
     """
 
     def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
-        """Keep the deployments from starting runs, without losing any; returns those held now."""
+        """Keep the deployments from starting runs; scheduled runs wait."""
         ...
 
     def release(self, key: str) -> tuple[str, ...]:
-        """Undo what is done under the key; returns the deployments that are as they were again."""
+        """Revert the action with a key; returns the deployments that have their original settings again."""
         ...
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
-        """Let at most `most` runs of the deployments be at work at once, all together."""
+        """Limit the deployments to `most` active runs in total."""
         ...
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
-        """Give runs that have not been claimed yet, and later ones, `times` the memory the deployment asked for."""
+        """Multiply the memory of unclaimed and later runs by `times`."""
         ...
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
-        """Keep runs that have not been claimed yet, and later ones, away from a host."""
+        """Keep unclaimed and later runs off a host."""
         ...
 
-    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
-        """Give runs that have not been claimed yet so many more retries, with pauses of minutes; returns the runs."""
+    def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+        """Add retries, minutes apart, to unclaimed runs; returns the ids of these runs."""
         ...
 
     def postpone(self, runs: Sequence[str], until_s: float) -> tuple[str, ...]:
-        """Let runs that have not been claimed yet start no earlier than an instant; returns those that now do."""
+        """Reschedule unclaimed runs to start no earlier than `until_s`; returns the ids of those that were changed."""
         ...
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """End a run that holds a slot, and start it anew if `again`.
+        """End a run that occupies a slot; returns False if it does not.
 
         Args:
             run: Id of the flow run.
-            again: Whether a new run with the same parameters is made.
-            lost: Whether its process is thought dead: it is then crashed at once instead of asked to cancel.
+            again: Whether to create a new run with the same parameters.
+            lost: Whether its process is assumed dead: the run is then set to CRASHED instead of CANCELLING.
         """
         ...
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
-        """Bring back the version that was in force before `version`; False if there is none."""
+        """Deploy the version that was in force before `version`; False if there is none."""
         ...
 
     def in_force(self) -> tuple[str, ...]:
-        """Keys under which something is done now."""
+        """Return the keys of all actions in force."""
         ...

@@ -1,7 +1,7 @@
-"""What a contract says about a dataset, and what a verification found: the nouns of data quality.
+"""Contract, check result and verification.
 
-A *check* fails or passes; a *result* holds all checks of one verification. An error of the checker is not bad data, and
-a result says which of the two it is. What happens after a failure is in `domain/remediation.py`.
+A verification holds the results of all checks of one contract on one dataset. An error of the checker is not bad data:
+`Verdict` tells the two apart. What is done after a failure is in `quality/remediation.py`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 
-class Outcome(StrEnum):
-    """What came out of one check."""
+class CheckOutcome(StrEnum):
+    """Outcome of one check."""
 
     PASSED = "passed"
     WARNED = "warned"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # not evaluated: the checker could not say
+    UNKNOWN = "unknown"  # not evaluated
 
 
 class Verdict(StrEnum):
-    """What came out of a verification."""
+    """Outcome of a verification."""
 
     PASSED = "passed"
     WARNED = "warned"
     FAILED = "failed"  # the data is bad
-    ERROR = "error"  # the checker could not do its work: nothing is known about the data
+    ERROR = "error"  # the checker failed: nothing is known about the data
 
 
 class Severity(StrEnum):
@@ -43,24 +43,24 @@ class Severity(StrEnum):
     MINOR = "minor"
 
 
-class Action(StrEnum):
+class RemediationAction(StrEnum):
     """What to do when a check fails, mildest first."""
 
-    OBSERVE = "observe"  # record it, say nothing
+    OBSERVE = "observe"  # record it
     WARN = "warn"  # record it and warn
-    IMPUTE = "impute"  # write a declared value in place of a missing or invalid one
+    IMPUTE = "impute"  # replace a missing or invalid value by a declared one
     CLIP = "clip"  # move a number into the declared range
-    CAST = "cast"  # make NULL of what is not of the declared type
+    CAST = "cast"  # replace a value that is not of the declared type by NULL
     DEDUPE = "dedupe"  # keep one row of each key, move the others to quarantine
     QUARANTINE = "quarantine"  # move the failing rows to quarantine
-    RETRY = "retry"  # run the producing run again
-    ROLLBACK = "rollback"  # put the last good snapshot back
-    BLOCK = "block"  # stop: nothing downstream may read it
+    RETRY = "retry"  # retry the flow run that made the data
+    ROLLBACK = "rollback"  # restore the last good snapshot
+    BLOCK = "block"  # the data may not be used
 
 
-REPAIRS = frozenset({Action.IMPUTE, Action.CLIP, Action.CAST})
+REPAIR_ACTIONS = frozenset({RemediationAction.IMPUTE, RemediationAction.CLIP, RemediationAction.CAST})
 """Actions that change values in place."""
-SPLITS = frozenset({Action.DEDUPE, Action.QUARANTINE})
+QUARANTINE_ACTIONS = frozenset({RemediationAction.DEDUPE, RemediationAction.QUARANTINE})
 """Actions that move rows into quarantine."""
 
 
@@ -69,9 +69,9 @@ class Contract:
     """A Soda data contract that has passed the lint.
 
     Attributes:
-        source: Where it came from, for messages.
-        text: The YAML, as Soda will read it.
-        dataset: Its dataset, "data source/.../table".
+        source: Path or name, for messages.
+        text: The YAML.
+        dataset: Name of the dataset, "data source/.../table".
         tree: The parsed YAML.
     """
 
@@ -87,8 +87,16 @@ class Contract:
 
     @property
     def required_columns(self) -> tuple[tuple[str, str | None], ...]:
-        """Name and declared type of the columns that must be there."""
+        """Name and declared type of the required columns."""
         return tuple((c["name"], c.get("data_type")) for c in self.tree["columns"] if not c.get("optional"))
+
+    @property
+    def declared_actions(self) -> frozenset[RemediationAction]:
+        """The actions that the checks of the dataset and of its columns declare for a failure."""
+        levels = (self.tree, *(self.tree.get("columns") or ()))
+        bodies = [body for level in levels for check in level.get("checks") or () for body in check.values()]
+        attributes = [body.get("attributes") or {} for body in bodies if body]
+        return frozenset(RemediationAction(found["remediation"]) for found in attributes if "remediation" in found)
 
     @property
     def hash(self) -> str:
@@ -97,13 +105,13 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class FailingRows:
     """Which rows fail a check, in the SQL of the data source.
 
     Attributes:
-        predicate: A boolean expression over one row, true for a failing one; "" if the rows follow from `keys`.
-        keys: Columns whose repetition is the failure (a duplicate check).
-        scope: A boolean expression: only rows for which it holds are looked at (the filters of contract and check).
+        predicate: A boolean expression over one row, true for a failing row; "" if `keys` decide.
+        keys: Columns that must be unique together (a duplicate check); else empty.
+        scope: A boolean expression that selects the rows to look at (the filters of contract and check); "" is all.
     """
 
     predicate: str = ""
@@ -112,43 +120,43 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One check of a contract and what came out of it.
+class CheckResult:
+    """Result of one check of a contract.
 
     Attributes:
         id: Stable name of the check within its contract, e.g. "columns.carrier.checks.invalid".
         name: For people.
         kind: missing, invalid, duplicate, failed_rows, row_count, freshness, schema, metric or aggregate.
         column: The column it is about; None for the dataset.
-        outcome: What came out.
+        outcome: Passed, warned, failed, or not evaluated.
         severity: How much a failure matters.
-        action: What the contract declares for a failure; None leaves it to the defaults.
-        parameters: What the action needs, e.g. {"value": 0} for impute.
-        threshold: The limit in words.
+        action: The action that the contract declares for a failure; None leaves it to `remediation.default_action`.
+        parameters: Parameters of the action, e.g. {"value": 0} for impute.
+        threshold: The limit, as text.
         value: The number compared with the threshold; None if it was not measured.
-        measured: All numbers measured, by name.
-        rows_tested: Rows looked at; None for a check that does not look at rows.
-        rows_failed: Rows that fail; None likewise.
-        rows: How to find the failing rows; None if the check cannot tell them.
-        detail: What a number cannot say, e.g. the difference of the schemas.
-        at_s: When it was evaluated.
+        measured: All measured numbers, by name.
+        rows_tested: Rows tested; None for a check that does not test rows.
+        rows_failed: Rows that fail; None for a check that does not test rows.
+        rows: How to select the failing rows; None if they cannot be selected.
+        detail: Explanation beside the number, e.g. the difference of the schemas.
+        at_s: When it was evaluated, Unix seconds.
     """
 
     id: str
     name: str
     kind: str
-    outcome: Outcome
+    outcome: CheckOutcome
     at_s: float
     column: str | None = None
     severity: Severity = Severity.MAJOR
-    action: Action | None = None
+    action: RemediationAction | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     threshold: str = ""
     value: float | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
     rows_tested: int | None = None
     rows_failed: int | None = None
-    rows: Rows | None = None
+    rows: FailingRows | None = None
     detail: str = ""
 
 
@@ -157,10 +165,10 @@ class SchemaDrift:
     """How the columns of a dataset differ from its contract.
 
     Attributes:
-        added: Columns the contract does not know.
-        removed: Columns the contract asks for.
-        retyped: Column, type asked for, type found.
-        renamed: Removed column and the added one that is probably the same under a new name.
+        added: Columns that are not in the contract.
+        removed: Required columns that are missing.
+        retyped: Column, declared type, type found.
+        renamed: Removed column and the added one that is probably the same column.
     """
 
     added: tuple[str, ...] = ()
@@ -170,7 +178,7 @@ class SchemaDrift:
 
     @property
     def breaks(self) -> bool:
-        """Whether a reader that relies on the contract would fail: added columns do not break one."""
+        """Whether readers that rely on the contract fail: added columns do not break them."""
         return bool(self.removed or self.retyped)
 
     def __str__(self) -> str:
@@ -192,17 +200,17 @@ class Verification:
 
     Attributes:
         dataset: Name of the dataset in the contract.
-        contract: Short hash of the contract's text: results of different contracts do not compare.
-        checks: All checks, in the order of the contract.
-        started_s: When it began.
-        duration_s: How long it took.
-        errors: What kept the checker from doing its work; empty unless the verdict is ERROR.
+        contract: `Contract.hash`: results of different contracts are not comparable.
+        checks: Results of all checks, in the order of the contract.
+        started_s: When it began, Unix seconds.
+        duration_s: Seconds it took.
+        errors: Errors of the checker; empty unless the verdict is ERROR.
         drift: How the schema differs.
     """
 
     dataset: str
     contract: str
-    checks: tuple[Check, ...]
+    checks: tuple[CheckResult, ...]
     started_s: float
     duration_s: float
     errors: tuple[str, ...] = ()
@@ -210,39 +218,39 @@ class Verification:
 
     @property
     def verdict(self) -> Verdict:
-        """From the outcomes of the checks; ERROR if the checker reported one, or if what it evaluated is not enough."""
+        """FAILED if a check failed; ERROR if the checker reported an error, or if checks were not evaluated."""
         outcomes = {check.outcome for check in self.checks}
         if self.errors or not outcomes:
             return Verdict.ERROR
-        if Outcome.FAILED in outcomes:
+        if CheckOutcome.FAILED in outcomes:
             return Verdict.FAILED
-        if Outcome.UNKNOWN in outcomes:
+        if CheckOutcome.UNKNOWN in outcomes:
             return Verdict.ERROR
-        return Verdict.WARNED if Outcome.WARNED in outcomes else Verdict.PASSED
+        return Verdict.WARNED if CheckOutcome.WARNED in outcomes else Verdict.PASSED
 
     @property
     def ok(self) -> bool:
-        """Whether the data may be used: passed, perhaps with warnings."""
+        """Whether the verdict is PASSED or WARNED."""
         return self.verdict in (Verdict.PASSED, Verdict.WARNED)
 
     @property
     def rows_tested(self) -> int | None:
-        """Rows of the dataset, as far as a check has counted them."""
+        """Rows of the dataset: the most that a check has tested; None if none counts rows."""
         return max((check.rows_tested for check in self.checks if check.rows_tested is not None), default=None)
 
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[CheckResult, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
+        return tuple(check for check in self.checks if check.outcome is CheckOutcome.FAILED)
 
     def sentence(self) -> str:
         """The result in one line."""
-        counts = {o: sum(c.outcome is o for c in self.checks) for o in Outcome}
+        counts = {o: sum(c.outcome is o for c in self.checks) for o in CheckOutcome}
         text = ", ".join(f"{n} {o}" for o, n in counts.items() if n) or "no checks"
         why = f": {self.errors[0]}" if self.errors else ""
         return f"{self.dataset} {self.verdict} ({text}){why}"
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON, for the spool, the history and `--json`."""
+        """As JSON values, for the spool, the history and `--json`."""
         return {
             "dataset": self.dataset,
             "contract": self.contract,
@@ -275,20 +283,20 @@ class Verification:
 
 
 def suggest_renames(removed: Mapping[str, str | None], added: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
-    """Pairs (old, new) of columns that are probably the same, best first; each column is used once.
+    """Pairs (old, new) of columns that are probably the same, most similar first; each column is used once.
 
     Args:
-        removed: Columns asked for and not there, with their type if known.
-        added: Columns there and not asked for, likewise.
+        removed: Missing columns, with their type if known.
+        added: Columns that are not in the contract, with their type if known.
     """
 
-    def likeness(old: str, new: str) -> float:
+    def similarity(old: str, new: str) -> float:
         ratio = difflib.SequenceMatcher(None, old.lower(), new.lower()).ratio()
         words = set(old.lower().split("_")) & set(new.lower().split("_"))
         was, now = removed[old], added[new]
         return ratio + 0.2 * bool(words) - 0.3 * (was is not None and now is not None and was.lower() != now.lower())
 
-    pairs = sorted(((likeness(o, n), o, n) for o in removed for n in added), reverse=True)
+    pairs = sorted(((similarity(o, n), o, n) for o in removed for n in added), reverse=True)
     chosen: list[tuple[str, str]] = []
     for score, old, new in pairs:
         if score >= 0.6 and all(old != o and new != n for o, n in chosen):
@@ -304,12 +312,12 @@ def parse_severity(word: object, where: str) -> Severity:
         raise UnknownNameError(f"severity of {where}", str(word), [str(s) for s in Severity]) from None
 
 
-def parse_action(word: object, where: str) -> Action:
+def parse_action(word: object, where: str) -> RemediationAction:
     """The action of that name; `where` is named in the error."""
     try:
-        return Action(str(word))
+        return RemediationAction(str(word))
     except ValueError:
-        raise UnknownNameError(f"remediation of {where}", str(word), [str(a) for a in Action]) from None
+        raise UnknownNameError(f"remediation of {where}", str(word), [str(a) for a in RemediationAction]) from None
 
 
 STATISTICS = ("median", "mean", "mode")
@@ -317,17 +325,17 @@ STATISTICS = ("median", "mean", "mode")
 _SQL_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d+(, ?\d+)?\))?")
 
 
-def check_parameters(action: Action | None, parameters: Mapping[str, Any], where: str) -> None:
-    """Refuse an action that lacks what it needs, or cannot use what it is given.
+def check_parameters(action: RemediationAction | None, parameters: Mapping[str, Any], where: str) -> None:
+    """Refuse an action whose parameters are missing or invalid.
 
     Raises:
         InvalidInputError: `impute` lacks `value` or `statistic`, `clip` lacks `min` or `max`, `cast` lacks `type`; or
             one of them is not of the right kind.
     """
-    needed: dict[Action, tuple[str, ...]] = {
-        Action.IMPUTE: ("value", "statistic"),
-        Action.CLIP: ("min", "max"),
-        Action.CAST: ("type",),
+    needed: dict[RemediationAction, tuple[str, ...]] = {
+        RemediationAction.IMPUTE: ("value", "statistic"),
+        RemediationAction.CLIP: ("min", "max"),
+        RemediationAction.CAST: ("type",),
     }
     if action not in needed:
         return
@@ -338,10 +346,15 @@ def check_parameters(action: Action | None, parameters: Mapping[str, Any], where
         given = parameters.get(name)
         if isinstance(given, Mapping | list | tuple):
             raise InvalidInputError(f"{name} of {where}", given, "must be one value")
-    if action is Action.IMPUTE and "statistic" in parameters and parameters["statistic"] not in STATISTICS:
+    if action is RemediationAction.IMPUTE and "statistic" in parameters and parameters["statistic"] not in STATISTICS:
         raise UnknownNameError(f"statistic of {where}", str(parameters["statistic"]), STATISTICS)
-    if action is Action.CAST and not _SQL_TYPE.fullmatch(str(parameters["type"])):
+    if action is RemediationAction.CAST and not _SQL_TYPE.fullmatch(str(parameters["type"])):
         raise InvalidInputError(f"type of {where}", parameters["type"], "must be an SQL type, e.g. INTEGER")
     low, high = parameters.get("min"), parameters.get("max")
-    if action is Action.CLIP and isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+    if (
+        action is RemediationAction.CLIP
+        and isinstance(low, int | float)
+        and isinstance(high, int | float)
+        and low > high
+    ):
         raise InvalidInputError(f"min of {where}", low, f"must not be above max, which is {high}")

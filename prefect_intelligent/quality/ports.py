@@ -1,4 +1,4 @@
-"""What quality gates need from the world."""
+"""Ports of the quality gate: a checker, an editor of datasets, and the deployments downstream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prefect_intelligent.domain.datasets import Dataset
 from prefect_intelligent.quality.model import Contract, Verification
-from prefect_intelligent.quality.remediation import Edit, EditReport
+from prefect_intelligent.quality.remediation import EditReport, RowEdit
 
 
 class QualityChecker(Protocol):
@@ -21,56 +21,56 @@ class QualityChecker(Protocol):
         variables: Mapping[str, str] | None = None,
         at_s: float | None = None,
     ) -> Verification:
-        """The outcome of every check; what keeps the checker from its work is in the result's `errors`.
+        """Evaluate every check of the contract; failures of the checker itself are in the result's `errors`.
 
         Args:
-            contract: What must hold.
-            dataset: Where the data lies.
+            contract: The checks.
+            dataset: The data.
             variables: Values of the contract's variables.
-            at_s: The instant that freshness is measured against; now by default.
+            at_s: Instant against which freshness is measured, Unix seconds; now by default.
 
         Raises:
-            InvalidInputError: A variable cannot be used.
+            InvalidInputError: A variable is not declared, or its value is not safe in SQL.
         """
         ...
 
 
 class DatasetEditor(Protocol):
-    """Changes datasets: moves rows to quarantine, repairs values, keeps and restores good snapshots."""
+    """Changes datasets: moves rows to quarantine, repairs values, saves and restores snapshots."""
 
     def edit(
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         *,
         run_id: str,
         at_s: float,
         budget_rows: int | None = None,
         dry_run: bool = False,
     ) -> EditReport:
-        """Apply the edits, all or none; a frame comes back as a new one in the report.
+        """Apply the edits, all or none; an edited frame is returned in the report's `data`.
 
         Raises:
             BudgetExceededError: More than `budget_rows` rows would be moved.
-            PrefectIntelligentError: The dataset cannot be changed; it is as it was.
+            PrefectIntelligentError: The dataset cannot be changed; it is unchanged.
         """
         ...
 
-    def keep_good(self, dataset: Dataset, table: str) -> bool:
-        """Keep the dataset as it is as its last good snapshot; False if there is nowhere to keep it."""
+    def save_snapshot(self, dataset: Dataset, table: str) -> bool:
+        """Copy the dataset as its last good snapshot; False if a dataset of this kind cannot be copied."""
         ...
 
-    def restore_good(self, dataset: Dataset, table: str, run_id: str) -> bool:
-        """Put the last good snapshot back, and keep what was there beside it; False if there is no snapshot."""
+    def restore_snapshot(self, dataset: Dataset, table: str, run_id: str) -> bool:
+        """Restore the last good snapshot and save the replaced data beside it; False if there is no snapshot."""
         ...
 
 
 class Downstream(Protocol):
-    """What depends on a dataset, in Prefect."""
+    """The deployments in Prefect that read a dataset."""
 
     def hold(self, dataset: str, deployments: Sequence[str]) -> tuple[str, ...]:
-        """Keep the deployments ("flow/deployment") from starting runs, without losing any; returns those held now."""
+        """Keep the deployments ("flow/deployment") from starting runs, losing no run; returns those that are held."""
         ...
 
     def release(self, dataset: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""What happens after a check has failed: the ladder from "record it" to "block everything downstream".
+"""Which action follows each failed check, from recording it to blocking the dataset. No I/O.
 
-Pure decisions. A contract may declare an action per check; what it leaves open follows from the severity and from
-whether the failing rows are known. An action that cannot be taken, or that would exceed a budget, gives way to BLOCK:
-data that is not known to be good is not passed on.
+A contract may declare an action per check. Without one, the action follows from the severity and from whether the
+failing rows are known. An action that is impossible or would exceed a budget is replaced by BLOCK: data that is not
+known to be good is not passed on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from enum import StrEnum
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-from prefect_intelligent.quality.model import REPAIRS, SPLITS, Action, Check, Outcome, Severity, Verdict, Verification
+from prefect_intelligent.quality.model import (
+    QUARANTINE_ACTIONS,
+    REPAIR_ACTIONS,
+    CheckOutcome,
+    CheckResult,
+    RemediationAction,
+    Severity,
+    Verdict,
+    Verification,
+)
 
 
 class BudgetExceededError(PrefectIntelligentError, RuntimeError):
-    """More rows would go to quarantine than is allowed; nothing was changed.
+    """More rows would be quarantined than are allowed; nothing was changed.
 
     Args:
-        rows: How many.
-        allowed: How many would have been accepted.
+        rows: Rows that would be quarantined.
+        allowed: Rows that may be.
     """
 
     def __init__(self, rows: int, allowed: int) -> None:
@@ -31,13 +40,13 @@ class BudgetExceededError(PrefectIntelligentError, RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationPolicy:
-    """The limits of what may be done without asking.
+    """Limits of automatic remediation.
 
     Attributes:
-        budget_percent: Rows of one verification that may be moved to quarantine, in percent; more is a BLOCK.
-        retries: How often one producing run may be run again.
-        open_after: Failures in a row after which the circuit of a dataset opens; 0 never.
-        probe_after_s: Seconds after which an open circuit lets one attempt through.
+        budget_percent: Share of the rows that may be quarantined after one verification, 0 to 100; more is a BLOCK.
+        retries: How often the run that made the data may be retried.
+        open_after: Consecutive failures after which the circuit breaker of a dataset opens; 0 is never.
+        probe_after_s: Seconds after which an open circuit breaker lets one attempt through.
         downstream: Deployments ("flow/deployment") to hold while the dataset is blocked.
     """
 
@@ -56,111 +65,117 @@ class RemediationPolicy:
 
 
 class CircuitState(StrEnum):
-    """Whether a dataset may still be remedied automatically."""
+    """State of a dataset's circuit breaker: whether it may be remedied automatically."""
 
     CLOSED = "closed"
-    OPEN = "open"  # too many failures in a row: block, and do nothing else
-    HALF_OPEN = "half-open"  # long enough ago: one attempt
+    OPEN = "open"  # too many consecutive failures: block only
+    HALF_OPEN = "half-open"  # open for `probe_after_s`: one attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationStep:
-    """One thing to do about one check.
+    """The action for one check.
 
     Attributes:
-        check: Id of the check.
+        check: Id of the check; "" for an error of the checker.
         action: What to do.
-        reason: Why this and not something else.
-        rows: Failing rows it is about; None if it is about the dataset.
+        reason: Why this action.
+        rows: Failing rows; None if the action is about the whole dataset.
     """
 
     check: str
-    action: Action
+    action: RemediationAction
     reason: str
     rows: int | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON values."""
         return {"check": self.check, "action": str(self.action), "reason": self.reason, "rows": self.rows}
 
 
-def default_action(check: Check) -> Action:
-    """What is done about a failed check whose contract declares nothing.
+def default_action(check: CheckResult) -> RemediationAction:
+    """The action for a failed check whose contract declares none.
 
-    Minor failures warn. Duplicates are reduced to one row of each key. Failing rows that are known are quarantined,
-    unless the check is critical; everything else blocks.
+    Minor failures warn. Duplicates are reduced to one row of each key. Known failing rows are quarantined, unless the
+    check is critical. Everything else blocks.
     """
     if check.severity is Severity.MINOR:
-        return Action.WARN
+        return RemediationAction.WARN
     if check.rows is None or check.severity is Severity.CRITICAL:
-        return Action.BLOCK
-    return Action.DEDUPE if check.rows.keys else Action.QUARANTINE
+        return RemediationAction.BLOCK
+    return RemediationAction.DEDUPE if check.rows.keys else RemediationAction.QUARANTINE
 
 
 def plan_steps(
     verification: Verification, policy: RemediationPolicy, circuit: CircuitState
 ) -> tuple[RemediationStep, ...]:
-    """What to do about each failed check, mildest action first.
+    """One step for each check that failed or warned, mildest action first.
 
-    A verification that is an ERROR gets a single BLOCK: nothing is known about the data, so nothing is changed.
+    A verification with verdict ERROR gets a single BLOCK: nothing is known about the data, so nothing is changed.
     """
     if verification.verdict is Verdict.ERROR:
-        return (RemediationStep(check="", action=Action.BLOCK, reason="the checker could not do its work"),)
+        return (RemediationStep(check="", action=RemediationAction.BLOCK, reason="the checker could not do its work"),)
     steps = [_step(check, verification.rows_tested) for check in verification.failed()]
     steps += [
-        RemediationStep(check=c.id, action=Action.WARN, reason="warning threshold", rows=c.rows_failed)
+        RemediationStep(check=c.id, action=RemediationAction.WARN, reason="warning threshold", rows=c.rows_failed)
         for c in verification.checks
-        if c.outcome is Outcome.WARNED
+        if c.outcome is CheckOutcome.WARNED
     ]
     if circuit is CircuitState.OPEN:
         steps = [
             RemediationStep(
-                check=s.check, action=Action.BLOCK, reason=f"the circuit is open (else {s.action})", rows=s.rows
+                check=s.check,
+                action=RemediationAction.BLOCK,
+                reason=f"the circuit is open (else {s.action})",
+                rows=s.rows,
             )
-            if s.action not in (Action.OBSERVE, Action.WARN)
+            if s.action not in (RemediationAction.OBSERVE, RemediationAction.WARN)
             else s
             for s in steps
         ]
-    order = list(Action)
+    order = list(RemediationAction)
     return tuple(sorted(_within_budget(steps, verification, policy), key=lambda s: order.index(s.action)))
 
 
-def _step(check: Check, rows_tested: int | None) -> RemediationStep:
-    wanted, reason = check.action, "declared by the contract"
-    if wanted is None:
-        wanted, reason = default_action(check), f"default for a {check.severity} {check.kind} check"
-    obstacle = _obstacle(check, wanted, rows_tested)
+def _step(check: CheckResult, rows_tested: int | None) -> RemediationStep:
+    action, reason = check.action, "declared by the contract"
+    if action is None:
+        action, reason = default_action(check), f"default for a {check.severity} {check.kind} check"
+    obstacle = _obstacle(check, action, rows_tested)
     if obstacle:
-        wanted, reason = Action.BLOCK, f"{obstacle} (else {wanted})"
-    return RemediationStep(check=check.id, action=wanted, reason=reason, rows=check.rows_failed)
+        action, reason = RemediationAction.BLOCK, f"{obstacle} (else {action})"
+    return RemediationStep(check=check.id, action=action, reason=reason, rows=check.rows_failed)
 
 
-def _obstacle(check: Check, action: Action, rows_tested: int | None) -> str:
+def _obstacle(check: CheckResult, action: RemediationAction, rows_tested: int | None) -> str:
     """Why an action cannot be taken for a check; "" if it can."""
-    if action in REPAIRS | SPLITS and check.rows is None:
+    if action in REPAIR_ACTIONS | QUARANTINE_ACTIONS and check.rows is None:
         return "the failing rows are not known"
-    if action in REPAIRS and (check.column is None or (check.rows and check.rows.keys)):
+    if action in REPAIR_ACTIONS and (check.column is None or (check.rows and check.rows.keys)):
         return "only values of one column can be repaired"
-    if action is Action.DEDUPE and not (check.rows and check.rows.keys):
+    if action is RemediationAction.DEDUPE and not (check.rows and check.rows.keys):
         return "not a duplicate check"
-    own = check.parameters.get("budget_percent")
-    if action in SPLITS and own is not None and _percent(check.rows_failed, rows_tested) > float(own):
-        return f"{check.rows_failed} rows exceed the check's budget of {own} %"
+    budget = check.parameters.get("budget_percent")
+    if action in QUARANTINE_ACTIONS and budget is not None and _percent(check.rows_failed, rows_tested) > float(budget):
+        return f"{check.rows_failed} rows exceed the check's budget of {budget} %"
     return ""
 
 
 def _within_budget(
     steps: list[RemediationStep], verification: Verification, policy: RemediationPolicy
 ) -> Iterable[RemediationStep]:
-    """Replace all splits by BLOCK if even the largest of them exceeds the budget: the union is checked when applied."""
-    largest = max((step.rows or 0 for step in steps if step.action in SPLITS), default=0)
+    """Replace quarantine actions by BLOCK if the largest of them exceeds the budget.
+
+    The budget for all of them together is enforced by the editor, which knows which rows fail several checks.
+    """
+    largest = max((step.rows or 0 for step in steps if step.action in QUARANTINE_ACTIONS), default=0)
     percent = _percent(largest, verification.rows_tested)
     for step in steps:
-        if step.action in SPLITS and percent > policy.budget_percent:
+        if step.action in QUARANTINE_ACTIONS and percent > policy.budget_percent:
             reason = (
                 f"{percent:.3g} % of the rows exceed the budget of {policy.budget_percent:g} % (else {step.action})"
             )
-            yield RemediationStep(check=step.check, action=Action.BLOCK, reason=reason, rows=step.rows)
+            yield RemediationStep(check=step.check, action=RemediationAction.BLOCK, reason=reason, rows=step.rows)
         else:
             yield step
 
@@ -169,17 +184,17 @@ def _percent(part: int | None, whole: int | None) -> float:
     return 100.0 * (part or 0) / whole if whole else (100.0 if part else 0.0)
 
 
-def circuit_of(
+def circuit_state(
     records: Iterable[Mapping[str, Any]], policy: RemediationPolicy, now_s: float
 ) -> tuple[CircuitState, int]:
-    """State of a dataset's circuit and its failures in a row, from its past results, oldest first.
+    """State of a dataset's circuit breaker, and its consecutive failures.
 
     Args:
-        records: Results with `run_id`, `at_s` and `good`: whether the data could be used in the end, None if the
-            checker could not say, which changes nothing. Several results of one run count once, by the last. What was
-            blocked because the circuit was open (`circuit`) was no attempt: it does not put off the next one.
+        records: Past results, oldest first, with `run_id`, `at_s`, `circuit` and `good`: whether the data could be
+            used in the end; None (the checker failed) is ignored. Of several results of one run the last one counts.
+            Data that was blocked because the circuit was open is not counted: no attempt was made.
         policy: When to open and when to probe.
-        now_s: The present.
+        now_s: The present, Unix seconds.
     """
     failures, since_s = 0, 0.0
     last_of_run = {record.get("run_id") or i: record for i, record in enumerate(records)}
@@ -197,16 +212,16 @@ def circuit_of(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """A change of rows or values that follows from a step.
+class RowEdit:
+    """A change of rows or values that a step asks for.
 
     Attributes:
         check: The failed check.
-        action: One of `REPAIRS` or `SPLITS`.
+        action: One of `REPAIR_ACTIONS` or `QUARANTINE_ACTIONS`.
     """
 
-    check: Check
-    action: Action
+    check: CheckResult
+    action: RemediationAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,22 +230,22 @@ class EditReport:
 
     Attributes:
         quarantined: Rows moved to quarantine.
-        repaired: Rows in which a value was changed; the rows as they were are kept in quarantine as well.
-        by_check: Rows by check id.
-        place: Where the quarantine is, for people.
-        data: The frame without the bad rows, if the dataset was a frame; None otherwise.
+        repaired: Rows in which a value was changed; the original rows are copied to quarantine.
+        by_check: Edited rows by check id.
+        quarantine: Location of the quarantine, for people.
+        data: The edited frame, if the dataset is a frame; None otherwise.
     """
 
     quarantined: int = 0
     repaired: int = 0
     by_check: Mapping[str, int] = field(default_factory=dict)
-    place: str = ""
+    quarantine: str = ""
     data: Any = field(default=None, repr=False, compare=False)
 
 
-def edits_of(verification: Verification, steps: Iterable[RemediationStep]) -> tuple[Edit, ...]:
-    """The changes of rows and values among the steps; repairs first, so that a repaired row is not moved away."""
+def required_edits(verification: Verification, steps: Iterable[RemediationStep]) -> tuple[RowEdit, ...]:
+    """The edits that the steps ask for; repairs come first, so that a repaired row is not quarantined."""
     by_id = {check.id: check for check in verification.checks}
-    wanted = [s for s in steps if s.action in REPAIRS | SPLITS]
-    wanted.sort(key=lambda step: (step.action in SPLITS, step.action is Action.DEDUPE))
-    return tuple(Edit(check=by_id[step.check], action=step.action) for step in wanted)
+    edits = [s for s in steps if s.action in REPAIR_ACTIONS | QUARANTINE_ACTIONS]
+    edits.sort(key=lambda step: (step.action in QUARANTINE_ACTIONS, step.action is RemediationAction.DEDUPE))
+    return tuple(RowEdit(check=by_id[step.check], action=step.action) for step in edits)

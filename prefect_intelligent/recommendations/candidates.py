@@ -1,4 +1,4 @@
-"""What could be otherwise: settings, queues, schedules, retries and terms that the history suggests to try."""
+"""Candidates: changes of settings, queues, schedules, retries and deadlines that the history suggests."""
 
 from __future__ import annotations
 
@@ -10,63 +10,64 @@ import pandas as pd
 
 from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.history.runs_frame import duration_s
-from prefect_intelligent.recommendations.model import Array, ProposedChange, ReplayInput
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.recommendations.model import ProposedChange, ReplayInput
 
 MOST_SLOTS: Final = 512
-"""Slots of a pool without a limit, and the largest limit proposed."""
+"""Slots assumed for a pool without a limit, and the largest limit proposed."""
 
-_FEW: Final = 3
-_RETRIED: Final = 10
-_RESCUED: Final = 0.05
-_LATE_ANYWAY: Final = 0.8
+_MOST_OF_A_KIND: Final = 3
+_LEAST_RETRIED: Final = 10
+_MOST_RESCUED: Final = 0.05
+_LEAST_MISSED: Final = 0.8
 
 
-def propose(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Everything worth trying; which of it saves money is for the twin to say.
+def propose(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Return all candidates; `evaluate` computes which of them save money.
 
     Args:
-        past: Settings, prices and what is known of the pool.
-        runs: Those of its runs that can be replayed.
+        inputs: Settings, prices and runs of the pool.
+        runs: The runs that can be replayed.
     """
     return [
-        *_pool_limits(past, runs),
-        *_queue_limits(past, runs),
-        *_orders(past, runs),
-        *_splits(past, runs),
-        *_merges(past, runs),
+        *_pool_limits(inputs, runs),
+        *_queue_limits(inputs, runs),
+        *_orders(inputs, runs),
+        *_splits(inputs, runs),
+        *_merges(inputs, runs),
         *_schedules(runs),
         *_retries(runs),
-        *_unread(past, runs),
+        *_unread(inputs, runs),
         *_deadlines(runs),
     ]
 
 
-def _of(runs: pd.DataFrame) -> pd.Series:
+def _deployment_of(runs: pd.DataFrame) -> pd.Series:
     deployment: pd.Series = runs["deployment"].astype(str)
     return deployment
 
 
-def _serving(past: ReplayInput) -> list[str]:
-    """Queues from first to last served."""
-    return [queue.name for queue in sorted(past.queues, key=lambda q: (q.priority, q.name))]
+def _serving_order(inputs: ReplayInput) -> list[str]:
+    """Return the names of queues in the order in which they are served."""
+    return [queue.name for queue in sorted(inputs.queues, key=lambda q: (q.priority, q.name))]
 
 
-def _busy(runs: pd.DataFrame) -> Array:
-    """Slots that were held, every five minutes."""
+def _busy_slots(runs: pd.DataFrame) -> Array:
+    """Return the number of occupied slots, sampled every five minutes."""
     started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
     at = np.arange(started.min(), ended.max(), 300.0)
-    held: Array = (
+    occupied: Array = (
         np.searchsorted(np.sort(started), at, side="right") - np.searchsorted(np.sort(ended), at, side="right")
     ).astype(float)
-    return held
+    return occupied
 
 
-def _pool_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Other limits of the pool: quantiles of what was busy, and multiples where runs were late."""
-    now = past.pool.limit
+def _pool_limits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose other limits of the pool: quantiles of the occupied slots, and multiples of the present limit."""
+    now = inputs.pool.limit
     if now is None:
         return []
-    busy = _busy(runs)
+    busy = _busy_slots(runs)
     quantiles = {share: int(np.ceil(np.quantile(busy, share))) for share in (0.5, 0.75, 0.9, 0.95, 0.99, 1.0)}
     wanted = {max(1, value + extra) for value in quantiles.values() for extra in (0, 1)}
     wanted |= {max(now + 1, round(now * factor)) for factor in (1.25, 1.5, 2.0, 3.0)}
@@ -78,8 +79,8 @@ def _pool_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     return [
         ProposedChange(
             kind="pool-limit",
-            subject=past.pool.name,
-            title=f"{'Lower' if limit < now else 'Raise'} the limit of pool {past.pool.name} from {now} to {limit}",
+            subject=inputs.pool.name,
+            title=f"{'Lower' if limit < now else 'Raise'} the limit of pool {inputs.pool.name} from {now} to {limit}",
             evidence=evidence,
             pool_limit=limit,
         )
@@ -88,19 +89,19 @@ def _pool_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     ]
 
 
-def _lateness(runs: pd.DataFrame) -> pd.Series:
-    """Money per queue that was spent on lateness."""
+def _lateness_usd(runs: pd.DataFrame) -> pd.Series:
+    """Return the cost of lateness by queue, US dollars, largest first."""
     late_h = ((runs["ended_s"] - runs["due_s"]) / 3600.0).clip(lower=0.0).fillna(0.0)
     money = late_h * runs["late_usd_per_hour"].fillna(0.0)
     spent: pd.Series = money.groupby(runs["queue"].astype(str)).sum().sort_values(ascending=False)
     return spent
 
 
-def _queue_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Wider limits for queues whose own limit makes runs late."""
+def _queue_limits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose higher limits for limited queues with late runs."""
     found = []
-    spent = _lateness(runs)
-    for queue in past.queues:
+    spent = _lateness_usd(runs)
+    for queue in inputs.queues:
         money = float(spent.get(queue.name, 0.0))
         if queue.limit is None or money <= 0:
             continue
@@ -118,11 +119,11 @@ def _queue_limits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]
     return found
 
 
-def _orders(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Late and dear queues moved to the front."""
-    order = _serving(past)
+def _orders(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose to serve the queues with the highest cost of lateness first."""
+    order = _serving_order(inputs)
     found = []
-    for name, money in list(_lateness(runs).items())[:3]:
+    for name, money in list(_lateness_usd(runs).items())[:3]:
         if float(money) <= 0 or str(name) == order[0]:
             continue
         after = (str(name), *(other for other in order if other != name))
@@ -140,18 +141,18 @@ def _orders(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
 
 
 def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
-    """Deployments whose runs start together with many others, moved by half an hour or more; those with most work."""
+    """Propose to move schedules whose runs start together with many others, those with the most work first."""
     minute = (runs["scheduled_s"] // 300.0).astype(np.int64)
-    together = minute.map(minute.value_counts())
+    concurrent = minute.map(minute.value_counts())
     work = duration_s(runs)
-    crowded = runs[together >= 3]
+    crowded = runs[concurrent >= 3]
     if crowded.empty:
         return []
-    weight = work[together >= 3].groupby(crowded["deployment"].astype(str)).sum().sort_values(ascending=False)
+    weight = work[concurrent >= 3].groupby(crowded["deployment"].astype(str)).sum().sort_values(ascending=False)
     found = []
     for name in weight.index[:6]:
         own = runs["deployment"].astype(str) == name
-        share = float((together[own] >= 3).mean())
+        share = float((concurrent[own] >= 3).mean())
         if share < 0.5:
             continue
         for shift_min in (-120, -60, -30, 30, 60, 120):
@@ -169,46 +170,48 @@ def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
     return found
 
 
-def _splits(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Deployments that pay for lateness while cheaper ones share their queue, given a queue of their own before it."""
+def _splits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose own queues for deployments with a cost of lateness that share their queue with cheaper ones."""
     late_h = ((runs["ended_s"] - runs["due_s"]) / 3600.0).clip(lower=0.0).fillna(0.0)
     price = runs["late_usd_per_hour"].fillna(0.0)
-    spent = (late_h * price).groupby([runs["queue"].astype(str), _of(runs)]).sum().sort_values(ascending=False)
-    dear = price.groupby(_of(runs)).median()
-    order = _serving(past)
+    queue_of, deployment_of = runs["queue"].astype(str), _deployment_of(runs)
+    spent = (late_h * price).groupby([queue_of, deployment_of]).sum().sort_values(ascending=False)
+    median_price = price.groupby(deployment_of).median()
+    order = _serving_order(inputs)
     found = []
-    for row in spent.head(_FEW).rename("usd").rename_axis(["queue", "name"]).reset_index().to_dict("records"):
+    dearest = spent.head(_MOST_OF_A_KIND).rename("usd").rename_axis(["queue", "name"]).reset_index()
+    for row in dearest.to_dict("records"):
         queue, name, money = str(row["queue"]), str(row["name"]), float(row["usd"])
-        beside = [other for other in _of(runs)[runs["queue"].astype(str) == queue].unique() if other != name]
-        if money <= 0 or not any(dear[other] < dear[name] for other in beside):
+        others = [other for other in deployment_of[queue_of == queue].unique() if other != name]
+        if money <= 0 or not any(median_price[other] < median_price[name] for other in others):
             continue
-        lane = f"{queue}-{name.replace('/', '-')}"
+        own_queue = f"{queue}-{name.replace('/', '-')}"
         at = order.index(queue)
-        evidence = f"Its lateness cost ${money:.2f} behind {len(beside)} other deployments of queue {queue}."
+        evidence = f"Its lateness cost ${money:.2f} behind {len(others)} other deployments of queue {queue}."
         found.append(
             ProposedChange(
                 kind="split",
                 subject=name,
                 title=f"Give {name} a queue of its own before {queue}",
                 evidence=evidence,
-                order=(*order[:at], lane, *order[at:]),
-                homes={name: lane},
+                order=(*order[:at], own_queue, *order[at:]),
+                assignments={name: own_queue},
             )
         )
     return found
 
 
-def _merges(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Two limited queues of which one makes runs late, as one queue with both limits."""
-    spent = _lateness(runs)
-    limited = [queue for queue in past.queues if queue.limit is not None]
+def _merges(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose to merge two limited queues with late runs into one queue with the sum of both limits."""
+    spent = _lateness_usd(runs)
+    limited = [queue for queue in inputs.queues if queue.limit is not None]
     pairs = [(float(spent.get(a.name, 0.0)) + float(spent.get(b.name, 0.0)), a, b) for a, b in combinations(limited, 2)]
     found = []
-    for money, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1].name, pair[2].name))[:_FEW]:
+    for money, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1].name, pair[2].name))[:_MOST_OF_A_KIND]:
         if money <= 0:
             continue
         kept, gone = (a, b) if a.priority <= b.priority else (b, a)
-        movers = sorted(_of(runs)[runs["queue"].astype(str) == gone.name].unique())
+        moved = sorted(_deployment_of(runs)[runs["queue"].astype(str) == gone.name].unique())
         both = (kept.limit or 0) + (gone.limit or 0)
         found.append(
             ProposedChange(
@@ -217,19 +220,19 @@ def _merges(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
                 title=f"Merge queue {gone.name} into {kept.name}, with a limit of {both}",
                 evidence=f"Their runs cost ${money:.2f} by lateness under limits of {kept.limit} and {gone.limit}.",
                 limits={kept.name: both},
-                homes=dict.fromkeys(movers, kept.name),
+                assignments=dict.fromkeys(moved, kept.name),
             )
         )
     return found
 
 
 def _retries(runs: pd.DataFrame) -> list[ProposedChange]:
-    """Deployments whose retries hardly ever help."""
+    """Propose to stop retries of deployments whose retries hardly ever succeed."""
     again = runs[runs["attempts"] > 1]
-    rescued = (again["state"] == "COMPLETED").groupby(_of(again)).agg(["mean", "size"])
+    rescued = (again["state"] == "COMPLETED").groupby(_deployment_of(again)).agg(["mean", "size"])
     found = []
     for name, row in rescued.sort_values("size", ascending=False).iterrows():
-        if row["size"] < _RETRIED or row["mean"] > _RESCUED:
+        if row["size"] < _LEAST_RETRIED or row["mean"] > _MOST_RESCUED:
             continue
         evidence = f"Of {int(row['size'])} runs that were tried again {row['mean']:.0%} completed."
         found.append(
@@ -238,38 +241,38 @@ def _retries(runs: pd.DataFrame) -> list[ProposedChange]:
                 subject=str(name),
                 title=f"Stop retrying {name}",
                 evidence=evidence,
-                once=(str(name),),
+                without_retries=(str(name),),
                 by_hand=f"set retries=0 on the flow of {name}, or retry only what can heal",
             )
         )
-    return found[:_FEW]
+    return found[:_MOST_OF_A_KIND]
 
 
-def _unread(past: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
-    """Deployments that nobody needs."""
-    known = set(_of(runs))
+def _unread(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose to pause deployments whose outputs no deployment reads."""
+    known = set(_deployment_of(runs))
     return [
         ProposedChange(
             kind="unread",
             subject=name,
             title=f"Pause {name}: nobody reads what it makes",
             evidence="No deployment declares its outputs as inputs, and no price is agreed for its lateness.",
-            without=(name,),
+            paused=(name,),
             by_hand=f"ask its owner, then pause {name} (prefect deployment pause)",
         )
-        for name in past.unread
+        for name in inputs.unread
         if name in known
     ]
 
 
 def _deadlines(runs: pd.DataFrame) -> list[ProposedChange]:
-    """Deadlines that most runs miss even if they start at once."""
+    """Propose longer deadlines where most runs would miss theirs even without waiting."""
     work, within = duration_s(runs), runs["due_s"] - runs["scheduled_s"]
     due = runs[within.notna()]
-    missed = (work > within)[within.notna()].groupby(_of(due)).mean()
+    missed = (work > within)[within.notna()].groupby(_deployment_of(due)).mean()
     found = []
-    for name, share in missed[missed >= _LATE_ANYWAY].items():
-        own = _of(runs) == name
+    for name, share in missed[missed >= _LEAST_MISSED].items():
+        own = _deployment_of(runs) == name
         needed = float(np.ceil(work[own].quantile(0.95) / 300.0) * 300.0)
         median, agreed = float(work[own].median()), float(within[own].median())
         now, takes = format_span(round(agreed)), format_span(round(median))

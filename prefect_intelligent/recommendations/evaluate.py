@@ -1,7 +1,7 @@
-"""Recommendations with their money: history is replayed in the twin as it was and with one thing changed.
+"""Evaluate candidates: the history is replayed in the twin as it was and with one change.
 
-Both replays have the same runs with the same durations and outcomes, so the difference is the change's alone. It is
-taken day by day, which gives the interval.
+Both replays have the same runs with the same durations and outcomes, so that the difference in cost is caused by the
+change. Differences per day are resampled for the confidence interval.
 """
 
 from __future__ import annotations
@@ -16,78 +16,78 @@ import pandas as pd
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import duration_s, settled
+from prefect_intelligent.policy.census import Array
 from prefect_intelligent.recommendations.candidates import MOST_SLOTS, propose
-from prefect_intelligent.recommendations.model import (
-    Array,
-    ProposedChange,
-    Recommendation,
-    ReplayInput,
-    bootstrap_saving,
-)
-from prefect_intelligent.twin.engine.world import COMPLETES, FAILS, World, stack
+from prefect_intelligent.recommendations.model import ProposedChange, Recommendation, ReplayInput
+from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
 KIND: Final = "recommendations"
 MIN_RUNS: Final = 50
 DAY_S: Final = 86400.0
-_TAIL_S: Final = 86400.0
+_RUN_OUT_S: Final = 86400.0
 _NEVER_S: Final = 1e9
 
 
-def recommend(past: ReplayInput, rng: np.random.Generator, *, most: int = 10, seed: int = 0) -> list[Recommendation]:
-    """What would have saved money, most first; only what has saved on resampled days nine times out of ten.
+def recommend(inputs: ReplayInput, rng: np.random.Generator, *, most: int = 10, seed: int = 0) -> list[Recommendation]:
+    """Return the changes that would have saved money, the largest saving first.
+
+    Only changes whose 90 % interval is above zero are returned, and the best one of each kind and subject.
 
     Args:
-        past: What is replayed.
-        rng: Draws the resampled days.
-        most: How many at most; the best of each kind and subject.
-        seed: Of the twin's polls and start-ups.
+        inputs: Runs and settings to replay.
+        rng: Random generator of the bootstrap.
+        most: Largest number of recommendations.
+        seed: Seed of the twin's polls and start-ups.
 
     Raises:
         InvalidInputError: Fewer than `MIN_RUNS` ended runs or fewer than two days.
     """
-    runs = usable(past)
-    changes = propose(past, runs)
-    daily = replay_daily_cost(past, [None, *changes], seed=seed)
+    runs = replayable_runs(inputs)
+    changes = propose(inputs, runs)
+    daily = replay_daily_cost(inputs, [None, *changes], seed=seed)
     found: dict[tuple[str, str], Recommendation] = {}
     for change, series in zip(changes, daily[1:], strict=True):
-        one = bootstrap_saving(change, daily[0] - series, rng)
+        one = Recommendation.from_daily_savings(change, daily[0] - series, rng)
         key = (change.kind, change.subject)
         if one.interval[0] > 0 and (key not in found or found[key].saving_usd_per_day < one.saving_usd_per_day):
             found[key] = one
     return sorted(found.values(), key=lambda one: -one.saving_usd_per_day)[:most]
 
 
-def replay_daily_cost(past: ReplayInput, changes: Sequence[ProposedChange | None], *, seed: int = 0) -> Array:
-    """Money spent on each whole day with each change (None is as it was), shape (changes, days), US dollars."""
-    runs = usable(past)
+def replay_daily_cost(inputs: ReplayInput, changes: Sequence[ProposedChange | None], *, seed: int = 0) -> Array:
+    """Return the cost of each day with each change (None is no change), shape (changes, days), US dollars.
+
+    The cost of runs that are unfinished at the end is added to the last day.
+    """
+    runs = replayable_runs(inputs)
     start = float(runs["scheduled_s"].min())
     days = max(1, int((float(runs["scheduled_s"].max()) - start) // DAY_S) + 1)
-    twin = Twin(stack([as_world(past, runs, change, start, seed) for change in changes]))
-    money = [np.zeros(len(changes))]
+    twin = Twin(stack([changed_world(inputs, runs, change, start, seed) for change in changes]))
+    cost_usd = [np.zeros(len(changes))]
     for day in range(1, days + 1):
         twin.advance(start + day * DAY_S)
-        money.append(twin.money.sum(axis=1))
-    idle_after = np.array([_limit(past, change) for change in changes])
-    twin.advance(start + days * DAY_S + _TAIL_S)
-    tail = twin.money.sum(axis=1) - money[-1]
-    price = past.prices.slot_usd_per_hour * past.prices.idle_fraction * _TAIL_S / 3600.0
-    series = np.diff(np.stack(money), axis=0)
-    series[-1] += np.maximum(0.0, tail - idle_after * price)  # what is left over is charged to the last day
+        cost_usd.append(twin.money.sum(axis=1))
+    idle_after = np.array([_limit(inputs, change) for change in changes])
+    twin.advance(start + days * DAY_S + _RUN_OUT_S)
+    tail = twin.money.sum(axis=1) - cost_usd[-1]
+    price = inputs.prices.slot_usd_per_hour * inputs.prices.idle_fraction * _RUN_OUT_S / 3600.0
+    series = np.diff(np.stack(cost_usd), axis=0)
+    series[-1] += np.maximum(0.0, tail - idle_after * price)
     out: Array = series.T
     return out
 
 
-def usable(past: ReplayInput) -> pd.DataFrame:
-    """The runs that can be replayed: ended, of a known queue.
+def replayable_runs(inputs: ReplayInput) -> pd.DataFrame:
+    """Return the runs that can be replayed: those that have ended, in queues that exist.
 
     Raises:
-        InvalidInputError: They are too few or span less than two days.
+        InvalidInputError: There are fewer than `MIN_RUNS`, or they span less than two days.
     """
-    runs = past.runs[settled(past.runs)].copy()
+    runs = inputs.runs[settled(inputs.runs)].copy()
     runs["scheduled_s"] = runs["scheduled_s"].fillna(runs["submitted_s"])
-    known = {queue.name for queue in past.queues}
+    known = {queue.name for queue in inputs.queues}
     runs = runs[runs["queue"].astype(str).isin(known)]
     if len(runs) < MIN_RUNS:
         raise InvalidInputError("ended runs to replay", len(runs), f"not enough data: {MIN_RUNS} are needed")
@@ -96,29 +96,31 @@ def usable(past: ReplayInput) -> pd.DataFrame:
     return runs
 
 
-def _limit(past: ReplayInput, change: ProposedChange | None) -> int:
-    """Slots paid for."""
-    limit = past.pool.limit if change is None or change.pool_limit is None else change.pool_limit
+def _limit(inputs: ReplayInput, change: ProposedChange | None) -> int:
+    """Return the limit of the pool with a change."""
+    limit = inputs.pool.limit if change is None or change.pool_limit is None else change.pool_limit
     return MOST_SLOTS if limit is None else limit
 
 
-def as_world(past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | None, start_s: float, seed: int) -> World:
-    """The history as a world of the twin, with one thing changed."""
-    queues = list(past.queues)
+def changed_world(
+    inputs: ReplayInput, runs: pd.DataFrame, change: ProposedChange | None, start_s: float, seed: int
+) -> World:
+    """Return the history as a world of the twin, with one change."""
+    queues = list(inputs.queues)
     if change is not None:
-        lanes = sorted(set(change.homes.values()) - {queue.name for queue in queues})
-        queues += [QueueSetting(name=name, priority=1) for name in lanes]
+        new_queues = sorted(set(change.assignments.values()) - {queue.name for queue in queues})
+        queues += [QueueSetting(name=name, priority=1) for name in new_queues]
         queues = [replace(q, limit=change.limits[q.name]) if q.name in change.limits else q for q in queues]
         if change.order:
             place = {name: number for number, name in enumerate(change.order)}
             queues = [replace(q, priority=10 * (place[q.name] + 1)) for q in queues]
     pool = PoolSpec(
         queues=tuple(queues),
-        limit=_limit(past, change),
-        prices=past.prices,
-        owned=past.prices.idle_fraction > 0,
+        limit=_limit(inputs, change),
+        prices=inputs.prices,
+        owned=inputs.prices.idle_fraction > 0,
         max_slots=MOST_SLOTS,
-        poll_s=past.poll_s,
+        poll_s=inputs.poll_s,
         startup_s=1.0,
     )
     names = sorted(runs["deployment"].astype(str).unique())
@@ -126,7 +128,7 @@ def as_world(past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | Non
     deployment = runs["deployment"].astype(str).map(number).to_numpy(dtype=np.int64)
     home = runs.groupby(deployment)["queue"].last().astype(str)
     if change is not None:
-        home = home.where(~pd.Series(names).isin(change.homes), pd.Series(names).map(change.homes))
+        home = home.where(~pd.Series(names).isin(change.assignments), pd.Series(names).map(change.assignments))
     late = runs.groupby(deployment)["late_usd_per_hour"].median().fillna(0.0)
     failure = runs.groupby(deployment)["failure_usd"].median().fillna(0.0)
     specs = [
@@ -147,10 +149,10 @@ def as_world(past: ReplayInput, runs: pd.DataFrame, change: ProposedChange | Non
         own_due = of.map(change.due_s).to_numpy(dtype=float)
         due = np.where(np.isfinite(own_due), scheduled + own_due, due)
         scheduled = scheduled + of.map(change.shift_s).fillna(0.0).to_numpy(dtype=float)
-        scheduled[of.isin(change.without).to_numpy()] += _NEVER_S
+        scheduled[of.isin(change.paused).to_numpy()] += _NEVER_S
         tries = np.maximum(1.0, runs["attempts"].fillna(1.0).to_numpy(dtype=float))
-        once = of.isin(change.once).to_numpy() & runs["failed"].to_numpy(dtype=bool)
-        work = np.where(once, work / tries, work)  # the tries of a run share its time alike
+        once = of.isin(change.without_retries).to_numpy() & runs["failed"].to_numpy(dtype=bool)
+        work = np.where(once, work / tries, work)  # all attempts of a run are assumed to take equally long
     columns = Runs(
         deployment=deployment,
         scheduled_s=scheduled.astype(np.float64),

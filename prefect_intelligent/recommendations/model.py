@@ -1,39 +1,38 @@
-"""What is recommended, in words and numbers: a change, its saving with an interval, and the past it comes from."""
+"""Recommendations: a proposed change with its saving, and the input of the replay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
-
-Array = npt.NDArray[np.float64]
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.replay.bootstrap import bootstrap, mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedChange:
-    """One thing that could be otherwise.
+    """A change of settings, schedules, retries, deadlines or memory.
 
     Attributes:
         kind: "pool-limit", "queue-limit", "order", "split", "merge", "schedule", "retries", "unread", "deadline" or
             "memory".
         subject: The pool, queue or deployment.
-        title: What to do, for people.
-        evidence: What in the history speaks for it.
-        pool_limit: The pool's limit.
-        limits: Queue limits.
+        title: What to do, one sentence.
+        evidence: Evidence from the history, one sentence.
+        pool_limit: New limit of the pool; None leaves it.
+        limits: New limits by queue; None is unlimited.
         order: Queues from first to last served; empty leaves it.
-        shift_s: Deployment to by how much its schedule moves.
-        homes: Deployment to the queue that it is sent to.
-        once: Deployments whose failed runs are not tried again.
-        without: Deployments that do not run any more.
-        due_s: Deployment to when its runs are due, seconds after their scheduled start.
-        by_hand: What a person has to do, if it is not ours to write; empty if `apply` can do it.
+        shift_s: Shift of schedules by deployment, seconds.
+        assignments: New queue by deployment.
+        without_retries: Deployments whose failed runs are not retried.
+        paused: Deployments that no longer run.
+        due_s: New deadline by deployment, seconds after the scheduled start.
+        by_hand: What to do by hand; empty if `recommend apply` can do it.
     """
 
     kind: str
@@ -44,9 +43,9 @@ class ProposedChange:
     limits: Mapping[str, int | None] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     shift_s: Mapping[str, float] = field(default_factory=dict)
-    homes: Mapping[str, str] = field(default_factory=dict)
-    once: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
+    assignments: Mapping[str, str] = field(default_factory=dict)
+    without_retries: tuple[str, ...] = ()
+    paused: tuple[str, ...] = ()
     due_s: Mapping[str, float] = field(default_factory=dict)
     by_hand: str = ""
 
@@ -56,10 +55,10 @@ class Recommendation:
     """A change that would have saved money.
 
     Attributes:
-        change: What to do.
-        saving_usd_per_day: Mean over the days replayed.
-        interval: 90 % interval of that mean, from resampled days.
-        days: Days replayed.
+        change: The change.
+        saving_usd_per_day: Mean over the replayed days, US dollars.
+        interval: 90 % confidence interval of that mean.
+        days: Number of replayed days.
     """
 
     change: ProposedChange
@@ -67,8 +66,20 @@ class Recommendation:
     interval: tuple[float, float]
     days: int
 
+    @classmethod
+    def from_daily_savings(cls, change: ProposedChange, saved: Array, rng: np.random.Generator) -> Self:
+        """Return a change with its mean saving per day and the 90 % interval.
+
+        Args:
+            change: The change.
+            saved: Saving of each day, US dollars, shape (days,).
+            rng: Random generator of the bootstrap.
+        """
+        saving = bootstrap(mean, [saved], rng, resamples=400, quantiles=(0.05, 0.95))
+        return cls(change=change, saving_usd_per_day=saving.value, interval=(saving.low, saving.high), days=len(saved))
+
     def row(self) -> dict[str, Any]:
-        """JSON-ready form, as kept and shown."""
+        """JSON-ready form, as recorded and printed."""
         change = self.change
         return {
             "kind": change.kind,
@@ -81,22 +92,22 @@ class Recommendation:
             "pool_limit": change.pool_limit,
             "limits": dict(change.limits),
             "order": list(change.order),
-            "homes": dict(change.homes),
+            "homes": dict(change.assignments),
             "by_hand": change.by_hand,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayInput:
-    """What is replayed: the ended runs of one pool and its settings.
+    """Input of the replay: the runs of one pool and its settings.
 
     Attributes:
-        runs: As from the history, of this pool only.
-        pool: Its settings.
+        runs: Table of `history.runs_frame`, of this pool only.
+        pool: Settings of the pool.
         queues: Settings of its queues.
-        prices: What capacity costs.
-        poll_s: Mean time between two polls of its workers.
-        unread: Deployments whose outputs nobody reads and whose lateness costs nothing.
+        prices: Prices of capacity and lateness.
+        poll_s: Mean time between two polls of its workers, seconds.
+        unread: Deployments whose outputs no deployment reads and whose lateness costs nothing.
     """
 
     runs: pd.DataFrame
@@ -105,16 +116,3 @@ class ReplayInput:
     prices: Prices
     poll_s: float = 10.0
     unread: tuple[str, ...] = ()
-
-
-def bootstrap_saving(change: ProposedChange, saved: Array, rng: np.random.Generator) -> Recommendation:
-    """A change with the mean of what it saves a day and its 90 % interval, from resampled days.
-
-    Args:
-        change: What was tried.
-        saved: Shape (days,), US dollars.
-        rng: Draws the days.
-    """
-    draws = rng.choice(saved, size=(400, len(saved))).mean(axis=1)
-    low, high = (float(bound) for bound in np.quantile(draws, (0.05, 0.95)))
-    return Recommendation(change=change, saving_usd_per_day=float(saved.mean()), interval=(low, high), days=len(saved))

@@ -1,4 +1,4 @@
-"""What will happen: starts and ends of runs, and what a change of settings would do, by asking the twin."""
+"""Start and end of each live run, and the effect of a change of settings, estimated by the twin."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SHARES: Final = (0.5, 0.9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eta:
-    """When a run will start and end; instants in Unix seconds, over the sampled futures.
+    """Estimated start and end of a run over the sampled futures; instants in Unix seconds.
 
     Attributes:
         run: The run.
-        start_p50_s: Median of the instant it takes a slot; None if it has one already.
+        start_p50_s: Median of the instant at which it takes a slot; None if it holds one already.
         start_p90_s: 90 % quantile.
         end_p50_s: Median of its end.
         end_p90_s: 90 % quantile.
@@ -44,7 +44,7 @@ class Eta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """What a change of settings would do to the runs that are known and come within the horizon.
+    """The effect of a change of settings on the live runs and on those that arrive within the horizon.
 
     Attributes:
         cost_usd: Mean objective with today's settings.
@@ -76,7 +76,7 @@ def predict_run_times(
     futures: int = 64,
     horizon_s: float = 4 * 3600.0,
 ) -> tuple[Eta, ...]:
-    """When the runs of the snapshot will start and end if `policy` goes on deciding."""
+    """When the runs of the snapshot will start and end under `policy`."""
     present = sample_futures(snapshot, pool, rng, futures=futures, horizon_s=horizon_s)
     if not present.runs:
         return ()
@@ -106,20 +106,20 @@ def what_if(
     futures: int = 64,
     horizon_s: float = 4 * 3600.0,
 ) -> WhatIf:
-    """Compare today's settings with changed ones in the same futures, nobody deciding anything else.
+    """Compare today's settings with changed ones in the same futures; no other settings change meanwhile.
 
     Args:
         snapshot: The pool as it is.
-        pool: How it behaves.
+        pool: The twin's model of the pool.
         changes: Names as in `changed`, to values.
-        seed: Of the futures; both sides meet the same.
-        futures: How many.
-        horizon_s: How long ad-hoc runs keep coming.
+        seed: Seed of the futures; both sides have the same.
+        futures: Number of futures.
+        horizon_s: How long runs without a schedule keep arriving, seconds.
 
     Raises:
         InvalidInputError: A change cannot be made; `UnknownNameError` for a queue or field that does not exist.
     """
-    sides = [_ended(each, pool, seed, futures, horizon_s) for each in (snapshot, changed(snapshot, changes))]
+    sides = [_play_unsteered(each, pool, seed, futures, horizon_s) for each in (snapshot, changed(snapshot, changes))]
     (money, late), (other_money, other_late) = sides
     saving = money - other_money
     low, high = np.quantile(saving, (0.05, 0.95))
@@ -166,8 +166,10 @@ def changed(snapshot: Snapshot, changes: Mapping[str, int | None]) -> Snapshot:
     return snapshot
 
 
-def _ended(snapshot: Snapshot, pool: PoolSpec, seed: int, futures: int, horizon_s: float) -> tuple[Array, Array]:
-    """Money and late runs per future, when everything has ended under the settings of the snapshot."""
+def _play_unsteered(
+    snapshot: Snapshot, pool: PoolSpec, seed: int, futures: int, horizon_s: float
+) -> tuple[Array, Array]:
+    """Money and late runs per future, once all runs have ended under the settings of the snapshot."""
     set_pool = replace(pool, queues=tuple(queue.setting for queue in snapshot.queues), limit=snapshot.pool.limit)
     rng = np.random.default_rng(seed)
     present = sample_futures(snapshot, set_pool, rng, futures=futures, horizon_s=horizon_s)
@@ -179,17 +181,17 @@ def _ended(snapshot: Snapshot, pool: PoolSpec, seed: int, futures: int, horizon_
 
 
 def _play(present: SampledFutures, policy: Policy, guard: GuardSettings, interval_s: float, horizon_s: float) -> None:
-    """Let the policy decide for the horizon, then let everything end."""
-    arena = ClosedLoop(present.twin, guard, interval_s)
+    """Let the policy decide for the horizon, then play until all runs have ended."""
+    loop = ClosedLoop(present.twin, guard, interval_s)
     for _ in range(int(np.ceil(horizon_s / interval_s))):
-        if not np.any(arena.running):
+        if not np.any(loop.running):
             return
-        arena.step(policy.propose(arena.census))
+        loop.step(policy.propose(loop.census))
     present.twin.finish(_DAY_S)
 
 
 def _quantiles(instants: Array) -> tuple[Array, Array]:
-    """p50 and p90 over the futures; what has not happened counts as never."""
+    """p50 and p90 over the futures; what has not happened counts as infinitely late."""
     filled = np.where(np.isnan(instants), np.inf, instants)
     middle, high = np.quantile(filled, _SHARES, axis=0, method="higher")
     return middle, high

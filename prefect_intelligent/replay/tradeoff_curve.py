@@ -1,6 +1,7 @@
-"""Cost against lateness: what the policy in charge would have spent at several positions of the dial.
+"""Capacity cost against lateness cost of the policy in charge, for several weights of lateness.
 
-The dial is `lateness_weight`. Lateness is always counted at its plain price, so that positions can be compared.
+The weight is `lateness_weight`, also called the dial. Lateness is always counted at its unweighted price, so that the
+points can be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prefect_intelligent.twin.spec import PoolSpec
 
 KIND: Final = "front"
 DIALS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Positions tried, as multiples of the one in force."""
+"""Weights tried, as multiples of the one in force."""
 
 
 def tradeoff_curve(
@@ -32,17 +33,17 @@ def tradeoff_curve(
     dials: Sequence[float] = DIALS,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Points of the front: `name`, `dial` (None for other policies), `capacity_usd`, `lateness_usd`, `here`.
+    """Points of the curve: `name`, `dial` (None for other policies), `capacity_usd`, `lateness_usd`, `here`.
 
     Args:
         runs: Table of `history.runs_frame`.
         pool: The pool as it is set today, with its prices.
         policies: Name to policy; must contain the reference of a replay.
-        policy: Name of the one in charge; it is played at every position of the dial, the others at today's.
-        guard: What is permitted to each.
+        policy: Name of the one in charge; it is replayed with every weight, the others with today's.
+        guard: Settings of the guard, the same for all.
         interval_s: Seconds between decisions.
         dials: Multiples of the weight in force.
-        seed: As for a replay.
+        seed: See `replay`.
     """
     points: list[dict[str, Any]] = []
     now = pool.prices.lateness_weight

@@ -1,73 +1,83 @@
-"""The settings a pool had before we touched it: saved before the first write, put back by `control restore`.
+"""The settings a pool had before steering changed any: saved before the first write, put back by `control restore`.
 
-They are kept as records of the history store: what was there first, then what a person has set since (which takes its
-place, so that going back returns to the last values that a person chose), then a mark when all has been put back.
+They are records of the history store: what was there first; then what a person has set since, which replaces it, so
+that `control restore` returns to the last values that a person chose; then a mark when all has been put back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.manual_overrides import Key, Values, from_rows, to_rows
+from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.steering.manual_overrides import SettingKey, SettingValues, from_rows, to_rows
 
 KIND = "original"
 
 
-def read_baseline(history: HistoryStore, pool: str) -> dict[Key, int | None]:
-    """The values to go back to; empty if nothing of the pool has been touched since the last time."""
-    saved: dict[Key, int | None] = {}
-    edited: dict[Key, int | None] = {}
-    earlier: dict[Key, int | None] = {}  # what an edit that may yet be taken back took the place of
-    for record in history.records(KIND, pool):
-        if record["what"] == "restored":
+def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | None]:
+    """The values to go back to; empty if nothing of the pool has been changed since they were last put back."""
+    saved: dict[SettingKey, int | None] = {}
+    edited: dict[SettingKey, int | None] = {}
+    earlier: dict[SettingKey, int | None] = {}  # what to return to if an edit is taken back
+    for what, values in read_each(KIND, history.records(KIND, pool), _read):
+        if what == "restored":
             saved, edited, earlier = {}, {}, {}
-        elif record["what"] == "saved":
-            for key, value in from_rows(record["values"]).items():
-                saved.setdefault(key, value)
-        elif record["what"] == "edited":
-            values = from_rows(record["values"])
+        elif what == "saved":
+            saved = dict(values) | saved
+        elif what == "edited":
             earlier = {key: value for key, value in earlier.items() if key not in values}
             earlier |= {key: edited[key] for key in values if key in edited}
             edited |= values
-        elif record["what"] == "edited again":
-            edited |= from_rows(record["values"])
-        else:  # a person has taken an edit back
-            for key in from_rows(record["values"]):
+        elif what == "edited again":
+            edited |= values
+        else:
+            for key in values:
                 edited.pop(key, None)
                 if key in earlier:
                     edited[key] = earlier.pop(key)
     return {key: edited.get(key, value) for key, value in saved.items()}
 
 
-def save_originals(history: HistoryStore, pool: str, values: Values, touched: Collection[Key], now_s: float) -> None:
-    """Before `touched` is written: keep all values of the pool unless those of `touched` are already kept."""
+def _read(record: Mapping[str, Any]) -> tuple[str, SettingValues]:
+    """What happened, and to which values."""
+    what = record["what"]
+    if what not in ("restored", "saved", "edited", "edited again", "taken back"):
+        raise ValueError(what)
+    return what, {} if what == "restored" else from_rows(record["values"])
+
+
+def save_baseline(
+    history: HistoryStore, pool: str, values: SettingValues, touched: Collection[SettingKey], now_s: float
+) -> None:
+    """Before `touched` is written: store all values of the pool, unless those of `touched` are stored already."""
     kept = read_baseline(history, pool)
     if any(key not in kept for key in touched):
         missing = {key: value for key, value in values.items() if key not in kept}
         history.append(KIND, pool, now_s, {"what": "saved", "values": to_rows(missing)})
 
 
-def note_edits(history: HistoryStore, pool: str, edits: Values, now_s: float, *, again: bool) -> None:
-    """A person has set these values: they are what to go back to from now on.
+def record_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float, *, again: bool) -> None:
+    """Store what a person has set: from now on that is what to go back to.
 
     Args:
-        history: Where it is kept.
+        history: Where it is stored.
         pool: Name of the pool.
         edits: What the person has set.
         now_s: The present instant.
-        again: Whether an edit that was still held came before: taking back then takes back both.
+        again: Whether these values follow an override that is still in force: taking back then takes back both.
     """
     if edits:
         history.append(KIND, pool, now_s, {"what": "edited again" if again else "edited", "values": to_rows(edits)})
 
 
-def note_edits_taken_back(history: HistoryStore, pool: str, edits: Values, now_s: float) -> None:
-    """A person has undone an edit: what was to go back to before it counts again."""
+def record_reverted_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float) -> None:
+    """Store that a person has undone an edit: what was to go back to before it counts again."""
     if edits:
         history.append(KIND, pool, now_s, {"what": "taken back", "values": to_rows(edits)})
 
 
 def mark_restored(history: HistoryStore, pool: str, now_s: float) -> None:
-    """All has been put back: there is nothing to go back to until the next write."""
+    """Store that all has been put back: there is nothing to go back to until the next write."""
     history.append(KIND, pool, now_s, {"what": "restored"})

@@ -1,19 +1,22 @@
-"""The controller: pass after pass, on events and on the interval, for as long as it leads and nobody stops it."""
+"""The controller: pass after pass, on events and on the interval, while this process leads the pool."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from prefect_intelligent.domain.backoff import SYSTEM_RANDOM, backoff_s
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import OrchestratorError, StoreError
+from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorError, StoreError
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.ports import WakeUps
 
 _SLICE_S = 0.5
-"""How long a request to stop may go unnoticed."""
+"""Longest time until a request to stop is noticed."""
+_FIRST_BACK_OFF_S = 1.0
 _LONGEST_BACK_OFF_S = 30.0
 
 
@@ -25,52 +28,61 @@ class LoopEvent:
         what: A decision was made; another process leads; or the pass failed and will be tried again.
         decision: The decision.
         problem: Why the pass failed.
+        permanent: Whether it will fail until somebody changes the credentials.
+        repeated: Whether the turn before was denied as well, so that it has been reported already.
     """
 
     what: Literal["decided", "standing by", "failed"]
     decision: Decision | None = None
     problem: str | None = None
+    permanent: bool = False
+    repeated: bool = False
 
 
 def run_loop(
     steer: Callable[[], Decision],
     leadership: Leadership,
-    signals: WakeUps,
+    wake_ups: WakeUps,
     clock: Clock,
     *,
     interval_s: float,
     stopped: Callable[[], bool],
     tell: Callable[[LoopEvent], None],
     once: bool = False,
+    rng: random.Random = SYSTEM_RANDOM,
 ) -> None:
     """Run until `stopped()`.
 
-    A pass that fails is tried again after a pause that doubles up to the interval (at most half a minute), and leaves
+    A pass that fails is tried again after a pause that doubles up to the interval (at most half a minute), less a
+    random part of up to a half; a pass that Prefect denies is tried again after the longest such pause. Either leaves
     the pool as it is. At the end the last good settings stay in force and the lease is given up.
 
     Args:
         steer: Makes one pass.
         leadership: Of the pool.
-        signals: Bring the next pass forward, but never closer than a quarter of the interval to the last one.
+        wake_ups: Bring the next pass forward, but never closer than a quarter of the interval to the last one.
         clock: The time.
         interval_s: Longest time between two passes.
-        stopped: Whether somebody wants us to end.
+        stopped: Whether the loop is to end.
         tell: Called with what happened in each turn.
         once: Whether to end after the first turn.
+        rng: Draws the jitter of the pauses.
     """
-    failures = 0
+    longest_s = min(interval_s, _LONGEST_BACK_OFF_S)
+    failures, denied = 0, False
     try:
         while not stopped():
-            moment = _turn(steer, leadership)
-            tell(moment)
+            event = _turn(steer, leadership)
+            tell(replace(event, repeated=event.permanent and denied))
             if once:
                 return
-            failures = failures + 1 if moment.what == "failed" else 0
+            failures, denied = failures + 1 if event.what == "failed" else 0, event.permanent
             if failures:
-                _pause(clock, min(2.0**failures / 2.0, interval_s, _LONGEST_BACK_OFF_S), stopped)
+                first_s = longest_s if denied else _FIRST_BACK_OFF_S
+                _pause(clock, backoff_s(failures, first_s=first_s, longest_s=longest_s, rng=rng), stopped)
             else:
                 _pause(clock, interval_s / 4.0, stopped)
-                _await(signals, interval_s * 3.0 / 4.0, stopped)
+                _wait_for_event(wake_ups, interval_s * 3.0 / 4.0, stopped)
     finally:
         leadership.resign()
 
@@ -81,21 +93,22 @@ def _turn(steer: Callable[[], Decision], leadership: Leadership) -> LoopEvent:
             return LoopEvent(what="standing by")
         return LoopEvent(what="decided", decision=steer())
     except (OrchestratorError, StoreError) as error:
-        return LoopEvent(what="failed", problem=str(error))
+        denied = isinstance(error, OrchestratorAccessDeniedError)
+        return LoopEvent(what="failed", problem=str(error), permanent=denied)
 
 
 def _pause(clock: Clock, seconds: float, stopped: Callable[[], bool]) -> None:
-    """Wait, in slices so that a request to stop is heeded."""
+    """Wait, in slices so that a request to stop is noticed."""
     left = seconds
     while left > 0 and not stopped():
         clock.sleep(min(_SLICE_S, left))
         left -= _SLICE_S
 
 
-def _await(signals: WakeUps, seconds: float, stopped: Callable[[], bool]) -> None:
-    """Wait for a signal, in slices."""
+def _wait_for_event(wake_ups: WakeUps, seconds: float, stopped: Callable[[], bool]) -> None:
+    """Wait until something happens in the pool, in slices."""
     left = seconds
     while left > 0 and not stopped():
-        if signals.wait(min(_SLICE_S, left)):
+        if wake_ups.wait(min(_SLICE_S, left)):
             return
         left -= _SLICE_S

@@ -1,8 +1,8 @@
-"""What a controller remembers from one pass to the next; kept in the history, so that any process can carry on.
+"""What a controller carries from one pass to the next; stored in the history, so that any process can carry on.
 
-A decision record holds the memory after the pass. Before anything is written to Prefect an *intent* with the memory as
-it then was is kept too, so that a controller that dies between the write and its record does not take its own values
-for a person's.
+A decision record holds the state after the pass (under the key "memory"). Before anything is written to Prefect, an
+*intent* record with the state at that moment is stored too: should the controller die between the write and the
+decision record, the next one does not take the values it finds for a person's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, Self
 import numpy as np
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardState
 from prefect_intelligent.steering.decision_record import KIND as DECISION
-from prefect_intelligent.steering.manual_overrides import Key, KnownSettings
+from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey
 
 INTENT = "intent"
 RELEASE = "release"
@@ -33,14 +34,14 @@ class ControllerState:
 
     Attributes:
         passes: How many passes there were; tells an intent that has no decision from an old one.
-        releases: How many requests to end holds have been heeded.
-        standing: The settings and whose they are.
-        guard: Per queue and for the pool ("") what the guard remembers, as numbers; infinity is None.
+        releases: How many requests to end manual overrides have been carried out.
+        known: The settings, and which of them a person has set.
+        guard: The guard's state, as numbers, per queue and for the pool (""); infinity is None.
     """
 
     passes: int = 0
     releases: int = 0
-    standing: KnownSettings = field(default_factory=KnownSettings)
+    known: KnownSettings = field(default_factory=KnownSettings)
     guard: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +49,7 @@ class ControllerState:
         return {
             "passes": self.passes,
             "releases": self.releases,
-            "standing": self.standing.to_dict(),
+            "standing": self.known.to_dict(),
             "guard": {name: dict(values) for name, values in self.guard.items()},
         }
 
@@ -56,69 +57,73 @@ class ControllerState:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
         return cls(
-            passes=data["passes"],
-            releases=data["releases"],
-            standing=KnownSettings.from_dict(data["standing"]),
-            guard=data["guard"],
+            passes=int(data["passes"]),
+            releases=int(data["releases"]),
+            known=KnownSettings.from_dict(data.get("standing", {})),
+            guard={
+                str(name): {column: None if value is None else float(value) for column, value in values.items()}
+                for name, values in data.get("guard", {}).items()
+            },
         )
 
 
 def load_state(history: HistoryStore, pool: str) -> ControllerState:
-    """The memory of the pool: of its last decision, or of a later intent that never became one."""
-    memory = ControllerState()
+    """The state of the pool's controller: from its last decision, or from a later intent that never became one."""
+    state = ControllerState()
     for kind in (DECISION, INTENT):
-        record = history.latest(kind, pool)
-        if record is not None and record["memory"]["passes"] > memory.passes:
-            memory = ControllerState.from_dict(record["memory"])
-    return memory
+        found = read_latest(history, kind, pool, lambda record: ControllerState.from_dict(record["memory"]))
+        if found is not None and found.passes > state.passes:
+            state = found
+    return state
 
 
-def apply_release_requests(history: HistoryStore, pool: str, memory: ControllerState) -> ControllerState:
-    """The memory without the holds that a person has asked to end since the last pass."""
-    requests = history.records(RELEASE, pool)[memory.releases :]
+def apply_release_requests(history: HistoryStore, pool: str, state: ControllerState) -> ControllerState:
+    """The state without the manual overrides that a person has asked to end since the last pass."""
+    requests = history.records(RELEASE, pool)[state.releases :]
     if not requests:
-        return memory
-    ended = {queue for request in requests for queue in request["queues"]}
-    everything = any(request["queues"] == [] for request in requests)
-    holds = {key: hold for key, hold in memory.standing.holds.items() if not (everything or (key[0] or "") in ended)}
-    return replace(memory, releases=memory.releases + len(requests), standing=replace(memory.standing, holds=holds))
+        return state
+    asked: list[list[str]] = read_each(RELEASE, requests, lambda request: list(request["queues"]))
+    ended = {queue for queues in asked for queue in queues}
+    everything = [] in asked
+    kept = {key: found for key, found in state.known.overrides.items() if not (everything or (key[0] or "") in ended)}
+    return replace(state, releases=state.releases + len(requests), known=replace(state.known, overrides=kept))
 
 
-def release(history: HistoryStore, pool: str, queues: Sequence[str], now_s: float) -> None:
-    """Ask for an end to the holds on these queues ("" is the pool), or on everything if there are none."""
+def request_release(history: HistoryStore, pool: str, queues: Sequence[str], now_s: float) -> None:
+    """Ask for an end to the manual overrides of these queues ("" is the pool), or to all if none is named."""
     history.append(RELEASE, pool, now_s, {"queues": list(queues)})
 
 
-def guard_state(memory: ControllerState, names: Sequence[str], census: Census, now_s: float) -> GuardState:
+def restore_guard_state(state: ControllerState, names: Sequence[str], census: Census, now_s: float) -> GuardState:
     """The guard's state for the queues as they are now.
 
-    No change can have been made later than now: after a clock that jumped back the guard waits one interval, not until
+    Instants later than `now_s` count as `now_s`: after a clock that jumped back the guard waits one interval, not until
     the old time.
     """
     fresh = GuardState.start(census)
     values: dict[str, Array] = {name: getattr(fresh, name) for name in (*_PER_QUEUE, *_PER_POOL)}
     for index, name in enumerate(names):
-        if (kept := memory.guard.get(name)) is not None:
-            for column in _PER_QUEUE:
+        if (kept := state.guard.get(name)) is not None:
+            for column in kept.keys() & set(_PER_QUEUE):
                 values[column][index] = _number(kept[column])
-    if (kept := memory.guard.get("")) is not None:
-        for column in _PER_POOL:
+    if (kept := state.guard.get("")) is not None:
+        for column in kept.keys() & set(_PER_POOL):
             values[column] = np.array(_number(kept[column]))
     for column in ("limit_changed_s", *_PER_POOL):
         values[column] = np.minimum(values[column], now_s)
     return GuardState(**values)
 
 
-def guard_memory(
-    before: GuardState, after: GuardState, names: Sequence[str], written: Set[Key]
+def dump_guard_state(
+    before: GuardState, after: GuardState, names: Sequence[str], written: Set[SettingKey]
 ) -> dict[str, dict[str, float | None]]:
-    """The part of the guard's state that is kept, by queue.
+    """The part of the guard's state that is stored, by queue.
 
     Args:
         before: Before the pass.
         after: As if all that was permitted had been written.
         names: Of the queues.
-        written: What has been written: a value that was not has not been changed, and may be at the next pass.
+        written: What has been written. A value that has not been starts no interval: the next pass may change it.
     """
     kept: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(names):

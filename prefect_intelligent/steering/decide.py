@@ -1,4 +1,4 @@
-"""The pure part of a pass: from a snapshot and a memory to what should be written, and why."""
+"""The pure part of a pass: from a snapshot and the controller's state to what should be written, and why."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, Q, take_census
 from prefect_intelligent.policy.guard import Permitted, permit
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, sentences
-from prefect_intelligent.steering.controller_state import ControllerState, guard_memory, guard_state
+from prefect_intelligent.steering.controller_state import ControllerState, dump_guard_state, restore_guard_state
 from prefect_intelligent.steering.cost_rate import current_cost_rate
 from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, QueueTarget
 from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import (
-    Key,
     KnownSettings,
     ManualOverride,
-    Values,
+    SettingKey,
+    SettingValues,
     describe,
     detect_overrides,
     key_of,
@@ -58,8 +58,8 @@ class ControllerConfig:
         pool_bounds: Bounds of the pool limit. Without `most` the pool never gets more than people have given it.
         queue_bounds: Bounds of single queues, by name.
         hold_s: How long a value that a person has set is left alone.
-        by: Who decides, for the record.
-        look_ahead: Asks the twin before a plan is followed that is not the rule's; None does not ask.
+        by: Name of the process that decides, for the record.
+        look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
     """
 
     policy: Policy
@@ -79,57 +79,58 @@ class PlannedPass:
 
     Attributes:
         snapshot: What it was made from.
-        census: Its figures.
-        found: Every value that Prefect holds.
-        holds: Which of them are a person's.
+        census: The snapshot's figures.
+        values: Every value that Prefect holds.
+        overrides: Which of them a person has set.
         wanted: The policy's plan; None if its proposal was unusable.
-        rule: What the base rule would have had permitted.
+        rule: The base rule's plan after the guard.
         plan: What is permitted.
         changes: What to write.
         reasons: What applies to the pass as a whole.
         permitted: The guard's answer.
-        before: The guard's state before it answered.
-        advice: Why the policy wants something else than the rule, and what the twin thinks of it.
+        guard_before: The guard's state before it answered.
+        assessment: Why the policy departs from the rule, and what the twin expects of it.
     """
 
     snapshot: Snapshot
     census: Census
-    found: Values
-    holds: Mapping[Key, ManualOverride]
+    values: SettingValues
+    overrides: Mapping[SettingKey, ManualOverride]
     wanted: Plan | None
     rule: Plan
     plan: Plan
     changes: tuple[Change, ...]
     reasons: tuple[str, ...]
     permitted: Permitted
-    before: GuardState
-    advice: PlanAssessment
+    guard_before: GuardState
+    assessment: PlanAssessment
 
-    def remembered(
-        self, memory: ControllerState, *, values: Values, pending: Values, written: Iterable[Change]
+    def next_state(
+        self, state: ControllerState, *, values: SettingValues, pending: SettingValues, written: Iterable[Change]
     ) -> ControllerState:
-        """What to carry on.
+        """The state for the next pass.
 
         Args:
-            memory: From the last pass.
+            state: From the last pass.
             values: What Prefect holds now.
-            pending: What may still come to hold.
+            pending: Values whose writing is not confirmed.
             written: The changes that were made: only those start the guard's interval.
         """
         names = [queue.name for queue in self.snapshot.queues]
+        keys = {key_of(change) for change in written}
         return replace(
-            memory,
-            passes=memory.passes + 1,
-            standing=KnownSettings(values=values, pending=pending, holds=self.holds),
-            guard=guard_memory(self.before, self.permitted.state, names, {key_of(change) for change in written}),
+            state,
+            passes=state.passes + 1,
+            known=KnownSettings(values=values, pending=pending, overrides=self.overrides),
+            guard=dump_guard_state(self.guard_before, self.permitted.state, names, keys),
         )
 
 
 def decide(
     snapshot: Snapshot,
     config: ControllerConfig,
-    memory: ControllerState,
-    originals: Values,
+    state: ControllerState,
+    baseline: SettingValues,
     *,
     enabled: bool,
     age_s: float,
@@ -138,36 +139,36 @@ def decide(
 
     Args:
         snapshot: The pool as it is.
-        config: What we are told to do.
-        memory: From the last pass.
-        originals: What people gave the pool before we changed it, as far as we did.
+        config: The controller's configuration.
+        state: From the last pass.
+        baseline: What people gave the pool, for the values that steering has changed.
         enabled: False while steering is switched off.
         age_s: Seconds since the snapshot was taken.
     """
-    found = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
-    holds = detect_overrides(memory.standing, found, snapshot.at_s, config.hold_s)
+    values = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
+    overrides = detect_overrides(state.known, values, snapshot.at_s, config.hold_s)
     census = take_census(snapshot)
-    settings = _guard_settings(config, snapshot, holds, originals, enabled)
-    state = guard_state(memory, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
+    settings = _guard_settings(config, snapshot, overrides, baseline, enabled)
+    guard_before = restore_guard_state(state, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
     for row, queue in enumerate(snapshot.queues):
-        if (queue.name, "limit") in holds:
-            state.own_limit[row] = census[Q.LIMIT][row]
+        if (queue.name, "limit") in overrides:
+            guard_before.own_limit[row] = census[Q.LIMIT][row]
     proposal, problem = _propose(config.policy, census)
     base, _ = _propose(config.rule, census)
     wanted = proposal
-    advice = PlanAssessment()
+    assessment = PlanAssessment()
     if problem is None and enabled:
-        advice = assess_plan(
+        assessment = assess_plan(
             config.policy, config.rule, config.look_ahead, snapshot, census, (proposal, base), settings
         )
-        proposal = advice.followed or proposal
+        proposal = assessment.replacement or proposal
 
-    def allow(wanted: Proposal) -> Permitted:
-        return permit(wanted, census, state, settings, now_s=snapshot.at_s, age_s=age_s, fallback=base)
+    def guarded(wanted: Proposal) -> Permitted:
+        return permit(wanted, census, guard_before, settings, now_s=snapshot.at_s, age_s=age_s, fallback=base)
 
-    permitted = allow(proposal)
+    permitted = guarded(proposal)
     plan = to_plan(snapshot, permitted.proposal)
-    pinned = {queue for queue, which in holds if queue is not None and which == "priority"}
+    pinned = {queue for queue, which in overrides if queue is not None and which == "priority"}
     if np.array_equal(proposal.score, -census[Q.RANK]) and plan.order == snapshot.order:
         # the policy keeps the order in force: queues that share a priority go on sharing it
         pinned |= set(snapshot.order)
@@ -175,24 +176,24 @@ def decide(
     return PlannedPass(
         snapshot=snapshot,
         census=census,
-        found=found,
-        holds=holds,
+        values=values,
+        overrides=overrides,
         wanted=to_plan(snapshot, wanted) if problem is None else None,
-        rule=to_plan(snapshot, allow(base).proposal),
+        rule=to_plan(snapshot, guarded(base).proposal),
         plan=plan,
-        changes=tuple(change for change in changes if key_of(change) not in holds),
-        reasons=(problem,) if problem else advice.reasons,
+        changes=tuple(change for change in changes if key_of(change) not in overrides),
+        reasons=(problem,) if problem else assessment.reasons,
         permitted=permitted,
-        before=state,
-        advice=advice,
+        guard_before=guard_before,
+        assessment=assessment,
     )
 
 
 def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
-    """The policy's proposal; one that the guard will refuse, and what went wrong, if it has none."""
+    """The policy's proposal; if it has none, a proposal that the guard refuses, and what went wrong."""
     try:
         proposal = policy.propose(census)
-    except Exception as error:  # a policy may be anybody's code: whatever it does, the fallback takes over
+    except Exception as error:  # a policy may be a user's own code: whatever it raises, the fallback decides
         problem = f"policy {policy.name!r} failed: {type(error).__name__}: {error}"
         nothing = np.full(census[Q.LIMIT].shape, math.nan)
         return Proposal(nothing, nothing, np.asarray(math.nan)), problem
@@ -202,7 +203,11 @@ def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
 
 
 def _guard_settings(
-    config: ControllerConfig, snapshot: Snapshot, holds: Mapping[Key, ManualOverride], originals: Values, enabled: bool
+    config: ControllerConfig,
+    snapshot: Snapshot,
+    overrides: Mapping[SettingKey, ManualOverride],
+    baseline: SettingValues,
+    enabled: bool,
 ) -> GuardSettings:
     """The guard's settings with the bounds and the pins of this pass."""
     names = [queue.name for queue in snapshot.queues]
@@ -216,7 +221,7 @@ def _guard_settings(
             queue_max[index] = math.inf if own.most is None else own.most
     most = config.pool_bounds.most
     if most is None:
-        most = originals.get((None, "limit"), snapshot.pool.limit)
+        most = baseline.get((None, "limit"), snapshot.pool.limit)
     return replace(
         guard,
         enabled=guard.enabled and enabled,
@@ -224,47 +229,47 @@ def _guard_settings(
         queue_max=np.maximum(queue_max, queue_min),
         pool_min=float(config.pool_bounds.least),
         pool_max=math.inf if most is None else float(max(most, config.pool_bounds.least)),
-        order_pinned=np.array([(name, "priority") in holds for name in names], dtype=bool),
-        limit_pinned=np.array([(name, "limit") in holds for name in names], dtype=bool),
-        pool_pinned=(None, "limit") in holds,
+        order_pinned=np.array([(name, "priority") in overrides for name in names], dtype=bool),
+        limit_pinned=np.array([(name, "limit") in overrides for name in names], dtype=bool),
+        pool_pinned=(None, "limit") in overrides,
     )
 
 
 def build_record(
-    considered: PlannedPass,
+    planned: PlannedPass,
     config: ControllerConfig,
     applied: tuple[Change, ...],
     outcome: Outcome,
     problems: tuple[str, ...],
 ) -> Decision:
-    """The decision as it is recorded, but for the time it took."""
-    snapshot = considered.snapshot
-    after = dict(considered.found) | {key_of(change): change.after for change in applied}
+    """The decision as it is recorded, without the time that it took."""
+    snapshot = planned.snapshot
+    after = dict(planned.values) | {key_of(change): change.after for change in applied}
     order_after = sorted(
         (queue.name for queue in snapshot.queues), key=lambda name: (after[name, "priority"] or 0, name)
     )
     rows = {queue.name: row for row, queue in enumerate(snapshot.queues)}
     order = snapshot.order
 
-    def told(queue: QueueState) -> QueueDecision:
+    def queue_decision(queue: QueueState) -> QueueDecision:
         name, row = queue.name, rows[queue.name]
         return QueueDecision(
             name=name,
-            waiting=int(considered.census[Q.WAITING][row]),
+            waiting=int(planned.census[Q.WAITING][row]),
             active=len(queue.active),
-            late=int(considered.census[Q.LATE][row]),
+            late=int(planned.census[Q.LATE][row]),
             held=QueueTarget(place=order.index(name) + 1, limit=queue.setting.limit),
             priority=queue.setting.priority,
-            wanted=None if considered.wanted is None else _wish(considered.wanted, name),
-            permitted=_wish(considered.plan, name),
-            rule=_wish(considered.rule, name),
+            wanted=None if planned.wanted is None else _target(planned.wanted, name),
+            permitted=_target(planned.plan, name),
+            rule=_target(planned.rule, name),
             applied=QueueTarget(place=order_after.index(name) + 1, limit=after[name, "limit"]),
             applied_priority=after[name, "priority"] or 0,
             reasons=(
-                *_figures(queue, considered.census, row, snapshot.at_s),
-                *considered.advice.of_queue.get(name, ()),
-                *sentences(int(considered.permitted.queue_notes[row])),
-                *_held(name, considered.holds),
+                *_waiting_summary(queue, planned.census, row, snapshot.at_s),
+                *planned.assessment.by_queue.get(name, ()),
+                *sentences(int(planned.permitted.queue_notes[row])),
+                *_override_reasons(name, planned.overrides),
             ),
         )
 
@@ -276,33 +281,33 @@ def build_record(
         policy=config.policy.name,
         rule=config.rule.name,
         outcome=outcome,
-        queues=tuple(told(snapshot.queues[rows[name]]) for name in order),
+        queues=tuple(queue_decision(snapshot.queues[rows[name]]) for name in order),
         pool_limit=PoolDecision(
             held=snapshot.pool.limit,
-            wanted=None if considered.wanted is None else considered.wanted.pool_limit,
-            permitted=considered.plan.pool_limit,
-            rule=considered.rule.pool_limit,
+            wanted=None if planned.wanted is None else planned.wanted.pool_limit,
+            permitted=planned.plan.pool_limit,
+            rule=planned.rule.pool_limit,
             applied=after[None, "limit"],
             reasons=(
-                *considered.advice.of_queue.get(None, ()),
-                *sentences(int(considered.permitted.pool_notes)),
-                *_held(None, considered.holds),
+                *planned.assessment.by_queue.get(None, ()),
+                *sentences(int(planned.permitted.pool_notes)),
+                *_override_reasons(None, planned.overrides),
             ),
         ),
-        planned=tuple((c.queue, c.field, c.before, c.after) for c in considered.changes),
+        planned=tuple((c.queue, c.field, c.before, c.after) for c in planned.changes),
         applied=tuple((c.queue, c.field, c.before, c.after) for c in applied),
-        reasons=(*considered.reasons, *problems),
-        foreseen=considered.advice.foreseen,
+        reasons=(*planned.reasons, *problems),
+        foreseen=planned.assessment.foreseen,
         stakes=current_cost_rate(snapshot),
     )
 
 
-def _wish(plan: Plan, name: str) -> QueueTarget:
+def _target(plan: Plan, name: str) -> QueueTarget:
     return QueueTarget(place=plan.order.index(name) + 1, limit=plan.limits[name])
 
 
-def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
-    """What the queue's place is judged by, in words."""
+def _waiting_summary(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
+    """What the queue's place depends on, in words."""
     if not queue.waiting:
         if not queue.upcoming:
             return ("nothing waits",)
@@ -314,11 +319,11 @@ def _figures(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[
     return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
 
 
-def _held(queue: str | None, holds: Mapping[Key, ManualOverride]) -> tuple[str, ...]:
+def _override_reasons(queue: str | None, overrides: Mapping[SettingKey, ManualOverride]) -> tuple[str, ...]:
     return tuple(
-        f"{describe(key)} was set by a person to {'unlimited' if hold.value is None else hold.value}; left alone for "
-        f"{_span(hold.until_s - hold.since_s)} or until `control release`"
-        for key, hold in holds.items()
+        f"{describe(key)} was set by a person to {'unlimited' if found.value is None else found.value}; left alone for "
+        f"{_span(found.until_s - found.since_s)} or until `control release`"
+        for key, found in overrides.items()
         if key[0] == queue
     )
 

@@ -1,15 +1,15 @@
-"""What one pass of the control loop decided, and why: the record that is kept, sent as an event and explained."""
+"""What one pass of the control loop decided, and why: the record that is stored, sent as an event and explained."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 KIND = "decision"
 
 Outcome = Literal["applied", "unchanged", "recorded", "off", "restored"]
-"""What came of it: written to Prefect; nothing to write; only recorded (shadow, advise); switched off; or the original
+"""Result of a pass: written to Prefect; nothing to write; only recorded (shadow, advise); switched off; or the original
 settings were put back."""
 
 
@@ -39,7 +39,7 @@ class QueueDecision:
         priority: Its priority number when the pass began.
         wanted: What the policy proposed; None if the proposal was unusable.
         permitted: What the guard allowed.
-        rule: What the base rule would have had permitted.
+        rule: The base rule's settings after the guard.
         applied: Place and limit when the pass ended.
         applied_priority: Its priority number when the pass ended.
         reasons: Why, one sentence each.
@@ -67,7 +67,7 @@ class PoolDecision:
         held: When the pass began.
         wanted: What the policy proposed; also None if the proposal was unusable.
         permitted: What the guard allowed.
-        rule: What the base rule would have had permitted.
+        rule: The base rule's limit after the guard.
         applied: When the pass ended.
         reasons: Why, one sentence each.
     """
@@ -88,19 +88,19 @@ class Decision:
         pool: Name of the work pool.
         at_s: The instant of the snapshot.
         mode: shadow, advise or auto.
-        by: Who decided, e.g. "controller host:1234" or "hook".
+        by: The process that decided, e.g. "controller host:1234" or "hook".
         policy: Name of the policy in charge.
         rule: Name of the base rule beside it.
-        outcome: What came of it.
+        outcome: Result of the pass.
         queues: Queue by queue, in serving order when the pass began.
         pool_limit: The pool's limit.
         planned: Values to write: (queue or None, setting, before, after).
         applied: Those of them that held when read back.
         reasons: What applies to the pass as a whole, one sentence each.
         foreseen: What the twin expects of the policy's plan and of the rule's, if it was asked.
-        stakes: What the pool costs and how long runs wait at this instant (`services/stakes`); None if not looked at.
-        own_ms: Our own computing.
-        wall_ms: The whole pass with all calls to Prefect and to the history store.
+        stakes: What the pool costs and how long runs wait at this instant (`cost_rate`); None if not computed.
+        own_ms: Computing time of the pass, milliseconds.
+        wall_ms: Time of the whole pass with all calls to Prefect and to the history store, milliseconds.
     """
 
     pool: str
@@ -134,6 +134,37 @@ class Decision:
         touched = {queue for queue, *_ in self.planned}
         whole = self.to_dict()
         return whole | {"queues": [queue for queue in whole["queues"] if queue["name"] in touched]}
+
+
+def read_decision(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A decision as it was kept, with defaults for what its version of the package did not write.
+
+    Raises:
+        Exception: One of `UNREADABLE`: it lacks its instant, its outcome or the name of a queue.
+    """
+    found = {**_OF_PASS, **record, "outcome": str(record["outcome"])}
+    found |= {name: float(found[name]) for name in ("at_s", "own_ms", "wall_ms")}
+    found["queues"] = [{**_OF_QUEUE, **queue, "name": str(queue["name"])} for queue in found["queues"]]
+    if found["pool_limit"] is not None:
+        found["pool_limit"] = {**_OF_POOL, **found["pool_limit"]}
+    return found
+
+
+_OF_PASS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("pool", "mode", "by", "policy", "rule"), "-"),
+    **dict.fromkeys(("queues", "planned", "applied", "reasons"), ()),
+    **dict.fromkeys(("pool_limit", "foreseen", "stakes")),
+    **dict.fromkeys(("own_ms", "wall_ms"), 0.0),
+}
+_OF_POOL: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("held", "wanted", "permitted", "rule", "applied")),
+    "reasons": (),
+}
+_OF_QUEUE: Final[Mapping[str, Any]] = {
+    **_OF_POOL,
+    **dict.fromkeys(("waiting", "active", "late"), 0),
+    **dict.fromkeys(("priority", "applied_priority")),
+}
 
 
 def _plain(part: QueueDecision | PoolDecision) -> dict[str, Any]:

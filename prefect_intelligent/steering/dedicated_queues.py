@@ -1,13 +1,13 @@
-"""Lanes: work queues of our own, and the deployments that are sent to them.
+"""Dedicated work queues: made by `control adopt`, one per deployment or per class of value.
 
-Prefect has no priority per run, so runs of different worth that share a queue cannot be told apart. Adoption gives each
-deployment, or each class of value, a queue of its own. `control restore` takes it back.
+Prefect has no priority per run, so runs of different worth that share a queue cannot be put in order. Adoption gives
+each deployment, or each class of value, a queue of its own. `control restore` takes it back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,13 +17,14 @@ from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.domain.plans import PRIORITY_GAP
 from prefect_intelligent.errors import ConflictError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.steering.ports import Orchestrator
 
 KIND = "adoption"
 PREFIX = "pi-"
 _CLASSES = 5
 
-By = Literal["deployment", "value"]
+Grouping = Literal["deployment", "value"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,37 +40,37 @@ class Adoption:
     assign: tuple[tuple[str, str, str], ...]
 
 
-def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetting], by: By) -> Adoption:
-    """Lanes for the deployments that have none yet.
+def plan_adoption(deployments: Sequence[Deployment], queues: Sequence[QueueSetting], by: Grouping) -> Adoption:
+    """Dedicated queues for the deployments that have none yet.
 
-    Lanes come after the queues that exist, the most valuable deployment first, at `PRIORITY_GAP` from each other; so
+    They come after the queues that exist, the most valuable deployment first, at `PRIORITY_GAP` from each other; so
     adoption alone moves no queue of the user's.
 
     Args:
         deployments: All of the pool.
         queues: All of the pool.
-        by: One lane per deployment, or one per class of value (equal prices of lateness; at most five classes).
+        by: One queue per deployment, or one per class of value (equal prices of lateness; at most five classes).
     """
     ranked = sorted(deployments, key=lambda d: (-d.terms.late_usd_per_hour, d.name))
-    lanes = _lanes_by_value(ranked) if by == "value" else {d.name: _lane(d.name) for d in ranked}
+    names = _names_by_value(ranked) if by == "value" else {d.name: _dedicated_name(d.name) for d in ranked}
     there = {queue.name for queue in queues}
     number = max((queue.priority for queue in queues), default=0)
     create: dict[str, QueueSetting] = {}
     for deployment in ranked:
-        lane = lanes[deployment.name]
-        if lane not in there and lane not in create:
+        name = names[deployment.name]
+        if name not in there and name not in create:
             number += PRIORITY_GAP
-            create[lane] = QueueSetting(name=lane, priority=number)
+            create[name] = QueueSetting(name=name, priority=number)
     return Adoption(
         create=tuple(create.values()),
-        assign=tuple((d.name, d.queue, lanes[d.name]) for d in ranked if d.queue != lanes[d.name]),
+        assign=tuple((d.name, d.queue, names[d.name]) for d in ranked if d.queue != names[d.name]),
     )
 
 
 def adopt(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, adoption: Adoption) -> None:
-    """Make the lanes, then send the deployments to them; what was before is kept first.
+    """Make the queues, then send the deployments to them; what was before is stored first.
 
-    Doing it again finishes what was cut off.
+    Running it again finishes what was interrupted.
 
     Raises:
         OrchestratorError: Prefect refused; run it again.
@@ -82,25 +83,25 @@ def adopt(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, adopt
     history.append(KIND, orchestrator.pool, clock.now_s(), record)
     for queue in adoption.create:
         orchestrator.create_queue(queue)
-    for deployment, _, lane in adoption.assign:
-        orchestrator.assign(deployment, lane)
+    for deployment, _, queue_name in adoption.assign:
+        orchestrator.assign(deployment, queue_name)
     orchestrator.emit("adopted", record)
 
 
 def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Clock) -> tuple[str, ...]:
-    """Send deployments back to the queue they had and remove the lanes that are empty.
+    """Send deployments back to the queue they had and remove the dedicated queues that are empty.
 
-    A deployment that somebody has sent elsewhere since stays there. A lane that still has runs stays too, since Prefect
-    would drop them with it.
+    A deployment that somebody has sent elsewhere since stays there. A queue that still has runs stays too, since
+    Prefect would delete them with it.
 
     Returns:
-        Lanes that had to stay.
+        Names of the dedicated queues that had to stay.
     """
     created, moved = _adopted(history, orchestrator.pool)
     if not created and not moved:
         return ()
     for deployment, _, before in plan_undo(orchestrator, history):
-        with suppress(UnknownNameError):  # its old queue has gone: leave it where it runs
+        with suppress(UnknownNameError):  # its old queue has gone: it keeps the one it has
             orchestrator.assign(deployment, before)
     kept = []
     used = {deployment.queue for deployment in orchestrator.deployments()}
@@ -119,35 +120,43 @@ def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Cloc
 
 
 def plan_undo(orchestrator: Orchestrator, history: HistoryStore) -> tuple[tuple[str, str, str], ...]:
-    """Deployments that would be sent back: name, the lane they have, the queue they get."""
+    """Deployments that would be sent back: name, the dedicated queue they have, the queue they get."""
     _, moved = _adopted(history, orchestrator.pool)
     if not moved:
         return ()
     now_at = {deployment.name: deployment.queue for deployment in orchestrator.deployments()}
-    return tuple((name, lane, before) for name, (before, lane) in moved.items() if now_at.get(name) == lane)
+    return tuple((name, ours, before) for name, (before, ours) in moved.items() if now_at.get(name) == ours)
 
 
 def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tuple[str, str]]]:
-    """Lanes made, and deployment -> (first queue, lane), since the last time all was undone."""
+    """Queues made, and deployment -> (first queue, dedicated queue), since the adoption was last undone."""
     created: set[str] = set()
     moved: dict[str, tuple[str, str]] = {}
-    for record in history.records(KIND, pool):
-        if record["what"] == "undone":
+    for what, made, assigned in read_each(KIND, history.records(KIND, pool), _read):
+        if what == "undone":
             created, moved = set(), {}
-            continue
-        created.update(record["created"])
-        for deployment, before, lane in record["assigned"]:
-            moved[deployment] = (moved[deployment][0] if deployment in moved else before, lane)
+        created |= made
+        for deployment, before, ours in assigned:
+            moved[deployment] = (moved[deployment][0] if deployment in moved else before, ours)
     return created, moved
 
 
-def _lane(deployment: str) -> str:
-    """The lane of one deployment: its name in characters that are safe in a URL."""
+def _read(record: Mapping[str, Any]) -> tuple[str, set[str], list[tuple[str, str, str]]]:
+    """What happened, the queues that were made, and which deployments were sent from where to which."""
+    what = record["what"]
+    if what not in ("adopted", "undone"):
+        raise ValueError(what)
+    assigned = [(str(name), str(before), str(ours)) for name, before, ours, *_ in record.get("assigned", ())]
+    return what, set(record.get("created", ())), assigned
+
+
+def _dedicated_name(deployment: str) -> str:
+    """Name of the queue of one deployment: the deployment's, in characters that are safe in a URL."""
     return PREFIX + re.sub(r"[^a-z0-9]+", "-", deployment.lower()).strip("-")
 
 
-def _lanes_by_value(ranked: Sequence[Deployment]) -> dict[str, str]:
-    """Deployment to lane: equal prices share one, and so do neighbours where there are more than `_CLASSES` prices."""
+def _names_by_value(ranked: Sequence[Deployment]) -> dict[str, str]:
+    """Deployment to queue name: equal prices share one; with more than `_CLASSES` prices, neighbouring ones do too."""
     prices = sorted({deployment.terms.late_usd_per_hour for deployment in ranked}, reverse=True)
     classes = min(_CLASSES, len(prices))
     place = {price: index * classes // len(prices) + 1 for index, price in enumerate(prices)}

@@ -1,4 +1,4 @@
-"""Who may steer: at most one process per pool, whichever holds the lease."""
+"""Leadership: at most one process steers a pool, the one that holds the lease."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prefect_intelligent.steering.ports import Lease
 
 
 class Leadership:
-    """Takes the lease, keeps it, and knows when it is gone.
+    """Takes the lease of a pool, prolongs it, and notices when it is lost.
 
     Args:
         lease: The lease of one pool.
@@ -20,13 +20,13 @@ class Leadership:
         """Take or prolong the lease; True if we may write until it lapses.
 
         Raises:
-            OrchestratorError: Nobody can be asked. We do not lead then; the lease lapses by itself if that lasts.
+            OrchestratorError: Prefect does not answer. This process may not write then; the lease lapses if it lasts.
         """
         self._holds = (self._holds and self._lease.renew()) or self._lease.acquire()
         return self._holds
 
     def resign(self) -> None:
-        """Let another take over at once."""
+        """Give the lease up, so that another process can take over at once."""
         if self._holds:
             self._lease.release()
         self._holds = False

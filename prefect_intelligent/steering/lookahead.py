@@ -1,8 +1,8 @@
-"""A look ahead before a decision: what each of some plans would cost, asked of the twin within a time budget.
+"""A look ahead before a decision: the twin estimates what each of some plans would cost, within a time budget.
 
-Every plan is put in force in the same sampled futures of the pool as it is now, held for a few minutes, and then the
-base rule goes on. That tells whether a learned plan is clearly worse than the rule's (then it is not applied), it is
-the figure that `explain` shows beside a plan, and with several candidates it is a planner.
+Every plan is put in force in the same sampled futures of the pool as it is now and held for a few minutes; then the
+base rule goes on. The estimates tell whether a learned plan is clearly worse than the rule's (then it is not applied),
+they are the figures that `explain` shows beside a plan, and with several candidates they make a planner.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class PlanCosts:
     """What the twin expects of plans, over the futures that there was time for.
 
     Attributes:
-        costs_usd: Shape (futures, plans): cost up to the horizon and for what is left undone, US dollars.
-        horizon_s: How far was looked.
-        took_ms: How long it took.
+        costs_usd: Shape (futures, plans): cost up to the horizon and for the work left then, US dollars.
+        horizon_s: How far the futures reach, seconds.
+        took_ms: Time that the estimate took, milliseconds.
     """
 
     costs_usd: Array
@@ -49,24 +49,24 @@ class PlanCosts:
         return mean
 
     def clearly_worse(self, plan: int, than: int, margin: float) -> bool:
-        """Whether a plan costs more than another: by a share of it in the mean, and in four of five futures."""
+        """Whether a plan costs more than another: by the share `margin` in the mean, and in four of five futures."""
         more = self.costs_usd[:, plan] - self.costs_usd[:, than]
         return bool(more.mean() > margin * abs(self.costs_usd[:, than].mean()) and (more > 0).mean() > 0.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAhead:
-    """How far ahead is looked, and for how long.
+    """Estimates the cost of plans in the twin.
 
     Attributes:
-        model: How the twin models the pool of a snapshot.
-        budget_ms: Time for one look; the futures that fit into it are taken.
+        model: Gives the twin's model of the pool of a snapshot.
+        budget_ms: Time for one estimate, milliseconds; as many futures are simulated as fit into it.
         most_futures: No more than so many.
-        hold_s: How long a plan is held.
-        horizon_s: How far is looked.
+        hold_s: How long a plan is held, seconds.
+        horizon_s: How far the futures reach, seconds.
         margin: Share of the rule's expected cost by which a plan must be worse to be refused, or better to be chosen.
-        stopwatch: Seconds that pass.
-        ready: Whether the twin can be asked now; it takes a while to compile when it has never run.
+        stopwatch: Seconds on a clock that only moves forward.
+        ready: Whether the twin can be asked now; on its first use it has to be compiled, which takes a while.
     """
 
     model: Callable[[Snapshot], PoolSpec]
@@ -78,15 +78,15 @@ class LookAhead:
     stopwatch: Callable[[], float] = time.perf_counter
     ready: Callable[[], bool] = lambda: True
 
-    def foresee(
+    def estimate_costs(
         self, snapshot: Snapshot, plans: Sequence[Proposal], rule: Policy, guard: GuardSettings
     ) -> PlanCosts | None:
-        """What each plan would cost; None if not even two futures fitted into the budget.
+        """The cost of each plan; None if fewer than two futures fitted into the budget.
 
         Args:
             snapshot: The pool as it is.
-            plans: What to compare.
-            rule: What goes on after a plan was held.
+            plans: The plans to compare.
+            rule: Decides after a plan was held.
             guard: What is permitted.
         """
         begun = self.stopwatch()
@@ -117,61 +117,61 @@ class LookAhead:
         rng: np.random.Generator,
     ) -> Array:
         """Cost of every plan in one future."""
-        # Not before somebody looks ahead: rules need no twin, and the twin needs an extra that may not be there.
+        # Imported here: rules need no twin, and the twin needs an extra that may not be installed.
         from prefect_intelligent.twin.closed_loop import ClosedLoop
         from prefect_intelligent.twin.from_snapshot import sample_futures
         from prefect_intelligent.twin.planner import remaining_lateness_usd
 
         present = sample_futures(snapshot, pool, rng, futures=1, horizon_s=self.horizon_s)
-        arena = ClosedLoop(present.twin, guard, _STEP_S).fork(np.zeros(len(plans), dtype=np.int64))
+        loop = ClosedLoop(present.twin, guard, _STEP_S).fork(np.zeros(len(plans), dtype=np.int64))
         held = Proposal(
             np.stack([plan.score for plan in plans]),
             np.stack([plan.limit for plan in plans]),
             np.array([float(plan.pool_limit) for plan in plans]),
         )
-        before = arena.twin.money.sum(-1)
+        before = loop.twin.money.sum(-1)
         hold = max(1, round(self.hold_s / _STEP_S))
         for step in range(round(self.horizon_s / _STEP_S)):
-            arena.step(held if step < hold else rule.propose(arena.census))
-        cost: Array = arena.twin.money.sum(-1) - before + remaining_lateness_usd(arena.census)
+            loop.step(held if step < hold else rule.propose(loop.census))
+        cost: Array = loop.twin.money.sum(-1) - before + remaining_lateness_usd(loop.census)
         return cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlinePlanner:
-    """A policy that tries its pupil's plan and its neighbours in the twin, and takes the best.
+    """A policy that compares another policy's plan with variants of the rule's in the twin, and takes the best.
 
-    Without a look ahead (no snapshot, no time) it is its pupil.
+    Without a look ahead (no snapshot, no time) it does what the inner policy does.
 
     Attributes:
-        pupil: Whose plan is the one to beat: a learned policy, or the rule itself.
-        base: The rule whose neighbours are tried.
+        inner: The policy whose plan the variants have to beat: a learned one, or the rule itself.
+        base: The rule whose variants are tried.
     """
 
-    pupil: Policy
+    inner: Policy
     base: RulePolicy
 
     @property
     def name(self) -> str:
-        """The pupil's name, marked."""
-        return f"planner around {self.pupil.name}"
+        """The inner policy's name, marked."""
+        return f"planner around {self.inner.name}"
 
     @property
     def acting(self) -> Policy:
-        """The pupil."""
-        return self.pupil
+        """The inner policy."""
+        return self.inner
 
     def propose(self, census: Census) -> Proposal:
-        """What the pupil proposes."""
-        return self.pupil.propose(census)
+        """What the inner policy proposes."""
+        return self.inner.propose(census)
 
     def candidates(self, census: Census) -> list[Proposal]:
-        """The pupil's plan, then the rule with every factor on its pool limit."""
+        """The inner policy's plan, the rule's, then the rule's with every other factor on its pool limit."""
         rule = self.base.propose(census)
-        still = neutral(census)
+        unchanged = neutral(census)
         factors = [level for level in range(len(CAPACITY_FACTORS)) if level != NEUTRAL_CAPACITY]
         return [
-            self.pupil.propose(census),
+            self.inner.propose(census),
             rule,
-            *(apply_action(rule, census, still._replace(capacity=np.asarray(level))) for level in factors),
+            *(apply_action(rule, census, unchanged._replace(capacity=np.asarray(level))) for level in factors),
         ]

@@ -1,6 +1,6 @@
-"""What is to be said of a learned plan before it is followed: why it departs from the rule, and what the twin expects.
+"""A learned plan before it is followed: why it departs from the rule, and what the twin expects of it.
 
-A plan that the twin expects to be clearly worse than the rule's is not followed.
+A plan that the twin expects to be clearly worse than the rule's is replaced by the rule's.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class PlanAssessment:
     """What is known of a plan.
 
     Attributes:
-        followed: What is to be proposed instead; None if the plan may be followed as it is.
+        replacement: What is to be proposed instead; None if the plan may be followed as it is.
         reasons: Sentences about the plan as a whole.
-        of_queue: Sentences about single queues, by name, and about the pool's limit (None).
+        by_queue: Sentences about single queues, by name, and about the pool's limit (None).
         foreseen: Figures of the look ahead, for the record.
     """
 
-    followed: Proposal | None = None
+    replacement: Proposal | None = None
     reasons: tuple[str, ...] = ()
-    of_queue: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
+    by_queue: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
     foreseen: Mapping[str, float] | None = None
 
 
@@ -49,7 +49,7 @@ def assess_plan(
     """Explain a policy's plan and ask the twin about it; nothing for a rule.
 
     Args:
-        policy: Who proposes.
+        policy: The policy in charge.
         rule: The base rule.
         look_ahead: How the twin is asked; None does not ask.
         snapshot: The pool as it is.
@@ -60,41 +60,41 @@ def assess_plan(
     deciding = innermost_policy(policy)
     if isinstance(deciding, RulePolicy) and not isinstance(policy, OnlinePlanner):
         return PlanAssessment()
-    why = _why(deciding, snapshot, census)
+    why = _explain_by_queue(deciding, snapshot, census)
     if look_ahead is None:
-        return PlanAssessment(of_queue=why)
+        return PlanAssessment(by_queue=why)
     if not look_ahead.ready():
-        return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), of_queue=why)
+        return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), by_queue=why)
     tried = policy.candidates(census) if isinstance(policy, OnlinePlanner) else [plans[0]]
     try:
-        found = look_ahead.foresee(snapshot, [*tried, plans[1]], rule, guard)
-    except Exception as error:  # the twin advises; without its advice the guard still stands
-        return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), of_queue=why)
+        found = look_ahead.estimate_costs(snapshot, [*tried, plans[1]], rule, guard)
+    except Exception as error:  # the pass goes on without the twin's estimate; the guard holds all the same
+        return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), by_queue=why)
     if found is None:
-        return PlanAssessment(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), of_queue=why)
-    return _weighed(found, tried, plans[1], look_ahead, why)
+        return PlanAssessment(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), by_queue=why)
+    return _choose_plan(found, tried, plans[1], look_ahead, why)
 
 
 def innermost_policy(policy: Policy) -> Policy:
-    """The policy that decides in the end, behind those that follow an alias or plan around it."""
-    while (behind := getattr(policy, "acting", None)) is not None:
-        policy = behind
+    """The policy inside those that follow an alias or plan around another one."""
+    while (inner := getattr(policy, "acting", None)) is not None:
+        policy = inner
     return policy
 
 
-def _weighed(
+def _choose_plan(
     found: PlanCosts,
     tried: list[Proposal],
     rule_plan: Proposal,
     look_ahead: LookAhead,
-    why: Mapping[str | None, tuple[str, ...]],
+    explanations: Mapping[str | None, tuple[str, ...]],
 ) -> PlanAssessment:
-    """Choose among what was tried; the rule's plan is the last."""
+    """Choose among the plans that were tried; column `len(tried)` of the costs is the rule's plan."""
     mean, last = found.mean_usd, len(tried)
     best = int(mean[:last].argmin())
     chosen = best if mean[0] - mean[best] > look_ahead.margin * abs(mean[0]) else 0
     span = f"over {found.horizon_s / 60:.0f} min in {len(found.costs_usd)} futures"
-    said = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[last]:.2f} with the rule's {span}"
+    summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[last]:.2f} with the rule's {span}"
     figures = {
         "plan_usd": float(mean[chosen]),
         "rule_usd": float(mean[last]),
@@ -105,22 +105,22 @@ def _weighed(
     }
     if found.clearly_worse(chosen, last, look_ahead.margin):
         return PlanAssessment(
-            followed=rule_plan,
-            reasons=(f"{said}: the rule's plan was followed instead",),
-            of_queue=why,
+            replacement=rule_plan,
+            reasons=(f"{summary}: the rule's plan was followed instead",),
+            by_queue=explanations,
             foreseen=figures | {"followed_rule": 1.0},
         )
     if chosen:
-        said = f"{said}; it is the best of {last} plans that were tried"
+        summary = f"{summary}; it is the best of {last} plans that were tried"
     return PlanAssessment(
-        followed=tried[chosen] if chosen else None,
-        reasons=(said,),
-        of_queue={} if chosen else why,
+        replacement=tried[chosen] if chosen else None,
+        reasons=(summary,),
+        by_queue={} if chosen else explanations,
         foreseen=figures | {"followed_rule": 0.0},
     )
 
 
-def _why(deciding: Policy, snapshot: Snapshot, census: Census) -> dict[str | None, tuple[str, ...]]:
+def _explain_by_queue(deciding: Policy, snapshot: Snapshot, census: Census) -> dict[str | None, tuple[str, ...]]:
     """The learned policy's corrections of its rule, with the features that moved them."""
     if not isinstance(deciding, LearnedPolicy):
         return {}

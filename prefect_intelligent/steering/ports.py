@@ -1,4 +1,4 @@
-"""What steering needs from the world."""
+"""What steering needs of Prefect: the pool, a lease, and events that wake it up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from prefect_intelligent.domain import Change, Deployment, PoolSetting, QueueSet
 class Orchestrator(Protocol):
     """One work pool of a Prefect server.
 
-    Every method may raise `OrchestratorUnavailableError` (try again or skip), `ConflictError` (the thing has changed
-    or gone) and, where a name does not exist, `UnknownNameError`; nothing else escapes.
+    Every method may raise `OrchestratorUnavailableError` (try again or skip), `OrchestratorAccessDeniedError` (somebody
+    has to change the credentials), `ConflictError` (the thing has changed or gone) and, where a name does not exist,
+    `UnknownNameError`; nothing else escapes.
     """
 
     @property
@@ -34,6 +35,9 @@ class Orchestrator(Protocol):
         A change whose queue has gone is skipped, and so is one whose setting is no longer what `Change.before` says
         (a person has edited it: human-set values win). A transient refusal ends the pass and the rest is left for the
         next one.
+
+        Raises:
+            OrchestratorAccessDeniedError: We may not write; changes before the one that was denied may hold.
         """
         ...
 
@@ -46,7 +50,7 @@ class Orchestrator(Protocol):
         ...
 
     def create_queue(self, setting: QueueSetting) -> None:
-        """Make a work queue with exactly these settings.
+        """Create a work queue with exactly these settings.
 
         Raises:
             ConflictError: The pool already has a queue of that name.
@@ -54,7 +58,7 @@ class Orchestrator(Protocol):
         ...
 
     def delete_queue(self, name: str) -> None:
-        """Remove a work queue; nothing happens if it has already gone.
+        """Delete a work queue; does nothing if there is none of that name.
 
         Raises:
             ConflictError: Prefect does not allow it (the queue "default").
@@ -91,7 +95,7 @@ class Lease(Protocol):
 
 
 class WakeUps(Protocol):
-    """Tells that something happened in the pool, so that a decision need not wait for the interval."""
+    """Reports that something happened in the pool, so that the next decision need not wait for the interval."""
 
     def wait(self, timeout_s: float) -> bool:
         """Block until something happened since the last call (True) or the time is over (False); never raises."""

@@ -1,4 +1,4 @@
-"""What would keep steering from working: known pitfalls of a Prefect pool, found in its settings."""
+"""Checks before steering: known pitfalls of a Prefect pool, its queues, deployments and workers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Level = Literal["fine", "note", "problem"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightResult:
-    """One thing looked at.
+    """Result of one check.
 
     Attributes:
-        level: fine; note: worth knowing; problem: keeps steering from working.
+        level: "fine"; "note": worth knowing; "problem": keeps steering from working.
         what: What was found.
         advice: What to do; empty if there is nothing to do.
     """
@@ -27,7 +27,7 @@ class PreflightResult:
     advice: str = ""
 
 
-def examine_versions(prefect: str | None, fastapi: str | None) -> PreflightResult:
+def check_versions(prefect: str | None, fastapi: str | None) -> PreflightResult:
     """Whether Prefect's server starts with the FastAPI beside it (Prefect 3.8 does not with 0.155 or newer)."""
     if prefect is None:
         return PreflightResult(
@@ -47,7 +47,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def examine_server(client: str, server: str) -> PreflightResult:
+def check_server(client: str, server: str) -> PreflightResult:
     """Whether client and server are of one minor version."""
     if _numbers(client) != _numbers(server):
         return PreflightResult(
@@ -58,7 +58,7 @@ def examine_server(client: str, server: str) -> PreflightResult:
     return PreflightResult(level="fine", what=f"the server answers and runs Prefect {server}")
 
 
-def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[PreflightResult]:
+def check_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[PreflightResult]:
     """Pitfalls in the settings of the pool and its queues."""
     found: list[PreflightResult] = []
     if pool.paused or pool.limit == 0:
@@ -104,8 +104,8 @@ def examine_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[
     return found or [PreflightResult(level="fine", what="limits and priorities can be steered")]
 
 
-def examine_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult]:
-    """Whether steering knows what runs are worth, and can tell them apart."""
+def check_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult]:
+    """Whether deadlines and prices are known, and runs of different worth are in different queues."""
     if not deployments:
         return [PreflightResult(level="note", what="the pool has no deployments", advice="deploy to it first")]
     found: list[PreflightResult] = []
@@ -134,7 +134,7 @@ def examine_deployments(deployments: Sequence[Deployment]) -> list[PreflightResu
     return found or [PreflightResult(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
 
 
-def examine_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
+def check_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
     """Whether a worker polls the pool.
 
     Args:
@@ -146,4 +146,30 @@ def examine_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
     seen = f"the last one was seen {min(heartbeat_ages_s):.0f} s ago" if heartbeat_ages_s else "none was ever seen"
     return PreflightResult(
         level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL"
+    )
+
+
+def check_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:
+    """Whether Prefect makes runs of the schedules (a 3.8 server beside SQLAlchemy 2.1 makes none).
+
+    Args:
+        scheduled: Deployments that should have upcoming runs.
+        idle: Names of those that have none.
+
+    Returns:
+        None if nothing is scheduled.
+    """
+    if not scheduled:
+        return None
+    if not idle:
+        return PreflightResult(level="fine", what=f"Prefect has scheduled runs of all {scheduled} active schedules")
+    more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+    what = f"active schedules, no upcoming runs: {', '.join(idle[:3])}{more}"
+    if len(idle) < scheduled:
+        return PreflightResult(level="note", what=what, advice="see whether their schedules have come to an end")
+    return PreflightResult(
+        level="problem",
+        what=what,
+        advice="see that the server's scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and look into its "
+        "log; with Prefect 3.8 the server needs 'sqlalchemy<2.1'",
     )

@@ -1,7 +1,7 @@
 """One pass of the control loop: observe, decide, guard, diff, apply, record.
 
-A pass keeps nothing in the process. What it has to remember is in the history store, so any controller, a hook or the
-command line can make the next one, also after a `kill -9`.
+A pass keeps nothing in the process. Its state is in the history store, so any controller, a hook or the command line
+can make the next pass, also after a `kill -9`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import note_edits, note_edits_taken_back, read_baseline, save_originals
+from prefect_intelligent.steering.baseline import read_baseline, record_edits, record_reverted_edits, save_baseline
 from prefect_intelligent.steering.controller_state import INTENT, ControllerState, apply_release_requests, load_state
 from prefect_intelligent.steering.decide import ControllerConfig, PlannedPass, build_record, decide
 from prefect_intelligent.steering.decision_record import KIND, Decision, Outcome
 from prefect_intelligent.steering.kill_switch import read_switch
-from prefect_intelligent.steering.manual_overrides import Key, ManualOverride, describe, key_of
+from prefect_intelligent.steering.manual_overrides import ManualOverride, SettingKey, describe, key_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 EVENT = "decision"
@@ -33,46 +33,46 @@ def reconcile(
     *,
     stopwatch: Callable[[], float] = time.perf_counter,
 ) -> Decision:
-    """Make one pass and return its decision, which has been recorded and sent.
+    """Make one pass and return its decision, which has been recorded and sent as an event.
 
     Raises:
         OrchestratorError: Prefect could not be observed; nothing was written.
-        StoreError: The history cannot be used. If that was before the writing, nothing was written to Prefect; if it
-            was after, the next pass finds the intent.
+        StoreError: The history cannot be used. If it failed before the writes, nothing was written to Prefect; if it
+            failed after them, the next pass finds the intent.
     """
     begun = stopwatch()
     pool = orchestrator.pool
-    memory = apply_release_requests(history, pool, load_state(history, pool))
-    originals = read_baseline(history, pool)
+    state = apply_release_requests(history, pool, load_state(history, pool))
+    baseline = read_baseline(history, pool)
     enabled = read_switch(history, pool) == "on"
     snapshot = orchestrator.observe()
 
-    thinking = stopwatch()
+    computing = stopwatch()
     age_s = max(0.0, clock.now_s() - snapshot.at_s)
-    considered = decide(snapshot, config, memory, originals, enabled=enabled, age_s=age_s)
-    own_s = stopwatch() - thinking
+    planned = decide(snapshot, config, state, baseline, enabled=enabled, age_s=age_s)
+    own_s = stopwatch() - computing
 
     applied: tuple[Change, ...] = ()
     problems: tuple[str, ...] = ()
     outcome: Outcome = "unchanged" if enabled else "off"
-    _note_people(history, memory, considered)
+    _record_overrides(history, state, planned)
     if enabled and config.mode != "auto":
         outcome = "recorded"
-    elif enabled and considered.changes:
+    elif enabled and planned.changes:
         outcome = "applied"
-        applied, problems = _write(orchestrator, history, memory, considered)
+        applied, problems = _write(orchestrator, history, state, planned)
 
-    thinking = stopwatch()
-    decision = build_record(considered, config, applied, outcome, problems)
-    tried = considered.changes if outcome == "applied" else ()
-    after = considered.remembered(
-        memory,
-        values=dict(considered.found) | {key_of(change): change.after for change in applied},
+    computing = stopwatch()
+    decision = build_record(planned, config, applied, outcome, problems)
+    tried = planned.changes if outcome == "applied" else ()
+    after = planned.next_state(
+        state,
+        values=dict(planned.values) | {key_of(change): change.after for change in applied},
         pending={key_of(change): change.after for change in tried if change not in applied},
         written=applied,
     )
     record = decision.to_dict() | {"memory": after.to_dict()}
-    own_s += stopwatch() - thinking
+    own_s += stopwatch() - computing
     spent = {"own_ms": own_s * 1e3, "wall_ms": (stopwatch() - begun) * 1e3}
     history.append(KIND, pool, snapshot.at_s, record | spent)
     decision = replace(decision, own_ms=spent["own_ms"], wall_ms=spent["wall_ms"])
@@ -82,14 +82,14 @@ def reconcile(
 
 
 def _write(
-    orchestrator: Orchestrator, history: HistoryStore, memory: ControllerState, considered: PlannedPass
+    orchestrator: Orchestrator, history: HistoryStore, state: ControllerState, planned: PlannedPass
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-    """Save what is to be put back, say what is about to be done, do it; returns what holds and what went wrong."""
-    pool, at_s = orchestrator.pool, considered.snapshot.at_s
-    changes = considered.changes
-    save_originals(history, pool, considered.found, [key_of(change) for change in changes], at_s)
+    """Store the baseline and the intent, then write; returns the changes that hold and what went wrong."""
+    pool, at_s = orchestrator.pool, planned.snapshot.at_s
+    changes = planned.changes
+    save_baseline(history, pool, planned.values, [key_of(change) for change in changes], at_s)
     pending = {key_of(change): change.after for change in changes}
-    intent = considered.remembered(memory, values=considered.found, pending=pending, written=changes)
+    intent = planned.next_state(state, values=planned.values, pending=pending, written=changes)
     history.append(INTENT, pool, at_s, {"memory": intent.to_dict()})
     try:
         applied = orchestrator.apply(changes)
@@ -99,19 +99,18 @@ def _write(
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 
 
-def _note_people(history: HistoryStore, memory: ControllerState, considered: PlannedPass) -> None:
-    """Keep what a person has set, or set back, since the last pass: it is what `control restore` returns to."""
-    before: Mapping[Key, ManualOverride] = memory.standing.holds
-    fresh = {key: hold.value for key, hold in considered.holds.items() if key not in before}
-    again = {
-        key: hold.value for key, hold in considered.holds.items() if key in before and before[key].value != hold.value
+def _record_overrides(history: HistoryStore, state: ControllerState, planned: PlannedPass) -> None:
+    """Store what a person has set, or set back, since the last pass: `control restore` returns to it."""
+    before: Mapping[SettingKey, ManualOverride] = state.known.overrides
+    now = planned.overrides
+    new = {key: found.value for key, found in now.items() if key not in before}
+    again = {key: found.value for key, found in now.items() if key in before and before[key].value != found.value}
+    reverted = {
+        key: old.before
+        for key, old in before.items()
+        if key not in now and key in planned.values and planned.values[key] == old.before
     }
-    undone = {
-        key: hold.before
-        for key, hold in before.items()
-        if key not in considered.holds and key in considered.found and considered.found[key] == hold.before
-    }
-    pool, at_s = considered.snapshot.pool.name, considered.snapshot.at_s
-    note_edits(history, pool, fresh, at_s, again=False)
-    note_edits(history, pool, again, at_s, again=True)
-    note_edits_taken_back(history, pool, undone, at_s)
+    pool, at_s = planned.snapshot.pool.name, planned.snapshot.at_s
+    record_edits(history, pool, new, at_s, again=False)
+    record_edits(history, pool, again, at_s, again=True)
+    record_reverted_edits(history, pool, reverted, at_s)

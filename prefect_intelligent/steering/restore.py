@@ -1,4 +1,4 @@
-"""Going back: every value that we have changed returns to what people had set."""
+"""Putting a pool back: every value that steering has changed returns to what people had set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from prefect_intelligent.domain import Change
+from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.ports import HistoryStore
@@ -14,20 +15,22 @@ from prefect_intelligent.steering.controller_state import load_state
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
 from prefect_intelligent.steering.kill_switch import set_switch
-from prefect_intelligent.steering.manual_overrides import Key, KnownSettings, Values, values_of
+from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey, SettingValues, values_of
 from prefect_intelligent.steering.ports import Orchestrator
 
 _ATTEMPTS = 5
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restoration:
-    """What going back means.
+    """What putting the pool back takes.
 
     Attributes:
         changes: Values to write, in order.
-        gone: Queues that no longer exist and stay away.
-        touched: Whether anything of the pool had been changed since the last time.
+        gone: Queues that no longer exist and are not made again.
+        touched: Whether anything of the pool had been changed since it was last put back.
     """
 
     changes: tuple[Change, ...]
@@ -37,20 +40,19 @@ class Restoration:
 
 def plan_restoration(orchestrator: Orchestrator, history: HistoryStore) -> Restoration:
     """What would be written."""
-    originals = read_baseline(history, orchestrator.pool)
+    baseline = read_baseline(history, orchestrator.pool)
     found = values_of(*orchestrator.settings())
-    gone = {queue for queue, _ in originals if queue is not None and (queue, "priority") not in found}
-    return Restoration(changes=_differences(found, originals), gone=tuple(sorted(gone)), touched=bool(originals))
+    gone = {queue for queue, _ in baseline if queue is not None and (queue, "priority") not in found}
+    return Restoration(changes=_differences(found, baseline), gone=tuple(sorted(gone)), touched=bool(baseline))
 
 
 def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, by: str) -> Restoration:
-    """Put everything back, hooks included: they leave the pool alone until a controller is started.
+    """Put everything back, and switch the hooks off too: they leave the pool alone until a controller is started.
 
-    Doing it again changes nothing. It can be cut off anywhere: what was to be put back is forgotten only when all of it
-    holds.
+    Running it again changes nothing. It may be interrupted anywhere: the baseline is dropped only when all of it holds.
 
     Raises:
-        OrchestratorError: Prefect refused for longer than we try; run it again.
+        OrchestratorError: Prefect refused until the last attempt; run it again.
     """
     pool = orchestrator.pool
     set_switch(history, pool, "restored", clock.now_s(), by)
@@ -61,7 +63,7 @@ def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, 
         if not left:
             break
         if attempt:
-            clock.sleep(0.5 * 2**attempt)
+            clock.sleep(backoff_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S))
         orchestrator.apply(left)
         left = plan_restoration(orchestrator, history).changes
     if left:
@@ -77,9 +79,9 @@ def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, 
 def _record(
     orchestrator: Orchestrator, history: HistoryStore, clock: Clock, changes: tuple[Change, ...], by: str
 ) -> None:
-    """Keep the going back as a decision, so that the next pass does not take it for a person's edit."""
+    """Record this as a decision, so that the next pass does not take the values for a person's."""
     pool, at_s = orchestrator.pool, clock.now_s()
-    memory = load_state(history, pool)
+    state = load_state(history, pool)
     written = tuple((c.queue, c.field, c.before, c.after) for c in changes)
     decision = Decision(
         pool=pool,
@@ -93,17 +95,17 @@ def _record(
         applied=written,
     )
     after = replace(
-        memory, passes=memory.passes + 1, standing=KnownSettings(values=values_of(*orchestrator.settings())), guard={}
+        state, passes=state.passes + 1, known=KnownSettings(values=values_of(*orchestrator.settings())), guard={}
     )
     history.append(KIND, pool, at_s, decision.to_dict() | {"memory": after.to_dict()})
     orchestrator.emit("restored", decision.event())
 
 
-def _differences(found: Values, originals: Mapping[Key, int | None]) -> tuple[Change, ...]:
-    """What to write so that `found` becomes `originals`: limits that shrink, then priorities, then limits that grow."""
+def _differences(found: SettingValues, baseline: Mapping[SettingKey, int | None]) -> tuple[Change, ...]:
+    """What to write so that `found` becomes `baseline`: limits that shrink, then priorities, then limits that grow."""
     changes = [
         Change(queue=queue, field=which, before=found[queue, which], after=value)
-        for (queue, which), value in originals.items()
+        for (queue, which), value in baseline.items()
         if (queue, which) in found and found[queue, which] != value
     ]
 

@@ -1,4 +1,4 @@
-"""A clock that moves only when told to."""
+"""A clock that only moves when a test moves it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ManualClock:
         self.at_s = at_s
 
     def now_s(self) -> float:
-        """The instant it has been moved to."""
+        """The instant to which it has been moved."""
         return self.at_s
 
     def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Failures to order: what the fake orchestrator does on its next calls instead of working."""
+"""Scripted failures: what a fake does on its next calls instead of working."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect_intelligent.testing.clock import ManualClock
 
 @dataclass(slots=True)
 class Faults:
-    """A script of failures. Each applies to the named call, or to every call if no name is given.
+    """Failures for the next calls. Each applies to calls of the given name, or to any call if no name is given.
 
     Calls are named after the methods of `Orchestrator`; each single write within `apply` is the call "write".
     """
@@ -28,11 +28,11 @@ class Faults:
         self._errors.extend([(on, error)] * times)
 
     def meanwhile(self, edit: Callable[[], None], *, on: str | None = None) -> None:
-        """Run `edit` (a person or another client at work) just before the next such call."""
+        """Run `edit` (what a person or another client does) just before the next such call."""
         self._edits.append((on, edit))
 
     def strike(self, call: str) -> None:
-        """What happens at the start of `call`."""
+        """Apply the script at the start of `call`."""
         self.calls.append(call)
         self.clock.sleep(self.slow_s)
         for index, (name, edit) in enumerate(self._edits):

@@ -1,4 +1,4 @@
-"""A lease among objects of one process."""
+"""A lease for tests, shared by objects of one process."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from prefect_intelligent.testing.clock import ManualClock
 
 @dataclass(slots=True)
 class LeaseBoard:
-    """What the leases of one pool share: who holds it, and until when."""
+    """State shared by the leases of one pool: the holder, and until when it holds the lease."""
 
     clock: ManualClock = field(default_factory=ManualClock)
     holder: str | None = None
     until_s: float = 0.0
     down: bool = False
-    """While True nobody can reach it."""
+    """While True it cannot be reached."""
 
 
 class InMemoryLease:
     """Implements `Lease`.
 
     Args:
-        board: Shared by all who compete.
-        name: Who we are.
+        board: Shared by all competing leases.
+        name: Name of this holder.
         ttl_s: Seconds after which it lapses unless renewed.
     """
 

@@ -1,4 +1,4 @@
-"""A work pool in memory that dispatches as Prefect's does."""
+"""A fake work pool in memory that dispatches runs as Prefect does."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class InMemoryOrchestrator:
         """Name of the work pool."""
         return self._pool.name
 
-    # What a controller calls.
+    # The methods that a controller calls.
 
     def observe(self) -> Snapshot:
         """The pool at the clock's instant."""
@@ -155,7 +155,7 @@ class InMemoryOrchestrator:
             raise UnknownNameError("work queue", queue, self._queues)
         self._deployments[deployment] = replace(self._deployments[deployment], queue=queue)
 
-    # What other people and clients do.
+    # What people and other clients do.
 
     def edit(self, queue: str, change: Callable[[QueueSetting], QueueSetting]) -> None:
         """A person edits a queue by hand, e.g. `lambda q: replace(q, limit=3)`."""

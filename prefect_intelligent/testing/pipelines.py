@@ -1,4 +1,4 @@
-"""A Prefect server for pipelines in memory, which can be made to die at any write."""
+"""A fake Prefect server for pipelines, in memory; a test can make the process die at any write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any policy must satisfy, for tests of ours and of users who write their own."""
+"""Checks that any policy must pass, for our tests and for users who write their own policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fakes of the quality ports: a checker that says what it is told, and deployments in memory."""
+"""Fakes of the quality ports: a checker with given results, and deployments in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect_intelligent.quality.model import Contract, Verification
 
 
 class ScriptedChecker:
-    """A `QualityChecker` that returns the given results one after the other, the last one for ever."""
+    """A `QualityChecker` that returns the given results in turn, then the last one again and again."""
 
     def __init__(self, *results: Verification) -> None:
         self._results = list(results)
@@ -31,7 +31,7 @@ class ScriptedChecker:
 
 @dataclass
 class InMemoryDownstream:
-    """A `Downstream` that remembers who is held by what.
+    """A `Downstream` that stores which deployment is held for which datasets.
 
     Attributes:
         known: Deployments that exist.

@@ -1,4 +1,4 @@
-"""A server's memory in memory: `RunSource` over plain rows, with the habits of Prefect's API."""
+"""A fake `RunSource`: rows in memory, paged like Prefect's API."""
 
 from __future__ import annotations
 

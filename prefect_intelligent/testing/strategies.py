@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the nouns. Needs hypothesis (extra `dev`), so nothing else of the package imports it."""
+"""Hypothesis strategies for snapshots and censuses. Needs hypothesis (extra `dev`), so no other module imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tracking server in memory that keys what it is sent as MLflow does."""
+"""A fake tracking server in memory with the same keys as MLflow."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class InMemoryTracker:
         self.files: dict[tuple[str, int, int], tuple[str, ...]] = {}
         self.faults = Faults(clock=ManualClock())
 
-    def log(self, parcels: Sequence[OutboxEvent]) -> None:
+    def log(self, events: Sequence[OutboxEvent]) -> None:
         """Keep the numbers."""
         self.faults.strike("log")
-        for point in metric_points(parcels):
-            self.points.add((parcels[0].stream, point.name, point.at_s, point.place, point.value))
+        for point in metric_points(events):
+            self.points.add((events[0].stream, point.name, point.at_s, point.step, point.value))
 
-    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
+    def archive(self, events: Sequence[OutboxEvent]) -> None:
         """Keep the whole records."""
         self.faults.strike("archive")
-        self.files[(parcels[0].stream, parcels[0].place, parcels[-1].place)] = tuple(p.entry.id for p in parcels)
+        self.files[(events[0].stream, events[0].place, events[-1].place)] = tuple(p.entry.id for p in events)
 
     def events(self) -> int:
         """How many events have arrived, over all streams."""

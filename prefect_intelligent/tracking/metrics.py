@@ -1,4 +1,7 @@
-"""What is tracked of each kind of record: its stream, numbers under names that stay, data and model."""
+"""What is tracked of each kind of record: its stream, its metrics, the datasets it names and the policy that decided.
+
+Names of streams and metrics are stored in MLflow and do not change.
+"""
 
 from __future__ import annotations
 
@@ -9,95 +12,101 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
 _NAME = re.compile(r"[^A-Za-z0-9_\-. /]+")
-_LONGEST_NAME = 200
-_MOST = 200  # numbers of one record
-_OWN = re.compile(r"(scheduled|started|state|due|expected)_s|late_usd_per_hour|failure_usd|attempt")
+_MAX_NAME_LENGTH = 200
+_MAX_METRICS = 200  # of one record
+_NOT_METRICS = re.compile(r"(scheduled|started|state|due|expected)_s|late_usd_per_hour|failure_usd|attempt")
 _STREAMS = {"decision": "decisions", "flow_run": "flow-runs", "quality": "quality", "retraining": "retraining"}
 _OWNERS = ("pool", "work_pool", "dataset", "deployment", "flow")
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 EVENTS = "events"
-"""Name of the number that counts the records of a stream."""
+"""Name of the metric that counts the records of a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One value of one number.
+class MetricPoint:
+    """One value of one metric.
 
     Attributes:
-        name: Name of the number.
+        name: Name of the metric.
         value: Its value, finite.
         at_s: Instant of its record, Unix seconds.
-        place: Place of its record in the stream, from 1.
+        step: Number of its record in the stream, from 1.
     """
 
     name: str
     value: float
     at_s: float
-    place: int
+    step: int
 
 
-def stream_of(entry: Entry) -> str:
-    """The stream of an event: one for each kind, pool (or dataset) and day, e.g. "decisions/etl/2026-01-31"."""
+def stream_name(entry: Entry) -> str:
+    """The stream of an event: one per kind, pool (or dataset) and UTC day, e.g. "decisions/etl/2026-01-31"."""
     day = datetime.fromtimestamp(entry.at_s, UTC).strftime("%Y-%m-%d")
     owner = next((str(entry.record[name]) for name in _OWNERS if entry.record.get(name)), "all")
     return f"{_STREAMS.get(entry.kind, entry.kind)}/{clean_name(owner).replace('/', '.')}/{day}"
 
 
-def metric_points(parcels: Sequence[OutboxEvent]) -> list[Point]:
-    """What is drawn of a batch of one stream: the same lines as all its numbers, with as few points as possible.
+def metric_points(events: Sequence[OutboxEvent]) -> list[MetricPoint]:
+    """The metrics of a batch of one stream, without points that change no line of a chart.
 
-    A value that equals the one before and the one after it in the batch is left out, since the line through its
-    neighbours runs through it: most numbers of a pool do not change from one decision to the next. The count of records
-    so far (`EVENTS`) is drawn once for a batch.
+    A value that equals the one before and the one after it in the batch is left out: most numbers of a pool do not
+    change from one decision to the next. The count of records so far (`EVENTS`) has one point per batch.
     """
-    series: dict[str, list[Point]] = {}
-    for parcel in parcels:
-        for name, value in numbers_of(parcel.entry).items():
-            point = Point(name=name, value=value, at_s=parcel.entry.at_s, place=parcel.place)
-            line = series.setdefault(name, [])
-            if len(line) >= 2 and line[-2].value == line[-1].value == value:
-                line[-1] = point
+    series: dict[str, list[MetricPoint]] = {}
+    for event in events:
+        for name, value in record_metrics(event.entry).items():
+            point = MetricPoint(name=name, value=value, at_s=event.entry.at_s, step=event.place)
+            points = series.setdefault(name, [])
+            if len(points) >= 2 and points[-2].value == points[-1].value == value:
+                points[-1] = point
             else:
-                line.append(point)
-    found = [point for line in series.values() for point in line]
-    if parcels:
-        last = parcels[-1]
-        found.append(Point(name=EVENTS, value=float(last.place), at_s=last.entry.at_s, place=last.place))
+                points.append(point)
+    found = [point for points in series.values() for point in points]
+    if events:
+        last = events[-1]
+        found.append(MetricPoint(name=EVENTS, value=float(last.place), at_s=last.entry.at_s, step=last.place))
     return found
 
 
-def datasets_of(entry: Entry) -> list[tuple[str, str, str]]:
-    """The datasets a record names: (name, version of its contract or "", how it is used: checked, read or written)."""
+def record_datasets(entry: Entry) -> list[tuple[str, str, str]]:
+    """The datasets that a record names: (name, hash of its contract or "", use: checked, read or written)."""
     record = entry.record
     found = []
-    if record.get("dataset"):
-        found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
-    found += [(str(name), "", "read") for name in record.get("inputs") or ()]
-    found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    try:
+        if record.get("dataset"):
+            found.append((str(record["dataset"]), str((record.get("first") or {}).get("contract", "")), "checked"))
+        found += [(str(name), "", "read") for name in record.get("inputs") or ()]
+        found += [(str(name), "", "written") for name in record.get("outputs") or ()]
+    except UNREADABLE as error:
+        leave_out(entry.kind, record, error)
     return found
 
 
-def model_of(entry: Entry) -> str | None:
+def deciding_policy(entry: Entry) -> str | None:
     """The policy that made a decision; None for other records."""
     policy = entry.record.get("policy")
     return str(policy) if entry.kind == "decision" and policy else None
 
 
-def numbers_of(entry: Entry) -> dict[str, float]:
-    """The numbers of a record, by name; those that are not finite are left out.
+def record_metrics(entry: Entry) -> dict[str, float]:
+    """The metrics of a record: name to value, finite values only.
 
-    Decisions, flow runs and quality results have their own selection; other records give all numbers they hold, nested
-    names joined by a slash.
+    Decisions, flow runs and quality results have a fixed selection; of other records every number is a metric, nested
+    names joined by a slash. A record that is not what its kind should be gives what could be read of it.
     """
-    chosen = {"decision": _decision, "quality": _quality, "flow_run": _flow_run}.get(entry.kind, _flat)
+    metrics_of = {"decision": _decision, "quality": _quality, "flow_run": _flow_run}.get(entry.kind, _flat)
     found: dict[str, float] = {}
-    for name, value in chosen(entry.record):
-        if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MOST:
-            found[clean_name(name)[:_LONGEST_NAME]] = float(value)
+    try:
+        for name, value in metrics_of(entry.record):
+            if isinstance(value, bool | int | float) and math.isfinite(value) and len(found) < _MAX_METRICS:
+                found[clean_name(name)[:_MAX_NAME_LENGTH]] = float(value)
+    except (OverflowError, *UNREADABLE) as error:
+        leave_out(entry.kind, entry.record, error)
     return found
 
 
@@ -134,8 +143,8 @@ def _decision(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _flow_run(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """A run's times and money once it has ended; other states of it are kept whole in the archive only."""
-    yield from ((name, value) for name, value in _flat(record) if not _OWN.fullmatch(name))
+    """Times and costs of a flow run once it has ended; its other states are in the archive only."""
+    yield from ((name, value) for name, value in _flat(record) if not _NOT_METRICS.fullmatch(name))
     started, scheduled, at = record.get("started_s"), record.get("scheduled_s"), record.get("state_s")
     if record.get("state") == "RUNNING" and started and scheduled:
         yield "wait_s", max(0.0, started - scheduled)

@@ -15,22 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect_intelligent.errors import StoreError
+from prefect_intelligent.local.record_versions import UNREADABLE, leave_out, upcast, version_of
 from prefect_intelligent.local.spool import Entry
 
+_Row = tuple[str, float, str, int, str, str, int]
 _WAITING, _SENT, _REFUSED = 0, 1, 2
 _OPEN, _ARCHIVED, _PLANNED = 0, 1, 2
-_COLUMNS = "id, at_s, kind, record, stream, place"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS events (
-    number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, stream TEXT NOT NULL, place INTEGER NOT NULL,
-    at_s REAL NOT NULL, kind TEXT NOT NULL, record TEXT, state INTEGER NOT NULL DEFAULT 0, archived INTEGER NOT NULL
-    DEFAULT 0, why TEXT
-);
-CREATE INDEX IF NOT EXISTS waiting ON events (state, number);
-CREATE INDEX IF NOT EXISTS unarchived ON events (archived, state, stream, place);
-CREATE TABLE IF NOT EXISTS streams (stream TEXT PRIMARY KEY, next INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-"""
+_COLUMNS = "id, at_s, kind, version, record, stream, place"
+_SCHEMA = 1
+"""Number of the tables' form, kept as `user_version` of the file; 0 had no `version` of an event's record."""
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, stream TEXT NOT NULL, "
+    "place INTEGER NOT NULL, at_s REAL NOT NULL, kind TEXT NOT NULL, record TEXT, state INTEGER NOT NULL DEFAULT 0, "
+    "archived INTEGER NOT NULL DEFAULT 0, why TEXT)",
+    "CREATE INDEX IF NOT EXISTS waiting ON events (state, number)",
+    "CREATE INDEX IF NOT EXISTS unarchived ON events (archived, state, stream, place)",
+    "CREATE TABLE IF NOT EXISTS streams (stream TEXT PRIMARY KEY, next INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
+    "ALTER TABLE events ADD COLUMN version INTEGER NOT NULL DEFAULT 1",
+    f"PRAGMA user_version = {_SCHEMA}",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ class Outbox:
         remember: Events sent whose ids are remembered, to recognise a repeated report.
 
     Raises:
-        StoreError: The file cannot be used.
+        StoreError: The file cannot be used, or was written by a newer version of the package.
     """
 
     def __init__(self, path: Path, *, max_waiting: int = 1_000_000, remember: int = 200_000) -> None:
@@ -88,7 +92,7 @@ class Outbox:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_TABLES)
+            self._upgrade()
 
     def close(self) -> None:
         """Close the file."""
@@ -107,8 +111,8 @@ class Outbox:
                     (stream,),
                 ).fetchone()
                 self._db.execute(
-                    "INSERT INTO events (id, stream, place, at_s, kind, record) VALUES (?, ?, ?, ?, ?, ?)",
-                    (entry.id, stream, row[0], entry.at_s, entry.kind, json.dumps(dict(entry.record))),
+                    "INSERT INTO events (id, stream, place, at_s, kind, version, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (entry.id, stream, row[0], entry.at_s, entry.kind, entry.version, json.dumps(dict(entry.record))),
                 )
                 new += 1
             self._count("torn", torn)
@@ -117,17 +121,19 @@ class Outbox:
 
     def waiting(self, limit: int = 1000) -> tuple[OutboxEvent, ...]:
         """The oldest events to send, of one stream, in order."""
-        with self._guarded():
-            first = self._db.execute(
-                "SELECT stream FROM events WHERE state = ? ORDER BY number LIMIT 1", (_WAITING,)
-            ).fetchone()
-            if first is None:
-                return ()
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE state = ? AND stream = ? ORDER BY place LIMIT ?",
-                (_WAITING, first[0], limit),
-            ).fetchall()
-        return tuple(_parcel(row) for row in rows)
+        while True:
+            with self._guarded():
+                first = self._db.execute(
+                    "SELECT stream FROM events WHERE state = ? ORDER BY number LIMIT 1", (_WAITING,)
+                ).fetchone()
+                if first is None:
+                    return ()
+                rows = self._db.execute(
+                    f"SELECT {_COLUMNS} FROM events WHERE state = ? AND stream = ? ORDER BY place LIMIT ?",
+                    (_WAITING, first[0], limit),
+                ).fetchall()
+            if found := self._parcels(rows):
+                return found
 
     def of_stream(self, stream: str) -> tuple[OutboxEvent, ...]:
         """All that waits in one stream, in order."""
@@ -135,7 +141,7 @@ class Outbox:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM events WHERE state = ? AND stream = ? ORDER BY place", (_WAITING, stream)
             ).fetchall()
-        return tuple(_parcel(row) for row in rows)
+        return self._parcels(rows)
 
     def sent(self, parcels: Sequence[OutboxEvent]) -> None:
         """The server has these."""
@@ -145,10 +151,7 @@ class Outbox:
 
     def refused(self, parcel: OutboxEvent, why: str) -> None:
         """The server will never take this one."""
-        with self._transaction():
-            self._db.execute(
-                "UPDATE events SET state = ?, why = ? WHERE id = ?", (_REFUSED, why[:500], parcel.entry.id)
-            )
+        self._refuse(parcel.entry.id, why)
 
     def unarchived(self, *, at_least: int, older_than_s: float) -> Iterator[tuple[OutboxEvent, ...]]:
         """Sent events for one archive file each: of one stream, enough of them or one that is old enough.
@@ -180,7 +183,8 @@ class Outbox:
                     f"SELECT {_COLUMNS} FROM events WHERE archived = ? AND stream = ? ORDER BY place",
                     (_PLANNED, stream),
                 ).fetchall()
-            yield tuple(_parcel(row) for row in rows)
+            if found := self._parcels(rows):
+                yield found
 
     def archived(self, parcels: Sequence[OutboxEvent]) -> None:
         """These are in an archive file: their data is forgotten here, their ids are not."""
@@ -210,6 +214,37 @@ class Outbox:
             torn=counters.get("torn", 0),
             unarchived=open_,
         )
+
+    def _upgrade(self) -> None:
+        """Bring the tables to their present form, once, whoever opens the file at the same time."""
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == _SCHEMA:
+            return
+        with self._transaction():
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found > _SCHEMA:
+                raise StoreError(
+                    f"outbox {self.path}: has schema {found}, and this version of prefect-intelligent knows none newer "
+                    f"than {_SCHEMA}; install the version that wrote it, or move the file away"
+                )
+            for statement in _TABLES if found < _SCHEMA else ():
+                self._db.execute(statement)
+
+    def _parcels(self, rows: Iterable[_Row]) -> tuple[OutboxEvent, ...]:
+        """The events in these rows; one that cannot be read is refused, so that it does not stop the others."""
+        found = []
+        for row in rows:
+            try:
+                found.append(_parcel(row))
+            except UNREADABLE as error:
+                leave_out(row[2], f"event {row[0]} of {self.path}", error)
+                self._refuse(row[0], f"cannot be read: {error!r}")
+        return tuple(found)
+
+    def _refuse(self, event: str, why: str) -> None:
+        with self._transaction():
+            self._db.execute(
+                "UPDATE events SET state = ?, why = ?, archived = ? WHERE id = ?", (_REFUSED, why[:500], _OPEN, event)
+            )
 
     def _bound(self) -> None:
         (waiting,) = self._db.execute("SELECT count(*) FROM events WHERE state = ?", (_WAITING,)).fetchone()
@@ -248,8 +283,10 @@ class Outbox:
             raise StoreError(f"outbox {self.path}: {exc}") from exc
 
 
-def _parcel(row: tuple[str, float, str, str, str, int]) -> OutboxEvent:
-    event, at_s, kind, record, stream, place = row
+def _parcel(row: _Row) -> OutboxEvent:
+    event, at_s, kind, version, record, stream, place = row
+    data = dict(upcast(kind, version, json.loads(record)))
+    version = max(version, version_of(kind))
     return OutboxEvent(
-        entry=Entry(id=event, at_s=at_s, kind=kind, record=json.loads(record)), stream=stream, place=place
+        entry=Entry(id=event, at_s=at_s, kind=kind, record=data, version=version), stream=stream, place=place
     )

@@ -1,4 +1,4 @@
-"""What shipping needs of a tracking server."""
+"""Ports of the shipper: the tracking server."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from prefect_intelligent.tracking.outbox import OutboxEvent
 
 
 class Tracker(Protocol):
-    """A tracking server for what happened. Sending the same parcels again must change nothing."""
+    """A tracking server. Both methods are idempotent: sending the same events again changes nothing."""
 
-    def log(self, parcels: Sequence[OutboxEvent]) -> None:
-        """Send parcels of one stream.
+    def log(self, events: Sequence[OutboxEvent]) -> None:
+        """Send the metrics of events of one stream.
 
         Raises:
             TrackerUnavailableError: Try again later; some may have arrived.
-            TrackerError: The server will not take (one of) them.
+            TrackerAccessDeniedError: The server does not accept the credentials.
+            TrackerError: The server refuses the events, or one of them.
         """
         ...
 
-    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
-        """Keep parcels of one stream as a file, whole.
+    def archive(self, events: Sequence[OutboxEvent]) -> None:
+        """Store the whole records of events of one stream as a file.
 
         Raises:
             TrackerUnavailableError: Try again later.
+            TrackerAccessDeniedError: The server does not accept the credentials.
         """
         ...

@@ -13,7 +13,7 @@ from prefect_intelligent.policy.encoding import Observation
 from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_state import GuardSettings, GuardState
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.engine.batch import (
+from prefect_intelligent.twin.batch import (
     APPLY_ACTIONS,
     APPLY_RULE,
     CENSUS,

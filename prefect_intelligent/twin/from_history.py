@@ -10,7 +10,7 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.twin.engine.world import COMPLETES, CRASHES, FAILS, World
+from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, FAILS, World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
 _FATES: Final = {"COMPLETED": COMPLETES, "FAILED": FAILS, "CRASHED": CRASHES}

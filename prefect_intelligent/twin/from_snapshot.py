@@ -17,11 +17,12 @@ import numpy as np
 from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.jit import compiled
-from prefect_intelligent.twin.engine.nodes import set_timer
-from prefect_intelligent.twin.engine.numba_structs import by_reference, state_row, world_row
-from prefect_intelligent.twin.engine.run_lifecycle import start, take_slot
-from prefect_intelligent.twin.engine.state import LATE, PENDING
-from prefect_intelligent.twin.engine.world import DRAWN, World, stack
+from prefect_intelligent.twin.engine.numba_structs import by_reference
+from prefect_intelligent.twin.model.nodes import set_timer
+from prefect_intelligent.twin.model.rows import state_row, world_row
+from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
+from prefect_intelligent.twin.model.state import LATE, PENDING
+from prefect_intelligent.twin.model.world import DRAWN, World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 

@@ -1,6 +1,6 @@
 """Planning in the twin: try candidate corrections of a rule from the present state, and take the best.
 
-A planner is the teacher of the learned policy (`rl.teach` tries candidates in the future that comes), a reference (with
+A planner is the teacher of the learned policy (`rl.label` tries candidates in the future that comes), a reference (with
 the true future it is the clairvoyant planner, the best that choosing among these candidates attains) and, with sampled
 futures, a policy of its own where its milliseconds fit.
 """
@@ -18,7 +18,7 @@ from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.engine.state import COMPLETED, PENDING, RUNNING
+from prefect_intelligent.twin.model.state import COMPLETED, PENDING, RUNNING
 
 AnyArray = npt.NDArray[Any]
 

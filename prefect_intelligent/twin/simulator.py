@@ -13,7 +13,7 @@ from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardNumbers, GuardSettings
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
-from prefect_intelligent.twin.engine.batch import (
+from prefect_intelligent.twin.batch import (
     APPLY_ACTIONS,
     APPLY_RULE,
     CENSUS,
@@ -27,9 +27,9 @@ from prefect_intelligent.twin.engine.batch import (
 )
 from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers, blank_desk
 from prefect_intelligent.twin.engine.numba_structs import pack_pointers
-from prefect_intelligent.twin.engine.state import COMPLETED, State, blank_state
 from prefect_intelligent.twin.engine.threads import WorkerThreads
-from prefect_intelligent.twin.engine.world import Table, World, as_bytes
+from prefect_intelligent.twin.model.state import COMPLETED, State, blank_state
+from prefect_intelligent.twin.model.world import Table, World, as_bytes
 
 _FIRST_LOG: Final = 4096
 _AGAIN: Final = ~(APPLY_ACTIONS + APPLY_RULE + GUARD + PLAN + INTERVAL)
@@ -54,7 +54,7 @@ class Twin:
         self.threads = max(1, min(threads, world.n_worlds))
         self._crew = WorkerThreads(work, self.threads)
         self.state = blank_state(world, 4 * world.runs.shape[1] + _FIRST_LOG if log else 0)
-        self.desk: DecisionBuffers = blank_desk(world)
+        self.desk: DecisionBuffers = blank_desk(*world.queues.shape, world.pools.shape[1])
         self._address()
         begin_all(world, self.state, np.arange(world.n_worlds))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import (
+from prefect_intelligent.twin.model.world import (
     DEPLOYMENT,
     LOAD,
     POOL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.wiring.history import has_history, open_runs
-from prefect_intelligent.wiring.pipeline_graph import look_around
+from prefect_intelligent.wiring.pipeline_graph import forecast_context
 
 
 def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
@@ -16,5 +16,5 @@ def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
         lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool),
         settings.folder / "forecaster",
         start_up_s=settings.pools.get(pool, PoolSettings()).startup_s,
-        around=lambda: look_around(settings),
+        context=lambda: forecast_context(settings),
     )

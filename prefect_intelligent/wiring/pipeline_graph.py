@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.errors import PrefectIntelligentError
-from prefect_intelligent.forecasting.point_in_time_features import Context, Verified
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build
+from prefect_intelligent.forecasting.point_in_time_features import Context, OutputCheck
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
+from prefect_intelligent.quality.past_results import past_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ def history_graph(runs: SqlRuns) -> Graph:
     for row in runs.deployment_frame().itertuples():
         names.append(str(row.name))
         edges += _declared(str(row.name), json.loads(str(row.details)).get("terms") or {})
-    return build(edges, names)
+    return build_graph(edges, names)
 
 
 def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
@@ -34,19 +35,19 @@ def _declared(name: str, terms: dict[str, Any]) -> Iterator[Edge]:
     yield from (Edge(name, dataset, "writes", evidence) for dataset in terms.get("outputs") or ())
 
 
-def look_around(settings: Settings) -> Context:
+def forecast_context(settings: Settings) -> Context:
     """Who reads from whom, and how the quality checks of what they write went, as the history knows it."""
     from prefect_intelligent.wiring.history import open_history, open_runs
 
     graph = history_graph(open_runs(settings))
-    verified = [
-        Verified(float(record["at_s"]), name, record["first"]["verdict"] not in ("passed", "warned"))
-        for record in open_history(settings).records("quality")
-        for name in graph.writers.get(str(record["dataset"]), ())
+    checks = [
+        OutputCheck(result["at_s"], name, result["first"]["verdict"] not in ("passed", "warned"))
+        for result in past_results(open_history(settings))
+        for name in graph.writers.get(result["dataset"], ())
     ]
     return Context(
         upstream={name: graph.upstream(name) for name in graph.deployments},
-        verified=sorted(verified),
+        output_checks=sorted(checks),
     )
 
 
@@ -57,7 +58,7 @@ def open_graph(settings: Settings, runs: SqlRuns) -> Callable[[], Graph]:
         from prefect_intelligent.wiring.pipelines import open_workspace
 
         try:
-            return open_workspace(settings).picture(history=False).graph
+            return open_workspace(settings).model(history=False).graph
         except PrefectIntelligentError:
             return history_graph(runs)
 

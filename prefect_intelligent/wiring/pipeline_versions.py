@@ -16,13 +16,13 @@ from prefect_intelligent.pipelines.adapters.flow_probe import environment_lock, 
 from prefect_intelligent.pipelines.adapters.prefect_discovery import read_schedule
 from prefect_intelligent.pipelines.adapters.source_archive import files_of, pack
 from prefect_intelligent.pipelines.adapters.source_diff import file_diff, package_diff
-from prefect_intelligent.pipelines.conflicts import Finding, check
+from prefect_intelligent.pipelines.conflicts import Finding, find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
 from prefect_intelligent.pipelines.deployments import DeploymentNode
-from prefect_intelligent.pipelines.graph import build
+from prefect_intelligent.pipelines.graph import build_graph
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.survey import PipelineModel, declared_edges
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.wiring.pipelines import PipelineWorkspace
 
 
@@ -55,7 +55,7 @@ class Request:
     allow_dirty: bool = False
 
 
-def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
+def make_version(workspace: PipelineWorkspace, request: Request) -> DeploymentVersion:
     """Pack the source, import the flow from it, and make the version; nothing is written to Prefect.
 
     Raises:
@@ -107,10 +107,10 @@ def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
         contract = (request.source / terms["contract"]).read_text()
     current = workspace.versions.current(deployment, held or None)
     blobs = workspace.blobs
-    return Version(
+    return DeploymentVersion(
         deployment=deployment,
         spec=json.loads(json.dumps(spec)),
-        code=Code(
+        code=SourceCode(
             blob=blobs.put(tree.archive),
             commit=tree.commit,
             changes=blobs.put(tree.changes.encode()) if tree.changes else None,
@@ -123,21 +123,21 @@ def make_version(workspace: PipelineWorkspace, request: Request) -> Version:
     )
 
 
-def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
+def new_findings(model: PipelineModel, version: DeploymentVersion) -> list[Finding]:
     """Conflicts that a version would bring: graph, schedules, parameters of everything that starts it, contract.
 
     A deployment that does not exist yet may come before the producers of what it reads.
     """
     name = version.deployment
-    before = {(finding.rule, finding.subjects) for finding in check(picture.graph, picture.inventory)}
-    steps = dict(picture.steps)
-    held = steps.get(name) or DeploymentNode(name=name)
-    terms = picture.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
+    before = {(finding.rule, finding.subjects) for finding in find_conflicts(model.graph, model.inventory)}
+    nodes = dict(model.nodes)
+    held = nodes.get(name) or DeploymentNode(name=name)
+    terms = model.project.terms_of(name, Terms.from_dict(version.terms)) if version.terms else held.terms
     promises = dict(held.promises)
     if version.contract is not None and terms.outputs:
         promises |= read_promises(version.contract, str(terms.contract), terms.outputs)
     spec = version.spec
-    steps[name] = replace(
+    nodes[name] = replace(
         held,
         terms=terms,
         schema=version.spec["parameter_openapi_schema"],
@@ -150,10 +150,10 @@ def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
         paused=bool(spec["paused"]),
         job_variables=spec["job_variables"],
     )
-    inferred = [edge for edge in picture.graph.edges if not edge.declared]
-    graph = build([*inferred, *declared_edges(steps)], steps)
-    found = check(graph, replace(picture.inventory, steps=steps))
-    early = frozenset() if name in picture.steps else frozenset({"missing-producer"})
+    inferred = [edge for edge in model.graph.edges if not edge.declared]
+    graph = build_graph([*inferred, *declared_edges(nodes)], nodes)
+    found = find_conflicts(graph, replace(model.inventory, nodes=nodes))
+    early = frozenset() if name in model.nodes else frozenset({"missing-producer"})
     fresh = [f for f in found if (f.rule, f.subjects) not in before and f.rule not in early]
     wrong = parameter_errors(spec["parameter_openapi_schema"], spec["parameters"], complete=False)
     if wrong:
@@ -167,7 +167,9 @@ def new_findings(picture: PipelineModel, version: Version) -> list[Finding]:
     return fresh
 
 
-def content_difference(workspace: PipelineWorkspace, old: Version, new: Version) -> tuple[list[str], list[str]]:
+def content_difference(
+    workspace: PipelineWorkspace, old: DeploymentVersion, new: DeploymentVersion
+) -> tuple[list[str], list[str]]:
     """Lines on what differs in packages and in source files; none where one version has no record of them."""
     blobs = workspace.blobs
     packages: list[str] = []

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,34 +10,29 @@ from typing import Any
 
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import (
-    InvalidInputError,
-    OrchestratorError,
-    OrchestratorUnavailableError,
-    StoreError,
-    UnknownNameError,
-)
+from prefect_intelligent.errors import InvalidInputError, StoreError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
-from prefect_intelligent.pipelines.adapters.prefect_discovery import Recorded, survey
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
+from prefect_intelligent.pipelines.adapters.dataset_events import emit_dataset_events, fresh_for
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
+from prefect_intelligent.pipelines.adapters.exclusive_lock import exclusive_lock
+from prefect_intelligent.pipelines.adapters.prefect_discovery import RecordedVersion, survey
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
 from prefect_intelligent.pipelines.adapters.source_archive import files_of
 from prefect_intelligent.pipelines.apply_graph import current_overrides
 from prefect_intelligent.pipelines.project_file import Project, read_project
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, PipelineModel, Survey, build_model
 from prefect_intelligent.pipelines.version import pull_inputs
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
-from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.history import open_history
 
 PROJECT_FILE = "pipelines.toml"
-_LEASE_S = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,29 +53,44 @@ class PipelineWorkspace:
 
     settings: Settings
     api: PrefectApi
-    server: PrefectPipelines
+    server: PrefectPipelineServer
     history: HistoryStore
-    blobs: FsspecBlobs
+    blobs: FsspecBlobStore
     clock: Clock
     transactions: Transactions
     folder: Path
     project: Project
 
-    def picture(self, *, history: bool = True) -> PipelineModel:
-        """The graph as it is now."""
+    def model(self, *, history: bool = True) -> PipelineModel:
+        """Return the pipeline model as it is now."""
         found = self._survey(history=history)
         prices = self.settings.prices_of(self.settings.pool or "")
         return build_model(found, self.project, current_overrides(self.transactions), prices, self.clock.now_s())
 
+    def fresh_datasets(self, batch: str) -> set[str]:
+        """Datasets that are fresh for a batch, as far back as Prefect keeps events."""
+        return fresh_for(self.api, batch)
+
+    def emit_dataset_events(self, flow_run: Mapping[str, Any], outputs: Sequence[str], batch: str | None) -> list[str]:
+        """Tell Prefect what an ended run has written; returns the datasets told of.
+
+        Args:
+            flow_run: As Prefect's API gives it.
+            outputs: Datasets that its deployment writes.
+            batch: Name of the parameter that holds the batch, if it has one.
+        """
+        fresh = flow_run["state_type"] == "COMPLETED"
+        return emit_dataset_events(self.api, flow_run, outputs, batch, fresh=fresh)
+
     def _survey(self, *, history: bool) -> Survey:
         known = {version.id: version for version in self.versions.all()}
 
-        def recorded(held: Mapping[str, Any]) -> Recorded | None:
+        def recorded(held: Mapping[str, Any]) -> RecordedVersion | None:
             version = known.get(str((pull_inputs(held) or {}).get("version")))
             if version is None or version.code is None:
                 return None
             blob = version.code.blob
-            return Recorded(
+            return RecordedVersion(
                 terms=Terms.from_dict(version.terms) if version.terms else None,
                 contract=version.contract,
                 read=lambda path: self._read(blob, path),
@@ -104,100 +111,48 @@ class PipelineWorkspace:
         return replace(self, project=project)
 
     @property
-    def versions(self) -> Versions:
+    def versions(self) -> VersionStore:
         """The versions of all deployments."""
-        return Versions(self.history, self.blobs, self.clock)
+        return VersionStore(self.history, self.blobs, self.clock)
 
     @property
     def rollout(self) -> Rollout:
         """Changes the version of deployments."""
         return Rollout(self.transactions, self.versions, self.settings.versions)
 
-    def drawer(self) -> Callable[[Overrides], PipelineModel]:
-        """Draws the graph for any overrides from one look at the server."""
+    def model_builder(self) -> Callable[[Overrides], PipelineModel]:
+        """Return a function from overrides to the pipeline model; the server is read once."""
         found = self._survey(history=False)
         prices = self.settings.prices_of(self.settings.pool or "")
         return lambda overrides: build_model(found, self.project, overrides, prices, self.clock.now_s())
 
-    def publish(self, picture: PipelineModel) -> list[str]:
+    def publish(self, model: PipelineModel) -> list[str]:
         """Tell controllers the terms that the project file gives deployments; names of those that they did not know."""
-        known = [name for name in sorted(self.project.terms) if name in picture.steps]
-        return [name for name in known if publish_terms(self.api, name, picture.steps[name].terms)]
+        known = [name for name in sorted(self.project.terms) if name in model.nodes]
+        return [name for name in known if publish_terms(self.api, name, model.nodes[name].terms)]
 
-    def settle(self) -> str | None:
-        """Finish what a command that died has begun, unless another is at work; the title of it."""
+    def recover(self) -> str | None:
+        """Complete what a command that died has begun, unless another command is at work; returns its title."""
         if self.transactions.pending():
-            with suppress(InvalidInputError), self.alone(patience_s=0.0) as finished:
-                return finished
+            with suppress(InvalidInputError), self.exclusive(patience_s=0.0) as completed:
+                return completed
         return None
 
     @contextmanager
-    def alone(self, patience_s: float = 20.0) -> Iterator[str | None]:
-        """Be the only process that changes pipelines; finishes first what one that died has begun.
-
-        On this machine a locked file sees to that, between machines a lease on the Prefect server.
+    def exclusive(self, patience_s: float = 20.0) -> Iterator[str | None]:
+        """Be the only process that changes pipelines; completes first what a command that died has begun.
 
         Args:
-            patience_s: How long to wait for another machine; longer than its lease outlives it if it has died.
+            patience_s: How long to wait for another machine; longer than the lease of a process that died lasts.
 
         Yields:
-            The title of what was finished, None if there was nothing.
+            The title of what was completed, None if there was nothing.
 
         Raises:
-            InvalidInputError: Another process is at it.
+            InvalidInputError: Another process is changing pipelines.
         """
-        self.settings.folder.mkdir(parents=True, exist_ok=True)
-        path = self.settings.folder / "pipelines.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel when the process dies
-            except BlockingIOError as error:
-                raise InvalidInputError(
-                    str(path), "locked", "another command is changing pipelines; wait for it"
-                ) from error
-            with self._leased(patience_s):
-                yield self.transactions.recover()
-
-    @contextmanager
-    def _leased(self, patience_s: float) -> Iterator[None]:
-        """Hold the lease, prolonged by a thread of its own for as long as it takes."""
-        api = PrefectApi(timeout_s=5.0)
-        lease = PrefectLease(api, "pipelines", _LEASE_S, role="changes")
-        give_up_s = time.monotonic() + patience_s
-        try:
-            while not _acquired(lease, give_up_s):
-                if time.monotonic() >= give_up_s:
-                    raise InvalidInputError(
-                        "pipelines", "leased", "a command on another machine is changing pipelines; wait for it"
-                    )
-                time.sleep(0.5)
-            done = threading.Event()
-            keeper = threading.Thread(target=_prolong, args=(lease, done), daemon=True)
-            keeper.start()
-            try:
-                yield
-            finally:
-                done.set()
-                keeper.join()
-                lease.release()
-        finally:
-            api.close()
-
-
-def _acquired(lease: PrefectLease, give_up_s: float) -> bool:
-    """Whether we have it; a server that is busy for a moment is asked again."""
-    try:
-        return lease.acquire()
-    except OrchestratorUnavailableError:
-        if time.monotonic() >= give_up_s:
-            raise
-        return False
-
-
-def _prolong(lease: PrefectLease, done: threading.Event) -> None:
-    while not done.wait(_LEASE_S / 4):
-        with suppress(OrchestratorError):
-            lease.acquire()  # prolongs it; takes it again if it has lapsed
+        with exclusive_lock(self.settings.folder / "pipelines.lock", patience_s):
+            yield self.transactions.recover()
 
 
 def open_workspace(settings: Settings, folder: Path | None = None, project: Path | None = None) -> PipelineWorkspace:
@@ -217,7 +172,7 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
         raise InvalidInputError("--project", str(project), "is not a file")
     text = file.read_text() if file.is_file() else ""
     api = PrefectApi(timeout_s=30.0, attempts=5)
-    server = PrefectPipelines(api)
+    server = PrefectPipelineServer(api)
     history = open_history(settings)
     clock = SystemClock()
     return PipelineWorkspace(
@@ -225,9 +180,14 @@ def open_workspace(settings: Settings, folder: Path | None = None, project: Path
         api=api,
         server=server,
         history=history,
-        blobs=FsspecBlobs(settings.versions),
+        blobs=FsspecBlobStore(settings.versions),
         clock=clock,
         transactions=Transactions(server, history, clock, follow_up),
         folder=root,
         project=read_project(text, file.name),
     )
+
+
+def open_event_relay(settings: Settings, api: PrefectApi) -> EventRelay:
+    """What delivers the pending dataset events of this machine while it is entered."""
+    return EventRelay(api.url, settings.folder)

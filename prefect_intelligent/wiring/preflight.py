@@ -13,11 +13,12 @@ from prefect_intelligent.errors import InvalidInputError, OrchestratorError, Sto
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.preflight import (
     PreflightResult,
-    examine_deployments,
-    examine_server,
-    examine_settings,
-    examine_versions,
-    examine_workers,
+    check_deployments,
+    check_schedules,
+    check_server,
+    check_settings,
+    check_versions,
+    check_workers,
 )
 
 
@@ -25,22 +26,23 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     """One result after the other; ends early where the rest cannot be looked at."""
     yield PreflightResult(level="fine", what=f"prefect-intelligent {__version__} on Python {platform.python_version()}")
     prefect = _installed("prefect")
-    yield examine_versions(prefect, _installed("fastapi"))
+    yield check_versions(prefect, _installed("fastapi"))
     if prefect is None:
         return
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+    from prefect_intelligent.steering.adapters.schedules import read_unscheduled
     from prefect_intelligent.wiring.history import open_history
 
     try:
         api = PrefectApi()
-        yield examine_server(prefect, str(api.call("GET", "/admin/version")))
+        yield check_server(prefect, str(api.call("GET", "/admin/version")))
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
     orchestrator = PrefectOrchestrator(api, pool)
     held, queues = orchestrator.settings()
-    yield from examine_settings(held, queues)
+    yield from check_settings(held, queues)
     try:
         api.call("PATCH", f"/work_pools/{pool}", {})
         yield PreflightResult(level="fine", what="the pool may be written")
@@ -48,14 +50,17 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         yield PreflightResult(
             level="problem", what=f"the pool cannot be written: {error}", advice="use a key that may write"
         )
-    yield from examine_deployments(orchestrator.deployments())
+    yield from check_deployments(orchestrator.deployments())
     for problem in orchestrator.problems:
         yield PreflightResult(
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
     workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
     seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
-    yield examine_workers([time.time() - at_s for at_s in seen])
+    yield check_workers([time.time() - at_s for at_s in seen])
+    scheduled = check_schedules(*read_unscheduled(api, pool, time.time()))
+    if scheduled is not None:
+        yield scheduled
     try:
         open_history(settings)
         yield PreflightResult(level="fine", what=f"the history can be written: {settings.history}")

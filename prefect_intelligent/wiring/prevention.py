@@ -1,4 +1,4 @@
-"""Prevention of one pool: what the rules may do, what they look at, and the levers they pull."""
+"""Prevention of one pool: what the rules may do, what they look at, and the actions they take."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
-from prefect_intelligent.prevention.adapters.prefect import PrefectLevers
-from prefect_intelligent.prevention.evidence import Evidence, Live, read_watch
-from prefect_intelligent.prevention.measures import RuleTerms
+from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
+from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
+from prefect_intelligent.prevention.measures import RuleSettings
 from prefect_intelligent.prevention.rules import RULES
-from prefect_intelligent.quality.gate import KIND as QUALITY
+from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _QUALITY_S = 3 * 86400.0
 
 
-def rule_terms(settings: Settings, *, write: bool = False) -> dict[str, RuleTerms]:
+def rule_settings(settings: Settings, *, write: bool = False) -> dict[str, RuleSettings]:
     """What each rule may do; `write` turns "shadow" into "auto".
 
     Raises:
@@ -37,26 +37,26 @@ def rule_terms(settings: Settings, *, write: bool = False) -> dict[str, RuleTerm
     terms = {}
     for name in RULES:
         given = settings.prevention.get(name)
-        found = RuleTerms() if given is None else RuleTerms(**given.model_dump())
+        found = RuleSettings() if given is None else RuleSettings(**given.model_dump())
         mode = "auto" if write and found.mode == "shadow" else found.mode
-        terms[name] = RuleTerms(mode=mode, most=found.most, per_day=found.per_day, again=found.again)
+        terms[name] = RuleSettings(mode=mode, most=found.most, per_day=found.per_day, again=found.again)
     return terms
 
 
-def open_levers(settings: Settings) -> PrefectLevers:
-    """The levers on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
+def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
+    """The actions on the server of the profile in force; roll-backs through the versions that `deploy` keeps."""
 
     def roll_back(deployment: str, version: str | None) -> bool:
         from prefect_intelligent.wiring.pipelines import open_workspace
 
         with contextlib.suppress(PrefectIntelligentError):
             workspace = open_workspace(settings)
-            with workspace.alone():
+            with workspace.exclusive():
                 workspace.rollout.roll_back(deployment)
                 return True
         return False
 
-    return PrefectLevers(roll_back)
+    return PrefectPreventionActions(roll_back)
 
 
 def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
@@ -66,10 +66,10 @@ def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
     beats = last_heartbeats(controller.api, at_work)
     live = [
-        Live(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
+        LiveRun(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
         for run in snapshot.runs()
     ]
-    return read_watch(
+    return read_evidence(
         runs,
         snapshot.at_s,
         live=live,
@@ -97,7 +97,7 @@ def _upstream(deployments: tuple[Deployment, ...]) -> dict[str, tuple[str, ...]]
 def _unhealthy(deployments: tuple[Deployment, ...], history: HistoryStore, now_s: float) -> frozenset[str]:
     """Deployments with an output whose last quality check of three days was bad."""
     last: dict[str, Mapping[str, object]] = {}
-    for record in history.records(QUALITY, since_s=now_s - _QUALITY_S):
-        last[str(record.get("dataset"))] = record
-    bad = {dataset for dataset, record in last.items() if record.get("good") is False}
+    for record in past_results(history, since_s=now_s - _QUALITY_S):
+        last[record["dataset"]] = record
+    bad = {dataset for dataset, record in last.items() if record["good"] is False}
     return frozenset(found.name for found in deployments if bad & set(found.terms.outputs))

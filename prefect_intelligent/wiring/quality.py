@@ -15,8 +15,8 @@ from prefect_intelligent.quality.remediation import RemediationPolicy
 from prefect_intelligent.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from prefect_intelligent.quality.adapters.editing.quarantine import Batch
-    from prefect_intelligent.quality.adapters.profiler import Profile
+    from prefect_intelligent.quality.adapters.editing.quarantine import QuarantineBatch
+    from prefect_intelligent.quality.adapters.profiler import TableProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def lint_contract(path: str) -> list[str]:
     return [str(finding) for finding in lint(read_contract(Path(path)), path)]
 
 
-def profile_dataset(dataset: Dataset) -> Profile:
+def profile_dataset(dataset: Dataset) -> TableProfile:
     """What each column of a dataset holds.
 
     Raises:
@@ -122,7 +122,7 @@ def release_deployments(dataset: str) -> tuple[str, ...]:
     return PrefectDownstream().release(dataset)
 
 
-def quarantined_batches(dataset: Dataset) -> tuple[Batch, ...]:
+def quarantined_batches(dataset: Dataset) -> tuple[QuarantineBatch, ...]:
     """How many rows of a dataset are set aside, by run and reason."""
     from prefect_intelligent.quality.adapters.editing.quarantine import batches
 

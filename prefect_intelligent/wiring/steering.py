@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_latest
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import steering_key
 from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
@@ -176,7 +177,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
         behind = open_policy(settings, pupil if colon else settings.rule)
         decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
-        return OnlinePlanner(pupil=behind, base=base)
+        return OnlinePlanner(inner=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
 
 
@@ -265,8 +266,8 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
 def _steer_if_due(controller: PoolController, interval_s: float) -> tuple[Decision | None, float]:
     """The decision, if it was for us to make one, and for how many seconds nobody has to ask again."""
     pool = controller.orchestrator.pool
-    last = controller.history.latest(KIND, pool)
-    age_s = math.inf if last is None else abs(controller.clock.now_s() - float(last["at_s"]))
+    last_s = read_latest(controller.history, KIND, pool, lambda record: float(record["at_s"]))
+    age_s = math.inf if last_s is None else abs(controller.clock.now_s() - last_s)
     if age_s < interval_s:
         return None, interval_s - age_s
     if read_switch(controller.history, pool) != "on" or not controller.lease.acquire():

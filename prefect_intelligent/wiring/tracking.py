@@ -1,4 +1,4 @@
-"""Puts the shipper together from the settings: spool, ledger, MLflow, and the checks that hooks ask for."""
+"""Puts the shipper together from the settings: spool, outbox, MLflow, and the checks that hooks ask for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shipper:
 
     Attributes:
         spool: Where records are left.
-        outbox: The ledger.
+        outbox: Keeps events until they are sent and archived.
         tracker: Where they go.
         clock: The time.
         settings: What it was made from.

@@ -1,4 +1,4 @@
-"""When runs come: by a schedule, at a fixed interval that nobody told us of, in bursts, or at random with a shape."""
+"""Fit arrivals: a schedule of the server, an unknown fixed interval, bursts, or a Poisson process."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from prefect_intelligent.policy.census import Array
 from simulations.arrivals import DAY_S, HOUR_S, Arrivals, Bursts, Cron, Interval, Poisson, RRule
 
 ENOUGH: Final = 20
-"""Below so many runs a rate is all that can be said."""
+"""Runs below which only a rate is fitted."""
 
 _TOLERANCE_S: Final = 1.5
 _CHI2_1_PERCENT: Final = 41.64  # 23 degrees of freedom
-_ONE_BURST: Final = 0.01  # all runs within so small a share of the time looked at are one burst
-_SPLIT: Final = 30.0  # gaps between bursts are so many times those inside
+_ONE_BURST: Final = 0.01  # share of the observed time; all runs within less are one burst
+_SPLIT: Final = 30.0  # least ratio of gaps between bursts to gaps inside
 _NORMAL_1_PERCENT: Final = 2.58
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One way in which the runs of a deployment came.
+    """One arrival process of a deployment.
 
     Attributes:
         arrivals: The fitted process.
         label: What it is, in words.
-        runs: How many runs it stands for.
+        runs: Number of runs that it explains.
         note: What is doubtful about it; empty if nothing is.
     """
 
@@ -50,13 +50,13 @@ def fit_arrivals(
     end_s: float,
     origin_s: float,
 ) -> list[Stream]:
-    """The processes that explain when the runs of a deployment were due, the largest first.
+    """The arrival processes of a deployment, the one with most runs first.
 
     Args:
         at_s: When each run was scheduled, Unix seconds.
         schedules: The deployment's schedules as Prefect has them.
-        start_s: When the time looked at begins.
-        end_s: When it ends.
+        start_s: Beginning of the observed time, Unix seconds.
+        end_s: Its end.
         origin_s: First instant of the scenario to be written; intervals are counted from its day.
     """
     left = np.sort(at_s)
@@ -78,7 +78,7 @@ def fit_arrivals(
 
 
 def _scheduled(schedule: Mapping[str, Any], origin_s: float) -> Arrivals | None:
-    """A schedule of Prefect as the twin draws it; None for one that it cannot."""
+    """A schedule of Prefect as an arrival process; None if it cannot be one."""
     try:
         if "cron" in schedule:
             return Cron(cron=str(schedule["cron"]), timezone=str(schedule.get("timezone") or "UTC"))
@@ -105,7 +105,7 @@ def _offset_s(anchor_s: float, every_s: float, origin_s: float) -> float:
 def _hits(
     at_s: Array, arrivals: Arrivals, schedule: Mapping[str, Any], start_s: float, end_s: float
 ) -> tuple[npt.NDArray[np.bool_], float, float]:
-    """Which runs lie on a tick, the share of ticks with a run, and runs per tick that had any."""
+    """Which runs lie on a tick, the share of ticks with a run, and the mean runs of such a tick."""
     if isinstance(arrivals, Interval):
         first = start_s + (_anchor_s(schedule) - start_s) % arrivals.every_s
         ticks = np.arange(first, end_s, arrivals.every_s)
@@ -117,8 +117,8 @@ def _hits(
     nearest = np.where(np.abs(ticks[place] - at_s) < np.abs(ticks[place - 1] - at_s), place, place - 1)
     hit = np.abs(ticks[nearest] - at_s) <= _TOLERANCE_S
     reached = ticks <= end_s - 60.0  # the last ones may not have had time to be copied
-    there = len(np.unique(nearest[hit]))
-    return hit, there / max(1, int(reached.sum())), int(hit.sum()) / max(1, there)
+    used = len(np.unique(nearest[hit]))
+    return hit, used / max(1, int(reached.sum())), int(hit.sum()) / max(1, used)
 
 
 def _unscheduled(at_s: Array, start_s: float, end_s: float, origin_s: float) -> Stream:
@@ -138,7 +138,7 @@ def _unscheduled(at_s: Array, start_s: float, end_s: float, origin_s: float) -> 
 
 
 def _regular(at_s: Array, origin_s: float) -> Arrivals | None:
-    """An interval that nearly all gaps are, or weekdays at one time."""
+    """An interval, if nearly all gaps equal it, or a time of day on weekdays."""
     if len(at_s) < 4:
         return None
     ticks = at_s[np.append(True, np.diff(at_s) > _TOLERANCE_S)]
@@ -162,7 +162,7 @@ def _regular(at_s: Array, origin_s: float) -> Arrivals | None:
 
 
 def _bursts(at_s: Array, span_s: float) -> Bursts | None:
-    """Clusters, if gaps are of two clearly different kinds (Otsu's threshold on their logarithms)."""
+    """Bursts, if gaps fall into two clearly different groups (Otsu's threshold on their logarithms)."""
     width = float(at_s[-1] - at_s[0]) if len(at_s) else 0.0
     if len(at_s) >= 5 and width <= _ONE_BURST * span_s:
         spread_s = width * (len(at_s) + 1) / (len(at_s) - 1)
@@ -199,7 +199,7 @@ def _otsu(values: Array) -> float:
 
 
 def _poisson(at_s: Array, start_s: float, end_s: float) -> Poisson:
-    """A rate, with the hours of the day and the weekend where they differ by more than chance explains."""
+    """A rate, with a daily shape and a weekend factor where they are significant at 1 %."""
     hours, weekday_h, weekend_h = _exposure(start_s, end_s)
     of_weekday = (at_s // DAY_S + 3) % 7 < 5
     on, off = int(of_weekday.sum()), int((~of_weekday).sum())
@@ -208,7 +208,7 @@ def _poisson(at_s: Array, start_s: float, end_s: float) -> Poisson:
         ratio = (off + 0.5) / weekend_h / (on / weekday_h)
         if abs(math.log(ratio)) > _NORMAL_1_PERCENT * math.sqrt(1.0 / (off + 0.5) + 1.0 / on):
             weekend = _figures((off / weekend_h) / (on / weekday_h))
-    # With another rate at weekends an hour counts for less there.
+    # Hours of weekends count by their relative rate.
     weight = weekday_h + weekend * weekend_h
     per_hour = len(at_s) / max(weight, 1e-9)
     shape: str | tuple[float, ...] = "flat"
@@ -216,13 +216,13 @@ def _poisson(at_s: Array, start_s: float, end_s: float) -> Poisson:
         count = np.bincount((at_s % DAY_S // HOUR_S).astype(int), minlength=24)
         expected = len(at_s) * hours / hours.sum()
         if float(((count - expected) ** 2 / expected).sum()) > _CHI2_1_PERCENT:
-            rate = (count + 1.0) / (hours + hours.sum() / len(at_s))  # one run more at the mean rate
+            rate = (count + 1.0) / (hours + hours.sum() / len(at_s))  # smoothed by one run at the mean rate
             shape = tuple(_figures(value) for value in rate / rate.mean())
     return Poisson(per_hour=_figures(per_hour), shape=shape, weekend=weekend)
 
 
 def _exposure(start_s: float, end_s: float) -> tuple[Array, float, float]:
-    """Hours looked at for each hour of the day, on weekdays, at weekends."""
+    """Observed hours per hour of the day (24,), and in all on weekdays and at weekends."""
     edges = np.arange(start_s - start_s % HOUR_S, end_s + HOUR_S, HOUR_S)
     inside = np.minimum(edges[1:], end_s) - np.maximum(edges[:-1], start_s)
     span = np.maximum(inside, 0.0) / HOUR_S
@@ -232,5 +232,5 @@ def _exposure(start_s: float, end_s: float) -> tuple[Array, float, float]:
 
 
 def _figures(value: float) -> float:
-    """Four significant figures: more would be noise."""
+    """A value to four significant figures."""
     return float(f"{value:.4g}")

@@ -15,22 +15,22 @@ from prefect_intelligent.policy.census import Array
 from simulations.calibration.observed import Observed
 
 ENOUGH: Final = 10
-"""Below so many instants the settings are believed instead."""
+"""Observations below which the settings are kept."""
 
 _AT_ONCE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polls:
-    """What was seen of the workers; None where too little was.
+    """Polls and start-up times of the workers; None where too little was observed.
 
     Attributes:
         poll_s: Mean time between two polls.
-        prefetch_s: How early a scheduled run is claimed.
+        prefetch_s: How long before its scheduled start a run is claimed.
         startup_s: Median time from a slot to running.
         startup_spread: Standard deviation of its logarithm.
-        claims: Claims of runs that found a free slot.
-        starts: Start-ups measured.
+        claims: Number of claims of runs that found a free slot.
+        starts: Number of measured start-ups.
     """
 
     poll_s: float | None
@@ -63,12 +63,12 @@ class Failures:
 def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_]) -> Polls:
     """Poll period, prefetch and start-up time from the changes of state.
 
-    A run that finds a free slot waits for the next poll: the mean of that wait is half the period. A run known in
+    A run that finds a free slot waits for the next poll, half a period on average. A run known in
     advance is claimed by the first poll within the prefetch time before its schedule.
 
     Args:
         observed: The pool.
-        scheduled: Shape (runs,): which runs of `observed.runs` were known in advance.
+        scheduled: Which runs of `observed.runs` were known in advance, shape (runs,).
     """
     claimed = _first(observed.passages, "PENDING")
     if claimed.empty:
@@ -98,7 +98,7 @@ def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_]) -> Polls:
 
 
 def fit_failures(runs: pd.DataFrame, passages: pd.DataFrame) -> Failures:
-    """How the attempts of the runs of one deployment end.
+    """Shares of failed and crashed attempts of one deployment, and its retries.
 
     Args:
         runs: Its runs.
@@ -125,7 +125,7 @@ def _first(passages: pd.DataFrame, state: str) -> pd.DataFrame:
 
 
 def _found_room(observed: Observed, claimed: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which runs were due when pool and queue had a slot to spare, whatever came at the same instant."""
+    """Which runs became due while pool and queue had a free slot, even with all runs due at the same instant."""
     ended = observed.runs["ended_s"].fillna(observed.end_s)
     due = claimed["scheduled_s"].to_numpy(float)
     room = np.ones(len(claimed), dtype=bool)
@@ -133,17 +133,17 @@ def _found_room(observed: Observed, claimed: pd.DataFrame) -> npt.NDArray[np.boo
         room &= _present(observed.runs["scheduled_s"], ended, due) <= observed.pool.limit
     for queue in observed.queues:
         if queue.limit is not None:
-            mine = observed.runs["queue"] == queue.name
-            there = _present(observed.runs["scheduled_s"][mine], ended[mine], due)
-            room &= (claimed["queue"] != queue.name).to_numpy() | (there <= queue.limit)
+            own = observed.runs["queue"] == queue.name
+            present = _present(observed.runs["scheduled_s"][own], ended[own], due)
+            room &= (claimed["queue"] != queue.name).to_numpy() | (present <= queue.limit)
     return room
 
 
 def _present(scheduled: pd.Series, ended: pd.Series, at_s: Array) -> Array:
-    """Runs that are due and not over at each instant, those that are due at it included."""
-    came = np.searchsorted(np.sort(scheduled.to_numpy(float)), at_s, side="right")
-    gone = np.searchsorted(np.sort(ended.to_numpy(float)), at_s, side="right")
-    out: Array = (came - gone).astype(float)
+    """Number of runs that are due (at the instant or before) and not over, at each instant."""
+    due = np.searchsorted(np.sort(scheduled.to_numpy(float)), at_s, side="right")
+    over = np.searchsorted(np.sort(ended.to_numpy(float)), at_s, side="right")
+    out: Array = (due - over).astype(float)
     return out
 
 
@@ -153,7 +153,7 @@ def _known_keys(runs: pd.DataFrame, scheduled: npt.NDArray[np.bool_]) -> set[tup
 
 
 def _poll_and_prefetch(ad_hoc: Array, known: Array) -> tuple[float | None, float | None]:
-    """From how long runs with room waited; a negative wait is a claim before the schedule."""
+    """Poll period and prefetch from the waits of runs that found a free slot; negative waits are early claims."""
     prefetch_s = None
     if len(known) >= ENOUGH:
         prefetch_s = round(max(0.0, -float(np.quantile(known, 0.02))), 1)
@@ -167,11 +167,11 @@ def _poll_and_prefetch(ad_hoc: Array, known: Array) -> tuple[float | None, float
 
 
 def _retry_delay_s(passages: pd.DataFrame) -> float:
-    """Median time from the end of a failed attempt to the next; 0 if none was seen."""
+    """Median time from the end of a failed attempt to the next; 0 if none was observed."""
     pauses: list[float] = []
-    for _, mine in passages[passages["name"].isin(["AwaitingRetry", "Retrying"])].groupby("run_id"):
+    for _, own in passages[passages["name"].isin(["AwaitingRetry", "Retrying"])].groupby("run_id"):
         waiting = math.nan
-        for at_s, name in zip(mine["at_s"], mine["name"], strict=True):
+        for at_s, name in zip(own["at_s"], own["name"], strict=True):
             if name == "AwaitingRetry":
                 waiting = at_s
             elif math.isfinite(waiting):

@@ -1,4 +1,4 @@
-"""How long runs work: constant, lognormal, lognormal with a Pareto tail, or as recorded."""
+"""Fit durations: constant, lognormal, lognormal with a Pareto tail, or as recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect_intelligent.policy.census import Array
 from simulations.workload import Duration
 
 ENOUGH: Final = 20
-"""Below so many runs no shape is told from another."""
+"""Runs below which a lognormal distribution is not questioned."""
 
 _MOST_POINTS: Final = 1000
 _SAMPLES: Final = 200
@@ -27,11 +27,12 @@ _IQR: Final = 1.3489795003921634  # quartile distance of the standard normal dis
 def fit_duration(seconds: Array) -> tuple[Duration, str]:
     """The simplest distribution that the durations do not contradict, and its name.
 
-    Body by median and quartiles, which a tail hardly moves; the tail over a grid of shares and exponents by the least
-    Kolmogorov-Smirnov distance; the recorded durations themselves (at most 200 quantiles) where neither will do.
+    The body is fitted by median and quartiles, which a tail hardly moves; the tail by the least Kolmogorov-Smirnov
+    distance on a grid of shares and exponents. Where neither fits, the recorded durations (at most 200 quantiles) are
+    the distribution.
 
     Args:
-        seconds: Observed, shape (n,), n >= 1.
+        seconds: Observed durations, shape (n,), n >= 1.
     """
     seconds = np.sort(np.maximum(seconds, 0.1))
     median = float(np.median(seconds))
@@ -56,7 +57,7 @@ def ks_distance(seconds: Array, duration: Duration) -> float:
     if len(ordered) > _MOST_POINTS:
         ordered = np.quantile(ordered, (np.arange(_MOST_POINTS) + 0.5) / _MOST_POINTS)
     share = np.arange(len(ordered) + 1) / len(ordered)
-    if duration.cv == 0 and not duration.samples:  # a step: compare where it stands, give or take a hundredth
+    if duration.cv == 0 and not duration.samples:  # a constant: the share of durations within one per cent of it
         inside = np.abs(ordered - duration.median_s) <= 0.01 * duration.median_s + 0.01
         return float(1.0 - inside.mean())
     fitted = cdf(duration, ordered)
@@ -64,7 +65,7 @@ def ks_distance(seconds: Array, duration: Duration) -> float:
 
 
 def cdf(duration: Duration, seconds: Array) -> Array:
-    """Share of runs that are over after so many seconds, shape of `seconds`."""
+    """Cumulative distribution function at `seconds`, of the same shape."""
     if duration.samples:
         recorded = np.sort(np.array(duration.samples))
         grid = (np.arange(len(recorded)) + 0.5) / len(recorded)
@@ -81,7 +82,7 @@ def cdf(duration: Duration, seconds: Array) -> Array:
 
 
 def quantile(duration: Duration, share: float) -> float:
-    """The duration that a share of runs does not exceed, seconds; by bisection, good to a thousandth."""
+    """Quantile in seconds, by bisection to a relative error below a thousandth."""
     if duration.samples:
         return float(np.quantile(np.array(duration.samples), share))
     low, high = 1e-3, duration.median_s * 1e5
@@ -105,13 +106,13 @@ def _with_tail(seconds: Array, median: float, sigma: float) -> Duration:
 
 
 def _good(seconds: Array, duration: Duration) -> bool:
-    """Whether the distribution is as close as chance explains, or close enough, in the middle and at the far end."""
+    """Whether Kolmogorov-Smirnov distance and far quantiles are acceptable."""
     distance = ks_distance(seconds, duration)
     return distance <= max(_CLOSE, _KS_1_PERCENT / math.sqrt(len(seconds))) and _tail_error(seconds, duration) <= 1.0
 
 
 def _tail_error(seconds: Array, duration: Duration) -> float:
-    """Largest error of a far quantile in units of what is acceptable: 15 % at p95, and 35 % at p99 of 200 or more."""
+    """Largest error of p95 (and of p99 with 200 or more) over the acceptable one: 15 % and 35 %."""
     bounds = {0.95: 0.15, 0.99: 0.35} if len(seconds) >= 200 else {0.95: 0.15 + 1.0 / math.sqrt(len(seconds))}
     return max(
         abs(math.log(quantile(duration, share) / float(np.quantile(seconds, share)))) / bound

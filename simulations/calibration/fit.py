@@ -1,4 +1,4 @@
-"""From what was observed to a scenario: every part fitted by itself, with what is doubtful said."""
+"""Fit a scenario to an observed pool, part by part, with notes on what is doubtful."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simulations.calibration import durations as duration_fits
 from simulations.calibration.arrivals import Stream, fit_arrivals
 from simulations.calibration.behaviour import Failures, Polls, fit_failures, fit_polls
 from simulations.calibration.durations import fit_duration, ks_distance
-from simulations.calibration.observed import Known, Observed
+from simulations.calibration.observed import DeploymentFacts, Observed
 from simulations.calibration.triggers import fit_triggers
 from simulations.workload import Duration, Scenario, Source
 
@@ -33,19 +33,19 @@ _SHORTEST_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """One deployment as it was and as it was fitted.
+    """One deployment, observed and fitted.
 
     Attributes:
         name: The deployment.
-        runs: Runs seen.
-        arrivals: How they come, in words.
-        shape: What their durations follow, in words.
+        runs: Number of observed runs.
+        arrivals: Its arrival processes, in words.
+        shape: Kind of the distribution of durations, in words.
         duration: That distribution.
         seconds: Durations it was fitted to.
         ks: Kolmogorov-Smirnov distance between the two.
         failures: How attempts end.
-        upstreams: Deployments it follows.
-        notes: What is doubtful or too thin.
+        upstreams: Deployments that trigger it.
+        notes: What is doubtful or rests on few runs.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A scenario of a pool, and how it came about.
+    """A fitted scenario, with the fits behind it.
 
     Attributes:
         scenario: The scenario.
         fits: One per deployment, by name.
-        polls: What was seen of the workers.
+        polls: Polls and start-up times of the workers.
         notes: What is doubtful about the pool as a whole.
     """
 
@@ -78,11 +78,11 @@ class Calibrated:
 
 
 def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Calibrated:
-    """Fit a scenario to a pool's past.
+    """Fit a scenario to the history of a pool.
 
     Args:
-        observed: Its past.
-        model: The pool as the settings describe it: prices, bounds, and what to believe where nothing was seen.
+        observed: Its history.
+        model: The pool as the settings describe it: prices, bounds, and values that are kept where none was observed.
         hours: Length of the scenario.
 
     Raises:
@@ -92,31 +92,31 @@ def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Ca
     origin_s = _origin_s(observed)
     streams = {
         str(name): fit_arrivals(
-            mine["scheduled_s"].to_numpy(float),
-            observed.deployments.get(str(name), Known()).schedules,
+            group["scheduled_s"].to_numpy(float),
+            observed.deployments.get(str(name), DeploymentFacts()).schedules,
             start_s=observed.start_s,
             end_s=observed.end_s,
             origin_s=origin_s,
         )
-        for name, mine in runs.groupby("deployment", sort=True)
+        for name, group in runs.groupby("deployment", sort=True)
     }
     upstreams = _upstreams(observed, streams)
     estimates = _estimate_errors(runs)
     fits, sources = [], []
-    for name, mine in sorted(
+    for name, group in sorted(
         runs.groupby("deployment"), key=lambda each: (each[0] in upstreams, _usual_wait_s(each[1]))
     ):
-        known = observed.deployments.get(str(name), Known())
-        fit = _fit(str(name), mine, known, streams[str(name)], upstreams.get(str(name), ()), observed)
+        known = observed.deployments.get(str(name), DeploymentFacts())
+        fit = _fit(str(name), group, known, streams[str(name)], upstreams.get(str(name), ()), observed)
         if fit is None:
             continue
         fits.append(fit)
-        sources += _sources(fit, mine, known, streams[str(name)], estimates.get(str(name), (0.0, 0.0)))
+        sources += _sources(fit, group, known, streams[str(name)], estimates.get(str(name), (0.0, 0.0)))
     if not sources:
         raise InvalidInputError(
             f"history of work pool {observed.pool.name!r}", f"{len(runs)} runs", "none has ended; nothing can be fitted"
         )
-    sources = _without_lost(sources)
+    sources = _without_unfitted(sources)
     polls = fit_polls(observed, _known_ahead(observed, streams))
     pool = _pool(observed, model, polls)
     scenario = Scenario(
@@ -130,21 +130,21 @@ def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Ca
     return Calibrated(scenario=scenario, fits=tuple(fits), polls=polls, notes=tuple(_pool_notes(observed, polls, pool)))
 
 
-def _usual_wait_s(mine: pd.DataFrame) -> float:
-    """Median wait: of runs that are due at the same instant the twin serves the deployment listed first."""
-    wait = float((mine["started_s"] - mine["scheduled_s"]).median())
+def _usual_wait_s(group: pd.DataFrame) -> float:
+    """Median wait. Deployments are listed by it: of runs due at one instant the twin serves the one listed first."""
+    wait = float((group["started_s"] - group["scheduled_s"]).median())
     return wait if math.isfinite(wait) else math.inf
 
 
 def _origin_s(observed: Observed) -> float:
-    """Midnight UTC of the first Monday looked at; of the first day if there is none."""
+    """Midnight UTC of the first observed Monday; of the first day if there is none."""
     first = observed.start_s - observed.start_s % DAY_S
     monday = first + (-(first // DAY_S + 3) % 7) * DAY_S
     return monday if monday + DAY_S <= observed.end_s else first
 
 
 def _upstreams(observed: Observed, streams: dict[str, list[Stream]]) -> dict[str, tuple[str, ...]]:
-    """Triggered deployments; those with a schedule or a rhythm of their own are not."""
+    """Upstreams of the triggered deployments; those with a schedule or a fixed interval are not triggered."""
     runs = observed.runs
     completed = runs[runs["state"] == "COMPLETED"]
     done = {str(name): np.sort(each["ended_s"].to_numpy(float)) for name, each in completed.groupby("deployment")}
@@ -155,7 +155,7 @@ def _upstreams(observed: Observed, streams: dict[str, list[Stream]]) -> dict[str
     }
     found = fit_triggers(came, done, observed.span_s)
     terms = {name: known.terms or Terms() for name, known in observed.deployments.items()}
-    for name, above in found.items():  # an upstream that is never the last one leaves no trace but what was declared
+    for name, above in found.items():  # an upstream that never ends last shows only in declared datasets
         wanted = set(terms.get(name, Terms()).inputs)
         declared = [
             other
@@ -174,13 +174,13 @@ def _known_ahead(observed: Observed, streams: dict[str, list[Stream]]) -> npt.ND
 
 
 def _estimate_errors(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Per deployment: bias and noise of the log of what would have been predicted, against the median of all runs."""
+    """Per deployment: bias and noise of the log of the predicted duration over the median of all runs."""
     ended = settled(runs)
     predicted = np.array([each.p50_s for each in past_estimates(runs)])
     seconds = (runs["ended_s"] - runs["started_s"]).clip(lower=_SHORTEST_S)
     found = {}
-    for name, mine in runs[ended].groupby("deployment"):
-        rows = mine.index.to_numpy()[_SETTLED_AFTER:]
+    for name, group in runs[ended].groupby("deployment"):
+        rows = group.index.to_numpy()[_SETTLED_AFTER:]
         if len(rows) >= _SETTLED_AFTER:
             off = np.log(predicted[rows] / float(seconds[rows].median()))
             found[str(name)] = (round(abs(float(off.mean())), 3), round(float(off.std()), 3))
@@ -188,23 +188,28 @@ def _estimate_errors(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _fit(
-    name: str, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], upstreams: tuple[str, ...], seen: Observed
+    name: str,
+    group: pd.DataFrame,
+    known: DeploymentFacts,
+    streams: Sequence[Stream],
+    upstreams: tuple[str, ...],
+    seen: Observed,
 ) -> Fit | None:
-    """One deployment; None if nothing at all is known of its durations."""
-    failures = fit_failures(mine, seen.passages[seen.passages["deployment"] == name])
-    whole = mine[settled(mine) & (mine["state"] == "COMPLETED")]
-    single = whole[whole["attempts"].fillna(1.0) <= 1]  # a retried run's time holds its pauses too
+    """Fit one deployment; None if nothing is known of its durations."""
+    failures = fit_failures(group, seen.passages[seen.passages["deployment"] == name])
+    whole = group[settled(group) & (group["state"] == "COMPLETED")]
+    single = whole[whole["attempts"].fillna(1.0) <= 1]  # the time of a retried run includes its pauses
     used = single if len(single) >= min(len(whole), duration_fits.ENOUGH) else whole
     seconds = (used["ended_s"] - used["started_s"]).clip(lower=_SHORTEST_S).to_numpy(float)
     if len(seconds) == 0:
-        guess = float(mine["expected_s"].median())
+        guess = float(group["expected_s"].median())
         if not math.isfinite(guess):
             return None
         seconds = np.array([guess])
     duration, shape = fit_duration(seconds)
     return Fit(
         name=name,
-        runs=len(mine),
+        runs=len(group),
         arrivals="after " + ", ".join(upstreams) if upstreams else " + ".join(each.label for each in streams),
         shape=shape,
         duration=duration,
@@ -212,43 +217,43 @@ def _fit(
         ks=ks_distance(seconds, duration),
         failures=failures,
         upstreams=upstreams,
-        notes=tuple(_notes(mine, streams, upstreams, len(used), failures, known)),
+        notes=tuple(_notes(group, streams, upstreams, len(used), failures, known)),
     )
 
 
 def _notes(
-    mine: pd.DataFrame,
+    group: pd.DataFrame,
     streams: Sequence[Stream],
     upstreams: tuple[str, ...],
     used: int,
     failures: Failures,
-    known: Known,
+    known: DeploymentFacts,
 ) -> Iterator[str]:
     if used < duration_fits.ENOUGH:
         yield f"durations from {used} runs only" if used else "no run has completed: the author's estimate is used"
     if not upstreams:
         yield from (each.note for each in streams if each.note)
-    if len(mine) < arrival_fits.ENOUGH and not any("rate" in each.note for each in streams):
-        yield f"{len(mine)} runs only"
+    if len(group) < arrival_fits.ENOUGH and not any("rate" in each.note for each in streams):
+        yield f"{len(group)} runs only"
     if failures.attempts < 50 and failures.fails + failures.crashes < 3.0 / max(1, failures.attempts):
         yield f"failure rate below {3.0 / max(1, failures.attempts):.0%} cannot be told from 0"
     if known.terms is not None and known.terms.resources:
         yield f"uses {', '.join(known.terms.resources)}: recorded durations contain its slowdown, which is not modelled"
-    moved = int((mine["queue"] != mine["queue"].iloc[-1]).sum())
+    moved = int((group["queue"] != group["queue"].iloc[-1]).sum())
     if moved:
-        yield f"{moved} runs were in another queue than {mine['queue'].iloc[-1]!r}"
+        yield f"{moved} runs were in another queue than {group['queue'].iloc[-1]!r}"
 
 
 def _sources(
-    fit: Fit, mine: pd.DataFrame, known: Known, streams: Sequence[Stream], error: tuple[float, float]
+    fit: Fit, group: pd.DataFrame, known: DeploymentFacts, streams: Sequence[Stream], error: tuple[float, float]
 ) -> list[Source]:
-    """The deployment as the twin draws it: one source per way in which its runs come."""
+    """The sources of a deployment, one per arrival process."""
     terms = known.terms or Terms()
-    price = mine["late_usd_per_hour"].dropna()
-    fee = mine["failure_usd"].dropna()
+    price = group["late_usd_per_hour"].dropna()
+    fee = group["failure_usd"].dropna()
     spec = DeploymentSpec(
         name=fit.name,
-        queue=str(mine["queue"].iloc[-1]),
+        queue=str(group["queue"].iloc[-1]),
         late_usd_per_hour=float(price.iloc[-1]) if len(price) else terms.late_usd_per_hour,
         failure_usd=float(fee.iloc[-1]) if len(fee) else terms.failure_usd,
         fails=fit.failures.fails,
@@ -262,7 +267,7 @@ def _sources(
         duration=fit.duration,
         arrivals=None if fit.upstreams else streams[0].arrivals,
         after=fit.upstreams,
-        deadline=_deadline(mine, terms),
+        deadline=_deadline(group, terms),
         estimate_bias=error[0],
         estimate_noise=error[1],
     )
@@ -276,16 +281,16 @@ def _sources(
     ]
 
 
-def _deadline(mine: pd.DataFrame, terms: Terms) -> Deadline | None:
-    """What was agreed; else the span that all due instants have in common."""
+def _deadline(group: pd.DataFrame, terms: Terms) -> Deadline | None:
+    """The deadline of the terms; else the median time from schedule to due instant."""
     if terms.deadline is not None:
         return terms.deadline
-    within = (mine["due_s"] - mine["scheduled_s"]).dropna()
+    within = (group["due_s"] - group["scheduled_s"]).dropna()
     return RelativeDeadline(within_s=float(within.median())) if len(within) and within.median() > 0 else None
 
 
-def _without_lost(sources: Sequence[Source]) -> list[Source]:
-    """Upstreams that could not be fitted are let go; whoever has none left comes by itself."""
+def _without_unfitted(sources: Sequence[Source]) -> list[Source]:
+    """The sources without upstreams that could not be fitted; a source that has none left gets no arrivals."""
     names = {source.terms.name for source in sources}
     kept = []
     for source in sources:
@@ -296,12 +301,12 @@ def _without_lost(sources: Sequence[Source]) -> list[Source]:
 
 
 def _pool(observed: Observed, model: PoolSpec, polls: Polls) -> PoolSpec:
-    most = _most_at_once(observed.runs)
+    peak = _peak_concurrency(observed.runs)
     return replace(
         model,
         queues=observed.queues,
         limit=observed.pool.limit,
-        max_slots=model.max_slots if observed.pool.limit is not None else max(most, 1),
+        max_slots=model.max_slots if observed.pool.limit is not None else max(peak, 1),
         poll_s=model.poll_s if polls.poll_s is None else polls.poll_s,
         prefetch_s=model.prefetch_s if polls.prefetch_s is None else polls.prefetch_s,
         startup_s=model.startup_s if polls.startup_s is None else polls.startup_s,
@@ -322,8 +327,8 @@ def _pool_notes(observed: Observed, polls: Polls, pool: PoolSpec) -> Iterator[st
         yield f"settings changed {observed.changes} times: waits were recorded under others than those modelled"
 
 
-def _most_at_once(runs: pd.DataFrame) -> int:
-    """The largest number of runs that ran at the same time."""
+def _peak_concurrency(runs: pd.DataFrame) -> int:
+    """Largest number of runs that ran at the same time."""
     ended = runs[runs["started_s"].notna() & runs["ended_s"].notna()]
     at_s = np.concatenate([ended["started_s"].to_numpy(float), ended["ended_s"].to_numpy(float)])
     step = np.concatenate([np.ones(len(ended)), -np.ones(len(ended))])

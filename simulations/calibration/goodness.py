@@ -1,4 +1,4 @@
-"""How well a fitted scenario gives back what was observed: durations, arrivals, waits."""
+"""How well a fitted scenario reproduces what was observed: durations, arrivals, waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine import event_log as kinds
+from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import DAY_S, HOUR_S
 from simulations.calibration.durations import quantile
@@ -22,14 +22,14 @@ _MOST_DAYS = 14.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A figure as observed and as fitted; None where it is not known."""
+    """A figure, observed and fitted; None where it is unknown."""
 
     observed: float | None
     fitted: float | None
 
     @property
     def error(self) -> float | None:
-        """Relative to what was observed; None if there is nothing to relate to."""
+        """Relative error; None if a value is unknown or the observed one is 0."""
         if self.observed is None or self.fitted is None or self.observed == 0:
             return None
         return self.fitted / self.observed - 1.0
@@ -43,7 +43,7 @@ class Goodness:
         fit: The deployment.
         duration_p50_s: Median duration.
         duration_p95_s: Its 95 % quantile.
-        runs_per_day: Runs a day.
+        runs_per_day: Runs per day.
         wait_p50_s: Median time from the scheduled start to running, of runs with one attempt.
         wait_p95_s: Its 95 % quantile.
     """
@@ -57,15 +57,15 @@ class Goodness:
 
 
 def measure(observed: Observed, calibrated: Calibrated, *, worlds: int = 4, seed: int = 0) -> list[Goodness]:
-    """Run the fitted scenario in the twin over the time looked at (at most 14 days) and compare.
+    """Run the fitted scenario in the twin over the observed time (at most 14 days) and compare.
 
     The twin keeps the settings that the pool has now, as Prefect would without steering.
 
     Args:
-        observed: The pool's past.
+        observed: The history of the pool.
         calibrated: What was fitted to it.
-        worlds: How many days are drawn.
-        seed: Of the first of them.
+        worlds: Number of worlds.
+        seed: Of the first world.
     """
     span_s = min(observed.span_s, _MOST_DAYS * DAY_S)
     start_s = observed.start_s
@@ -94,7 +94,7 @@ def measure(observed: Observed, calibrated: Calibrated, *, worlds: int = 4, seed
 
 
 def _shifted(played: Scenario, written: Scenario) -> Scenario:
-    """Intervals are counted from the day of the first instant: keep them where they were."""
+    """The played scenario with its intervals at the same instants: offsets count from the day of its start."""
     days = (played.start_s - played.start_s % DAY_S) - (written.start_s - written.start_s % DAY_S)
     sources = []
     for source in played.sources:
@@ -120,15 +120,15 @@ def _play(scenario: Scenario, worlds: int, seed: int) -> tuple[dict[str, Array],
         started[begun["run"]] = begun["at_s"]
         once = (state["failures"] == 0) & (state["crashes"] == 0) & np.isfinite(started)
         for place, source in enumerate(scenario.sources):
-            mine = world.runs["deployment"][0] == place
+            own = world.runs["deployment"][0] == place
             name = source.terms.name.split(" (")[0]
-            waits.setdefault(name, []).append(np.maximum(started - state["scheduled_s"], 0.0)[mine & once])
-            counts[name] = counts.get(name, 0.0) + float(mine.sum()) / worlds
+            waits.setdefault(name, []).append(np.maximum(started - state["scheduled_s"], 0.0)[own & once])
+            counts[name] = counts.get(name, 0.0) + float(own.sum()) / worlds
     return {name: np.concatenate(parts) for name, parts in waits.items()}, counts
 
 
-def _quantiles(seen: Mapping[str, Array], fitted: Mapping[str, Array], name: str, share: float) -> Pair:
-    return Pair(observed=_quantile(seen.get(name), share), fitted=_quantile(fitted.get(name), share))
+def _quantiles(observed: Mapping[str, Array], fitted: Mapping[str, Array], name: str, share: float) -> Pair:
+    return Pair(observed=_quantile(observed.get(name), share), fitted=_quantile(fitted.get(name), share))
 
 
 def _quantile(values: Array | None, share: float) -> float | None:
@@ -136,7 +136,7 @@ def _quantile(values: Array | None, share: float) -> float | None:
 
 
 def pool_waits(found: Sequence[Goodness]) -> dict[str, float | None]:
-    """Errors over all deployments, each weighing as many as it has runs: p50 and p95 of durations and waits."""
+    """Mean absolute errors over deployments, weighted by runs: p50 and p95 of durations and waits."""
     out: dict[str, float | None] = {}
     for name in ("duration_p50_s", "duration_p95_s", "wait_p50_s", "wait_p95_s"):
         pairs = [(abs(error), each.fit.runs) for each in found if (error := getattr(each, name).error) is not None]

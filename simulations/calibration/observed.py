@@ -1,4 +1,4 @@
-"""What is known of a pool's past: its runs, their changes of state, its queues, its deployments."""
+"""The history of a pool: its runs, their changes of state, its queues, its deployments."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the server says of a deployment.
+class DeploymentFacts:
+    """Settings of a deployment on the server.
 
     Attributes:
         schedules: Its schedules as Prefect has them: tables with `cron`, `interval` or `rrule`.
         limit: Its concurrency limit; None is unlimited.
-        terms: What was agreed for its runs; None if nothing was.
+        terms: Its terms; None if there are none.
     """
 
     schedules: tuple[Mapping[str, Any], ...] = ()
@@ -41,12 +41,12 @@ class Observed:
 
     Attributes:
         pool: Its settings now.
-        queues: Its queues now, and those that have gone since, which come last.
+        queues: Its queues now, then those that have been deleted.
         runs: Table of `history.runs_frame`: ended and unfinished runs, by submission.
         passages: Changes of state, columns `PASSAGES`; empty if none were kept.
-        deployments: What the server says of each deployment.
-        start_s: When the time looked at begins.
-        end_s: When it ends.
+        deployments: Settings of each deployment, by name.
+        start_s: Beginning of the observed time, Unix seconds.
+        end_s: Its end.
         changes: How often a setting of the pool or of a queue changed in that time.
     """
 
@@ -56,22 +56,22 @@ class Observed:
     passages: pd.DataFrame
     start_s: float
     end_s: float
-    deployments: Mapping[str, Known] = field(default_factory=dict)
+    deployments: Mapping[str, DeploymentFacts] = field(default_factory=dict)
     changes: int = 0
 
     @property
     def span_s(self) -> float:
-        """Seconds looked at."""
+        """Length of the observed time."""
         return self.end_s - self.start_s
 
 
 def observe_history(store: SqlRuns, pool: str | None, *, since_s: float, until_s: float) -> Observed:
-    """The past of a pool as the history has it.
+    """Read the history of a pool.
 
     Args:
         store: The history.
         pool: Name of the work pool; None takes the only one that has runs.
-        since_s: Start of the time looked at.
+        since_s: Beginning of the observed time.
         until_s: Its end.
 
     Raises:
@@ -97,7 +97,7 @@ def observe_history(store: SqlRuns, pool: str | None, *, since_s: float, until_s
     held = own[own["queue"] == ""].tail(1)
     limit = None if held.empty else _whole(held["limit"].iloc[0])
     first_s = float(runs["scheduled_s"].min())
-    copied_s = store.cursor("runs")  # nothing is known of what came after
+    copied_s = store.cursor("runs")  # the history ends here
     if copied_s is None:
         copied_s = float(runs[["submitted_s", "ended_s"]].max().max())
     return Observed(
@@ -113,7 +113,7 @@ def observe_history(store: SqlRuns, pool: str | None, *, since_s: float, until_s
 
 
 def _chosen(store: SqlRuns, settings: pd.DataFrame, pool: str | None, since_s: float, until_s: float) -> str:
-    """The pool that was named, or the only one with runs."""
+    """The named pool, or the only one that has runs."""
     if pool is not None and not store.run_frame(since_s=since_s, until_s=until_s, pool=pool, extra=False).empty:
         return pool
     seen = store.run_frame(since_s=since_s, until_s=until_s, extra=False)["pool"].dropna().astype(str).unique()
@@ -130,7 +130,7 @@ def _chosen(store: SqlRuns, settings: pd.DataFrame, pool: str | None, since_s: f
 
 
 def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
-    """The queues as they are set now; those of runs whose queue has gone come behind."""
+    """The queues with their settings now; deleted queues of recorded runs follow, served last."""
     last = own[own["queue"] != ""].groupby("queue").tail(1)
     found = {
         str(row.queue): QueueSetting(
@@ -138,19 +138,19 @@ def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
         )
         for row in last.itertuples()
     }
-    behind = max((queue.priority for queue in found.values()), default=0) + 1
+    last_priority = max((queue.priority for queue in found.values()), default=0) + 1
     for name in sorted(set(runs["queue"].astype(str)) - found.keys()):
-        found[name] = QueueSetting(name=name, priority=behind)
+        found[name] = QueueSetting(name=name, priority=last_priority)
     return tuple(found[name] for name in sorted(found))
 
 
-def _deployments(frame: pd.DataFrame) -> dict[str, Known]:
+def _deployments(frame: pd.DataFrame) -> dict[str, DeploymentFacts]:
     found = {}
     for row in frame.itertuples():
         details = json.loads(str(row.details))
         terms = details.get("terms")
         schedules = tuple(each for each in details.get("schedules") or () if isinstance(each, Mapping))
-        found[str(row.name)] = Known(
+        found[str(row.name)] = DeploymentFacts(
             schedules=() if row.paused else schedules,
             limit=_whole(details.get("concurrency_limit")),
             terms=Terms.from_dict(terms) if terms else None,
@@ -159,5 +159,5 @@ def _deployments(frame: pd.DataFrame) -> dict[str, Known]:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number; None for what is missing."""
+    """A whole number; None if it is missing."""
     return None if value is None or not np.isfinite(float(value)) else int(value)

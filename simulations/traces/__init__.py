@@ -1,4 +1,14 @@
-"""Readers of recorded workloads: `read_trace(path)` tells the format from the file."""
+"""Reads recorded workloads; `read_trace(path)` detects the format of the file.
+
+Read first:
+    trace.py          the result: one row per run, and every line that could not be read
+    tables.py         readers of tables of jobs, SWF and CSV
+    orchestrators.py  readers of the exports of Prefect and Airflow
+
+Ports: none
+Command: `python -m simulations.traces FILE`
+How-to: none, the reference is docs/reference/traces.md
+"""
 
 from __future__ import annotations
 
@@ -44,11 +54,10 @@ def read_trace(path: Path, format: str | None = None) -> Trace:
 
     Args:
         path: The file (for the Workflow Trace Archive also a folder).
-        format: One of `FORMATS`; None tells it from the file.
+        format: One of `FORMATS`; None detects it.
 
     Raises:
-        InvalidInputError: There is no such file, it is of no known format, holds no run, or its runs wait for each
-            other in a circle.
+        InvalidInputError: The file does not exist, has no known format, holds no run, or its dependencies have a cycle.
         UnknownNameError: There is no such format.
     """
     if format is not None and format not in FORMATS:
@@ -67,10 +76,10 @@ def read_trace(path: Path, format: str | None = None) -> Trace:
 
 
 def detect_format(path: Path) -> str:
-    """The format of a trace, by its name and first characters.
+    """Detect the format of a trace from its name and first characters.
 
     Raises:
-        InvalidInputError: It looks like none of the known formats.
+        InvalidInputError: It has none of the known formats.
     """
     if path.is_dir() or path.suffix == ".parquet":
         return "wta"

@@ -1,4 +1,4 @@
-"""Look into a recorded workload: `python -m simulations.traces FILE [--format F] [--problems N] [--json]`."""
+"""Summarise a recorded workload: `python -m simulations.traces FILE [--format F] [--problems N] [--json]`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def summarise(trace: Trace) -> dict[str, Any]:
-    """What the trace holds; None is unknown."""
+    """Figures of a trace; None is unknown."""
     runs = trace.runs
     span_s = float(runs["submit_s"].max())
     gaps = runs["submit_s"].diff().dropna()

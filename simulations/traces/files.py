@@ -1,4 +1,4 @@
-"""Opening a trace: plain or gzipped, as numbered lines or as one document."""
+"""Open a trace, plain or gzipped, as numbered lines or as one document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from prefect_intelligent.errors import InvalidInputError
 
 UNREADABLE: Final = "\ufffd"
-"""What `errors="replace"` puts in the place of bytes that are not UTF-8."""
+"""The character by which `errors="replace"` replaces bytes that are not UTF-8."""
 
 
 def open_text(path: Path, errors: str = "strict") -> IO[str]:
@@ -32,7 +32,7 @@ def open_text(path: Path, errors: str = "strict") -> IO[str]:
 
 
 def head(path: Path, size: int = 4096) -> str:
-    """The first characters of the file, to tell its format from.
+    """The first characters of the file, to detect its format.
 
     Raises:
         InvalidInputError: It is not text.
@@ -48,7 +48,7 @@ def head(path: Path, size: int = 4096) -> str:
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
-    """The rows of a CSV file with their line numbers; None for one with too few or too many fields, or no text."""
+    """The rows of a CSV file with their line numbers; None for a row with a wrong number of fields or not in UTF-8."""
     with open_text(path, "replace") as file:
         reader = csv.reader(file)
         names = next(reader, [])

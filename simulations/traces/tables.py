@@ -57,7 +57,7 @@ Row = Mapping[str, str]
 
 
 def _jobs(row: Row) -> dict[str, Any]:
-    """Jobs with the columns of SWF under their names."""
+    """Jobs with the columns of SWF, named."""
     return {
         "id": row["job"],
         "submit_s": float(row["submit"]),
@@ -87,7 +87,7 @@ def _clusters(row: Row) -> dict[str, Any]:
 
 
 def _pods(row: Row) -> dict[str, Any]:
-    """Pods of a cluster; one that was never placed has no duration. `Running` means not over when recorded."""
+    """Pods of a cluster. One that was never placed has no duration; `Running` ones had not ended when recorded."""
     created, placed = float(row["creation_time"]), float(row["scheduled_time"] or "nan")
     return {
         "id": row["name"],

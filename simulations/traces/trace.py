@@ -70,7 +70,7 @@ class Trace:
 
 @dataclass(slots=True)
 class TraceBuilder:
-    """Collects rows and problems; `build` checks what only the whole can show.
+    """Collects rows and problems; `build` makes the checks that need all rows.
 
     Attributes:
         path: The file being read.
@@ -87,7 +87,7 @@ class TraceBuilder:
         self.problems.append(Problem(path=self.path, line=line, reason=reason))
 
     def attempt(self, line: int, make: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        """Keep the rows that a line is made into; none of them if something in it is of the wrong kind."""
+        """Keep the rows that `make` makes of a line; reject the line if a field has a wrong type."""
         try:
             rows = list(make())
             for row in rows:
@@ -115,7 +115,7 @@ class TraceBuilder:
         """The trace.
 
         Raises:
-            InvalidInputError: Nothing could be read, or the dependencies run in a circle.
+            InvalidInputError: Nothing could be read, or the dependencies have a cycle.
         """
         if not self.rows:
             first = f"; first problem: {self.problems[0]}" if self.problems else ""
@@ -132,7 +132,7 @@ class TraceBuilder:
         return Trace(source=self.path, format=self.format, runs=runs[list(COLUMNS)], problems=tuple(self.problems))
 
     def _dated(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """The rows whose submission is known, unless the format records none."""
+        """The rows with a known time of submission; all rows if the format records none."""
         unknown = runs["submit_s"].isna()
         if unknown.all():
             return runs
@@ -141,7 +141,11 @@ class TraceBuilder:
         return runs.loc[~unknown].reset_index(drop=True)
 
     def _linked(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """The rows without repeated ids and without links to runs that are not there; no circle remains."""
+        """The rows without repeated ids and without links to runs that are not in the trace.
+
+        Raises:
+            InvalidInputError: The links have a cycle.
+        """
         repeated = runs["id"].duplicated()
         for line, name in runs.loc[repeated, ["line", "id"]].itertuples(index=False):
             self.reject(int(line), f"the id {name!r} was used before")

@@ -288,23 +288,23 @@ def test_two_machines_do_not_change_pipelines_at_once(server, here, tmp_path, mo
         monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path / machine))
         workshops.append(open_workspace(load_settings().settings))
     one, two = workshops
-    with one.alone():
-        with pytest.raises(InvalidInputError, match="another machine"), two.alone(patience_s=0.0):
+    with one.exclusive():
+        with pytest.raises(InvalidInputError, match="another machine"), two.exclusive(patience_s=0.0):
             pytest.fail("both were let in")
-        with pytest.raises(InvalidInputError, match="another command"), one.alone():
+        with pytest.raises(InvalidInputError, match="another command"), one.exclusive():
             pytest.fail("both were let in")
-    with two.alone(patience_s=0.0):
+    with two.exclusive(patience_s=0.0):
         pass
     # a machine that dies keeps the others out no longer than its lease lasts
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        with one.alone():
+        with one.exclusive():
             os.write(tell, b"in")
             time.sleep(60)
         os._exit(0)
     os.read(told, 2)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with two.alone():
+    with two.exclusive():
         pass

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import browser
 from benchmarks.dashboard_world import EVIL, builder
-from prefect_intelligent.dashboard.export import page as static_page
+from prefect_intelligent.dashboard.assets import static_page
 
 expect = pytest.importorskip("playwright.sync_api").expect
 

@@ -16,7 +16,13 @@ from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMEN
 from prefect_intelligent.pipelines.rollout.canary import run_canary
 from prefect_intelligent.pipelines.runs import VERSION_LABEL
 from prefect_intelligent.pipelines.sprt import SprtConfig
-from prefect_intelligent.pipelines.version import Code, Version, choose, pull_inputs, tokens_of
+from prefect_intelligent.pipelines.version import (
+    DeploymentVersion,
+    SourceCode,
+    canary_limit_name,
+    choose_version,
+    pull_inputs,
+)
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.pull_step import take_token, use_version
 from prefect_intelligent.settings import load_settings
@@ -146,11 +152,13 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
     api.deployment(pool, flow="e2e_trial", name="p", entrypoint="clean.py:trial")
     workspace = open_workspace(load_settings().settings)
     rollout, name = workspace.rollout, "e2e_trial/p"
-    baseline = rollout.baseline(name, "me")
+    baseline = rollout.keep_current(name, "me")
     spec = {**baseline.spec, "pull_steps": None, "version": None}
     good, bad = (
         workspace.versions.keep(
-            Version(deployment=name, spec=spec, code=Code(blob=workspace.blobs.put(text)), parent=baseline.id)
+            DeploymentVersion(
+                deployment=name, spec=spec, code=SourceCode(blob=workspace.blobs.put(text)), parent=baseline.id
+            )
         )
         for text in (b"good", b"bad")
     )
@@ -164,7 +172,7 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
         """What the pull step does, then a flow that fails if its code is bad; at most three between two looks."""
         wait_for(lambda: over.is_set() or len(executed) < 3 * len(looks))
         inputs = pull_inputs(api.call("GET", f"/deployments/{found}"))
-        chosen = choose(inputs, label=None, pinned=None, admit=lambda tokens: take_token(prefect, tokens))
+        chosen = choose_version(inputs, label=None, pinned=None, admit=lambda tokens: take_token(prefect, tokens))
         api.call("PATCH", f"/flow_runs/{flow_run['id']}/labels", {VERSION_LABEL: chosen})
         executed[flow_run["id"]] = chosen
         assert list(executed.values()).count(bad.id) <= 0.2 * len(executed)
@@ -178,18 +186,18 @@ def test_a_bad_version_on_trial_is_stopped_by_itself_and_no_run_is_lost_or_doubl
                 rollout,
                 bad,
                 share=0.2,
-                trial=SprtConfig(),
+                config=SprtConfig(),
                 timeout_s=300,
                 prices=Prices(),
                 poll_s=0.3,
-                tell=looks.append,
+                on_update=looks.append,
             )
         finally:
             over.set()
         wait_for(lambda: len(worker.ran) >= len(submitted))
     assert state.verdict == "roll back"
-    assert workspace.server.read(TOKENS + tokens_of(bad)) is None
-    assert not take_token(prefect, tokens_of(bad))  # for a run that began to start just then
+    assert workspace.server.read(TOKENS + canary_limit_name(bad)) is None
+    assert not take_token(prefect, canary_limit_name(bad))  # for a run that began to start just then
     assert workspace.server.read(DEPLOYMENT + name) == before
     versions = Counter(executed.values())
     assert 1 <= versions[bad.id] <= 10
@@ -205,11 +213,13 @@ def test_the_pull_step_gives_a_trial_to_whoever_gets_a_token_and_a_retry_keeps_i
     found = api.deployment(api.pool(), flow="e2e_pull", name="p", entrypoint="f.py:f")
     stable, trial = (
         workspace.versions.keep(
-            Version(deployment="e2e_pull/p", spec={}, code=Code(blob=workspace.blobs.put(pack(folder).archive)))
+            DeploymentVersion(
+                deployment="e2e_pull/p", spec={}, code=SourceCode(blob=workspace.blobs.put(pack(folder).archive))
+            )
         )
         for folder in (write_flows(here, "v1"), write_flows(here, "v2"))
     )
-    tokens = tokens_of(trial)
+    tokens = canary_limit_name(trial)
     canary = {"version": trial.id, "tokens": tokens}
     runs = [api.run(found) for _ in range(3)]
 

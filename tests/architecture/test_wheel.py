@@ -22,11 +22,13 @@ def test_the_wheel_ships_only_our_package(wheel):
     assert tops == {"prefect_intelligent", f"{wheel.name.split('-py3')[0]}.dist-info"}
 
 
-def test_the_wheel_carries_types_and_licence(wheel):
+def test_the_wheel_carries_types_templates_and_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "prefect_intelligent/py.typed" in names
     assert "prefect_intelligent/runbooks/hung-run.md" in names
+    assert "prefect_intelligent/dashboard/templates/index.html" in names
+    assert "prefect_intelligent/replay/adapters/templates/report.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

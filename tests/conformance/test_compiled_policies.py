@@ -1,4 +1,4 @@
-"""Rules, levers, encoder and guard decide the same compiled and interpreted: it is the same source."""
+"""Rules, actions, encoder and guard decide the same compiled and interpreted: it is the same source."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def decided(batch: Census, seed: int) -> list[np.ndarray]:
 def test_compiled_and_interpreted_agree(batch: Census, seed: int) -> None:
     fast = decided(batch, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "_fast", {})
+        patch.setattr(backend, "_compiled", {})
         slow = decided(batch, seed)
     for one, other in zip(fast, slow, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

@@ -21,8 +21,8 @@ from prefect_intelligent.quality.remediation import (
     BudgetExceededError,
     CircuitState,
     RemediationPolicy,
-    edits_of,
     plan_steps,
+    required_edits,
 )
 
 URL = "postgresql://postgres@127.0.0.1:5432/test"
@@ -135,7 +135,7 @@ def place(request, tmp_path):
 def plan(place):
     result = SodaChecker().verify(CONTRACT, place.dataset)
     steps = plan_steps(result, RemediationPolicy(budget_percent=60), CircuitState.CLOSED)
-    return edits_of(result, steps)
+    return required_edits(result, steps)
 
 
 def edit(place, **options):
@@ -185,11 +185,11 @@ def test_the_same_run_does_not_quarantine_twice(place):
 
 
 def test_a_rollback_puts_the_good_rows_back_and_keeps_the_bad_ones(place):
-    good = place.editor.keep_good(place.dataset, place.table)
+    good = place.editor.save_snapshot(place.dataset, place.table)
     assert good is (place.kind not in ("pandas", "arrow"))
     before = place.rows()
     edit(place)
-    assert place.editor.restore_good(place.dataset, place.table, "r") is good
+    assert place.editor.restore_snapshot(place.dataset, place.table, "r") is good
     if good:
         assert place.rows() == before
 
@@ -209,7 +209,7 @@ def test_a_frame_keeps_its_order_types_and_index_at_scale(tmp_path):
     frame.iloc[bad, 2] = 5_000.0
     dataset = parse_dataset(frame)
     result = SodaChecker().verify(CONTRACT, dataset)
-    edits = edits_of(result, plan_steps(result, RemediationPolicy(), CircuitState.CLOSED))
+    edits = required_edits(result, plan_steps(result, RemediationPolicy(), CircuitState.CLOSED))
     report = RowEditor(tmp_path / "s.duckdb").edit(dataset, "orders", edits, run_id="r", at_s=0.0)
     pd.testing.assert_frame_equal(report.data, frame.drop(index=frame.index[bad]))
 
@@ -358,10 +358,10 @@ def test_a_rollback_brings_a_renamed_column_back(tmp_path):
         con.register("good", keyed())
         con.execute("CREATE TABLE orders AS FROM good")
     editor, dataset = RowEditor(tmp_path / "store.duckdb"), parse_dataset(f"{path}::orders")
-    assert editor.keep_good(dataset, "orders")
+    assert editor.save_snapshot(dataset, "orders")
     with duckdb.connect(str(path)) as con:
         con.execute("ALTER TABLE orders RENAME country TO country_code")
-    assert editor.restore_good(dataset, "orders", "r")
+    assert editor.restore_snapshot(dataset, "orders", "r")
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT country, count(country_code) FROM orders GROUP BY 1").fetchall() == [("DE", 0)]
         assert con.execute("SELECT count(country_code) FROM orders__bad_r").fetchall() == [(4,)]

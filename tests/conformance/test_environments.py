@@ -11,9 +11,9 @@ from stable_baselines3.common.env_checker import check_env as check_sb3
 import simulations  # noqa: F401  (registers)
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
-from simulations.batch import Batch, BatchSettings
+from simulations.envs.batch import Batch, BatchSettings
+from simulations.envs.vector import PrefectClusterVecEnv
 from simulations.family import Family
-from simulations.vector import PrefectClusterVecEnv
 
 SMALL = {"deck": 3, "family": Family(queues=(1, 4), hours=1.0)}
 FEW = BatchSettings(deck=5, family=Family(queues=(3, 3), hours=2.0))
@@ -57,7 +57,7 @@ def test_cost_rewards_add_up_to_minus_the_money() -> None:
     for _ in range(30):
         reward, _, _ = batch.step(neutral(batch))
         total += reward
-    scale = batch.deck.scale_usd[batch._dealt]
+    scale = batch.deck.scale_usd[batch._chosen]
     np.testing.assert_allclose(-total * scale, batch.twin.money.sum(axis=1), rtol=1e-9)
 
 

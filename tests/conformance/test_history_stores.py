@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from prefect_intelligent.errors import InvalidInputError, StoreError
-from prefect_intelligent.history.adapters.sql_records import METADATA, create_tables, open_engine, open_history
+from prefect_intelligent.history.adapters.migrations import upgrade
+from prefect_intelligent.history.adapters.sql_records import open_engine, open_history
 from prefect_intelligent.testing.history import InMemoryHistory
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/"
@@ -125,7 +126,7 @@ def test_several_processes_write_at_once_and_nothing_is_lost(url, database):
 
 def test_making_the_tables_again_keeps_what_is_in_them(url, database):
     database.append("decision", "etl", 1.0, {"n": 1})
-    create_tables(open_engine(url), METADATA)
+    upgrade(open_engine(url))
     assert database.latest("decision", "etl") == {"n": 1}
 
 

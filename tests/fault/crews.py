@@ -9,6 +9,7 @@ import numpy as np
 
 from prefect_intelligent.policy import Census, Proposal, Q
 from prefect_intelligent.settings import GuardSection, Settings
+from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.wiring.steering import PoolController, open_controller
 from tests.real_prefect import Api, RealServer
 
@@ -53,15 +54,27 @@ def make_pool(api: Api, runs: int = 2) -> str:
 
 
 def crew(
-    server: RealServer, pool: str, folder: Path, policy: object, *, by: str = "test", lease_s: float = 5
+    server: RealServer, pool: str, folder: Path, policy: object, *, by: str = "test", lease_s: float = 60
 ) -> PoolController:
     """A controller for the pool whose guard lets every pass write."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     settings = Settings(data_dir=folder, guard=GuardSection(interval_s=0.0, hysteresis=0.0), interval_s=1.0)
     with temporary_settings({PREFECT_API_URL: server.api_url}):
-        made = open_controller(settings, pool, by=by, lease_s=lease_s)
+        made = open_controller(settings, pool, by=by, timeout_s=60.0, lease_s=lease_s)
     return replace(made, config=replace(made.config, policy=policy))
+
+
+def pass_that_writes(controller: PoolController, passes: int = 20) -> Decision:
+    """The first pass that has something to write: what a restless policy wants may be what is in force already.
+
+    Raises:
+        AssertionError: None of so many passes has.
+    """
+    for _ in range(passes):
+        if (decision := controller.reconcile()).outcome == "applied":
+            return decision
+    raise AssertionError(f"{passes} passes have written nothing; the last one was {decision.outcome}")
 
 
 def usable(api: Api, pool: str) -> bool:

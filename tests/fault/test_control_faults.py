@@ -26,7 +26,7 @@ from prefect_intelligent.steering.controller_state import INTENT, load_state
 from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.restore import restore
-from tests.fault.crews import Restless, Wants, crew, make_pool, usable
+from tests.fault.crews import Restless, Wants, crew, make_pool, pass_that_writes, usable
 from tests.real_prefect import clone_runs
 
 pytestmark = pytest.mark.server
@@ -39,7 +39,7 @@ def go_back(controller):
 
 
 def holds(controller):
-    return load_state(controller.history, controller.orchestrator.pool).standing.holds
+    return load_state(controller.history, controller.orchestrator.pool).known.overrides
 
 
 def just_before_writing(controller, act):
@@ -141,10 +141,12 @@ def test_a_storm_of_503_delays_decisions_and_harms_nothing(prefect_server, api, 
     with Storm(prefect_server.api_url, share=0.3, seed=5) as storm:
         controller = crew(storm, pool, tmp_path, Restless(1))
         decided = 0
-        for _ in range(10):
+        for _ in range(60):
             with contextlib.suppress(OrchestratorError):
                 decided += bool(controller.reconcile().applied)
             assert usable(api, pool)
+            if storm.refused > 10 and decided > 1:
+                break
         assert storm.refused > 10
         assert decided > 1
         assert not holds(controller), "a write whose answer was lost was taken for a person's"
@@ -165,18 +167,18 @@ def test_twenty_controllers_are_killed_and_the_last_one_puts_everything_back(pre
         env=prefect_server.env(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
     assert killed.returncode == 0, killed.stderr[-2000:]
     report = json.loads(killed.stdout)
-    assert len(report["lived_s"]) == 20
+    assert len(report["lived_s"]) >= 20
     assert report["unusable"] == 0
     assert report["in_the_middle_of_writing"] >= 1
     successor = crew(prefect_server, pool, tmp_path, Restless(99))
     memory = load_state(successor.history, pool)
     assert memory.passes > 3
-    assert not memory.standing.holds, "a dead controller's value was taken for a person's"
-    assert successor.reconcile().outcome == "applied"
+    assert not memory.known.overrides, "a dead controller's value was taken for a person's"
+    pass_that_writes(successor)
     assert not holds(successor)
     go_back(successor)
     assert api.numbers(pool) == before
@@ -304,13 +306,13 @@ def test_the_clock_jumps(prefect_server, api, tmp_path):
     shifted = PrefectOrchestrator(PrefectApi(prefect_server.api_url), pool, now=clock.now_s)
     guard = replace(controller.config.guard, interval_s=1.0)
     controller = replace(controller, clock=clock, orchestrator=shifted, config=replace(controller.config, guard=guard))
-    assert controller.reconcile().applied
+    pass_that_writes(controller)
     for jump_s in (-86_400.0, 7 * 86_400.0, -3_600.0):
         clock.shift_s += jump_s
         assert usable(api, pool)
         controller.reconcile()
         clock.shift_s += 1.5  # one interval of the guard later it moves again
-        assert controller.reconcile().applied
+        pass_that_writes(controller)
         assert not holds(controller)
     go_back(controller)
     assert api.numbers(pool) == before

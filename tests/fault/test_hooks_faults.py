@@ -24,6 +24,7 @@ ALL = [
     hooks.report_cancelled,
 ]
 SLACK_S = 1.0  # for a busy machine
+TRIES = 10  # one that is undisturbed tells what a hook costs
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,11 @@ def cost_of(run, *called):
     return time.monotonic() - started
 
 
+def costs_less_than(seconds, *called):
+    """Whether the hooks of some run took less: a busy machine delays one, a wait without a budget delays all."""
+    return any(cost_of(a_run(), *called) < seconds for _ in range(TRIES))
+
+
 @pytest.fixture
 def stalled():
     """A server that takes connections and never answers."""
@@ -79,18 +85,17 @@ def stalled():
 @pytest.mark.parametrize("hook", ALL)
 def test_a_server_that_is_not_there_costs_little(hook):
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-        assert cost_of(a_run(), hook) < hooks.BUDGET_S + SLACK_S
+        assert costs_less_than(hooks.BUDGET_S + SLACK_S, hook)
 
 
 def test_all_hooks_of_a_run_share_one_budget_on_a_server_that_stalls(stalled):
-    run = a_run()
     with temporary_settings({PREFECT_API_URL: stalled}):
-        assert cost_of(run, *ALL, *ALL) < hooks.BUDGET_S + SLACK_S
+        assert costs_less_than(hooks.BUDGET_S + SLACK_S, *ALL, *ALL)
 
 
 def test_starting_does_not_wait_for_the_server(stalled):
     with temporary_settings({PREFECT_API_URL: stalled}):
-        assert cost_of(a_run(), hooks.report_running) < SLACK_S
+        assert costs_less_than(SLACK_S, hooks.report_running)
 
 
 @pytest.mark.parametrize("hook", ALL)

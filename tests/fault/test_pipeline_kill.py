@@ -11,18 +11,18 @@ import pytest
 
 from prefect_intelligent.domain import Prices, Terms
 from prefect_intelligent.history.adapters.sql_records import open_history
-from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobs
+from prefect_intelligent.pipelines.adapters.blob_store import FsspecBlobStore
 from prefect_intelligent.pipelines.adapters.prefect_discovery import survey
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
-from prefect_intelligent.pipelines.live_changes import carry_out, prepare
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations
+from prefect_intelligent.pipelines.live_changes import apply_modification, prepare_modification
 from prefect_intelligent.pipelines.project_file import Project
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS
 from prefect_intelligent.pipelines.rollout.strategies import Rollout, follow_up
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
-from prefect_intelligent.pipelines.rollout.version_store import Versions
+from prefect_intelligent.pipelines.rollout.version_store import VersionStore
 from prefect_intelligent.pipelines.survey import Overrides, build_model
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.terms import publish_terms
@@ -40,23 +40,23 @@ class Command:
 
     def __init__(self, server, folder):
         self.api = PrefectApi(server.api_url, timeout_s=20, attempts=5)
-        self.server = PrefectPipelines(self.api)
+        self.server = PrefectPipelineServer(self.api)
         self.history = open_history(f"sqlite:///{folder / 'history.db'}")
         self.transactions = Transactions(self.server, self.history, SystemClock(), follow_up)
-        self.versions = Versions(self.history, FsspecBlobs(str(folder / "versions")), SystemClock())
+        self.versions = VersionStore(self.history, FsspecBlobStore(str(folder / "versions")), SystemClock())
         self.rollout = Rollout(self.transactions, self.versions, str(folder / "versions"))
         self.folder = folder
 
     def draw(self, overrides):
         found = survey(self.api, self.server, self.folder, history=False)
-        steps = {name: step for name, step in found.steps.items() if name.startswith("kill_")}
-        return build_model(replace(found, steps=steps), Project(), overrides, Prices(), time.time())
+        nodes = {name: node for name, node in found.nodes.items() if name.startswith("kill_")}
+        return build_model(replace(found, nodes=nodes), Project(), overrides, Prices(), time.time())
 
     def version(self, content):
         spec = dict(self.server.read(DEPLOYMENT + "kill_clean/p"))
         spec |= {"version": None, "pull_steps": None, "tags": [content]}
-        code = Code(blob=self.versions.blobs.put(content.encode()))
-        return self.versions.keep(Version(deployment="kill_clean/p", spec=spec, code=code))
+        code = SourceCode(blob=self.versions.blobs.put(content.encode()))
+        return self.versions.keep(DeploymentVersion(deployment="kill_clean/p", spec=spec, code=code))
 
     def owned(self):
         """Everything that we write; of epochs the version in force, for their times differ from try to try."""
@@ -72,12 +72,16 @@ def deploy(command, content):
 
 def graph_apply(command, content):
     overrides = Overrides(parameters={"kill_report/p": {"batch": content}})
-    apply(command.transactions, plan_automations(command.server, command.draw(overrides), time.time(), prune=True))
+    apply_automations(
+        command.transactions, plan_automations(command.server, command.draw(overrides), time.time(), prune=True)
+    )
 
 
 def modify(command, content):
     overrides = Overrides(parameters={"kill_report/p": {"batch": content}})
-    carry_out(command.rollout, prepare(command.rollout, command.draw, overrides, command.version(content)))
+    apply_modification(
+        command.rollout, prepare_modification(command.rollout, command.draw, overrides, command.version(content))
+    )
 
 
 def roll_back(command, content):
@@ -110,7 +114,7 @@ def test_killed_at_twenty_random_moments_state_is_old_or_new(prefect_server, tmp
         api.deployment(pool, flow=flow, name="p", entrypoint="flows.py:f", parameter_openapi_schema=SCHEMA)
         publish_terms(prefect, flow, Terms(inputs=inputs, outputs=outputs))
     first = Command(prefect_server, tmp_path)
-    first.rollout.baseline("kill_clean/p", "me")
+    first.rollout.keep_current("kill_clean/p", "me")
     graph_apply(first, "begin")
     for number in range(MOMENTS // 4):  # every rollback has something to go back to, even if all deploys are killed
         deploy(first, f"begin-{number}")

@@ -33,10 +33,10 @@ def test_nothing_is_lost_or_doubled(tmp_path, monkeypatch):
         spool.append("flow_run", {"work_pool": "p", "n": i}, event_id=f"e{i}", at_s=1_767_268_800.0 + i)
         if i in (100, 700, 1200):
             process = ship(tmp_path, "--interval", "0.1")
-            ledger = tmp_path / "outbox.db"
+            outbox_file = tmp_path / "outbox.db"
             deadline = time.monotonic() + 180
             while time.monotonic() < deadline:  # until it is at work
-                if ledger.exists() and (status := Outbox(ledger).status()).waiting + status.sent > i - 100:
+                if outbox_file.exists() and (status := Outbox(outbox_file).status()).waiting + status.sent > i - 100:
                     break
                 time.sleep(0.02)
             process.kill()

@@ -9,9 +9,9 @@ import numpy as np
 from prefect_intelligent.domain import Cost
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.twin.engine import event_log as kinds
-from prefect_intelligent.twin.engine import state as phases
-from prefect_intelligent.twin.engine.world import Table, World
+from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model import state as phases
+from prefect_intelligent.twin.model.world import Table, World
 
 
 def cost_of_log(world: World, log: Table, row: int = 0, until_s: float | None = None) -> Cost:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION
 from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
@@ -33,13 +33,13 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
         project = Project(folder, chain)
         before = copy.deepcopy(project.server.resources)
         overrides = Overrides(removed=frozenset(removed & chain.keys()))
-        picture = project.picture(overrides, f'on_late = "{policy}"')
-        apply(project.transactions, plan_automations(project.server, picture, project.clock.now_s()))
+        model = project.model(overrides, f'on_late = "{policy}"')
+        apply_automations(project.transactions, plan_automations(project.server, model, project.clock.now_s()))
         once = copy.deepcopy(project.server.resources)
         project.clock.jump(3600)
-        again = plan_automations(project.server, picture, project.clock.now_s())
+        again = plan_automations(project.server, model, project.clock.now_s())
         assert again.changes == ()
-        apply(project.transactions, again)
+        apply_automations(project.transactions, again)
         assert project.server.resources == once
         for value in project.server.read_all(AUTOMATION).values():
             assert not {action["deployment"] for action in value["actions"]} & removed
@@ -52,7 +52,7 @@ def test_apply_twice_is_apply_once_and_removing_leaves_nothing_of_ours(chain, re
 def test_going_back_is_identity_on_everything_that_prefect_stores(texts):
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder))
-        project.rollout.baseline("clean/p", "me")
+        project.rollout.keep_current("clean/p", "me")
         held = [copy.deepcopy(project.server.resources)]
         for text in texts:
             version = project.version(text)

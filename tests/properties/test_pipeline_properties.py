@@ -4,10 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.conflicts import check
-from prefect_intelligent.pipelines.critical_path import plan
+from prefect_intelligent.pipelines.conflicts import find_conflicts
+from prefect_intelligent.pipelines.critical_path import refresh_plan
 from prefect_intelligent.pipelines.deployments import Inventory
-from prefect_intelligent.pipelines.graph import CERTAINTY, Edge, EdgeEvidence, build, cycles, order
+from prefect_intelligent.pipelines.graph import (
+    CERTAINTY,
+    Edge,
+    EdgeEvidence,
+    build_graph,
+    find_cycles,
+    topological_order,
+)
 
 DEPLOYMENTS = st.sampled_from([f"d{i}/p" for i in range(6)])
 DATASETS = st.sampled_from([f"s{i}" for i in range(6)])
@@ -27,19 +34,19 @@ EDGES = st.lists(
 @settings(deadline=None)
 def test_the_graph_does_not_depend_on_the_order_of_the_evidence(edges, data):
     shuffled = data.draw(st.permutations(edges))
-    assert build(edges) == build(shuffled)
-    one, other = (check(build(found), Inventory(steps={})) for found in (edges, shuffled))
+    assert build_graph(edges) == build_graph(shuffled)
+    one, other = (find_conflicts(build_graph(found), Inventory(nodes={})) for found in (edges, shuffled))
     assert one == other
 
 
 @given(edges=EDGES)
 @settings(deadline=None)
 def test_an_order_puts_every_deployment_after_what_it_depends_on_or_there_is_a_cycle(edges):
-    graph = build(edges)
+    graph = build_graph(edges)
     try:
-        sequence = order(graph)
+        sequence = topological_order(graph)
     except InvalidInputError:
-        shown = cycles(graph)
+        shown = find_cycles(graph)
         assert shown
         assert all(names[0] == names[-1] for names in shown)
         return
@@ -52,11 +59,11 @@ def test_an_order_puts_every_deployment_after_what_it_depends_on_or_there_is_a_c
 @given(edges=EDGES, dataset=DATASETS)
 @settings(deadline=None)
 def test_a_plan_is_closed_upwards(edges, dataset):
-    graph = build(edges)
-    if dataset not in graph.datasets or cycles(graph):
+    graph = build_graph(edges)
+    if dataset not in graph.datasets or find_cycles(graph):
         return
     try:
-        wanted = plan(graph, dataset)
+        wanted = refresh_plan(graph, dataset)
     except InvalidInputError:
         return
     for name in wanted:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.engine import event_log as kinds
-from prefect_intelligent.twin.engine.state import CANCELLED, COMPLETED, FAILED
-from prefect_intelligent.twin.engine.world import stack
+from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED, FAILED
+from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
 from tests.oracles.cost_of_log import cost_of_log

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from simulations.against_prefect import QUEUES, Day, agreement, compare, live_day
+from simulations.against_prefect import QUEUES, RecordedDay, agreement, compare, record_day
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.worker
 def test_order_and_waits_are_those_of_real_prefect():
-    figures = compare(live_day(runs=24, seed=1), worlds=100, seed=1)
+    figures = compare(record_day(runs=24, seed=1), worlds=100, seed=1)
     assert figures["wait_p50_spread"] < 0.05, "the day does not determine its own median: compare another"
     assert figures["order_agreement"] == pytest.approx(1.0, abs=0.02)
     assert figures["wait_p50_error"] < 0.10
@@ -20,7 +20,7 @@ def test_order_and_waits_are_those_of_real_prefect():
 def day(queues, scheduled, claimed):
     numbers = [next(i for i, each in enumerate(QUEUES) if each.name == name) for name in queues]
     claimed = np.array(claimed, dtype=float)
-    return Day(
+    return RecordedDay(
         queue=np.array(numbers),
         scheduled_s=np.array(scheduled, dtype=float),
         claimed_s=claimed,

@@ -1,1 +1,1 @@
-"""Alerts as notifications of Prefect."""
+"""Automations in Prefect that send alerts to notification blocks."""

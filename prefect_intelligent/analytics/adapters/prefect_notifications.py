@@ -1,6 +1,6 @@
-"""Automations that hand our alerts to Prefect's notification blocks: written once, never twice, and only ours.
+"""Automations that send our alerts to Prefect's notification blocks.
 
-One automation per pool and block. What bears our name without our tag belongs to somebody else and is left alone.
+There is one automation per pool and block. Writing is idempotent, and only automations with our tag are changed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _COMPARED: Final = ("description", "enabled", "trigger", "actions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What is to be done about one automation.
+    """A planned change of one automation.
 
     Attributes:
-        name: Its name.
+        name: Name of the automation.
         step: "create", "change", "keep" or "delete".
         body: What to write; None to delete.
-        id: Of the one that exists.
+        id: Id of the existing automation; None to create.
     """
 
     name: str
@@ -46,23 +46,23 @@ class Notice:
 
 
 def plan_notices(api: PrefectApi, pool: str, blocks: Sequence[str], *, pages_only: bool) -> list[Notice]:
-    """What has to be written so that alerts of the pool go to these blocks; looking writes nothing.
+    """The changes that make alerts of the pool go to these blocks; nothing is written.
 
     Args:
-        api: The server.
-        pool: The work pool.
+        api: The Prefect API.
+        pool: Name of the work pool.
         blocks: "type/name" of notification blocks, as `prefect block ls` shows them.
         pages_only: Whether tickets are left out.
 
     Raises:
         UnknownNameError: There is no such block.
-        InvalidInputError: The block cannot notify, or an automation of that name is somebody else's.
+        InvalidInputError: The block cannot notify, or there is an automation of that name without our tag.
     """
-    held = _by_name(api)
+    existing = _by_name(api)
     notices = []
     for block in blocks:
         body = _automation(pool, block, _block_id(api, block), pages_only=pages_only)
-        found = held.get(body["name"])
+        found = existing.get(body["name"])
         if found is None:
             notices.append(Notice(name=body["name"], step="create", body=body))
         elif TAG not in found["tags"]:
@@ -74,7 +74,7 @@ def plan_notices(api: PrefectApi, pool: str, blocks: Sequence[str], *, pages_onl
 
 
 def plan_removal(api: PrefectApi, pool: str) -> list[Notice]:
-    """What has to be deleted so that nothing of ours notifies about the pool."""
+    """The changes that delete all our automations of the pool; nothing is written."""
     prefix = _prefix(pool)
     return [
         Notice(name=name, step="delete", id=found["id"])
@@ -84,7 +84,7 @@ def plan_removal(api: PrefectApi, pool: str) -> list[Notice]:
 
 
 def write_notices(api: PrefectApi, notices: Sequence[Notice]) -> None:
-    """Do it; twice is as good as once."""
+    """Write the changes; repeating it changes nothing more."""
     for notice in notices:
         if notice.step == "create":
             api.call("POST", "/automations/", dict(notice.body or {}))
@@ -120,7 +120,7 @@ def _automation(pool: str, block: str, block_id: str, *, pages_only: bool) -> di
 
 
 def _plain(found: Any, wanted: Any) -> Any:
-    """Of what Prefect holds, the keys that we write; lists that are sets there in our order."""
+    """The part of an automation in Prefect that we write, with sets of texts in our order."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         return {key: _plain(found.get(key), value) for key, value in wanted.items()}
     if isinstance(wanted, list) and isinstance(found, list) and len(found) == len(wanted):

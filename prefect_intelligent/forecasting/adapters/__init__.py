@@ -1,1 +1,1 @@
-"""Forecasters in MLflow and outlooks from the history."""
+"""Forecasters in the MLflow registry, and outlooks cached from the history."""

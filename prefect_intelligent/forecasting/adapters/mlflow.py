@@ -1,6 +1,6 @@
-"""A trained forecaster in MLflow: figures, curves, a calibration plot, and a registered model with its alias.
+"""Logs a trained forecaster to MLflow: figures, curves, a calibration plot, and a registered model with its alias.
 
-The files are the forecaster's own (JSON and arrays, no pickle), logged as artifacts of the run.
+Its files (JSON and arrays, no pickle) are artifacts of the run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
-from prefect_intelligent.forecasting.evaluation import Appraisal
+from prefect_intelligent.errors import (
+    MissingExtraError,
+    TrackerAccessDeniedError,
+    TrackerError,
+    TrackerUnavailableError,
+)
+from prefect_intelligent.forecasting.evaluation import ForecasterEvaluation
 
 EXPERIMENT: Final = "prefect-intelligent-forecaster"
 MODEL: Final = "prefect-intelligent-forecaster"
@@ -22,12 +27,12 @@ CHALLENGER: Final = "challenger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
-    """Where a forecaster has gone.
+class RegisteredForecaster:
+    """A forecaster in the MLflow registry.
 
     Attributes:
         run_id: MLflow run.
-        version: Of the registered model.
+        version: Version of the registered model.
         alias: "champion" if it serves from now on, else "challenger".
     """
 
@@ -37,19 +42,20 @@ class Registered:
 
 
 def register_forecaster(
-    uri: str, folder: Path, appraisal: Appraisal, facts: Mapping[str, float | str], *, serves: bool
-) -> Registered:
-    """Log a forecaster and register it; `serves` gives it the alias "champion", else it is the "challenger".
+    uri: str, folder: Path, evaluation: ForecasterEvaluation, parameters: Mapping[str, float | str], *, serves: bool
+) -> RegisteredForecaster:
+    """Log a forecaster and register it, with the alias "champion" if it `serves`, else "challenger".
 
     Args:
-        uri: Tracking URI; the registry is there too.
-        folder: Holds `forecaster.json` and `forecaster.npz`.
-        appraisal: Of the same training.
-        facts: Go in as parameters.
-        serves: Whether it takes over.
+        uri: URI of the tracking server and of the registry.
+        folder: Has `forecaster.json` and `forecaster.npz`.
+        evaluation: Of the same training.
+        parameters: Logged as parameters of the run.
+        serves: Whether it serves from now on.
 
     Raises:
-        TrackerUnavailableError: MLflow does not answer; what was logged so far is a run of its own.
+        TrackerUnavailableError: MLflow does not answer; the run may be incomplete.
+        TrackerAccessDeniedError: MLflow does not accept the credentials.
         MissingExtraError: MLflow is not installed.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -61,36 +67,38 @@ def register_forecaster(
     except ImportError as error:
         raise MissingExtraError("tracking with MLflow", "tracking") from error
     try:
-        return _register(MlflowClient(tracking_uri=uri, registry_uri=uri), folder, appraisal, facts, serves)
+        return _register(MlflowClient(tracking_uri=uri, registry_uri=uri), folder, evaluation, parameters, serves)
     except (SQLAlchemyError, OSError) as error:
         raise TrackerUnavailableError(f"MLflow: {str(error).splitlines()[0][:300]}") from error
     except MlflowException as error:
         text = f"MLflow: {str(error).splitlines()[0][:300]}"
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call, unused-ignore]
+        if status in (401, 403):
+            raise TrackerAccessDeniedError(text) from error
         raise (TrackerUnavailableError if status >= 500 else TrackerError)(text) from error
 
 
 def _register(
-    client: Any, folder: Path, appraisal: Appraisal, facts: Mapping[str, float | str], serves: bool
-) -> Registered:
+    client: Any, folder: Path, evaluation: ForecasterEvaluation, parameters: Mapping[str, float | str], serves: bool
+) -> RegisteredForecaster:
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
     run = client.create_run(experiment, tags={"pi.kind": "forecaster"})
     run_id = str(run.info.run_id)
-    for name, value in facts.items():
+    for name, value in parameters.items():
         client.log_param(run_id, name, value)
-    for name, value in appraisal.figures.items():
+    for name, value in evaluation.figures.items():
         client.log_metric(run_id, name, value)
-    for trees, train_loss, test_loss in appraisal.learning.tolist():
+    for trees, train_loss, test_loss in evaluation.learning.tolist():
         client.log_metric(run_id, "log_loss/train", train_loss, step=int(trees))
         client.log_metric(run_id, "log_loss/test", test_loss, step=int(trees))
-    for share, (promised, seen, runs) in enumerate(appraisal.calibration.tolist(), start=1):
-        client.log_metric(run_id, "calibration/promised", promised, step=share)
-        client.log_metric(run_id, "calibration/seen", seen, step=share)
-        client.log_metric(run_id, "calibration/runs", runs, step=share)
+    for number, (forecast, failed, runs) in enumerate(evaluation.calibration.tolist(), start=1):
+        client.log_metric(run_id, "calibration/promised", forecast, step=number)
+        client.log_metric(run_id, "calibration/seen", failed, step=number)
+        client.log_metric(run_id, "calibration/runs", runs, step=number)
     client.log_artifacts(run_id, str(folder), "forecaster")
     with tempfile.TemporaryDirectory() as scratch:
-        if _draw(appraisal, Path(scratch) / "forecaster.png"):
+        if _draw(evaluation, Path(scratch) / "forecaster.png"):
             client.log_artifact(run_id, str(Path(scratch) / "forecaster.png"), "plots")
     client.set_terminated(run_id)
     if not client.search_registered_models(f"name = '{MODEL}'"):
@@ -98,12 +106,12 @@ def _register(
     version = client.create_model_version(MODEL, f"{run.info.artifact_uri}/forecaster", run_id).version
     alias = CHAMPION if serves else CHALLENGER
     client.set_registered_model_alias(MODEL, alias, version)
-    return Registered(run_id=run_id, version=str(version), alias=alias)
+    return RegisteredForecaster(run_id=run_id, version=str(version), alias=alias)
 
 
-def _draw(appraisal: Appraisal, file: Path) -> bool:
-    """Calibration, ROC, precision-recall and learning curve on one sheet; False without matplotlib or curves."""
-    if not len(appraisal.roc):
+def _draw(evaluation: ForecasterEvaluation, file: Path) -> bool:
+    """Draw calibration, ROC, precision-recall and learning curve into a file; False without matplotlib or curves."""
+    if not len(evaluation.roc):
         return False
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -114,15 +122,15 @@ def _draw(appraisal: Appraisal, file: Path) -> bool:
     FigureCanvasAgg(figure)
     calibration, roc, recall, learning = figure.subplots(2, 2).ravel()
     calibration.plot([0, 1], [0, 1], color="0.7")
-    calibration.plot(appraisal.calibration[:, 0], appraisal.calibration[:, 1], marker="o")
+    calibration.plot(evaluation.calibration[:, 0], evaluation.calibration[:, 1], marker="o")
     calibration.set(title="Calibration", xlabel="promised", ylabel="seen")
     roc.plot([0, 1], [0, 1], color="0.7")
-    roc.plot(appraisal.roc[:, 0], appraisal.roc[:, 1])
-    roc.set(title=f"ROC, area {appraisal.figures['auc']:.3f}", xlabel="false alarms", ylabel="failures found")
-    recall.plot(appraisal.precision_recall[:, 0], appraisal.precision_recall[:, 1])
-    recall.set(title=f"Average precision {appraisal.figures['ap']:.3f}", xlabel="failures found", ylabel="precision")
-    learning.plot(appraisal.learning[:, 0], appraisal.learning[:, 1], label="training")
-    learning.plot(appraisal.learning[:, 0], appraisal.learning[:, 2], label="test")
+    roc.plot(evaluation.roc[:, 0], evaluation.roc[:, 1])
+    roc.set(title=f"ROC, area {evaluation.figures['auc']:.3f}", xlabel="false alarms", ylabel="failures found")
+    recall.plot(evaluation.precision_recall[:, 0], evaluation.precision_recall[:, 1])
+    recall.set(title=f"Average precision {evaluation.figures['ap']:.3f}", xlabel="failures found", ylabel="precision")
+    learning.plot(evaluation.learning[:, 0], evaluation.learning[:, 1], label="training")
+    learning.plot(evaluation.learning[:, 0], evaluation.learning[:, 2], label="test")
     learning.set(title="Log loss", xlabel="trees")
     learning.legend()
     figure.savefig(file, dpi=80)

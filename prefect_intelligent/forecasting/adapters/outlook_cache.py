@@ -1,4 +1,4 @@
-"""Outlooks for whoever decides often: read from the history of runs now and then, never in the middle of a decision."""
+"""Outlooks cached from the history of runs, refreshed in a thread so that no decision waits for them."""
 
 from __future__ import annotations
 
@@ -7,48 +7,31 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.outlook import Outlook, make_outlook
-from prefect_intelligent.forecasting.point_in_time_features import NOTHING, Context
+from prefect_intelligent.forecasting.point_in_time_features import NO_CONTEXT, Context
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPAN_S: Final = 14 * 86400.0
-_MOST_RUNS: Final = 20_000
-
-
-class Outlooks(Protocol):
-    """What a snapshot asks for each deployment."""
-
-    @property
-    def generation(self) -> int:
-        """Grows with every change of anything said here."""
-        ...
-
-    def of(self, deployment: str) -> Outlook | None:
-        """What is expected of the next run; None if too little is known."""
-        ...
-
-    def refresh(self) -> None:
-        """Look again if what was read has grown old; returns at once."""
-        ...
+_MAX_RUNS: Final = 20_000
 
 
 class HistoryOutlooks:
-    """Implements `Outlooks` on the history of runs.
+    """`OutlookSource` on the history of runs.
 
-    The first refresh reads at once, later ones in a thread; until that is done, and if it fails, the old table stays.
+    The first refresh reads at once, later ones in a thread; until a read succeeds the previous table is used.
 
     Args:
         read: Gives the pool's runs since an instant, as `SqlRuns.run_frame` does.
-        forecaster: Folder of the trained forecaster; without one in it, shares and quantiles of the past serve.
+        forecaster: Folder of the trained forecaster; if it has none, the baselines of `make_outlook` are used.
         start_up_s: Seconds between taking a slot and starting to work.
-        ttl_s: How long a table is good for.
-        now: Gives the present instant, Unix seconds.
-        around: Gives what is known of the world around the runs.
+        ttl_s: Seconds after which a table is read again.
+        now: Gives the present, Unix seconds.
+        context: Gives upstream deployments, and the quality checks of their outputs.
     """
 
     def __init__(
@@ -59,10 +42,10 @@ class HistoryOutlooks:
         start_up_s: float = 3.0,
         ttl_s: float = 300.0,
         now: Callable[[], float] = time.time,
-        around: Callable[[], Context] = lambda: NOTHING,
+        context: Callable[[], Context] = lambda: NO_CONTEXT,
     ) -> None:
         self._read, self._folder, self._start_up_s = read, forecaster, start_up_s
-        self._ttl_s, self._now, self._around = ttl_s, now, around
+        self._ttl_s, self._now, self._context = ttl_s, now, context
         self._table: dict[str, Outlook] = {}
         self._read_at = -float("inf")  # monotonic
         self._reader: threading.Thread | None = None
@@ -70,7 +53,7 @@ class HistoryOutlooks:
 
     @property
     def generation(self) -> int:
-        """Grows with every change of the table."""
+        """Increases with every change of the table."""
         return self._generation
 
     def of(self, deployment: str) -> Outlook | None:
@@ -78,33 +61,33 @@ class HistoryOutlooks:
         return self._table.get(deployment)
 
     def refresh(self) -> None:
-        """Read again if the table has grown old."""
+        """Read again if the table is older than `ttl_s`; returns at once, except for the first time."""
         if time.monotonic() - self._read_at < self._ttl_s or (self._reader is not None and self._reader.is_alive()):
             return
         first = self._read_at == -float("inf")
         self._read_at = time.monotonic()
         if first:
-            self._look()
+            self._update()
             return
-        self._reader = threading.Thread(target=self._look, name="outlooks", daemon=True)
+        self._reader = threading.Thread(target=self._update, name="outlooks", daemon=True)
         self._reader.start()
 
     def wait(self) -> None:
-        """Until a reading that is under way has ended."""
+        """Wait for the end of a refresh in the thread."""
         if self._reader is not None:
             self._reader.join()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         try:
             now_s = self._now()
-            runs = self._read(now_s - SPAN_S).tail(_MOST_RUNS).reset_index(drop=True)
-            forecaster, around = None, NOTHING
+            runs = self._read(now_s - SPAN_S).tail(_MAX_RUNS).reset_index(drop=True)
+            forecaster, context = None, NO_CONTEXT
             if (self._folder / "forecaster.json").exists():
                 from prefect_intelligent.forecasting.forecaster import Forecaster
 
-                forecaster, around = Forecaster.load(self._folder), self._around()
-            table = make_outlook(runs, now_s, forecaster, start_up_s=self._start_up_s, around=around)
-        except PrefectIntelligentError as error:  # what was known stays; deployments fall back on Prefect's last runs
+                forecaster, context = Forecaster.load(self._folder), self._context()
+            table = make_outlook(runs, now_s, forecaster, start_up_s=self._start_up_s, context=context)
+        except PrefectIntelligentError as error:  # the previous table stays; without one Prefect's last runs are used
             logging.getLogger(__name__).warning("no forecasts from the history: %s", error)
             return
         if table != self._table:

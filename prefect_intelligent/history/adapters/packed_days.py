@@ -31,27 +31,6 @@ _DAY_S: Final = 86400.0
 _WORTH_PACKING: Final = 500
 """Runs of a day below which a copy saves nothing."""
 
-_TRIGGERS: Final = {
-    "pi_runs_inserted": ("INSERT", "NEW"),
-    "pi_runs_updated": ("UPDATE", "OLD", "NEW"),
-    "pi_runs_deleted": ("DELETE", "OLD"),
-}
-
-
-def watch(engine: Engine) -> None:
-    """Make the triggers that keep packed days honest; nothing on PostgreSQL."""
-    if engine.dialect.name != "sqlite":
-        return
-    with engine.begin() as connection:
-        for name, (event, *rows) in _TRIGGERS.items():
-            body = " ".join(
-                f"DELETE FROM {DAYS.name} WHERE day = CAST({row}.submitted_s / {_DAY_S:.0f} AS INTEGER);"
-                for row in rows
-            )
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {RUNS.name} BEGIN {body} END"
-            )
-
 
 def pack(engine: Engine, before_s: float) -> int:
     """Copy the days that end before an instant and have no copy; returns how many. Nothing on PostgreSQL."""

@@ -7,52 +7,29 @@ the death of the process and of the machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Double,
-    Engine,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    delete,
-    event,
-    insert,
-    select,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Engine, Row, Select, create_engine, delete, event, insert, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, StoreError
+from prefect_intelligent.history.adapters.migrations import upgrade
+from prefect_intelligent.history.adapters.sql_tables import RECORDS
+from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.local.record_versions import upcast, version_of
 
 LOCK_TIMEOUT_S = 15.0
 """How long a writer waits for another one before it gives up."""
 
-METADATA = MetaData()
-RECORDS = Table(
-    "pi_records",
-    METADATA,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("kind", String(40), nullable=False),
-    Column("pool", String(200), nullable=False),
-    Column("at_s", Double, nullable=False),
-    Column("record", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
-    Index("pi_records_newest", "kind", "pool", "id"),
-)
+_BACK = 100  # records looked at for the newest that can be read
 
 _Args = ParamSpec("_Args")
 _Out = TypeVar("_Out")
+_Wanted = Select[tuple[int, Any]]
 
 
 def open_engine(url: str) -> Engine:
@@ -101,21 +78,6 @@ def _open_sqlite(url: URL, serializer: Callable[[Any], str]) -> Engine:
     return engine
 
 
-def create_tables(engine: Engine, metadata: MetaData) -> None:
-    """Make the tables and indexes that are missing; safe when several processes do it at once."""
-    for attempt in (1, 2, 3):
-        try:
-            with engine.begin() as connection:
-                for table in metadata.sorted_tables:
-                    connection.execute(CreateTable(table, if_not_exists=True))
-                    for index in table.indexes:
-                        connection.execute(CreateIndex(index, if_not_exists=True))
-            return
-        except (IntegrityError, ProgrammingError):  # PostgreSQL: two CREATE IF NOT EXISTS can still collide
-            if attempt == 3:
-                raise
-
-
 def _guarded(method: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
     """Turn what SQLAlchemy raises into one line of ours."""
 
@@ -135,50 +97,66 @@ class SqlHistory:
     """`HistoryStore` on a database.
 
     Args:
-        engine: From `open_engine`; the tables are made here if they are missing.
+        engine: From `open_engine`; its schema is brought up to date here.
     """
 
     @_guarded
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        create_tables(engine, METADATA)
+        upgrade(engine)
 
     @_guarded
     def append(self, kind: str, pool: str, at_s: float, record: Mapping[str, Any]) -> int:
         """Keep one record for good and return its number."""
-        row = insert(RECORDS).values(kind=kind, pool=pool, at_s=at_s, record=dict(record)).returning(RECORDS.c.id)
+        values = {"kind": kind, "pool": pool, "at_s": at_s, "record": dict(record), "version": version_of(kind)}
         with self._engine.begin() as connection:
-            return int(connection.execute(row).scalar_one())
+            return int(connection.execute(insert(RECORDS).values(values).returning(RECORDS.c.id)).scalar_one())
 
     @_guarded
     def latest(self, kind: str, pool: str) -> Mapping[str, Any] | None:
         """The newest record of that kind for the pool, by order of writing."""
-        newest = (
-            select(RECORDS.c.record)
-            .where(RECORDS.c.kind == kind, RECORDS.c.pool == pool)
-            .order_by(RECORDS.c.id.desc())
-            .limit(1)
-        )
-        with self._engine.connect() as connection:
-            found: Mapping[str, Any] | None = connection.execute(newest).scalar_one_or_none()
-            return found
+        wanted = _newest(_of(kind, pool), 1)
+        rows = self._rows(wanted)
+        if not rows:
+            return None
+        found = _read(kind, rows) or _read(kind, self._rows(wanted.limit(_BACK)))
+        return found[0] if found else None
 
     @_guarded
-    def records(self, kind: str, pool: str | None = None, since_s: float | None = None) -> Sequence[Mapping[str, Any]]:
-        """Records of that kind in the order in which they were written."""
-        wanted = select(RECORDS.c.record).where(RECORDS.c.kind == kind).order_by(RECORDS.c.id)
-        if pool is not None:
-            wanted = wanted.where(RECORDS.c.pool == pool)
+    def records(
+        self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
+        wanted = _of(kind, pool)
         if since_s is not None:
             wanted = wanted.where(RECORDS.c.at_s >= since_s)
-        with self._engine.connect() as connection:
-            return list(connection.execute(wanted).scalars())
+        if last is None:
+            return _read(kind, self._rows(wanted.order_by(RECORDS.c.id)))
+        return _read(kind, reversed(self._rows(_newest(wanted, last))))
 
     @_guarded
     def forget(self, kind: str, before_s: float) -> int:
         """Remove the records of that kind that are older than `before_s`; returns how many."""
         with self._engine.begin() as connection:
             return connection.execute(delete(RECORDS).where(RECORDS.c.kind == kind, RECORDS.c.at_s < before_s)).rowcount
+
+    def _rows(self, wanted: _Wanted) -> Sequence[Row[tuple[int, Any]]]:
+        with self._engine.connect() as connection:
+            return connection.execute(wanted).all()
+
+
+def _of(kind: str, pool: str | None) -> _Wanted:
+    wanted = select(RECORDS.c.version, RECORDS.c.record).where(RECORDS.c.kind == kind)
+    return wanted if pool is None else wanted.where(RECORDS.c.pool == pool)
+
+
+def _newest(wanted: _Wanted, count: int) -> _Wanted:
+    """The newest first."""
+    return wanted.order_by(RECORDS.c.id.desc()).limit(count)
+
+
+def _read(kind: str, rows: Iterable[Row[tuple[int, Any]]]) -> list[Mapping[str, Any]]:
+    return read_each(kind, rows, lambda row: upcast(kind, row.version, row.record))
 
 
 def open_history(url: str) -> SqlHistory:

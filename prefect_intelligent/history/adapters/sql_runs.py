@@ -16,14 +16,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from prefect_intelligent.errors import StoreError
-from prefect_intelligent.history.adapters.packed_days import pack, read_columns, watch
-from prefect_intelligent.history.adapters.sql_records import create_tables
+from prefect_intelligent.history.adapters.migrations import upgrade
+from prefect_intelligent.history.adapters.packed_days import pack, read_columns
 from prefect_intelligent.history.adapters.sql_tables import (
     CODED,
     CURSORS,
     DEPLOYMENTS,
     EVENTS,
-    METADATA,
     NAMES,
     QUEUES,
     RUNS,
@@ -64,15 +63,14 @@ class SqlRuns:
     """`RunStore` on a database, and what reads it back.
 
     Args:
-        engine: From `history.adapters.sql_records.open_engine`; missing tables are made here.
+        engine: From `history.adapters.sql_records.open_engine`; its schema is brought up to date here.
     """
 
     @_guarded
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._numbers: dict[str, int] = {}
-        create_tables(engine, METADATA)
-        watch(engine)
+        upgrade(engine)
 
     @_guarded
     def cursor(self, name: str) -> float | None:

@@ -1,8 +1,12 @@
-"""Tables of the history of runs. Texts are numbers of names: a million runs are read in seconds."""
+"""Tables of the history: our own records, and runs, whose texts are numbers of names: a million are read in seconds.
+
+Every change here needs a revision in `migrations`, where the triggers of `pi_runs` are made too.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -16,8 +20,22 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 METADATA = MetaData()
+
+RECORDS = Table(
+    "pi_records",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("kind", String(40), nullable=False),
+    Column("pool", String(200), nullable=False),
+    Column("at_s", Double, nullable=False),
+    Column("record", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Index("pi_records_newest", "kind", "pool", "id"),
+)
+"""Records of our own; `version` is that of the record's kind (`local.record_versions`)."""
 
 NAMES = Table(
     "pi_names",

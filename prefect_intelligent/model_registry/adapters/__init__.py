@@ -1,1 +1,1 @@
-"""Policies in a folder or in MLflow's registry."""
+"""Stores of policies: a folder, or MLflow's model registry."""

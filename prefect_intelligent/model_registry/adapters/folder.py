@@ -1,4 +1,4 @@
-"""The policy store in a folder: one folder per version, and a log of who bore which alias and why."""
+"""The policy store in a folder: one folder per version, and a log of aliases with their reasons."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class PolicyFiles:
     """A `PolicyStore` in a folder; several processes may use it.
 
     Args:
-        root: The folder; made when the first version is added.
+        root: The folder; created when the first version is added.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def add(self, folder: Path) -> str:
-        """Copy a bundle into the store, checked before and complete before it shows."""
+        """Check a bundle and copy it into the store; it appears when it is complete."""
         read_bundle(folder)
         version = _sha256(folder)[:12]
         place = self.root / version
@@ -44,7 +44,7 @@ class PolicyFiles:
         return version
 
     def folder(self, version: str) -> Path:
-        """Where the bundle of a version lies."""
+        """The folder with the bundle of a version."""
         versions = [entry.name for entry in self.root.iterdir() if entry.is_dir()] if self.root.exists() else []
         if version not in versions:
             raise UnknownNameError("policy version", version, (name for name in versions if not name.startswith(".")))
@@ -55,16 +55,16 @@ class PolicyFiles:
         return _sha256(self.folder(version))
 
     def alias(self, name: str) -> str | None:
-        """The version that bears the alias."""
-        borne = self.past(name)
-        return borne[-1] if borne else None
+        """The version that has the alias; None if none has."""
+        past = self.past(name)
+        return past[-1] if past else None
 
     def past(self, name: str) -> Sequence[str]:
-        """Versions that have borne the alias, oldest first."""
+        """Versions that have had the alias, oldest first."""
         return [str(entry["version"]) for entry in self._entries() if entry["alias"] == name]
 
     def set_alias(self, name: str, version: str, *, why: str, at_s: float) -> None:
-        """Append to the log; one line is written at once, so that readers see all of it or nothing."""
+        """Append to the log; a line is written with one call, so that readers see all of it or nothing."""
         self.folder(version)
         line = json.dumps({"alias": name, "version": version, "why": why, "at_s": at_s}) + "\n"
         try:
@@ -88,7 +88,7 @@ class PolicyFiles:
                 entry = json.loads(line)
                 entry["alias"], entry["version"]
             except (ValueError, KeyError, TypeError):
-                continue  # half a line, left by a machine that went down while it was written
+                continue  # half a line: the machine went down while it was written
             entries.append(entry)
         return entries
 

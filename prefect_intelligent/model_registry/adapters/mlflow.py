@@ -1,8 +1,8 @@
 """The policy store in MLflow's model registry: one model version per bundle, and MLflow's own aliases.
 
-A version is a logged model whose artifacts are the bundle's two files; nothing of it is ever executed. Its metrics are
-logged per workload, so that MLflow's page of models puts versions side by side. Who bore an alias when and why is kept
-in tags of the registered model. An alias that somebody moves in MLflow's page counts as moved.
+A version is a logged model whose artifacts are the bundle's two files; none of it is ever executed. Its metrics are
+logged per workload, so that MLflow's page of models shows versions side by side. Every move of an alias is stored, with
+instant and reason, in tags of the registered model. An alias that a person moves on MLflow's page counts as moved.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from prefect_intelligent.errors import InvalidInputError, MissingExtraError, StoreError, UnknownNameError
+from prefect_intelligent.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+    TrackerAccessDeniedError,
+    UnknownNameError,
+)
 from prefect_intelligent.policy.bundle import MANIFEST, WEIGHTS, read_bundle
 
 EXPERIMENT: Final = "prefect-intelligent-policies"
 SHA256: Final = "pi.weights_sha256"
 MODEL_TYPE: Final = "prefect-intelligent-policy"
 _LOG: Final = "pi.alias"
+_LOGGER = logging.getLogger(__name__)
 _TIMEOUT_S: Final = "5"
 _SQLITE: Final = "sqlite:///"
 _LONGEST_TAG: Final = 4000
@@ -37,14 +44,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """How a version did, for MLflow's page of models.
+    """Evaluation of a version, for MLflow's page of models.
 
     Attributes:
-        data: Fingerprint of the data, the same for everything that was compared on it.
+        data: Digest of the data, the same for all versions that were compared on it.
         by_workload: Workload to figures by name.
-        overall: Figures over all of them.
-        text: What was found, in words.
-        files: Reports and pictures to keep with the version.
+        overall: Figures over all workloads.
+        text: The result in words.
+        files: Reports and pictures to store with the version.
     """
 
     data: str
@@ -60,7 +67,7 @@ class PolicyRegistry:
     Args:
         uri: Tracking URI of MLflow.
         model: Name of the registered model.
-        cache: Folder for bundles that have been fetched; what is there is used without asking MLflow again.
+        cache: Folder for fetched bundles; a bundle in it is used without asking MLflow again.
     """
 
     def __init__(self, uri: str, model: str, cache: Path) -> None:
@@ -69,10 +76,10 @@ class PolicyRegistry:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri, self.model, self.cache = uri, model, cache / model
-        self._made: Any = None
+        self._mlflow_client: Any = None
 
     def add(self, folder: Path) -> str:
-        """Register a bundle, checked before; the same weights are the same version."""
+        """Check a bundle and register it; the same weights are the same version."""
         bundle = read_bundle(folder)
         sha256 = _sha256(folder)
         known = self._versions(f"tags.`{SHA256}` = '{sha256}'")
@@ -95,7 +102,7 @@ class PolicyRegistry:
                 self._client.log_model_artifact(made.model_id, str(folder / name))
             self._client.finalize_logged_model(made.model_id, "READY")
             self._ensure_model()
-            with _default_uri(self.uri):  # MLflow looks the logged model up where its process points to
+            with _default_uri(self.uri):  # MLflow looks up the logged model at the default URI of the process
                 version = self._client.create_model_version(
                     self.model,
                     source=f"models:/{made.model_id}",
@@ -106,10 +113,10 @@ class PolicyRegistry:
             self._client.set_terminated(run.info.run_id)
             return str(version.version)
 
-        return self._asked(register)
+        return self._call(register)
 
     def record(self, version: str, scores: Scores) -> None:
-        """Log how a version did, each workload as a dataset."""
+        """Log the evaluation of a version, each workload as a dataset."""
         from mlflow.entities import Dataset, DatasetInput, Metric
 
         found = self._version(version)
@@ -126,7 +133,7 @@ class PolicyRegistry:
                 Metric(
                     name, float(value), at_ms + number, 0, model_id=model, run_id=run, dataset_name=each.name,
                     dataset_digest=each.digest,
-                )  # the instant tells datasets apart: MLflow keeps one value of a name for each
+                )  # one instant per dataset: MLflow stores one value per name and instant
                 for number, each in enumerate(datasets)
                 for name, value in workloads[each.name].items()
             ]  # fmt: skip
@@ -137,10 +144,10 @@ class PolicyRegistry:
             if scores.text:
                 self._client.set_model_version_tag(self.model, version, "pi.evaluation", scores.text[:_LONGEST_TAG])
 
-        self._asked(send)
+        self._call(send)
 
     def folder(self, version: str) -> Path:
-        """Where the bundle of a version lies: fetched into the cache once, and checked against the sha256."""
+        """The folder with the bundle of a version: fetched into the cache once, and checked against the sha256."""
         sha256 = self.weights_sha256(version)
         place = self.cache / sha256[:12]
         if not place.exists():
@@ -152,22 +159,22 @@ class PolicyRegistry:
         return str(self._version(version).tags.get(SHA256))
 
     def alias(self, name: str) -> str | None:
-        """The version that bears the alias."""
+        """The version that has the alias; None if none has."""
         found = self._registered()
         return None if found is None or name not in found.aliases else str(found.aliases[name])
 
     def past(self, name: str) -> Sequence[str]:
-        """Versions that have borne the alias, oldest first."""
+        """Versions that have had the alias, oldest first."""
         found = self._registered()
         if found is None:
             return []
         moves = sorted((key, value) for key, value in found.tags.items() if key.startswith(f"{_LOG}.{name}."))
-        borne = [str(json.loads(value)["version"]) for _, value in moves]
+        past = [str(json.loads(value)["version"]) for _, value in moves]
         now = str(found.aliases[name]) if name in found.aliases else None
-        return borne if now is None or borne[-1:] == [now] else [*borne, now]
+        return past if now is None or past[-1:] == [now] else [*past, now]
 
     def set_alias(self, name: str, version: str, *, why: str, at_s: float) -> None:
-        """Move the alias in MLflow; its reason is kept with the model and with the version."""
+        """Move the alias in MLflow; the reason is stored with the model and with the version."""
         self._version(version)
 
         def move() -> None:
@@ -176,10 +183,10 @@ class PolicyRegistry:
             self._client.set_registered_model_tag(self.model, f"{_LOG}.{name}.{round(at_s * 1000):015d}", entry)
             self._client.set_model_version_tag(self.model, version, f"pi.{name}", why[:_LONGEST_TAG])
 
-        self._asked(move)
+        self._call(move)
 
     def _fetch(self, version: str, sha256: str, place: Path) -> None:
-        """Copy a bundle from MLflow; it shows only when it is complete and has the right weights."""
+        """Copy a bundle from MLflow; it appears when it is complete and has the right weights."""
         self.cache.mkdir(parents=True, exist_ok=True)
         model = _model_id(self._version(version))
 
@@ -196,7 +203,7 @@ class PolicyRegistry:
 
         unfinished = Path(tempfile.mkdtemp(dir=self.cache, prefix=".fetching-"))
         try:
-            self._asked(lambda: copy(unfinished))
+            self._call(lambda: copy(unfinished))
             read_bundle(unfinished)
             if _sha256(unfinished) != sha256:
                 raise InvalidInputError(f"policy version {version}", "other weights", "damaged; register it again")
@@ -208,10 +215,10 @@ class PolicyRegistry:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def _version(self, version: str) -> Any:
-        """A version as MLflow knows it.
+        """MLflow's record of a version.
 
         Raises:
-            UnknownNameError: There is none.
+            UnknownNameError: There is no such version.
         """
         known = {str(found.version): found for found in self._versions("")}
         if version not in known:
@@ -220,10 +227,10 @@ class PolicyRegistry:
 
     def _versions(self, which: str) -> list[Any]:
         query = f"name = '{self.model}'" + (f" and {which}" if which else "")
-        return list(self._asked(lambda: self._client.search_model_versions(query)))
+        return list(self._call(lambda: self._client.search_model_versions(query)))
 
     def _registered(self) -> Any:
-        found = self._asked(lambda: self._client.search_registered_models(f"name = '{self.model}'"))
+        found = self._call(lambda: self._client.search_registered_models(f"name = '{self.model}'"))
         return found[0] if found else None
 
     def _ensure_model(self) -> None:
@@ -234,7 +241,7 @@ class PolicyRegistry:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        beside = None  # a bare database keeps no files: they lie beside it, not where this process happens to be
+        beside = None  # for a database without a server: its artifacts go beside it, not into the working directory
         if self.uri.startswith(_SQLITE):
             beside = str(Path(self.uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts")
         tags = {"mlflow.experimentKind": "custom_model"}
@@ -242,16 +249,16 @@ class PolicyRegistry:
 
     @property
     def _client(self) -> Any:
-        if self._made is None:
+        if self._mlflow_client is None:
             try:
                 from mlflow import MlflowClient
             except ImportError as error:
                 raise MissingExtraError("policies in MLflow", "tracking") from error
-            self._made = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        return self._made
+            self._mlflow_client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return self._mlflow_client
 
-    def _asked(self, call: Callable[[], T]) -> T:
-        """MLflow's errors in our words."""
+    def _call(self, call: Callable[[], T]) -> T:
+        """Call MLflow and turn its errors into `StoreError`."""
         _ = self._client
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
@@ -260,61 +267,73 @@ class PolicyRegistry:
             return call()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             text = str(error).splitlines()[0][:300]
+            if isinstance(error, MlflowException) and int(error.get_http_status_code()) in (401, 403):  # type: ignore[no-untyped-call, unused-ignore]
+                text += f"; {TrackerAccessDeniedError.ADVICE}"
             raise StoreError(f"policy registry {self.model} in MLflow at {self.uri}: {text}") from error
 
 
 class CachedRegistry(PolicyRegistry):
-    """The registry as a controller reads it: never waited for, and not needed once it has answered.
+    """The registry for a controller: reads do not wait for MLflow, and work while it is down.
 
-    The alias is asked for in the background and answered from memory; it is kept on disk, so that a controller that is
+    The alias is read in the background and answered from memory. It is stored on disk too, so that a controller that is
     started while MLflow is down goes on with the last champion.
 
     Args:
         uri: Tracking URI of MLflow.
         model: Name of the registered model.
-        cache: Folder for what is remembered.
-        refresh_s: How often MLflow is asked.
+        cache: Folder for bundles and aliases.
+        refresh_s: Seconds between two reads of the alias.
     """
 
     def __init__(self, uri: str, model: str, cache: Path, refresh_s: float = 15.0) -> None:
         super().__init__(uri, model, cache)
         self.refresh_s = refresh_s
         self._known: dict[str, tuple[str, str]] = _read_known(self.cache / "known.json")
-        self._asked_at_s: dict[str, float] = {}
-        self._asking: threading.Thread | None = None
+        self._read_at_s: dict[str, float] = {}
+        self._reader: threading.Thread | None = None
+        self._logged = ""
 
     def alias(self, name: str) -> str | None:
-        """The version that bore the alias when MLflow last answered; None before it ever did."""
+        """The version that had the alias when MLflow last answered; None before its first answer."""
         now_s = time.monotonic()
-        idle = self._asking is None or not self._asking.is_alive()
-        if idle and now_s - self._asked_at_s.get(name, -self.refresh_s) >= self.refresh_s:
-            self._asked_at_s[name] = now_s
-            self._asking = threading.Thread(target=self._refresh, args=(name,), daemon=True)
-            self._asking.start()
+        idle = self._reader is None or not self._reader.is_alive()
+        if idle and now_s - self._read_at_s.get(name, -self.refresh_s) >= self.refresh_s:
+            self._read_at_s[name] = now_s
+            self._reader = threading.Thread(target=self._refresh, args=(name,), daemon=True)
+            self._reader.start()
         known = self._known.get(name)
         return None if known is None else known[0]
 
     def folder(self, version: str) -> Path:
-        """Where the bundle of a version lies; it was fetched before the alias was told."""
+        """The folder with the bundle of a version; it is fetched before `alias` returns the version."""
         for known, sha256 in self._known.values():
             place = self.cache / sha256[:12]
             if known == version and place.exists():
                 return place
         return super().folder(version)
 
+    def wait(self) -> None:
+        """Wait until the read of the alias that is under way has ended."""
+        if self._reader is not None:
+            self._reader.join()
+
     def _refresh(self, name: str) -> None:
-        """Ask MLflow, fetch the bundle, and only then tell."""
+        """Read the alias and fetch the bundle; only then may `alias` return the version."""
         try:
             version = super().alias(name)
             if version is None or version == self._known.get(name, ("", ""))[0]:
+                self._logged = ""
                 return
             super().folder(version)
             self._known[name] = (version, self.weights_sha256(version))
             path = self.cache / "known.json"
             path.with_suffix(".tmp").write_text(json.dumps(self._known), encoding="utf-8")
             os.replace(path.with_suffix(".tmp"), path)
-        except (StoreError, InvalidInputError, OSError) as error:  # what is remembered stays
-            logging.getLogger(__name__).warning("the alias %s could not be followed: %s", name, error)
+            self._logged = ""
+        except (StoreError, InvalidInputError, OSError) as error:  # the cached version stays
+            before, self._logged = self._logged, str(error)
+            if before != self._logged:  # tried every few seconds, logged once
+                _LOGGER.warning("the alias %s could not be followed: %s", name, error)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Pipelines on a Prefect server, in source trees and in blob stores."""
+"""Adapters of pipelines: Prefect's API, source trees, Soda contracts, blob stores, and the lock between commands."""

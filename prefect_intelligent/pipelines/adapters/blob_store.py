@@ -1,4 +1,4 @@
-"""Blobs of pipeline versions in a folder or an object store, through fsspec."""
+"""Blobs of versions in a folder or an object store, through fsspec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import fsspec
 from prefect_intelligent.errors import MissingExtraError, StoreError, UnknownNameError
 
 
-class FsspecBlobs:
+class FsspecBlobStore:
     """Implements `BlobStore`: content under its sha256, written once and never changed.
 
     Args:
@@ -25,7 +25,7 @@ class FsspecBlobs:
             raise MissingExtraError(f"versions in {url}", "object storage driver") from error
 
     def put(self, content: bytes) -> str:
-        """Keep content and return its digest."""
+        """Store content and return its digest."""
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
         try:
@@ -39,10 +39,10 @@ class FsspecBlobs:
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Content of a digest.
+        """Return the content of a digest.
 
         Raises:
-            UnknownNameError: It is not there.
+            UnknownNameError: It is missing.
             StoreError: It is damaged, or the store cannot be read.
         """
         try:
@@ -56,18 +56,18 @@ class FsspecBlobs:
         return content
 
     def has(self, digest: str) -> bool:
-        """Whether the content is there."""
+        """Return whether the content is stored."""
         return bool(self._fs.exists(self._path(digest)))
 
     def digests(self) -> Iterator[str]:
-        """All digests that are kept."""
+        """Iterate over all stored digests."""
         for path in self._fs.find(self._root) if self._fs.exists(self._root) else ():
             name = str(path).rsplit("/", 1)[-1]
             if len(name) == 64:
                 yield name
 
     def delete(self, digest: str) -> None:
-        """Remove content; nothing happens if it has gone."""
+        """Remove content; no effect if it is not stored."""
         if self.has(digest):
             self._fs.rm_file(self._path(digest))
 

@@ -1,4 +1,4 @@
-"""What a Soda data contract promises of the columns of its dataset."""
+"""Read the columns that a Soda data contract guarantees."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import yaml
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.deployments import Column, Shape
+from prefect_intelligent.pipelines.deployments import ColumnSpec, TableSchema
 
 
-def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, Shape]:
-    """Columns with their types and valid ranges, for the one output that the contract is about.
+def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, TableSchema]:
+    """Return columns with their types and valid ranges, for the output that the contract describes.
 
-    That is the output named as the contract's dataset, or as the last part of it; else the first.
+    That is the output with the name of the contract's dataset or of its last part; without one, the first output.
 
     Args:
         text: YAML of the contract.
-        name: For messages.
-        outputs: Datasets that the contract's owner writes; at least one.
+        name: Name of the contract in messages.
+        outputs: Datasets that the deployment writes; at least one.
 
     Raises:
-        InvalidInputError: It is not a contract.
+        InvalidInputError: The text is not a contract.
     """
     try:
         data = yaml.safe_load(text)
@@ -32,15 +32,15 @@ def read_promises(text: str, name: str, outputs: Sequence[str]) -> dict[str, Sha
     if not isinstance(columns, list):
         raise InvalidInputError(name, type(data).__name__, "a contract has a list `columns`")
     dataset = str(data.get("dataset", ""))
-    about = next((found for found in outputs if found in (dataset, dataset.rpartition("/")[2])), outputs[0])
+    described = next((found for found in outputs if found in (dataset, dataset.rpartition("/")[2])), outputs[0])
     found = {
         str(column["name"]): _column(column) for column in columns if isinstance(column, dict) and "name" in column
     }
-    return {about: found}
+    return {described: found}
 
 
-def _column(column: dict[str, Any]) -> Column:
-    """Type and range of one column; the narrowest range of its checks counts."""
+def _column(column: dict[str, Any]) -> ColumnSpec:
+    """Return type and range of one column; the range is the intersection of its checks."""
     lows, highs = [], []
     for check in column.get("checks") or ():
         for settings in check.values() if isinstance(check, dict) else ():
@@ -48,7 +48,7 @@ def _column(column: dict[str, Any]) -> Column:
                 lows += [float(settings["valid_min"])] if "valid_min" in settings else []
                 highs += [float(settings["valid_max"])] if "valid_max" in settings else []
     kind = column.get("data_type")
-    return Column(
+    return ColumnSpec(
         type=None if kind is None else str(kind).lower(),
         minimum=max(lows, default=None),
         maximum=min(highs, default=None),

@@ -1,4 +1,4 @@
-"""Looking at a flow in a process of its own: does it import, what is its name, which parameters does it take?"""
+"""Import a flow in a separate process to read its name, parameters and terms."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ print("\\n" + json.dumps(found, default=str))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
-    """What a flow says of itself.
+class FlowDescription:
+    """Name, parameters and terms of a flow.
 
     Attributes:
-        name: Its name.
+        name: Name of the flow.
         schema: JSON schema of its parameters, as Prefect stores it.
-        description: Its description.
-        terms: Its terms, if it has any.
+        description: Its description; None without one.
+        terms: Its terms, as `Terms.to_dict` gives them; None without any.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Probed:
     terms: dict[str, Any] | None = None
 
 
-def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> Probed:
+def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> FlowDescription:
     """Import a flow from a packed source tree, as a worker would.
 
     Raises:
-        InvalidInputError: It cannot be imported; the message ends with Python's own last line.
+        InvalidInputError: It cannot be imported; the message ends with the last line of the traceback.
     """
     path, _, name = entrypoint.partition(":")
     if not name or not path.endswith(".py"):
@@ -73,10 +73,10 @@ def probe(archive: bytes, entrypoint: str, timeout_s: float = 120.0) -> Probed:
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise InvalidInputError("entrypoint", entrypoint, f"the flow cannot be imported: {last}")
-        return Probed(**json.loads(done.stdout.strip().splitlines()[-1]))
+        return FlowDescription(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def environment_lock() -> str:
-    """Installed packages with their versions, one per line, sorted."""
+    """Return installed packages with their versions, one per line, sorted."""
     found = {f"{item.metadata['Name'].lower()}=={item.version}" for item in distributions() if item.metadata["Name"]}
     return "\n".join(sorted(found)) + "\n"

@@ -1,4 +1,4 @@
-"""Everything the graph is made of, read from a Prefect server and from source files on this machine."""
+"""Read deployments, pools, terms, durations, lineage and source files for the graph."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from prefect_intelligent.domain import Estimate, Terms
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
-from prefect_intelligent.pipelines.adapters.prefect_lineage import automated, observed
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines, in_order
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, PoolFacts, Schedule, Shape
+from prefect_intelligent.pipelines.adapters.prefect_lineage import automation_links, observed_links
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer, sort_schedules
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, PoolFacts, Schedule, TableSchema
 from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence
 from prefect_intelligent.pipelines.survey import Survey
@@ -25,17 +25,17 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import read_terms
 
 _HISTORY_PAGES = 5
-"""Pages of 200 ended runs from which durations are taken."""
+"""Pages of 200 ended runs from which durations are computed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What is recorded of the version that a deployment runs.
+class RecordedVersion:
+    """Terms, contract and source of the version that a deployment runs.
 
     Attributes:
-        terms: With which it was made.
-        contract: Text of its data contract.
-        read: Text of one of its source files; None if it has no such file, or its source is not here.
+        terms: Its terms; None without any.
+        contract: Text of its data contract; None without one.
+        read: Returns the text of one of its source files; None if there is no such file or its source is not stored.
     """
 
     terms: Terms | None = None
@@ -45,34 +45,34 @@ class Recorded:
 
 def survey(
     api: PrefectApi,
-    server: PrefectPipelines,
+    server: PrefectPipelineServer,
     folder: Path,
     *,
     history: bool = True,
-    recorded: Callable[[Mapping[str, Any]], Recorded | None] = lambda held: None,
+    recorded: Callable[[Mapping[str, Any]], RecordedVersion | None] = lambda stored: None,
 ) -> Survey:
     """Read deployments, pools, terms, durations, automations, lineage and source.
 
     Args:
         api: The server.
         server: The same server's resources.
-        folder: Where relative entrypoints are looked for.
+        folder: Folder of relative entrypoints.
         history: Whether to read durations and observed lineage too (a few more calls).
-        recorded: What is recorded of the version that a deployment runs; its terms win over published ones.
+        recorded: Returns the recorded version that a deployment runs; its terms take precedence over published ones.
     """
     deployments = server.deployments()
-    agreed = read_terms(api)
-    notes = list(agreed.problems)
+    published = read_terms(api)
+    notes = list(published.problems)
     estimates, rates = _durations(api, server) if history else ({}, {})
-    steps: dict[str, DeploymentNode] = {}
+    nodes: dict[str, DeploymentNode] = {}
     edges: list[Edge] = []
-    calls: list[Call] = []
-    for name, held in deployments.items():
-        version = recorded(held) or Recorded()
-        roots = _roots(held, folder)
-        source, where = _source_of(held, roots, version, notes)
+    calls: list[DeploymentCall] = []
+    for name, stored in deployments.items():
+        version = recorded(stored) or RecordedVersion()
+        roots = _roots(stored, folder)
+        source, where = _source_of(stored, roots, version, notes)
         flow, _, short = name.partition("/")
-        terms = version.terms or agreed.of(flow, short)
+        terms = version.terms or published.of(flow, short)
         if source is not None:
             line = EdgeEvidence("source", f"{where}:{source.line}")
             if terms is None and (source.inputs is not None or source.outputs is not None):
@@ -83,7 +83,7 @@ def survey(
                 at = f"{where}:{call.line}"
                 edges.append(Edge(name, call.name, "calls", (EdgeEvidence("source", at),)))
                 calls.append(
-                    Call(
+                    DeploymentCall(
                         caller=name,
                         callee=call.name,
                         waits=call.waits,
@@ -92,58 +92,58 @@ def survey(
                         where=at,
                     )
                 )
-        step = _step(name, held, terms or Terms(), estimates.get(name), rates.get(name))
-        steps[name] = replace(step, promises=_promises(step.terms, version.contract, roots, notes))
+        step = _node(name, stored, terms or Terms(), estimates.get(name), rates.get(name))
+        nodes[name] = replace(step, promises=_promises(step.terms, version.contract, roots, notes))
     for more_edges, more_calls in (
-        automated(api, server, deployments),
-        observed(api, server, deployments) if history else ([], []),
+        automation_links(api, server, deployments),
+        observed_links(api, server, deployments) if history else ([], []),
     ):
         edges += more_edges
         calls += more_calls
     for edge in edges:
-        if edge.kind == "calls" and edge.target not in steps:
+        if edge.kind == "calls" and edge.target not in nodes:
             notes.append(f"{edge.source} calls {edge.target}, which does not exist ({edge.evidence[0].where})")
     return Survey(
-        steps=steps,
+        nodes=nodes,
         pools=_pools(api),
-        edges=tuple(edge for edge in edges if edge.kind != "calls" or edge.target in steps),
-        calls=tuple(call for call in calls if call.callee in steps and call.caller in steps),
+        edges=tuple(edge for edge in edges if edge.kind != "calls" or edge.target in nodes),
+        calls=tuple(call for call in calls if call.callee in nodes and call.caller in nodes),
         notes=tuple(notes),
     )
 
 
-def _step(
-    name: str, held: Mapping[str, Any], terms: Terms, estimate: Estimate | None, rate: float | None
+def _node(
+    name: str, stored: Mapping[str, Any], terms: Terms, estimate: Estimate | None, rate: float | None
 ) -> DeploymentNode:
-    limit = held.get("global_concurrency_limit")
+    limit = stored.get("global_concurrency_limit")
     return DeploymentNode(
         name=name,
-        pool=held["work_pool_name"],
-        queue=held["work_queue_name"],
-        schedules=tuple(read_schedule(item) for item in in_order(held["schedules"])),
+        pool=stored["work_pool_name"],
+        queue=stored["work_queue_name"],
+        schedules=tuple(read_schedule(item) for item in sort_schedules(stored["schedules"])),
         estimate=estimate,
         terms=terms,
         limit=None if limit is None else limit["limit"],
-        parameters=held["parameters"] or {},
-        schema=held["parameter_openapi_schema"] or None,
+        parameters=stored["parameters"] or {},
+        schema=stored["parameter_openapi_schema"] or None,
         arrivals_per_hour=rate,
-        paused=bool(held["paused"]),
-        job_variables=held["job_variables"] or {},
+        paused=bool(stored["paused"]),
+        job_variables=stored["job_variables"] or {},
     )
 
 
-def read_schedule(held: Mapping[str, Any]) -> Schedule:
-    """A schedule as the API gives it."""
-    plain = held["schedule"]
-    zone = plain.get("timezone") or "UTC"
-    common: dict[str, Any] = {"active": held["active"], "parameters": held.get("parameters") or {}}
-    if "cron" in plain:
-        return Schedule(cron=plain["cron"], zone=zone, **common)
-    if "interval" in plain:
-        anchor = plain.get("anchor_date")
+def read_schedule(stored: Mapping[str, Any]) -> Schedule:
+    """Parse a schedule as Prefect's API gives it."""
+    schedule = stored["schedule"]
+    zone = schedule.get("timezone") or "UTC"
+    common: dict[str, Any] = {"active": stored["active"], "parameters": stored.get("parameters") or {}}
+    if "cron" in schedule:
+        return Schedule(cron=schedule["cron"], zone=zone, **common)
+    if "interval" in schedule:
+        anchor = schedule.get("anchor_date")
         anchor_s = 0.0 if anchor is None else unix_s(str(anchor))
-        return Schedule(every_s=float(plain["interval"]), anchor_s=anchor_s, zone=zone, **common)
-    return Schedule(rrule=plain["rrule"], zone=zone, **common)
+        return Schedule(every_s=float(schedule["interval"]), anchor_s=anchor_s, zone=zone, **common)
+    return Schedule(rrule=schedule["rrule"], zone=zone, **common)
 
 
 def _pools(api: PrefectApi) -> dict[str, PoolFacts]:
@@ -160,10 +160,10 @@ def _pools(api: PrefectApi) -> dict[str, PoolFacts]:
     return found
 
 
-def _roots(held: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Folders in which the files of a deployment may be."""
-    roots = [Path(held["path"])] if held.get("path") else []
-    for step in held.get("pull_steps") or ():
+def _roots(stored: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Return folders that may contain the files of a deployment."""
+    roots = [Path(stored["path"])] if stored.get("path") else []
+    for step in stored.get("pull_steps") or ():
         for inputs in step.values():
             if isinstance(inputs, Mapping) and "directory" in inputs:
                 roots.append(Path(str(inputs["directory"])))
@@ -171,10 +171,10 @@ def _roots(held: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _source_of(
-    held: Mapping[str, Any], roots: list[Path], version: Recorded, notes: list[str]
+    stored: Mapping[str, Any], roots: list[Path], version: RecordedVersion, notes: list[str]
 ) -> tuple[FlowSource | None, str]:
-    """What the source file of a deployment says: that of its version, else one on this machine."""
-    path, _, function = str(held["entrypoint"] or "").partition(":")
+    """Read the source file of a deployment: that of its version, else one on this machine; with its path."""
+    path, _, function = str(stored["entrypoint"] or "").partition(":")
     if not path.endswith(".py"):
         return None, ""
     try:
@@ -187,8 +187,8 @@ def _source_of(
         return None, path
 
 
-def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list[str]) -> dict[str, Shape]:
-    """What the contract of a deployment promises of its outputs: the version's, else the file on this machine."""
+def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list[str]) -> dict[str, TableSchema]:
+    """Return the columns that a deployment's contract guarantees: the version's contract, else one on this machine."""
     if terms.contract is None or not terms.outputs:
         return {}
     try:
@@ -200,9 +200,9 @@ def _promises(terms: Terms, contract: str | None, roots: list[Path], notes: list
         return {}
 
 
-def _durations(api: PrefectApi, server: PrefectPipelines) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """Quantiles of recent durations, and hourly rate of runs that no schedule made, by deployment."""
-    spans: dict[str, list[float]] = {}
+def _durations(api: PrefectApi, server: PrefectPipelineServer) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """Return quantiles of recent durations, and the hourly rate of runs that no schedule made, by deployment."""
+    durations: dict[str, list[float]] = {}
     starts: dict[str, list[float]] = {}
     body = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "sort": "END_TIME_DESC"}
     for index, page in enumerate(api.pages("/flow_runs/filter", body)):
@@ -211,19 +211,19 @@ def _durations(api: PrefectApi, server: PrefectPipelines) -> tuple[dict[str, Est
                 continue
             name = server.deployment_name(run["deployment_id"])
             start, end = (unix_s(run[key]) for key in ("start_time", "end_time"))
-            spans.setdefault(name, []).append(max(end - start, 0.001))
+            durations.setdefault(name, []).append(max(end - start, 0.001))
             if not run["auto_scheduled"]:
                 starts.setdefault(name, []).append(start)
         if index + 1 >= _HISTORY_PAGES:
             break
     estimates = {}
-    for name, values in spans.items():
+    for name, values in durations.items():
         p50, p90 = np.quantile(values, [0.5, 0.9])
         estimates[name] = Estimate(p50_s=float(p50), p90_s=float(max(p50, p90)))
     now_s = datetime.now(UTC).timestamp()
     rates = {}
-    for name, at in starts.items():
-        hours = (now_s - min(at)) / 3600
-        if len(at) >= 10 and hours >= 1 and math.isfinite(hours):
-            rates[name] = len(at) / hours
+    for name, times in starts.items():
+        hours = (now_s - min(times)) / 3600
+        if len(times) >= 10 and hours >= 1 and math.isfinite(hours):
+            rates[name] = len(times) / hours
     return estimates, rates

@@ -1,4 +1,4 @@
-"""Edges that nobody wrote down for us: from automations of other people, and from what was seen to happen."""
+"""Inferred edges: from automations that others have made, and from observed events and runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prefect_intelligent.domain.instants import unix_s
-from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelines
-from prefect_intelligent.pipelines.deployments import Call
+from prefect_intelligent.pipelines.adapters.prefect_resources import TAG, PrefectPipelineServer
+from prefect_intelligent.pipelines.deployments import DeploymentCall
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, EdgeKind
 from prefect_intelligent.prefect_client.api import PrefectApi
 
-Links = tuple[list[Edge], list[Call]]
+Links = tuple[list[Edge], list[DeploymentCall]]
 
 _DEPLOYMENT: Final = "prefect.deployment."
 _FLOW: Final = "prefect.flow."
@@ -23,24 +23,26 @@ _ASSET_READ: Final = "prefect.asset.referenced"
 _EVENT_PAGES: Final = 20  # of 50 events
 
 
-def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[str, Mapping[str, Any]]) -> Links:
-    """Deployments that other people's automations start.
+def automation_links(
+    api: PrefectApi, server: PrefectPipelineServer, deployments: Mapping[str, Mapping[str, Any]]
+) -> Links:
+    """Return edges and calls from automations that others have made.
 
-    One that waits for the end of a deployment's runs (or of a flow's) comes after it, one that waits for an asset reads
-    it. What is started by a failure is no step of the pipeline: only its parameters are looked at.
+    An automation that waits for the end of a deployment's runs (or of a flow's) gives a `triggers` edge, one that waits
+    for an asset a `reads` edge. One that reacts to failures gives no edge, only a call whose parameters are checked.
     """
     edges: list[Edge] = []
-    calls: list[Call] = []
+    calls: list[DeploymentCall] = []
     of_flow: dict[str, list[str]] = {}
-    for name, held in deployments.items():
-        of_flow.setdefault(held["flow_id"], []).append(name)
+    for name, stored in deployments.items():
+        of_flow.setdefault(stored["flow_id"], []).append(name)
     for page in api.pages("/automations/filter", {}):
-        for held in page:
-            if TAG in held["tags"] or not held["enabled"]:
+        for stored in page:
+            if TAG in stored["tags"] or not stored["enabled"]:
                 continue
-            where = f"automation {held['name']}"
+            where = f"automation {stored['name']}"
             evidence = (EdgeEvidence("automation", where),)
-            for trigger in _plain(held["trigger"]):
+            for trigger in _event_triggers(stored["trigger"]):
                 watched = _watched(trigger)
                 sources = {
                     server.deployment_name(v.removeprefix(_DEPLOYMENT)) for v in watched if v.startswith(_DEPLOYMENT)
@@ -51,7 +53,7 @@ def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[st
                 expected = set(trigger.get("expect") or ())
                 kind = _kind(expected)
                 assets = {v for v in watched if "://" in v} if not expected or _ASSET_WRITTEN in expected else set()
-                for action in held["actions"]:
+                for action in stored["actions"]:
                     if action.get("type") != "run-deployment":
                         continue
                     chosen = action.get("deployment_id")
@@ -60,22 +62,24 @@ def automated(api: PrefectApi, server: PrefectPipelines, deployments: Mapping[st
                     for target in (name for name in targets if name in deployments):
                         edges += [Edge(asset, target, "reads", evidence) for asset in sorted(assets)]
                         for source in sorted(sources & set(deployments)):
-                            if not chosen and source != target:  # "inferred" starts the one that the event is about
+                            if not chosen and source != target:  # source "inferred" starts the deployment of the event
                                 continue
                             if kind is not None:
                                 edges.append(Edge(source, target, kind, evidence))
-                            calls.append(Call(caller=source, callee=target, waits=False, parameters=given, where=where))
+                            calls.append(
+                                DeploymentCall(caller=source, callee=target, waits=False, parameters=given, where=where)
+                            )
     return edges, calls
 
 
-def _plain(trigger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The event triggers within a trigger."""
+def _event_triggers(trigger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the event triggers within a trigger."""
     children = trigger.get("triggers")
-    return [trigger] if not children else [item for child in children for item in _plain(child)]
+    return [trigger] if not children else [item for child in children for item in _event_triggers(child)]
 
 
 def _kind(expected: Collection[str]) -> EdgeKind | None:
-    """What an automation that waits for these events makes of its deployments; None if they tell of a failure."""
+    """Return the kind of edge of an automation that waits for these events; None if they all report failures."""
     if not expected or any(name == _ENDED or name.endswith("*") for name in expected):
         return "triggers"
     if _BEGAN & set(expected):
@@ -84,7 +88,7 @@ def _kind(expected: Collection[str]) -> EdgeKind | None:
 
 
 def _watched(trigger: Mapping[str, Any]) -> set[str]:
-    """Resources that an event trigger looks at, by id."""
+    """Return ids of the resources that an event trigger matches."""
     found: set[str] = set()
     for key in ("match", "match_related"):
         specifications = trigger.get(key) or {}
@@ -94,10 +98,10 @@ def _watched(trigger: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
-    """What was seen lately: assets materialised and referenced, and runs started by runs.
+def observed_links(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
+    """Return edges and calls observed in the last seven days: materialised and referenced assets, child runs.
 
-    What deployments did that have been deleted since is left out.
+    Deployments that have been deleted since are left out.
     """
     since = (datetime.now(UTC) - timedelta(days=7)).isoformat()
     events = {"event": {"name": [_ASSET_WRITTEN, _ASSET_READ]}, "occurred": {"since": since}, "order": "DESC"}
@@ -122,10 +126,10 @@ def observed(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
     return [*sorted(found), *edges], calls
 
 
-def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[str]) -> Links:
-    """Calls seen as runs of deployments whose parent is a task of another deployment's run.
+def _parents(api: PrefectApi, server: PrefectPipelineServer, deployments: Collection[str]) -> Links:
+    """Return calls from runs of deployments whose parent is a task of another deployment's run.
 
-    A parent waits for its child if it ended after it, or goes on while the child does.
+    A parent waits for its child if it ended after the child, or is still running.
     """
     body = {"flow_runs": {"parent_task_run_id": {"is_null_": False}}, "sort": "START_TIME_DESC", "limit": 100}
     children = [run for run in api.call("POST", "/flow_runs/filter", body) if run["deployment_id"]]
@@ -147,7 +151,7 @@ def _parents(api: PrefectApi, server: PrefectPipelines, deployments: Collection[
     evidence = (EdgeEvidence("observed", "parent run"),)
     edges = [Edge(caller, callee, "calls", evidence) for caller, callee in known]
     return edges, [
-        Call(caller=caller, callee=callee, waits=waited, where="parent run")
+        DeploymentCall(caller=caller, callee=callee, waits=waited, where="parent run")
         for (caller, callee), waited in known.items()
     ]
 

@@ -1,4 +1,4 @@
-"""`PipelineServer` on Prefect's REST API: deployments, the automations we own, epochs of roots, and runs."""
+"""`PipelineServer` on Prefect's REST API: deployments, automations of this product, epochs, tokens, and runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from prefect_intelligent.domain.instants import optional_unix_s
 from prefect_intelligent.errors import ConflictError, UnknownNameError
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.runs import VERSION_LABEL, PipelineRun, RunState
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 TAG: Final = "prefect-intelligent-graph"
-"""Tag of the automations and variables that are ours."""
+"""Tag of the automations and variables of this product."""
 
-_PLAIN: Final = (
+_COPIED_FIELDS: Final = (
     "version",
     "description",
     "paused",
@@ -33,10 +33,10 @@ _PLAIN: Final = (
     "work_queue_name",
     "concurrency_options",
 )
-"""Fields of a deployment that are read and written as they are."""
+"""Fields of a deployment that are read and written unchanged."""
 
 
-class PrefectPipelines:
+class PrefectPipelineServer:
     """Implements `PipelineServer`.
 
     Args:
@@ -45,30 +45,30 @@ class PrefectPipelines:
 
     def __init__(self, api: PrefectApi) -> None:
         self.api = api
-        self._ids: dict[str, str] = {}  # deployment name to id
-        self._names: dict[str, str] = {}  # and back
+        self._ids: dict[str, str] = {}  # by deployment name
+        self._names: dict[str, str] = {}  # by deployment id
 
     # Resources
 
     def read(self, resource: str) -> Mapping[str, Any] | None:
-        """Content of a resource; None if it does not exist."""
+        """Return the content of a resource; None if it does not exist."""
         kind, name = _split(resource)
         if kind == DEPLOYMENT:
-            held = self._find_deployment(name)
-            return None if held is None else _deployment_content(held)
+            stored = self._find_deployment(name)
+            return None if stored is None else _deployment_content(stored)
         if kind == EPOCHS:
             found = self.api.call("GET", f"/variables/name/{epochs_variable(self.deployment_id(name))}", absent_ok=True)
             return None if found is None else found["value"]
         if kind == TOKENS:
             found = self.api.call("GET", f"/v2/concurrency_limits/{name}", absent_ok=True)
             return None if found is None else {"allowed": found["limit"]}
-        held = self._find_automation(name)
-        return None if held is None else self._automation_content(held)
+        stored = self._find_automation(name)
+        return None if stored is None else self._automation_content(stored)
 
     def read_all(self, prefix: str) -> dict[str, Mapping[str, Any]]:
-        """All resources of one prefix."""
+        """Return all resources with a prefix."""
         if prefix == DEPLOYMENT:
-            return {DEPLOYMENT + name: _deployment_content(held) for name, held in self.deployments().items()}
+            return {DEPLOYMENT + name: _deployment_content(stored) for name, stored in self.deployments().items()}
         if not self._names:
             self.deployments()
         if prefix == AUTOMATION:
@@ -83,7 +83,7 @@ class PrefectPipelines:
         return found
 
     def write(self, resource: str, value: Mapping[str, Any] | None) -> None:
-        """Make the resource hold exactly this."""
+        """Set the content of a resource, or remove it if `value` is None."""
         kind, name = _split(resource)
         writers = {
             DEPLOYMENT: self._write_deployment,
@@ -96,20 +96,20 @@ class PrefectPipelines:
     # Deployments
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        """All deployments as the API gives them, by "flow/deployment"."""
+        """Return all deployments as the API gives them, by "flow/deployment"."""
         flows = {flow["id"]: flow["name"] for page in self.api.pages("/flows/filter", {}) for flow in page}
         found = {}
         for page in self.api.pages("/deployments/filter", {}):
-            for held in page:
-                if held["flow_id"] not in flows:  # made since the flows were read
-                    flows[held["flow_id"]] = self.api.call("GET", f"/flows/{held['flow_id']}")["name"]
-                found[f"{flows[held['flow_id']]}/{held['name']}"] = held
-        self._ids = {name: held["id"] for name, held in found.items()}
+            for stored in page:
+                if stored["flow_id"] not in flows:  # created since the flows were read
+                    flows[stored["flow_id"]] = self.api.call("GET", f"/flows/{stored['flow_id']}")["name"]
+                found[f"{flows[stored['flow_id']]}/{stored['name']}"] = stored
+        self._ids = {name: stored["id"] for name, stored in found.items()}
         self._names = {found_id: name for name, found_id in self._ids.items()}
         return dict(sorted(found.items()))
 
     def deployment_id(self, name: str) -> str:
-        """Prefect's id of "flow/deployment".
+        """Return Prefect's id of "flow/deployment".
 
         Raises:
             UnknownNameError: There is no such deployment.
@@ -120,13 +120,13 @@ class PrefectPipelines:
         return self._ids[name]
 
     def deployment_name(self, found_id: str) -> str:
-        """Name of a deployment, "flow/deployment"; the id itself if it is gone."""
+        """Return the name of a deployment, "flow/deployment"; its id if it was deleted."""
         if found_id not in self._names:
-            held = self.api.call("GET", f"/deployments/{found_id}", absent_ok=True)
-            if held is None:
+            stored = self.api.call("GET", f"/deployments/{found_id}", absent_ok=True)
+            if stored is None:
                 return found_id
-            flow = self.api.call("GET", f"/flows/{held['flow_id']}")["name"]
-            self._remember(f"{flow}/{held['name']}", found_id)
+            flow = self.api.call("GET", f"/flows/{stored['flow_id']}")["name"]
+            self._remember(f"{flow}/{stored['name']}", found_id)
         return self._names[found_id]
 
     def _remember(self, name: str, found_id: str) -> None:
@@ -136,22 +136,22 @@ class PrefectPipelines:
     def _find_deployment(self, name: str) -> dict[str, Any] | None:
         flow, _, short = name.partition("/")
         body = {"deployments": {"name": {"any_": [short]}}, "flows": {"name": {"any_": [flow]}}}
-        for held in self.api.call("POST", "/deployments/filter", body):
-            self._remember(name, held["id"])
-            return dict(held)
+        for stored in self.api.call("POST", "/deployments/filter", body):
+            self._remember(name, stored["id"])
+            return dict(stored)
         return None
 
     def _write_deployment(self, name: str, value: Mapping[str, Any] | None) -> None:
-        held = self._find_deployment(name)
+        stored = self._find_deployment(name)
         if value is None:
-            if held is not None:
-                self.api.call("DELETE", f"/deployments/{held['id']}", absent_ok=True)
+            if stored is not None:
+                self.api.call("DELETE", f"/deployments/{stored['id']}", absent_ok=True)
                 self._ids.pop(name, None)
             return
-        if held is None:
+        if stored is None:
             flow, _, short = name.partition("/")
             flow_id = self.api.call("POST", "/flows/", {"name": flow})["id"]
-            body = {key: value.get(key) for key in _PLAIN if value.get(key) is not None}
+            body = {key: value.get(key) for key in _COPIED_FIELDS if value.get(key) is not None}
             limit = {} if value.get("concurrency_limit") is None else {"concurrency_limit": value["concurrency_limit"]}
             made = self.api.call(
                 "POST",
@@ -160,66 +160,71 @@ class PrefectPipelines:
             )
             self._remember(name, made["id"])
             return
-        now = _deployment_content(held)
-        body = {key: value.get(key) for key in (*_PLAIN, "concurrency_limit") if value.get(key) != now.get(key)}
-        if {"work_pool_name", "work_queue_name"} & set(body):  # a queue without its pool means the legacy pool
+        now = _deployment_content(stored)
+        body = {key: value.get(key) for key in (*_COPIED_FIELDS, "concurrency_limit") if value.get(key) != now.get(key)}
+        if {"work_pool_name", "work_queue_name"} & set(body):  # without the pool, Prefect takes its default agent pool
             body |= {key: value.get(key) for key in ("work_pool_name", "work_queue_name")}
         if body:
-            self.api.call("PATCH", f"/deployments/{held['id']}", body)
+            self.api.call("PATCH", f"/deployments/{stored['id']}", body)
         if list(value.get("schedules", ())) != now["schedules"]:
-            for schedule in held["schedules"]:
-                self.api.call("DELETE", f"/deployments/{held['id']}/schedules/{schedule['id']}", absent_ok=True)
+            for schedule in stored["schedules"]:
+                self.api.call("DELETE", f"/deployments/{stored['id']}/schedules/{schedule['id']}", absent_ok=True)
             if value.get("schedules"):
-                self.api.call("POST", f"/deployments/{held['id']}/schedules", list(value["schedules"]))
+                self.api.call("POST", f"/deployments/{stored['id']}/schedules", list(value["schedules"]))
 
     # Automations and epochs
 
     def _find_automation(self, name: str) -> dict[str, Any] | None:
         found = self.api.call("POST", "/automations/filter", {"automations": {"name": {"any_": [name]}}})
-        return next((dict(held) for held in found if TAG in held["tags"]), None)
+        return next((dict(stored) for stored in found if TAG in stored["tags"]), None)
 
-    def _automation_content(self, held: Mapping[str, Any]) -> dict[str, Any]:
-        """Without ids and with names of deployments, in the form that `pipelines.automations` makes."""
+    def _automation_content(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an automation without ids and with names of deployments, as `pipelines.automations` makes it."""
         actions = []
-        for action in held["actions"]:
-            plain = {key: value for key, value in action.items() if key != "deployment_id"}
+        for action in stored["actions"]:
+            named = {key: value for key, value in action.items() if key != "deployment_id"}
             if action.get("deployment_id") is not None:
-                plain["deployment"] = self.deployment_name(action["deployment_id"])
-            actions.append(plain)
-        trigger = _without_ids(held["trigger"])
-        return {"description": held["description"], "enabled": held["enabled"], "trigger": trigger, "actions": actions}
+                named["deployment"] = self.deployment_name(action["deployment_id"])
+            actions.append(named)
+        trigger = _without_ids(stored["trigger"])
+        return {
+            "description": stored["description"],
+            "enabled": stored["enabled"],
+            "trigger": trigger,
+            "actions": actions,
+        }
 
     def _write_automation(self, name: str, value: Mapping[str, Any] | None) -> None:
-        held = self._find_automation(name)
+        stored = self._find_automation(name)
         if value is None:
-            if held is not None:
-                self.api.call("DELETE", f"/automations/{held['id']}", absent_ok=True)
+            if stored is not None:
+                self.api.call("DELETE", f"/automations/{stored['id']}", absent_ok=True)
             return
         actions = []
         for action in value["actions"]:
-            plain = {key: item for key, item in action.items() if key != "deployment"}
-            actions.append(plain | {"deployment_id": self.deployment_id(action["deployment"])})
+            unnamed = {key: item for key, item in action.items() if key != "deployment"}
+            actions.append(unnamed | {"deployment_id": self.deployment_id(action["deployment"])})
         body = {**value, "name": name, "tags": [TAG], "actions": actions}
-        if held is None:
+        if stored is None:
             self.api.call("POST", "/automations/", body)
-        elif self._automation_content(held) != value:
-            self.api.call("PUT", f"/automations/{held['id']}", body)
+        elif self._automation_content(stored) != value:
+            self.api.call("PUT", f"/automations/{stored['id']}", body)
 
     def _write_epochs(self, name: str, value: Mapping[str, Any] | None) -> None:
         if value is None and self._find_deployment(name) is None:
             return
         variable = epochs_variable(self.deployment_id(name))
-        held = self.api.call("GET", f"/variables/name/{variable}", absent_ok=True)
+        stored = self.api.call("GET", f"/variables/name/{variable}", absent_ok=True)
         if value is None:
-            if held is not None:
+            if stored is not None:
                 self.api.call("DELETE", f"/variables/name/{variable}", absent_ok=True)
-        elif held is None:
+        elif stored is None:
             self.api.call("POST", "/variables/", {"name": variable, "value": dict(value), "tags": [TAG]})
-        elif held["value"] != value:
+        elif stored["value"] != value:
             self.api.call("PATCH", f"/variables/name/{variable}", {"value": dict(value), "tags": [TAG]})
 
     def _write_tokens(self, name: str, value: Mapping[str, Any] | None) -> None:
-        """A concurrency limit whose slots are never given back; what has been taken stays taken."""
+        """Write a concurrency limit whose slots are never released: each slot that a run takes is a token spent."""
         route = f"/v2/concurrency_limits/{name}"
         if value is None:
             self.api.call("DELETE", route, absent_ok=True)
@@ -234,7 +239,7 @@ class PrefectPipelines:
     def runs(
         self, deployment: str, *, phase: RunState | None = None, since_s: float | None = None
     ) -> list[PipelineRun]:
-        """Runs of a deployment, the latest 200 of that state type, oldest first."""
+        """Return the latest 200 runs of a deployment in a state type (None is any), oldest first."""
         wanted: dict[str, Any] = {}
         if phase is not None:
             wanted["state"] = {"type": {"any_": [phase]}}
@@ -246,12 +251,12 @@ class PrefectPipelines:
             "sort": "EXPECTED_START_TIME_DESC",
             "limit": 200,
         }
-        return [_run(held, deployment) for held in reversed(self.api.call("POST", "/flow_runs/filter", body))]
+        return [_run(stored, deployment) for stored in reversed(self.api.call("POST", "/flow_runs/filter", body))]
 
     def start_run(
         self, deployment: str, parameters: Mapping[str, Any], *, key: str, env: Mapping[str, str] | None = None
     ) -> str:
-        """Start a run now and return its id; the same `key` gives the same run."""
+        """Start a run now and return its id; `key` is an idempotency key."""
         body: dict[str, Any] = {"parameters": dict(parameters), "idempotency_key": key}
         if env:
             body["job_variables"] = {"env": dict(env)}
@@ -259,10 +264,10 @@ class PrefectPipelines:
         return str(self.api.call("POST", route, body)["id"])
 
     def cancel_run(self, run_id: str) -> None:
-        """Ask for a run's end."""
-        held = self.api.call("GET", f"/flow_runs/{run_id}")
-        name = "CANCELLED" if held["state_type"] == "SCHEDULED" else "CANCELLING"
-        if held["state_type"] in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED"):
+        """Request the cancellation of a run."""
+        stored = self.api.call("GET", f"/flow_runs/{run_id}")
+        name = "CANCELLED" if stored["state_type"] == "SCHEDULED" else "CANCELLING"
+        if stored["state_type"] in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED"):
             self._set_state(run_id, {"type": name}, force=False)
 
     def retry_run(self, run_id: str) -> None:
@@ -271,11 +276,11 @@ class PrefectPipelines:
         self._set_state(run_id, state, force=False)
 
     def pin_run(self, run_id: str, env: Mapping[str, str]) -> bool:
-        """Add environment variables to a run that has not been claimed."""
-        held = self.api.call("GET", f"/flow_runs/{run_id}")
-        if held["state_type"] != "SCHEDULED":
+        """Add environment variables to a run that no worker has claimed; False if one has."""
+        stored = self.api.call("GET", f"/flow_runs/{run_id}")
+        if stored["state_type"] != "SCHEDULED":
             return False
-        variables = dict(held["job_variables"] or {})
+        variables = dict(stored["job_variables"] or {})
         variables["env"] = {**(variables.get("env") or {}), **env}
         try:
             self.api.call("PATCH", f"/flow_runs/{run_id}", {"job_variables": variables})
@@ -294,21 +299,21 @@ def _split(resource: str) -> tuple[str, str]:
     raise UnknownNameError("resource", resource, (DEPLOYMENT, AUTOMATION, EPOCHS, TOKENS))
 
 
-def _deployment_content(held: Mapping[str, Any]) -> dict[str, Any]:
-    """What we read and write of a deployment."""
-    limit = held.get("global_concurrency_limit")
+def _deployment_content(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a deployment that are read and written."""
+    limit = stored.get("global_concurrency_limit")
     return {
-        **{key: held.get(key) for key in _PLAIN},
+        **{key: stored.get(key) for key in _COPIED_FIELDS},
         "concurrency_limit": None if limit is None else limit["limit"],
         "schedules": [
             {key: schedule.get(key) for key in ("schedule", "active", "max_scheduled_runs", "parameters", "slug")}
-            for schedule in in_order(held["schedules"])
+            for schedule in sort_schedules(stored["schedules"])
         ],
     }
 
 
-def in_order(schedules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Schedules of a deployment in an order of their own: a fix names one by its place."""
+def sort_schedules(schedules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the schedules of a deployment in a stable order: fixes refer to a schedule by its index."""
     return sorted(schedules, key=_schedule_key)
 
 
@@ -317,25 +322,25 @@ def _schedule_key(schedule: Mapping[str, Any]) -> str:
 
 
 def _without_ids(trigger: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in trigger.items() if key != "id"}
-    if "triggers" in plain:
-        plain["triggers"] = [_without_ids(child) for child in plain["triggers"]]
-    return plain
+    content = {key: value for key, value in trigger.items() if key != "id"}
+    if "triggers" in content:
+        content["triggers"] = [_without_ids(child) for child in content["triggers"]]
+    return content
 
 
-def _run(held: Mapping[str, Any], deployment: str) -> PipelineRun:
-    env = (held.get("job_variables") or {}).get("env") or {}
+def _run(stored: Mapping[str, Any], deployment: str) -> PipelineRun:
+    env = (stored.get("job_variables") or {}).get("env") or {}
     return PipelineRun(
-        id=held["id"],
+        id=stored["id"],
         deployment=deployment,
-        state=held["state_type"],
-        scheduled_s=optional_unix_s(held["expected_start_time"]) or 0.0,
-        started_s=optional_unix_s(held["start_time"]),
-        ended_s=optional_unix_s(held["end_time"]),
-        parameters=held["parameters"] or {},
+        state=stored["state_type"],
+        scheduled_s=optional_unix_s(stored["expected_start_time"]) or 0.0,
+        started_s=optional_unix_s(stored["start_time"]),
+        ended_s=optional_unix_s(stored["end_time"]),
+        parameters=stored["parameters"] or {},
         env={str(key): str(value) for key, value in env.items()},
-        version=(held.get("labels") or {}).get(VERSION_LABEL),
-        auto_scheduled=bool(held.get("auto_scheduled")),
+        version=(stored.get("labels") or {}).get(VERSION_LABEL),
+        auto_scheduled=bool(stored.get("auto_scheduled")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Packing a source tree into one reproducible archive, and unpacking it again."""
+"""Pack a source tree into a reproducible archive, and unpack it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SKIPPED: Final = frozenset({".git", ".venv", "venv", "__pycache__", "node_modul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class SourceTree:
     """A packed source tree.
 
     Attributes:
-        archive: A tar, gzipped; the same files give the same bytes.
+        archive: Gzipped tar; equal files give equal bytes.
         commit: Git commit of the folder; None outside a repository.
-        changes: Uncommitted changes as a diff; empty if there are none.
+        changes: Diff of uncommitted changes; empty without any.
     """
 
     archive: bytes
@@ -34,8 +34,8 @@ class Tree:
     changes: str
 
 
-def pack(folder: Path) -> Tree:
-    """Pack the files of a folder: what git tracks and does not ignore, or everything outside a repository.
+def pack(folder: Path) -> SourceTree:
+    """Pack the files of a folder: those that git does not ignore, or all files outside a repository.
 
     Raises:
         InvalidInputError: The folder does not exist or is too large.
@@ -72,17 +72,17 @@ def pack(folder: Path) -> Tree:
     if commit is not None:
         changed = (_git(folder, *words, "--", ".") for words in (("status", "--porcelain"), ("diff", "HEAD")))
         changes = "".join(text or "" for text in changed)
-    return Tree(archive=gzip.compress(raw.getvalue(), mtime=0), commit=commit and commit.strip(), changes=changes)
+    return SourceTree(archive=gzip.compress(raw.getvalue(), mtime=0), commit=commit and commit.strip(), changes=changes)
 
 
 def _keep(folders: list[str]) -> bool:
-    """Leave out folders that hold no source; always true."""
+    """Remove folders without source from a list in place; always true."""
     folders[:] = [name for name in folders if name not in _SKIPPED]
     return True
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says; None outside a repository or without git."""
+    """Return the output of a git command; None if it fails, outside a repository or without git."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -91,7 +91,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def files_of(archive: bytes) -> dict[str, bytes]:
-    """Content of the files of a packed source tree by path.
+    """Return the content of the files of a packed source tree by path.
 
     Raises:
         StoreError: The archive cannot be read.
@@ -104,7 +104,7 @@ def files_of(archive: bytes) -> dict[str, bytes]:
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """Unpack into a folder that does not exist yet; it appears whole or not at all.
+    """Unpack into a new folder atomically; no effect if the folder exists.
 
     Raises:
         StoreError: The archive cannot be read.
@@ -119,7 +119,7 @@ def unpack(archive: bytes, folder: Path) -> None:
         try:
             draft.rename(folder)
         except OSError:
-            if not folder.exists():  # otherwise another run has unpacked it meanwhile
+            if not folder.exists():  # otherwise another run has unpacked it
                 raise
     except (tarfile.TarError, EOFError, OSError) as error:
         raise StoreError(f"the source cannot be unpacked into {folder}: {error}") from error

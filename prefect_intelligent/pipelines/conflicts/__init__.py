@@ -1,4 +1,14 @@
-"""Conflicts between deployments: one function per rule, each giving findings with evidence, cost and a fix."""
+"""Conflicts between deployments: one function per rule, from graph and inventory to findings with cost and fix.
+
+Read first:
+    findings.py     `Finding` and `Fix`, what rules return
+    start_times.py  `Calendar`: when deployments start, scheduled or derived from an upstream schedule
+    schedules.py    the rules about schedules, as an example of rules
+
+Ports: none, rules are pure functions
+Command: `prefect-intelligent graph check`
+How-to: docs/how-to/find-conflicts.md
+"""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
@@ -18,9 +28,9 @@ from prefect_intelligent.pipelines.conflicts.structure import (
 from prefect_intelligent.pipelines.deployments import Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
-Rule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
+ConflictRule = Callable[[Graph, Inventory, Calendar], Iterator[Finding]]
 
-RULES: Final[Mapping[str, Rule]] = {
+RULES: Final[Mapping[str, ConflictRule]] = {
     "cycle": cycle,
     "two-writers": two_writers,
     "missing-producer": missing_producer,
@@ -34,11 +44,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "parameter-break": parameter_break,
     "priority-inversion": priority_inversion,
 }
-"""Every rule by its id; the docstring of the function is the definition shown in the reference."""
+"""All rules by id; the docstring of the function is the definition shown in the reference."""
 
 
-def check(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> list[Finding]:
-    """All findings, dearest first, then by rule and subjects.
+def find_conflicts(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> list[Finding]:
+    """Return all findings, the most expensive first, then by rule and subjects.
 
     Raises:
         UnknownNameError: `ignore` names a rule that does not exist.
@@ -51,4 +61,4 @@ def check(graph: Graph, inventory: Inventory, ignore: Collection[str] = ()) -> l
     return sorted(found, key=lambda item: (-(item.cost_usd or 0.0), item.rule, item.subjects))
 
 
-__all__ = ["RULES", "Calendar", "Finding", "Fix", "Rule", "check", "overloaded"]
+__all__ = ["RULES", "Calendar", "ConflictRule", "Finding", "Fix", "find_conflicts", "overloaded"]

@@ -1,4 +1,4 @@
-"""Rules about slots: more work than they can do, and limits that hold each other up."""
+"""Rules about slots: more work than capacity, limits that are too low, and slot deadlocks."""
 
 from __future__ import annotations
 
@@ -13,93 +13,95 @@ from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
 from prefect_intelligent.pipelines.graph import Graph
 
-Place = tuple[str, str | None]
-"""A pool, or a queue of it."""
+LimitScope = tuple[str, str | None]
+"""What a limit applies to: (pool, None) or (pool, queue)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """A place with more work scheduled in a day than its slots can do in a day.
+    """A pool or queue with more work scheduled in a day than its slots can do in a day.
 
     Attributes:
-        work_s: Slot-seconds on the worst day.
-        day: Which day that is, counted from now.
-        steps: Who asks for them.
+        work_s: Slot-seconds scheduled on the worst day.
+        day: Number of days from now to that day.
+        nodes: Deployments whose runs are scheduled there.
     """
 
     work_s: float
     day: int
-    steps: tuple[DeploymentNode, ...]
+    nodes: tuple[DeploymentNode, ...]
 
 
-def overloaded(inventory: Inventory, calendar: Calendar) -> dict[Place, Overload]:
-    """Pools and queues with more work scheduled in a day than their slots can do in a day.
+def overloaded(inventory: Inventory, calendar: Calendar) -> dict[LimitScope, Overload]:
+    """Return pools and queues with more work scheduled in a day than their slots can do in a day.
 
-    What schedules lead to counts too: a child that is called, a reader that its inputs start.
+    Runs that scheduled runs lead to count too: a child that is called, a reader that its inputs start.
     """
-    every_day: dict[Place, float] = {}
-    some_days: dict[Place, dict[int, float]] = {}
-    members: dict[Place, list[DeploymentNode]] = {}
-    for name, step in sorted(inventory.steps.items()):
-        per_day = calendar.per_day(name) if step.pool is not None else None
-        if step.pool is None or not per_day:
+    every_day: dict[LimitScope, float] = {}
+    some_days: dict[LimitScope, dict[int, float]] = {}
+    members: dict[LimitScope, list[DeploymentNode]] = {}
+    for name, node in sorted(inventory.nodes.items()):
+        per_day = calendar.per_day(name) if node.pool is not None else None
+        if node.pool is None or not per_day:
             continue
-        horizon_s = calendar.horizon_s(step)
-        for place in {(step.pool, None), (step.pool, step.queue)}:
-            members.setdefault(place, []).append(step)
+        horizon_s = calendar.horizon_s(node)
+        for scope in {(node.pool, None), (node.pool, node.queue)}:
+            members.setdefault(scope, []).append(node)
             if horizon_s == HORIZONS_S[0]:
-                every_day[place] = every_day.get(place, 0.0) + per_day * step.mean_s
+                every_day[scope] = every_day.get(scope, 0.0) + per_day * node.mean_s
                 continue
-            days = some_days.setdefault(place, {})
-            for at_s in calendar.starts(step, horizon_s):
+            days = some_days.setdefault(scope, {})
+            for at_s in calendar.starts(node, horizon_s):
                 day = int((at_s - inventory.at_s) // DAY_S)
-                days[day] = days.get(day, 0.0) + step.mean_s
+                days[day] = days.get(day, 0.0) + node.mean_s
     found = {}
-    for place in sorted(members, key=lambda item: (item[0], item[1] or "")):
-        slots = slots_of(inventory, place)
-        days = some_days.get(place, {})
+    for scope in sorted(members, key=lambda item: (item[0], item[1] or "")):
+        slots = slots_of(inventory, scope)
+        days = some_days.get(scope, {})
         worst = max(days, key=lambda day: (days[day], -day), default=0)
-        work_s = every_day.get(place, 0.0) + days.get(worst, 0.0)
+        work_s = every_day.get(scope, 0.0) + days.get(worst, 0.0)
         if slots is not None and work_s > slots * DAY_S:
-            found[place] = Overload(work_s, worst, tuple(members[place]))
+            found[scope] = Overload(work_s, worst, tuple(members[scope]))
     return found
 
 
-def slots_of(inventory: Inventory, place: Place) -> int | None:
-    """Limit of a pool or queue; None is unlimited or not known."""
-    pool = inventory.pools.get(place[0])
-    return None if pool is None else pool.limit if place[1] is None else pool.queue_limits.get(place[1])
+def slots_of(inventory: Inventory, scope: LimitScope) -> int | None:
+    """Return the limit of a pool or queue; None is unlimited or unknown."""
+    pool = inventory.pools.get(scope[0])
+    return None if pool is None else pool.limit if scope[1] is None else pool.queue_limits.get(scope[1])
 
 
 def over_capacity(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """More work scheduled in a day than the slots of the pool (or of a queue) can do in a day."""
-    for place, overload in overloaded(inventory, calendar).items():
-        slots = slots_of(inventory, place) or 0
+    for scope, overload in overloaded(inventory, calendar).items():
+        slots = slots_of(inventory, scope) or 0
         behind_s = (overload.work_s - slots * DAY_S) / max(slots, 1)
-        price = max(step.terms.late_usd_per_hour for step in overload.steps)
-        evidence = f"{name_place(place)}: {overload.work_s / 3600:.1f} slot-hours scheduled a day, {slots * 24} there"
-        foreseen = inventory.congestion.get(place[0])
-        if foreseen is not None and foreseen.hours:
+        price = max(node.terms.late_usd_per_hour for node in overload.nodes)
+        evidence = (
+            f"{describe_scope(scope)}: {overload.work_s / 3600:.1f} slot-hours scheduled a day, {slots * 24} there"
+        )
+        congestion = inventory.congestion.get(scope[0])
+        if congestion is not None and congestion.hours:
             evidence += (
-                f"; in the twin the runs due at {_ranges(foreseen.hours)} from now wait, "
-                f"up to {format_span(round(foreseen.longest_wait_s))}"
+                f"; in the twin the runs due at {_ranges(congestion.hours)} from now wait, "
+                f"up to {format_span(round(congestion.longest_wait_s))}"
             )
         yield Finding(
             rule="over-capacity",
-            subjects=tuple(sorted(step.name for step in overload.steps)),
+            subjects=tuple(sorted(node.name for node in overload.nodes)),
             evidence=evidence,
             advice=f"raise the limit to {math.ceil(overload.work_s / DAY_S)} or schedule less work",
             cost_usd=lateness_usd(behind_s, price, inventory.prices.lateness_weight),
         )
 
 
-def name_place(place: Place) -> str:
-    """As a person says it."""
-    return f"pool {place[0]}" if place[1] is None else f"queue {place[1]} of pool {place[0]}"
+def describe_scope(scope: LimitScope) -> str:
+    """Return the name of a pool or queue for messages."""
+    return f"pool {scope[0]}" if scope[1] is None else f"queue {scope[1]} of pool {scope[0]}"
 
 
 def _ranges(hours: Sequence[int]) -> str:
-    """Whole hours as ranges: [0, 1, 2, 5] is "+0..2 h, +5 h"."""
+    """Format whole hours as ranges: [0, 1, 2, 5] is "+0..2 h, +5 h"."""
     parts: list[list[int]] = []
     for hour in hours:
         if parts and parts[-1][-1] == hour - 1:
@@ -111,33 +113,33 @@ def _ranges(hours: Sequence[int]) -> str:
 
 def limit_too_low(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """A deployment limit below arrival rate x duration: its backlog grows without bound."""
-    for name, step in sorted(inventory.steps.items()):
-        if step.limit is None:
+    for name, node in sorted(inventory.nodes.items()):
+        if node.limit is None:
             continue
         per_hour = (calendar.per_day(name) or 0.0) / 24
-        # runs that no schedule of its own made are those that schedules elsewhere led to, as far as these were seen
-        seen = step.arrivals_per_hour or 0.0
-        per_hour = per_hour + seen if name in calendar.scheduled else max(per_hour, seen)
-        busy = per_hour * step.mean_s / 3600
-        if busy > step.limit:
+        # without a schedule of its own, the observed runs include those that other schedules lead to
+        observed = node.arrivals_per_hour or 0.0
+        per_hour = per_hour + observed if name in calendar.scheduled else max(per_hour, observed)
+        busy = per_hour * node.mean_s / 3600
+        if busy > node.limit:
             need = math.ceil(busy)
-            growth = (busy - step.limit) / busy * per_hour
+            growth = (busy - node.limit) / busy * per_hour
             yield Finding(
                 rule="limit-too-low",
                 subjects=(name,),
-                evidence=f"{per_hour:.3g} runs/h of {format_span(round(step.mean_s))} keep {busy:.3g} slots busy; "
-                f"the limit is {step.limit}",
+                evidence=f"{per_hour:.3g} runs/h of {format_span(round(node.mean_s))} keep {busy:.3g} slots busy; "
+                f"the limit is {node.limit}",
                 advice=f"raise the deployment's limit to {need} or schedule fewer runs",
-                cost_usd=growth * step.mean_s / 3600 / max(step.limit, 1) * step.terms.late_usd_per_hour,
+                cost_usd=growth * node.mean_s / 3600 / max(node.limit, 1) * node.terms.late_usd_per_hour,
                 fix=Fix(kind="set-limit", deployment=name, value=need, safe=False),
             )
 
 
 def slot_deadlock(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """Parents that hold a slot while they wait for a child that needs a slot of the same limit."""
-    for place, parents in sorted(_waiting(inventory).items(), key=lambda item: (item[0][0], item[0][1] or "")):
-        slots = slots_of(inventory, place)
-        if slots is None or _held(inventory, calendar, place, parents) < slots:
+    for scope, parents in sorted(_waiting(inventory).items(), key=lambda item: (item[0][0], item[0][1] or "")):
+        slots = slots_of(inventory, scope)
+        if slots is None or _occupied_slots(inventory, calendar, scope, parents) < slots:
             continue
         names = sorted(parents)
         children = sorted({child for found in parents.values() for child in found})
@@ -145,7 +147,7 @@ def slot_deadlock(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         yield Finding(
             rule="slot-deadlock",
             subjects=tuple(sorted({*names, *children})),
-            evidence=f"{', '.join(names)} may hold all {slots} slots of {name_place(place)} and wait for "
+            evidence=f"{', '.join(names)} may hold all {slots} slots of {describe_scope(scope)} and wait for "
             f"{', '.join(children)}",
             advice=f"limit {names[0]} to {slots - 1} runs, run the child in another pool, or do not wait (timeout=0)"
             if alone
@@ -154,32 +156,32 @@ def slot_deadlock(graph: Graph, inventory: Inventory, calendar: Calendar) -> Ite
         )
 
 
-def _waiting(inventory: Inventory) -> dict[Place, dict[str, set[str]]]:
-    """By pool and by queue: who holds a slot there, and which others that need one there it waits for.
+def _waiting(inventory: Inventory) -> dict[LimitScope, dict[str, set[str]]]:
+    """Return, by pool or queue, the parents that occupy a slot there and the descendants that need one there.
 
-    Waiting is passed on: who waits for a child in another pool, which waits for a grandchild here, waits for that too.
+    Waiting is transitive: a parent that waits for a child in another pool also waits for the child's children.
     """
-    steps = inventory.steps
+    nodes = inventory.nodes
     children: dict[str, set[str]] = {}
     for call in inventory.calls:
-        if call.waits and call.caller in steps and call.callee in steps:
+        if call.waits and call.caller in nodes and call.callee in nodes:
             children.setdefault(call.caller, set()).add(call.callee)
-    found: dict[Place, dict[str, set[str]]] = {}
+    found: dict[LimitScope, dict[str, set[str]]] = {}
     for name in children:
-        parent = steps[name]
+        parent = nodes[name]
         if parent.pool is None:
             continue
-        for other in (steps[below] for below in _below(name, children)):
-            for place in {(parent.pool, None), (parent.pool, parent.queue)} & {
+        for other in (nodes[descendant] for descendant in _descendants(name, children)):
+            for scope in {(parent.pool, None), (parent.pool, parent.queue)} & {
                 (other.pool, None),
                 (other.pool, other.queue),
             }:
-                found.setdefault(place, {}).setdefault(name, set()).add(other.name)
+                found.setdefault(scope, {}).setdefault(name, set()).add(other.name)
     return found
 
 
-def _below(name: str, children: Mapping[str, set[str]]) -> set[str]:
-    """Everything that a parent waits for, directly or through others."""
+def _descendants(name: str, children: Mapping[str, set[str]]) -> set[str]:
+    """Return everything that a parent waits for, directly or indirectly."""
     seen: set[str] = set()
     stack = [name]
     while stack:
@@ -190,20 +192,23 @@ def _below(name: str, children: Mapping[str, set[str]]) -> set[str]:
     return seen
 
 
-def _held(inventory: Inventory, calendar: Calendar, place: Place, parents: Mapping[str, set[str]]) -> float:
-    """How many slots of a place the parents may hold at once.
+def _occupied_slots(
+    inventory: Inventory, calendar: Calendar, scope: LimitScope, parents: Mapping[str, set[str]]
+) -> float:
+    """Return how many slots of a pool or queue the parents may occupy at once.
 
-    A parent without a limit may hold as many as it is started in a day, which is what comes at once after an outage;
-    one that is started by hand, any number. A queue's limit holds for all parents in it together.
+    A parent without a limit may occupy as many slots as it has starts in a day, all of which come at once after an
+    outage; one that is started by hand, any number. A queue's limit applies to all parents in it together.
     """
     by_queue: dict[str | None, float] = {}
     for name in parents:
-        step = inventory.steps[name]
+        node = inventory.nodes[name]
         per_day = calendar.per_day(name)
-        most = math.inf if per_day is None else math.ceil(per_day + 24 * (step.arrivals_per_hour or 0.0))
-        held = most if step.limit is None else min(step.limit, most)
-        by_queue[step.queue] = by_queue.get(step.queue, 0.0) + held
-    limits = inventory.pools[place[0]].queue_limits
+        most = math.inf if per_day is None else math.ceil(per_day + 24 * (node.arrivals_per_hour or 0.0))
+        occupied = most if node.limit is None else min(node.limit, most)
+        by_queue[node.queue] = by_queue.get(node.queue, 0.0) + occupied
+    limits = inventory.pools[scope[0]].queue_limits
     return sum(
-        min(held, math.inf if (cap := limits.get(queue or "")) is None else cap) for queue, held in by_queue.items()
+        min(occupied, math.inf if (cap := limits.get(queue or "")) is None else cap)
+        for queue, occupied in by_queue.items()
     )

@@ -1,4 +1,4 @@
-"""What a rule reports, and how to put it right."""
+"""Findings of conflict rules, and their fixes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
-    """One change that removes a finding.
+    """A change that removes a finding.
 
     Attributes:
-        kind: What to do.
-        deployment: On which deployment.
-        value: New value: seconds by which schedules shift, a limit, a price, a schedule's index.
-        safe: Whether `graph check --fix` may do it by itself.
+        kind: Kind of the change.
+        deployment: Deployment to change.
+        value: By kind: shift in seconds, new limit, price in US dollars per hour late, index of the schedule.
+        safe: Whether `graph check --fix` may apply it.
     """
 
     kind: Literal["shift-schedule", "set-limit", "inherit-value", "pause-schedule"]
@@ -29,11 +29,11 @@ class Finding:
 
     Attributes:
         rule: Id of the rule, a key of `conflicts.RULES`.
-        subjects: Deployments and datasets that are involved, sorted.
-        evidence: What was seen, one sentence.
+        subjects: Deployments and datasets involved, sorted.
+        evidence: What was found, one sentence.
         advice: What to do, one sentence.
-        cost_usd: What it costs per occurrence; None where it cannot be priced.
-        fix: A change the product can make; None if a person must.
+        cost_usd: Cost per occurrence, US dollars; None where it cannot be priced.
+        fix: A change that the product can make; None if there is none.
     """
 
     rule: str

@@ -1,4 +1,4 @@
-"""Rules about schedules: who starts too early, twice, or on top of another."""
+"""Rules about schedules: readers before their producers, overlapping writers, duplicates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, Schedule
 from prefect_intelligent.pipelines.graph import Graph
 
-OFTEN = 4
-"""A deployment that starts more than this many times as often as its counterpart is a stream: it is always busy, or
-takes what is there, and that the two meet cannot be avoided."""
+STREAM_RATIO = 4
+"""A deployment that starts more than this many times as often as its counterpart is a stream: its runs cannot avoid
+those of the other, so they are not compared."""
 
 
 def reads_too_early(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
@@ -27,21 +27,25 @@ def reads_too_early(graph: Graph, inventory: Inventory, calendar: Calendar) -> I
     for name in graph.deployments:
         if name not in calendar.scheduled or not graph.inputs[name]:
             continue
-        reader = inventory.steps[name]
+        reader = inventory.nodes[name]
         zone, own_horizon_s = reader.active_schedules[0].zone, calendar.horizon_s(reader)
         worst: tuple[float, str, str, str] | None = None
         for dataset in graph.inputs[name]:
             for writer_name in graph.writers.get(dataset, ()):
-                writer = inventory.steps.get(writer_name)
+                writer = inventory.nodes.get(writer_name)
                 if writer is None or writer_name == name:
                     continue
                 if writer_name in calendar.scheduled:
                     horizon_s = max(own_horizon_s, calendar.horizon_s(writer))
                     writes, p95_s, root = calendar.starts(writer, horizon_s), writer.p95_s, writer_name
-                elif (led := calendar.led(writer_name)) is not None and led.root != name:
-                    source = inventory.steps[led.root]
+                elif (derived := calendar.derived_starts(writer_name)) is not None and derived.root != name:
+                    source = inventory.nodes[derived.root]
                     horizon_s = max(own_horizon_s, calendar.horizon_s(source))
-                    writes, p95_s, root = calendar.starts(source, horizon_s), finish_p95_s(led, writer), led.root
+                    writes, p95_s, root = (
+                        calendar.starts(source, horizon_s),
+                        finish_p95_s(derived, writer),
+                        derived.root,
+                    )
                 else:
                     continue
                 reads = calendar.starts(reader, horizon_s)
@@ -64,12 +68,12 @@ def reads_too_early(graph: Graph, inventory: Inventory, calendar: Calendar) -> I
 
 
 def _early_s(writes: Sequence[float], reads: Sequence[float], p95_s: float, zone: str) -> float:
-    """By how many seconds the earliest read misses its producer's p95 finish; 0 if none does.
+    """Return by how many seconds the earliest read precedes its producer's p95 finish; 0 if none does.
 
-    A read belongs to the last start of the producer. Where both run equally often it also belongs to the next one, if
-    that is less than an eighth of a period away, or less than a quarter and on the same day.
+    A read is matched to the last start of the producer. Where both run equally often, it is also matched to the next
+    start, if that is less than an eighth of a period away, or less than a quarter and on the same day.
     """
-    if not writes or not reads or len(writes) > OFTEN * len(reads) or len(reads) > OFTEN * len(writes):
+    if not writes or not reads or len(writes) > STREAM_RATIO * len(reads) or len(reads) > STREAM_RATIO * len(writes):
         return 0.0
     places = [bisect_right(writes, read) for read in reads]
     early = max(
@@ -93,19 +97,19 @@ def _same_day(one_s: float, other_s: float, zone: str) -> bool:
 def overlapping_writers(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """Two runs that write the same dataset at the same time: two deployments, or one that overtakes itself."""
     for dataset, writers in sorted(graph.writers.items()):
-        scheduled = [inventory.steps[name] for name in writers if name in calendar.scheduled]
-        for step in scheduled:
-            starts = calendar.starts(step, calendar.horizon_s(step))
-            # equal starts are duplicate-schedule's
+        scheduled = [inventory.nodes[name] for name in writers if name in calendar.scheduled]
+        for node in scheduled:
+            starts = calendar.starts(node, calendar.horizon_s(node))
+            # equal starts are reported by duplicate-schedule
             apart = min((later - sooner for sooner, later in pairwise(starts) if later > sooner), default=math.inf)
-            if apart < step.duration.p50_s and not one_at_a_time(inventory, step):
+            if apart < node.duration.p50_s and not one_at_a_time(inventory, node):
                 yield Finding(
                     rule="overlapping-writers",
-                    subjects=tuple(sorted((dataset, step.name))),
-                    evidence=f"{step.name} starts every {format_span(round(apart))} and takes "
-                    f"{format_span(round(step.duration.p50_s))}: two runs write {dataset} at once",
-                    advice=f"limit {step.name} to one run at a time",
-                    fix=Fix(kind="set-limit", deployment=step.name, value=1),
+                    subjects=tuple(sorted((dataset, node.name))),
+                    evidence=f"{node.name} starts every {format_span(round(apart))} and takes "
+                    f"{format_span(round(node.duration.p50_s))}: two runs write {dataset} at once",
+                    advice=f"limit {node.name} to one run at a time",
+                    fix=Fix(kind="set-limit", deployment=node.name, value=1),
                 )
         for first, second in combinations(scheduled, 2):
             if one_at_a_time(inventory, first, second):
@@ -127,7 +131,7 @@ def overlapping_writers(graph: Graph, inventory: Inventory, calendar: Calendar) 
 
 
 def _overlap_s(earlier: Sequence[float], span_s: float, later: Sequence[float], other_span_s: float) -> float:
-    """Longest time for which a window that begins at one of `later` overlaps the one of `earlier` before it."""
+    """Return the longest overlap of a run that starts in `later` with the run in `earlier` that started before it."""
     longest = 0.0
     for begin in later:
         place = bisect_right(earlier, begin)
@@ -137,65 +141,66 @@ def _overlap_s(earlier: Sequence[float], span_s: float, later: Sequence[float], 
 
 
 def duplicate_schedule(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
-    """The same runs scheduled twice: equal schedules of one deployment, or of twins with equal flow and parameters."""
-    twins: dict[tuple[str, ...], list[tuple[DeploymentNode, int, Schedule]]] = {}
-    for name, step in sorted(inventory.steps.items()):
-        if step.paused:
+    """The same runs scheduled twice: equal schedules of one deployment, or of copies with equal flow and parameters."""
+    groups: dict[tuple[str, ...], list[tuple[DeploymentNode, int, Schedule]]] = {}
+    for name, node in sorted(inventory.nodes.items()):
+        if node.paused:
             continue
-        for index, schedule in enumerate(step.schedules):
+        for index, schedule in enumerate(node.schedules):
             if schedule.active:
-                given = {**_defaults(step), **step.parameters, **schedule.parameters}
-                where = (name.split("/", 1)[0], str(step.pool), _text(step.job_variables), _text(given))
-                twins.setdefault(where, []).append((step, index, schedule))
-    for group in twins.values():
+                given = {**_defaults(node), **node.parameters, **schedule.parameters}
+                where = (name.split("/", 1)[0], str(node.pool), _text(node.job_variables), _text(given))
+                groups.setdefault(where, []).append((node, index, schedule))
+    for group in groups.values():
         switched_off: set[tuple[str, int]] = set()
         for one, other in combinations(group, 2):
-            if {(step.name, index) for step, index, _ in (one, other)} & switched_off:
+            if {(node.name, index) for node, index, _ in (one, other)} & switched_off:
                 continue
             extra = _extra(one, other, inventory.at_s)
             if extra is None:
                 continue
-            kept, (step, index, schedule) = (one if extra is other else other), extra
-            alone = kept[0].name == step.name
-            switched_off.add((step.name, index))
+            kept, (node, index, schedule) = (one if extra is other else other), extra
+            alone = kept[0].name == node.name
+            switched_off.add((node.name, index))
             also = "" if str(kept[2]) == str(schedule) else f" ({kept[2]} and {schedule})"
             yield Finding(
                 rule="duplicate-schedule",
-                subjects=tuple(sorted({step.name, kept[0].name})),
-                evidence=f"{step.name} has the schedule {schedule} twice{also}"
+                subjects=tuple(sorted({node.name, kept[0].name})),
+                evidence=f"{node.name} has the schedule {schedule} twice{also}"
                 if alone
-                else f"{kept[0].name} and {step.name} start the same flow with the same parameters at the same times",
+                else f"{kept[0].name} and {node.name} start the same flow with the same parameters at the same times",
                 advice=f"switch {'one of them' if alone else 'the schedule of one of them'} off",
-                cost_usd=step.mean_s / 3600 * inventory.prices.slot_usd_per_hour,
-                fix=Fix(kind="pause-schedule", deployment=step.name, value=index, safe=alone),
+                cost_usd=node.mean_s / 3600 * inventory.prices.slot_usd_per_hour,
+                fix=Fix(kind="pause-schedule", deployment=node.name, value=index, safe=alone),
             )
 
 
 def _extra(
     one: tuple[DeploymentNode, int, Schedule], other: tuple[DeploymentNode, int, Schedule], at_s: float
 ) -> tuple[DeploymentNode, int, Schedule] | None:
-    """Of two schedules the one that adds nothing, the second if they are equal; None if both are needed.
+    """Return the redundant one of two schedules, the second if they are equal; None if both are needed.
 
-    Within a deployment that is one whose starts are all starts of the other; between deployments all must be equal.
+    Within a deployment a schedule is redundant if all its starts are starts of the other; between deployments only if
+    all starts are equal.
     """
     schedules = (one[2], other[2])
     sizes = (0,) if all(schedule.daily for schedule in schedules) else (1, 2)
     for size in sizes:
-        mine, theirs = (
+        first, second = (
             {round(at) for at in schedule.starts_s(at_s, at_s + HORIZONS_S[size])} for schedule in schedules
         )
-        if len(mine) > 1 or len(theirs) > 1:
+        if len(first) > 1 or len(second) > 1:
             break
     if one[0].name != other[0].name:
-        return other if mine and mine == theirs else None
-    if theirs and theirs <= mine:
+        return other if first and first == second else None
+    if second and second <= first:
         return other
-    return one if mine and mine <= theirs else None
+    return one if first and first <= second else None
 
 
-def _defaults(step: DeploymentNode) -> dict[str, Any]:
-    """Defaults of the flow's parameters."""
-    properties: Mapping[str, Mapping[str, Any]] = (step.schema or {}).get("properties", {})
+def _defaults(node: DeploymentNode) -> dict[str, Any]:
+    """Return the default values of the flow's parameters."""
+    properties: Mapping[str, Mapping[str, Any]] = (node.schema or {}).get("properties", {})
     return {name: value["default"] for name, value in properties.items() if "default" in value}
 
 

@@ -1,4 +1,4 @@
-"""Rules about what one side promises and the other expects: columns, types, ranges and parameters."""
+"""Rules about interfaces: columns, types and ranges of datasets, and parameters of flows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from prefect_intelligent.domain.objective import run_cost
 from prefect_intelligent.pipelines.conflicts.findings import Finding
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
-from prefect_intelligent.pipelines.deployments import Call, Column, DeploymentNode, Inventory, Shape
+from prefect_intelligent.pipelines.deployments import ColumnSpec, DeploymentCall, DeploymentNode, Inventory, TableSchema
 from prefect_intelligent.pipelines.graph import Graph
 
 _FAMILIES = (
@@ -28,17 +28,17 @@ _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "null": (type(None),),
 }
-_SAYS_NOTHING_MORE = frozenset({"type", "title", "default", "position", "description"})
+_NOT_CONSTRAINTS = frozenset({"type", "title", "default", "position", "description"})
 
 
 def same_type(one: str, other: str) -> bool:
-    """Whether two type names of different dialects mean the same; lengths in brackets are ignored."""
+    """Return whether two type names of different SQL dialects mean the same; lengths in brackets are ignored."""
     a, b = (name.lower().split("(")[0].strip() for name in (one, other))
     return a == b or any(a in family and b in family for family in _FAMILIES)
 
 
-def broken_promises(promised: Shape, expected: Shape) -> list[str]:
-    """What `expected` needs and `promised` no longer guarantees, one phrase each."""
+def unmet_expectations(promised: TableSchema, expected: TableSchema) -> list[str]:
+    """Return what `expected` requires and `promised` does not guarantee, one phrase each."""
     found = []
     for name, want in sorted(expected.items()):
         have = promised.get(name)
@@ -56,13 +56,13 @@ def broken_promises(promised: Shape, expected: Shape) -> list[str]:
 
 def contract_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """A reader that expects of a dataset what its producer's contract does not promise."""
-    for name, reader in sorted(inventory.steps.items()):
+    for name, reader in sorted(inventory.nodes.items()):
         for dataset, expected in sorted(reader.expects.items()):
             for writer_name in graph.writers.get(dataset, ()):
-                writer = inventory.steps.get(writer_name)
+                writer = inventory.nodes.get(writer_name)
                 if writer is None or dataset not in writer.promises:
                     continue
-                broken = broken_promises(writer.promises[dataset], expected)
+                broken = unmet_expectations(writer.promises[dataset], expected)
                 if broken:
                     cost = run_cost(
                         inventory.prices, held_s=reader.mean_s, failed=True, failure_usd=reader.terms.failure_usd
@@ -79,13 +79,13 @@ def contract_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> It
 def parameter_errors(
     schema: Mapping[str, Any], given: Mapping[str, Any], *, complete: bool, unknown: Collection[str] = ()
 ) -> list[str]:
-    """Why `given` does not fit a flow's parameter schema, one phrase each; empty if it fits.
+    """Return the errors of parameters against a flow's schema, one phrase each; empty if they are valid.
 
     Args:
-        schema: JSON schema as Prefect keeps it, with `properties` and `required`.
-        given: Parameters; text with a Jinja template in it fits every type.
-        complete: Whether nothing else will be added, so that a missing required one is an error.
-        unknown: Names of parameters that are given too, with values that nobody knows yet.
+        schema: JSON schema as Prefect stores it, with `properties` and `required`.
+        given: Parameters; text with a Jinja template is valid for every type.
+        complete: Whether `given` holds all parameters, so that a missing required one is an error.
+        unknown: Names of further parameters whose values are not known yet.
     """
     properties: Mapping[str, Any] = schema.get("properties", {})
     names = {*given, *unknown}
@@ -99,25 +99,24 @@ def parameter_errors(
             continue
         if isinstance(value, Mapping) and "__prefect_kind" in value:  # a template or a block, resolved later
             continue
-        wrong = _misfit(properties[name], value, schema)
-        if wrong:
-            found.append(f"parameter {name} {wrong}")
+        if error := _schema_error(properties[name], value, schema):
+            found.append(f"parameter {name} {error}")
     return found
 
 
-def _misfit(wanted: Mapping[str, Any], value: Any, schema: Mapping[str, Any]) -> str | None:
-    """Why a value does not fit one property of a schema; None if it does."""
+def _schema_error(wanted: Mapping[str, Any], value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return why a value is invalid for one property of a schema; None if it is valid."""
     kind = wanted.get("type")
     if isinstance(kind, str) and kind in _JSON_TYPES:
         fits = isinstance(value, _JSON_TYPES[kind]) and not (isinstance(value, bool) and kind != "boolean")
         if not fits and not (kind == "integer" and isinstance(value, float) and value.is_integer()):
             return f"must be {kind}, got {type(value).__name__}"
-        if not wanted.keys() - _SAYS_NOTHING_MORE:
+        if not wanted.keys() - _NOT_CONSTRAINTS:
             return None
     from jsonschema import Draft202012Validator
 
-    whole = {**wanted, **{key: schema[key] for key in ("definitions", "$defs") if key in schema}}
-    error = next(Draft202012Validator(whole).iter_errors(value), None)
+    resolved = {**wanted, **{key: schema[key] for key in ("definitions", "$defs") if key in schema}}
+    error = next(Draft202012Validator(resolved).iter_errors(value), None)
     if error is None:
         dated = isinstance(value, str) and str(wanted.get("format")).startswith("date") and not _is_instant(value)
         return f"must be a {wanted['format']}, got {value!r}" if dated else None
@@ -129,7 +128,7 @@ def _misfit(wanted: Mapping[str, Any], value: Any, schema: Mapping[str, Any]) ->
 
 
 def _is_instant(text: str) -> bool:
-    """Whether a date or an instant can be read from it, as pydantic would."""
+    """Return whether pydantic would parse the text as a date or an instant."""
     try:
         datetime.fromisoformat(text)
     except ValueError:
@@ -139,45 +138,46 @@ def _is_instant(text: str) -> bool:
 
 def parameter_break(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
     """Defaults, schedules, calls and automations whose parameters do not fit the flow they start."""
-    calls: dict[str, list[Call]] = {}
+    calls: dict[str, list[DeploymentCall]] = {}
     for call in inventory.calls:
         calls.setdefault(call.callee, []).append(call)
-    for name, step in sorted(inventory.steps.items()):
-        if step.schema is None:
+    for name, node in sorted(inventory.nodes.items()):
+        if node.schema is None:
             continue
-        for where, parameters, unknown in _starts_of(step, calls.get(name, ())):
-            given = {key: value for key, value in {**step.parameters, **parameters}.items() if key not in unknown}
-            wrong = parameter_errors(step.schema, given, complete=True, unknown=unknown)
-            if wrong:
+        for where, parameters, unknown in _starts_of(node, calls.get(name, ())):
+            given = {key: value for key, value in {**node.parameters, **parameters}.items() if key not in unknown}
+            if errors := parameter_errors(node.schema, given, complete=True, unknown=unknown):
                 yield Finding(
                     rule="parameter-break",
-                    subjects=tuple(sorted({name, *([where] if where in inventory.steps else [])})),
-                    evidence=f"{where} starts {name}: {'; '.join(wrong)}",
+                    subjects=tuple(sorted({name, *([where] if where in inventory.nodes else [])})),
+                    evidence=f"{where} starts {name}: {'; '.join(errors)}",
                     advice=f"give the parameter in {where}, or give it a default in the flow",
-                    cost_usd=step.terms.failure_usd or None,
+                    cost_usd=node.terms.failure_usd or None,
                 )
 
 
-def _starts_of(step: DeploymentNode, calls: Iterable[Call]) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
-    """Everything that starts a deployment by itself, with the parameters that it gives, and those of unknown value."""
-    for schedule in step.active_schedules:
+def _starts_of(
+    node: DeploymentNode, calls: Iterable[DeploymentCall]
+) -> Iterator[tuple[str, Mapping[str, Any], Collection[str]]]:
+    """Yield what starts a deployment: its name, the known parameters, and the names of unknown ones."""
+    for schedule in node.active_schedules:
         yield f"schedule {schedule}", schedule.parameters, ()
     for call in calls:
         if call.parameters is not None:
             yield call.caller, call.parameters, call.unknown
 
 
-def shape_of(columns: Mapping[str, Any]) -> dict[str, Column]:
-    """Columns as people write them: a type name, or a table with `type`, `min` and `max`."""
+def parse_columns(columns: Mapping[str, Any]) -> dict[str, ColumnSpec]:
+    """Parse the columns of the project file: a type name, or a table with `type`, `min` and `max`."""
     shape = {}
     for name, value in columns.items():
         if isinstance(value, str):
-            shape[name] = Column(type=value.lower())
+            shape[name] = ColumnSpec(type=value.lower())
         elif isinstance(value, Mapping):
             kind = value.get("type")
-            shape[name] = Column(
+            shape[name] = ColumnSpec(
                 type=None if kind is None else str(kind).lower(), minimum=value.get("min"), maximum=value.get("max")
             )
         else:
-            shape[name] = Column()
+            shape[name] = ColumnSpec()
     return shape

@@ -1,4 +1,4 @@
-"""Rules about who reads, writes and waits for what."""
+"""Rules about the structure of the graph: cycles, writers, producers, priorities."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from difflib import get_close_matches
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import Calendar
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory
-from prefect_intelligent.pipelines.graph import Graph, cycles
+from prefect_intelligent.pipelines.graph import Graph, find_cycles
 
 EXTERNAL = "external:"
-"""A dataset of this prefix has no producer and needs none."""
+"""Prefix of datasets that come from outside and need no producer."""
 
 
 def cycle(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
-    """Deployments that wait for each other in a circle, through datasets, automations or calls."""
-    for names in cycles(graph):
+    """Deployments that wait for each other in a cycle, through datasets, automations or calls."""
+    for names in find_cycles(graph):
         yield Finding(
             rule="cycle",
             subjects=tuple(sorted(set(names))),
             evidence=" -> ".join(names),
-            advice="no order of runs refreshes these: remove one of the inputs or calls on the circle",
+            advice="no order of runs refreshes these: remove one of the inputs or calls on the cycle",
         )
 
 
@@ -53,46 +53,46 @@ def missing_producer(graph: Graph, inventory: Inventory, calendar: Calendar) -> 
 
 
 def priority_inversion(graph: Graph, inventory: Inventory, calendar: Calendar) -> Iterator[Finding]:
-    """A cheap deployment that is served after a dear one which needs its output."""
-    places = {name: _place(step, inventory) for name, step in inventory.steps.items()}
+    """A cheap deployment that is served after an expensive one that needs its output."""
+    positions = {name: _position(node, inventory) for name, node in inventory.nodes.items()}
     used: dict[str, set[int]] = {}
-    for place in places.values():
-        if place is not None:
-            used.setdefault(place[0], set()).add(place[1])
+    for position in positions.values():
+        if position is not None:
+            used.setdefault(position[0], set()).add(position[1])
     if all(len(priorities) < 2 for priorities in used.values()):
         return
-    dearest: dict[str, dict[tuple[str, int], tuple[float, str]]] = {}  # below a deployment, by pool and priority
+    dearest: dict[str, dict[tuple[str, int], tuple[float, str]]] = {}  # downstream of a deployment, by (pool, priority)
     for kind, name in reversed(graph.sequence):
         if kind:
             continue
-        mine: dict[tuple[str, int], tuple[float, str]] = {}
+        own: dict[tuple[str, int], tuple[float, str]] = {}
         for below in graph.downstream(name):
-            other, place = inventory.steps.get(below), places.get(below)
+            other, position = inventory.nodes.get(below), positions.get(below)
             for where, price in dearest[below].items():
-                mine[where] = max(mine.get(where, price), price)
-            if other is not None and place is not None and other.terms.deadline is not None:
+                own[where] = max(own.get(where, price), price)
+            if other is not None and position is not None and other.terms.deadline is not None:
                 price = (other.terms.late_usd_per_hour, below)
-                mine[place] = max(mine.get(place, price), price)
-        dearest[name] = mine
-        step, here = inventory.steps.get(name), places.get(name)
-        if step is None or here is None:
+                own[position] = max(own.get(position, price), price)
+        dearest[name] = own
+        node, here = inventory.nodes.get(name), positions.get(name)
+        if node is None or here is None:
             continue
-        before = [price for (pool, priority), price in mine.items() if pool == here[0] and priority < here[1]]
+        before = [price for (pool, priority), price in own.items() if pool == here[0] and priority < here[1]]
         usd, worst = max(before, default=(0.0, ""))
-        if usd > step.terms.late_usd_per_hour:
+        if usd > node.terms.late_usd_per_hour:
             yield Finding(
                 rule="priority-inversion",
                 subjects=tuple(sorted((name, worst))),
-                evidence=f"{name} ({step.terms.late_usd_per_hour:g} USD/h, queue {step.queue}) is served after "
-                f"{worst} ({usd:g} USD/h, queue {inventory.steps[worst].queue}), which waits for it",
+                evidence=f"{name} ({node.terms.late_usd_per_hour:g} USD/h, queue {node.queue}) is served after "
+                f"{worst} ({usd:g} USD/h, queue {inventory.nodes[worst].queue}), which waits for it",
                 advice=f"price {name} at {usd:g} USD/h: its lateness is that of what needs it",
-                cost_usd=usd * step.duration.p50_s / 3600.0,
+                cost_usd=usd * node.duration.p50_s / 3600.0,
                 fix=Fix(kind="inherit-value", deployment=name, value=usd),
             )
 
 
-def _place(step: DeploymentNode, inventory: Inventory) -> tuple[str, int] | None:
-    """Pool and priority of its queue; None if not known."""
-    pool = inventory.pools.get(step.pool or "")
-    priority = None if pool is None else pool.priorities.get(step.queue or "")
+def _position(node: DeploymentNode, inventory: Inventory) -> tuple[str, int] | None:
+    """Return the pool and the priority of the queue; None if unknown."""
+    pool = inventory.pools.get(node.pool or "")
+    priority = None if pool is None else pool.priorities.get(node.queue or "")
     return None if pool is None or priority is None else (pool.name, priority)

@@ -1,178 +1,190 @@
-"""A version on trial: a share of the runs executes it, a sequential test decides, and nobody has to watch."""
+"""Canary release: a share of the runs executes a new version until a sequential test promotes or rejects it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from prefect_intelligent.domain import Prices, Terms, run_cost
 from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, TOKENS, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
 from prefect_intelligent.pipelines.runs import PipelineRun
-from prefect_intelligent.pipelines.sprt import Measured, RunOutcome, SprtConfig, Verdict, judge
-from prefect_intelligent.pipelines.version import Version, tokens_of
+from prefect_intelligent.pipelines.sprt import CanaryVerdict, RunOutcome, SprtConfig, SprtState, sprt_verdict
+from prefect_intelligent.pipelines.version import DeploymentVersion, canary_limit_name
 
-Quality = Callable[[str], float | None]
-"""Quality score of a run by its id; None if it was not measured."""
+QualityLookup = Callable[[str], float | None]
+"""Returns the quality score of a run by its id; None if it was not measured."""
 
-_OUTAGE_S = 120.0  # without an answer; then the trial is given up
-_MATTERS = ("entrypoint", "job_variables", "parameter_openapi_schema", "work_pool_name")
+_LONGEST_OUTAGE_S = 120.0
+_MUST_MATCH = ("entrypoint", "job_variables", "parameter_openapi_schema", "work_pool_name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
-    """How a trial ended (or stands).
+class CanaryStatus:
+    """The state of a canary release.
 
     Attributes:
-        verdict: What was decided.
-        canary_runs: Ended runs that executed the new version.
-        stable_runs: Ended runs since the start that executed the old one.
-        measured: State of every measure.
-        waited_s: How long it took.
+        verdict: "continue" until it is decided.
+        canary_runs: Number of ended runs that executed the new version.
+        stable_runs: Number of ended runs since the start that executed the old version.
+        measures: State of the test of every measure.
+        elapsed_s: Time since the start, seconds.
     """
 
-    verdict: Verdict
+    verdict: CanaryVerdict
     canary_runs: int
     stable_runs: int
-    measured: tuple[Measured, ...] = field(default=())
-    waited_s: float = 0.0
+    measures: tuple[SprtState, ...] = ()
+    elapsed_s: float = 0.0
 
 
 def run_canary(
     rollout: Rollout,
-    version: Version,
+    version: DeploymentVersion,
     *,
     share: float,
-    trial: SprtConfig,
+    config: SprtConfig,
     timeout_s: float,
     prices: Prices,
     poll_s: float = 1.0,
-    quality: Quality = lambda run_id: None,
-    tell: Callable[[Canary], None] = lambda state: None,
-) -> Canary:
+    quality: QualityLookup = lambda run_id: None,
+    on_update: Callable[[CanaryStatus], None] = lambda status: None,
+) -> CanaryStatus:
     """Let a share of the runs execute `version` until the test has decided, then promote it or roll it back.
 
-    The choice is made at the start of each run in the pull step of the one deployment: no run is moved, made or
-    removed, whoever started it. A run executes the new version if it gets a token, and of these there are never more
-    than the share of the runs that have started. This process adds them: if it dies, no further run is put on trial,
-    and the next command takes the trial back.
+    There is one deployment; its pull step chooses the version at the start of each run, so that no run is moved,
+    created or removed, whoever started it. A run executes the new version if it gets a token. There are never more
+    tokens than the share of the runs that have started. This process adds them: if it dies, no further run executes the
+    new version, and the next command ends the canary.
 
     Args:
-        rollout: Where.
-        version: What is on trial.
-        share: Of the runs, above 0 and at most 0.5.
-        trial: How to judge.
-        timeout_s: After which it is rolled back if nothing is decided.
-        prices: For the cost of runs.
-        poll_s: Seconds between two looks.
-        quality: Quality of a run.
-        tell: Called after every look.
+        rollout: Access to the server and the versions.
+        version: The new version.
+        share: Share of the runs that execute it, above 0 and at most 0.5.
+        config: Parameters of the test.
+        timeout_s: Time after which an undecided canary is rolled back, seconds.
+        prices: Prices for the cost of runs.
+        poll_s: Time between two polls, seconds.
+        quality: Returns the quality score of a run.
+        on_update: Called with the status after every poll.
 
     Raises:
-        InvalidInputError: The share or the version cannot be used for a trial.
-        OrchestratorUnavailableError: Prefect has been away for two minutes; the next command takes the trial back.
+        InvalidInputError: The share is out of range, or the version differs in more than code.
+        OrchestratorUnavailableError: Prefect did not answer for two minutes; the next command ends the canary.
     """
     if not 0 < share <= 0.5:
         raise InvalidInputError("--share", share, "must be above 0 and at most 50 %")
     rollout.versions.check(version)
-    held = rollout.held(version.deployment)
-    stable = rollout.versions.current(version.deployment, held)
-    if held is None or stable is None or stable.code is None:
+    stored = rollout.stored(version.deployment)
+    stable = rollout.versions.current(version.deployment, stored)
+    if stored is None or stable is None or stable.code is None:
         raise InvalidInputError("canary", version.deployment, "deploy it once with --strategy swap before")
-    for key in _MATTERS:
-        if held.get(key) != version.spec.get(key):
+    for key in _MUST_MATCH:
+        if stored.get(key) != version.spec.get(key):
             raise InvalidInputError("canary", version.deployment, f"the new version changes {key}: use --strategy swap")
     clock = rollout.transactions.clock
     began_s = clock.now_s()
     terms = Terms.from_dict(version.terms)
-    before = [_outcome(run, prices, terms, quality) for run in rollout.server.runs(version.deployment) if run.ended]
-    tokens = tokens_of(version)
+    baseline = [_outcome(run, prices, terms, quality) for run in rollout.server.runs(version.deployment) if run.ended]
+    tokens = canary_limit_name(version)
     content = stable.render(rollout.store, canary={"version": version.id, "tokens": tokens})
     resource = DEPLOYMENT + version.deployment
-    on_trial = {**held, "pull_steps": content["pull_steps"]}
-    rollout.server.write(TOKENS + tokens, None)  # what an earlier trial may have left
+    on_trial = {**stored, "pull_steps": content["pull_steps"]}
+    rollout.server.write(TOKENS + tokens, None)  # remove what an earlier canary may have left
     admission = ResourceChange(resource=TOKENS + tokens, before=None, after={"allowed": 0})
-    rollout.transactions.begin("canary", [admission, ResourceChange(resource=resource, before=held, after=on_trial)])
+    rollout.transactions.begin("canary", [admission, ResourceChange(resource=resource, before=stored, after=on_trial)])
 
     def admit(started: int) -> None:
         rollout.server.write(TOKENS + tokens, {"allowed": int(share * started + 1e-9)})
 
     try:
-        state = _watch(
-            rollout, version, stable, trial, before, began_s, timeout_s, poll_s, prices, terms, quality, tell, admit
+        status = _wait_for_verdict(
+            rollout,
+            version,
+            stable,
+            config,
+            baseline,
+            began_s,
+            timeout_s,
+            poll_s,
+            prices,
+            terms,
+            quality,
+            on_update,
+            admit,
         )
     except BaseException:
         rollout.transactions.abandon()
         raise
-    if state.verdict == "promote":
-        change = ResourceChange(resource=resource, before=held, after=version.render(rollout.store))
-        over = ResourceChange(resource=TOKENS + tokens, before={"allowed": 0}, after=None)
-        rollout.transactions.commit("deploy --strategy canary", [change, over], {"version": version.id})
+    if status.verdict == "promote":
+        change = ResourceChange(resource=resource, before=stored, after=version.render(rollout.store))
+        removal = ResourceChange(resource=TOKENS + tokens, before={"allowed": 0}, after=None)
+        rollout.transactions.commit("deploy --strategy canary", [change, removal], {"version": version.id})
     else:
         rollout.transactions.abandon()
-    return state
+    return status
 
 
-def _watch(
+def _wait_for_verdict(
     rollout: Rollout,
-    version: Version,
-    stable: Version,
-    trial: SprtConfig,
-    before: list[RunOutcome],
+    version: DeploymentVersion,
+    stable: DeploymentVersion,
+    config: SprtConfig,
+    baseline: list[RunOutcome],
     began_s: float,
     timeout_s: float,
     poll_s: float,
     prices: Prices,
     terms: Terms,
-    quality: Quality,
-    tell: Callable[[Canary], None],
+    quality: QualityLookup,
+    on_update: Callable[[CanaryStatus], None],
     admit: Callable[[int], None],
-) -> Canary:
-    """Look until it is decided, and admit more runs as more have started; a short outage of Prefect is sat out."""
+) -> CanaryStatus:
+    """Poll until the test has decided, and admit more runs as more have started; tolerate short outages of Prefect."""
     clock = rollout.transactions.clock
-    seen: dict[str, PipelineRun] = {}
+    ended_runs: dict[str, PipelineRun] = {}
     started: set[str] = set()
 
-    def look() -> Canary:
+    def poll() -> CanaryStatus:
         recent = rollout.server.runs(version.deployment, since_s=began_s - 3600.0)
         begun = {run.id for run in recent if run.version and (run.started_s or 0.0) >= began_s} - started
         if begun:
             admit(len(started) + len(begun))
             started.update(begun)
-        seen.update({run.id: run for run in recent if (run.ended_s or 0.0) >= began_s})
-        ended = sorted(seen.values(), key=lambda run: run.ended_s or 0.0)
+        ended_runs.update({run.id: run for run in recent if (run.ended_s or 0.0) >= began_s})
+        ended = sorted(ended_runs.values(), key=lambda run: run.ended_s or 0.0)
         new = [_outcome(run, prices, terms, quality) for run in ended if run.version == version.id]
         old = [_outcome(run, prices, terms, quality) for run in ended if run.version == stable.id]
-        verdict, measured = judge(trial, [*before, *old], new)
-        waited_s = clock.now_s() - began_s
-        if verdict == "continue" and waited_s >= timeout_s:
+        verdict, measures = sprt_verdict(config, [*baseline, *old], new)
+        elapsed_s = clock.now_s() - began_s
+        if verdict == "continue" and elapsed_s >= timeout_s:
             verdict = "roll back"
-        return Canary(
+        return CanaryStatus(
             verdict=verdict,
             canary_runs=len(new),
             stable_runs=len(old),
-            measured=tuple(measured),
-            waited_s=waited_s,
+            measures=tuple(measures),
+            elapsed_s=elapsed_s,
         )
 
     answered_s = began_s
     while True:
         try:
-            state = look()
+            status = poll()
         except OrchestratorUnavailableError:
-            if clock.now_s() - answered_s >= _OUTAGE_S:
+            if clock.now_s() - answered_s >= _LONGEST_OUTAGE_S:
                 raise
         else:
             answered_s = clock.now_s()
-            tell(state)
-            if state.verdict != "continue":
-                return state
+            on_update(status)
+            if status.verdict != "continue":
+                return status
         clock.sleep(poll_s)
 
 
-def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: Quality) -> RunOutcome:
-    """How a run went, in the terms of the test."""
+def _outcome(run: PipelineRun, prices: Prices, terms: Terms, quality: QualityLookup) -> RunOutcome:
+    """Return the measures of an ended run."""
     duration_s = None if run.started_s is None or run.ended_s is None else run.ended_s - run.started_s
     due_s = None if terms.deadline is None else terms.deadline.due_s(run.scheduled_s)
     late_s = 0.0 if due_s is None or run.ended_s is None else run.ended_s - due_s

@@ -1,7 +1,7 @@
-"""Several writes to Prefect as one: all of them or none, also after a crash.
+"""Atomic writes of several resources to Prefect, also across crashes (write-ahead log).
 
-The intent, with what every resource held and shall hold, is kept in the history before the first write. Whoever comes
-next finishes an intent that has no outcome. A write that Prefect refuses takes the whole intent back.
+The intent, with the old and new content of every resource, is recorded in the history before the first write. The next
+process completes an intent without an outcome. If Prefect rejects a write, the whole intent is rolled back.
 """
 
 from __future__ import annotations
@@ -15,47 +15,48 @@ from typing import Any, Final
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, undo
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, inverse_changes
 
 SCOPE: Final = "pipelines"
-"""Where the history keeps records that belong to no single pool."""
+"""Pool name of history records that belong to no single pool."""
 INTENT: Final = "pipeline-intent"
 OUTCOME: Final = "pipeline-outcome"
 
 
 FollowUp = Callable[[PipelineServer, Mapping[str, Any]], None]
-"""What happens to runs once the changes hold, from an intent's details; must be harmless when repeated."""
+"""Action on runs after the changes are written, from the intent's details; must be idempotent."""
 
 
-def _nothing(server: PipelineServer, details: Mapping[str, Any]) -> None:
-    """No follow-up."""
+def _no_follow_up(server: PipelineServer, details: Mapping[str, Any]) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """Writes changes and remembers them.
+    """Writes changes to Prefect and records them.
 
-    One process at a time may use it on one history (the caller holds a lock): an intent without outcome is then that
-    of a process that has died.
+    Only one process at a time may use it on one history, so the caller must hold a lock. An intent without outcome then
+    belongs to a process that died.
 
     Attributes:
-        server: Where to.
-        history: Where intents are kept.
+        server: The Prefect server.
+        history: Stores the intents.
         clock: The time.
-        follow_up: What happens to runs once the changes hold.
+        follow_up: Action on runs after the changes are written.
     """
 
     server: PipelineServer
     history: HistoryStore
     clock: Clock
-    follow_up: FollowUp = _nothing
+    follow_up: FollowUp = _no_follow_up
 
     def begin(self, title: str, changes: Sequence[ResourceChange]) -> None:
-        """Make changes hold for the time being: `commit` replaces them, `abandon` or the next command takes them back.
+        """Write interim changes: `commit` supersedes them, `abandon` or the next command reverts them.
 
         Raises:
-            ConflictError: Prefect has refused one; none of them holds.
+            ConflictError: Prefect rejected a change; call `abandon` to revert the others.
         """
         record = {"name": uuid.uuid4().hex, "title": title, "changes": [c.to_dict() for c in changes], "interim": True}
         self.history.append(INTENT, SCOPE, self.clock.now_s(), record)
@@ -63,15 +64,15 @@ class Transactions:
             self.server.write(change.resource, change.after)
 
     def abandon(self) -> None:
-        """Take back what `begin` has made."""
+        """Revert the changes of `begin`."""
         self._finish_last()
 
     def commit(self, title: str, changes: Sequence[ResourceChange], details: Mapping[str, Any] | None = None) -> str:
-        """Make all changes hold and return the intent's name.
+        """Write all changes and return the intent's name.
 
         Raises:
-            ConflictError: Prefect has refused one; none of them holds.
-            OrchestratorUnavailableError: Prefect has gone away; the next command finishes the intent.
+            ConflictError: Prefect rejected a change; all were reverted.
+            OrchestratorUnavailableError: Prefect did not answer; the next command completes the intent.
         """
         at_s = self.clock.now_s()
         name = uuid.uuid4().hex
@@ -83,49 +84,59 @@ class Transactions:
             "at_s": at_s,
         }
         self.history.append(INTENT, SCOPE, at_s, record)
-        self._carry_out(name, changes, record["details"])
+        self._write(name, changes, record["details"])
         return name
 
     def pending(self) -> bool:
-        """Whether something was begun and has no outcome: by a process at work, or by one that died."""
-        last, outcome = self.history.latest(INTENT, SCOPE), self.history.latest(OUTCOME, SCOPE)
-        return last is not None and (outcome is None or outcome["name"] != last["name"])
+        """Return whether the last intent has no outcome: its process is at work or died."""
+        return self._unfinished() is not None
 
     def recover(self) -> str | None:
-        """Finish what a process that died has begun; the title of it, None if there was nothing.
+        """Complete the intent of a process that died and return its title; None if there is none.
 
         Raises:
-            ConflictError: Prefect has refused it; it has been taken back.
+            ConflictError: Prefect rejected it; it was reverted.
         """
         return self._finish_last()
 
+    def _unfinished(self) -> Mapping[str, Any] | None:
+        """Return the last intent if it has no outcome, else None."""
+        last = read_latest(self.history, INTENT, SCOPE, _read_intent)
+        ended = read_latest(self.history, OUTCOME, SCOPE, lambda record: str(record["name"]))
+        return None if last is None or last["name"] == ended else last
+
     def _finish_last(self) -> str | None:
-        last = self.history.latest(INTENT, SCOPE)
-        if last is None or not self.pending():
+        last = self._unfinished()
+        if last is None:
             return None
         changes = from_dicts(last["changes"])
-        if last.get("interim"):
-            for change in undo(changes):
+        if last["interim"]:
+            for change in inverse_changes(changes):
                 self.server.write(change.resource, change.after)
             self._close(last["name"], "undone", "interim")
         else:
-            self._carry_out(last["name"], changes, last["details"])
+            self._write(last["name"], changes, last["details"])
         return str(last["title"])
 
     def intents(self) -> list[Mapping[str, Any]]:
-        """All intents that were carried out, oldest first."""
-        done = {record["name"] for record in self.history.records(OUTCOME, SCOPE) if record["outcome"] == "done"}
-        return [record for record in self.history.records(INTENT, SCOPE) if record["name"] in done]
+        """Return all completed intents, oldest first."""
+        outcomes = self.history.records(OUTCOME, SCOPE)
+        ended = read_each(OUTCOME, outcomes, lambda record: (str(record["name"]), record["outcome"]))
+        done = {name for name, outcome in ended if outcome == "done"}
+        intents = read_each(INTENT, self.history.records(INTENT, SCOPE), _read_intent)
+        return [intent for intent in intents if intent["name"] in done]
 
-    def _carry_out(self, name: str, changes: Sequence[ResourceChange], details: Mapping[str, Any]) -> None:
+    def _write(self, name: str, changes: Sequence[ResourceChange], details: Mapping[str, Any]) -> None:
         written: list[ResourceChange] = []
         try:
             for change in changes:
                 written.append(change)
                 self.server.write(change.resource, change.after)
         except ConflictError as error:
-            refused = written[-1].resource  # may be half written; if its old content is refused too, it never was
-            for change in undo(written):
+            refused = written[
+                -1
+            ].resource  # may be partly written; if its old content is rejected too, nothing was written
+            for change in inverse_changes(written):
                 with suppress(*([ConflictError] if change.resource == refused else [])):
                     self.server.write(change.resource, change.after)
             self._close(name, "undone", str(error))
@@ -136,3 +147,9 @@ class Transactions:
     def _close(self, name: str, outcome: str, reason: str = "") -> None:
         record = {"name": name, "outcome": outcome, "reason": reason}
         self.history.append(OUTCOME, SCOPE, self.clock.now_s(), record)
+
+
+def _read_intent(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded intent, with defaults for fields that earlier versions of the package did not write."""
+    from_dicts(record["changes"])
+    return {"title": "", "details": {}, "interim": False, **record, "name": str(record["name"])}

@@ -1,4 +1,4 @@
-"""A trial run of a version in a scratch lane, before it is brought to its deployment."""
+"""Run a version once as a temporary deployment, before it is deployed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from typing import Any, Final
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT, ResourceChange
 from prefect_intelligent.pipelines.rollout.strategies import Rollout
-from prefect_intelligent.pipelines.version import SHORT, Version
+from prefect_intelligent.pipelines.version import SHORT, DeploymentVersion
 
-LANE: Final = "prefect-intelligent-trial"
-"""Work queue of trial runs; Prefect makes it when it is first used."""
+TRIAL_QUEUE: Final = "prefect-intelligent-trial"
+"""Work queue of trial runs, which Prefect creates on first use, and tag of their deployments."""
 
 
-def try_out(rollout: Rollout, version: Version, parameters: Mapping[str, Any], timeout_s: float) -> str:
-    """Run a version once as a deployment of its own, which is removed again; returns the run's id.
+def run_trial(rollout: Rollout, version: DeploymentVersion, parameters: Mapping[str, Any], timeout_s: float) -> str:
+    """Run a version once as a temporary deployment and return the run's id.
 
-    The run does what the flow does: it writes where the flow writes.
+    The run has all effects of the flow: it writes where the flow writes.
+
+    Args:
+        rollout: Access to the server and the versions.
+        version: The version to run.
+        parameters: Parameters set on top of the version's defaults.
+        timeout_s: Time after which the run is cancelled, seconds.
 
     Raises:
-        InvalidInputError: It failed or did not end in time.
+        InvalidInputError: The run failed or did not end in time.
     """
     server, clock = rollout.server, rollout.transactions.clock
     flow, _, short = version.deployment.partition("/")
     name = f"{flow}/{short}-trial-{version.id[:SHORT]}"
     content = version.render(rollout.store) | {
-        "work_queue_name": LANE,
+        "work_queue_name": TRIAL_QUEUE,
         "schedules": [],
-        "tags": ["prefect-intelligent-trial"],
+        "tags": [TRIAL_QUEUE],
         "concurrency_limit": None,
     }
-    try:  # interim: if this process dies, the next command removes it
-        trial = ResourceChange(resource=DEPLOYMENT + name, before=None, after=content)
-        rollout.transactions.begin("deploy --trial", [trial])
+    try:  # an interim intent: if this process dies, the next command removes the deployment
+        creation = ResourceChange(resource=DEPLOYMENT + name, before=None, after=content)
+        rollout.transactions.begin("deploy --trial", [creation])
         run_id = server.start_run(name, {**version.spec["parameters"], **parameters}, key=f"{name} {clock.now_s()}")
         deadline = clock.now_s() + timeout_s
         while True:

@@ -1,1 +1,1 @@
-"""Measures of prevention on a Prefect server."""
+"""Adapter of prevention: its actions on a Prefect server."""

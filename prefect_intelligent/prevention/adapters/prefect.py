@@ -1,4 +1,4 @@
-"""`Levers` on the Prefect API: what prevention does to deployments and runs."""
+"""`PreventionActions` on Prefect's REST API."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any, Final
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.deployment_patches import (
     apply_patch,
-    content,
-    found_at,
-    opened,
+    get_or_none,
+    open_api,
+    patch_variables,
+    read_patches,
     revert_patch,
-    variables,
 )
 
 RETRY_DELAY_S: Final = 300
-"""Pause before each retry of a run that was given more patience, seconds."""
+"""Pause before each retry of a run with added retries, seconds."""
 
-_AT_WORK: Final = ("PENDING", "RUNNING", "CANCELLING")
-_AT_ONCE: Final = 50  # runs of one bulk call
+_ACTIVE: Final = ("PENDING", "RUNNING", "CANCELLING")
+_BATCH: Final = 50  # runs per bulk call
 
 
-class PrefectLevers:
-    """Implements `Levers`.
+class PrefectPreventionActions:
+    """Implements `PreventionActions`.
 
     Args:
-        roll_back: Brings the version before back for a deployment, given the version in force; None if this process
-            knows no versions.
+        roll_back: Deploys the previous version of a deployment, given the version in force; None if this process has no
+            access to versions.
     """
 
     def __init__(self, roll_back: Callable[[str, str | None], bool] | None = None) -> None:
@@ -36,71 +36,71 @@ class PrefectLevers:
 
     def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
         """Keep the deployments from starting runs; those that do not exist are left out."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
-        """One concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
-        with opened() as api:
+        """Set one concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
+        with open_api() as api:
             return apply_patch(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
-        with opened() as api:
+        with open_api() as api:
             return apply_patch(api, key, deployments, "avoid", host)
 
-    def be_patient(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
+    def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
-        with opened() as api:
+        with open_api() as api:
             known = apply_patch(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
-                usual = _usual_retries(api, name)
+                own_retries = _own_retries(api, name)
                 for run in _scheduled(api, name):
                     if (run.get("empirical_policy") or {}).get("retries") is None:
-                        policy = {"retries": usual + retries, "retry_delay": RETRY_DELAY_S}
+                        policy = {"retries": own_retries + retries, "retry_delay": RETRY_DELAY_S}
                         api.call("PATCH", f"/flow_runs/{run['id']}", {"empirical_policy": policy})
                         changed.append(str(run["id"]))
             return tuple(changed)
 
     def release(self, key: str) -> tuple[str, ...]:
-        """Undo everything that is done under the key."""
-        with opened() as api:
+        """Revert the actions with a key."""
+        with open_api() as api:
             freed = revert_patch(api, key)
             for name, kind, amount in freed:
                 if kind == "patience":
-                    usual = _usual_retries(api, name)
+                    own_retries = _own_retries(api, name)
                     for run in _scheduled(api, name):
-                        if (run.get("empirical_policy") or {}).get("retries") == usual + amount:
+                        if (run.get("empirical_policy") or {}).get("retries") == own_retries + amount:
                             body = {"empirical_policy": {"retries": None, "retry_delay": None}}
                             api.call("PATCH", f"/flow_runs/{run['id']}", body)
             return tuple(name for name, _, _ in freed)
 
     def postpone(self, runs: Sequence[str], until_s: float) -> tuple[str, ...]:
-        """Schedule anew, behind a filter on SCHEDULED: a claimed run that is rescheduled would run twice."""
+        """Reschedule runs, filtered by SCHEDULED: a claimed run that is rescheduled would run twice."""
         moved: list[str] = []
         at = datetime.fromtimestamp(until_s, UTC).isoformat()
-        with opened() as api:
-            for first in range(0, len(runs), _AT_ONCE):
-                some = list(runs[first : first + _AT_ONCE])
+        with open_api() as api:
+            for first in range(0, len(runs), _BATCH):
+                some = list(runs[first : first + _BATCH])
                 wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
                 state = {"type": "SCHEDULED", "name": "Scheduled", "state_details": {"scheduled_time": at}}
                 api.call("POST", "/flow_runs/bulk_set_state", {"flow_runs": wanted, "state": state})
                 later = {**wanted, "next_scheduled_start_time": {"after_": at}}
-                found = api.call("POST", "/flow_runs/filter", {"flow_runs": later, "limit": _AT_ONCE})
+                found = api.call("POST", "/flow_runs/filter", {"flow_runs": later, "limit": _BATCH})
                 moved += [str(run["id"]) for run in found]
         return tuple(moved)
 
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """Cancel or crash a run that holds a slot, and create a new one with the same parameters."""
-        with opened() as api:
-            found = found_at(api, f"/flow_runs/{run}")
-            if found is None or found["state_type"] not in _AT_WORK:
+        """Cancel or crash a run that occupies a slot, and create a new one with the same parameters if asked."""
+        with open_api() as api:
+            found = get_or_none(api, f"/flow_runs/{run}")
+            if found is None or found["state_type"] not in _ACTIVE:
                 return False
             why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
             state = {"type": "CRASHED" if lost else "CANCELLING", "message": why}
@@ -119,17 +119,17 @@ class PrefectLevers:
             return True
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
-        """Through the versions of pipelines, where they are kept."""
+        """Deploy the previous version, where versions are stored."""
         return self._roll_back is not None and self._roll_back(deployment, version)
 
     def in_force(self) -> tuple[str, ...]:
-        """Keys of all claims."""
-        with opened() as api:
-            return tuple(sorted({key for variable in variables(api) for key in content(variable)["claims"]}))
+        """Return the keys of all actions in force."""
+        with open_api() as api:
+            return tuple(sorted({key for variable in patch_variables(api) for key in read_patches(variable)["claims"]}))
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
-    """The next runs of a deployment that no worker has claimed."""
+    """Return the next runs of a deployment that no worker has claimed, at most 200."""
     flow, _, short = name.partition("/")
     body = {
         "flows": {"name": {"any_": [flow]}},
@@ -142,8 +142,8 @@ def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _usual_retries(api: PrefectApi, name: str) -> int:
-    """Retries that the flow itself asks for, as its last run that started says; 0 if none has."""
+def _own_retries(api: PrefectApi, name: str) -> int:
+    """Return the retries that the flow itself sets, from its last ended run; 0 if unknown."""
     flow, _, short = name.partition("/")
     body = {
         "flows": {"name": {"any_": [flow]}},
@@ -153,7 +153,7 @@ def _usual_retries(api: PrefectApi, name: str) -> int:
         "limit": 20,
     }
     for run in api.call("POST", "/flow_runs/filter", body):
-        usual = (run.get("empirical_policy") or {}).get("retries")
-        if usual is not None and (run.get("empirical_policy") or {}).get("retry_delay") != RETRY_DELAY_S:
-            return int(usual)
+        own_retries = (run.get("empirical_policy") or {}).get("retries")
+        if own_retries is not None and (run.get("empirical_policy") or {}).get("retry_delay") != RETRY_DELAY_S:
+            return int(own_retries)
     return 0

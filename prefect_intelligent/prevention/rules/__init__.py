@@ -1,4 +1,14 @@
-"""The rules, in the order in which they may claim a failure: what has a name goes before what only keeps failing."""
+"""The rules of prevention: from evidence and measures in force to measures that begin, change or end.
+
+Read first:
+    circuit_breaker.py   holds a deployment after consecutive failures and releases it after a successful probe
+    flaky_hosts.py       compares failure rates of a host with those of other hosts
+    transient_errors.py  adds retries for transient errors, and postpones runs out of an hour that keeps failing
+
+Ports: none, rules are pure functions
+Command: `prefect-intelligent prevent`
+How-to: docs/how-to/prevent-failures.md
+"""
 
 from __future__ import annotations
 
@@ -16,10 +26,10 @@ from prefect_intelligent.prevention.rules.out_of_memory import out_of_memory
 from prefect_intelligent.prevention.rules.overload import overload
 from prefect_intelligent.prevention.rules.transient_errors import bad_hour, passing_trouble
 
-Rule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
-"""From what is known, and the measures of all rules by key, to those of this rule that begin, change or end."""
+PreventionRule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
+"""From the evidence and the measures of all rules by key to the measures of this rule that begin, change or end."""
 
-RULES: Final[Mapping[str, Rule]] = {
+RULES: Final[Mapping[str, PreventionRule]] = {
     "hung-run": hung_run,
     "out-of-memory": out_of_memory,
     "flaky-host": flaky_host,
@@ -30,4 +40,4 @@ RULES: Final[Mapping[str, Rule]] = {
     "bad-hour": bad_hour,
     "keeps-failing": keeps_failing,
 }
-"""Rule by name."""
+"""All rules by name, in order of precedence: a failure that an earlier rule covers is ignored by later ones."""

@@ -1,4 +1,4 @@
-"""Runs whose input is known to be bad wait until it is healthy again."""
+"""Rule `bad-input`: hold the readers of a deployment whose output is bad."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "bad-input"
 _LONGEST_S: Final = 36 * 3600.0
+_EXPIRED: Final = "held for as long as is allowed"
 
 
-def bad_input(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
-    """Hold what reads from a deployment whose last run failed, or whose output failed its quality checks.
+def bad_input(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
+    """Hold the readers of a deployment whose last run failed or whose output failed its quality checks.
 
-    A failed run alone is not enough (many readers do well with yesterday's data): one reader must have failed since.
-    They are let go when the upstream has completed, or after a day and a half.
+    A failed run alone is not sufficient, because many readers work with the data of the day before: one reader must
+    have failed since. The readers are released when the upstream deployment has completed, or after 36 hours.
     """
     readers: dict[str, list[str]] = {}
-    for name, sources in watch.upstream.items():
+    for name, sources in evidence.upstream.items():
         for source in sources:
             readers.setdefault(source, []).append(name)
     for source, names in sorted(readers.items()):
-        held = standing.get(f"{NAME} deployment:{source}")
-        last = watch.last(source)
-        unhealthy = source in watch.unhealthy
+        current = measures.get(f"{NAME} deployment:{source}")
+        last = evidence.last(source)
+        unhealthy = source in evidence.unhealthy
         bad = unhealthy or (last is not None and last.failed)
-        if held is not None and held.phase is Phase.ON:
+        if current is not None and current.phase is MeasurePhase.ON:
             if not bad:
-                yield held.turned(Phase.OVER, watch.now_s, f"{source} is healthy again", wait_s=DAY_S)
-            elif watch.now_s >= held.waited_s:
-                yield held.turned(Phase.OVER, watch.now_s, "held for as long as is allowed", wait_s=DAY_S)
+                yield current.with_phase(MeasurePhase.OVER, evidence.now_s, f"{source} is healthy again", wait_s=DAY_S)
+            elif evidence.now_s >= current.phase_ends_s:
+                yield current.with_phase(MeasurePhase.OVER, evidence.now_s, _EXPIRED, wait_s=DAY_S)
             continue
         if not bad:
             continue
-        if held is not None and held.why == "held for as long as is allowed" and watch.now_s < held.waited_s:
+        if current is not None and current.why == _EXPIRED and evidence.now_s < current.phase_ends_s:
             continue
-        since = _bad_since(watch, source)
+        since = _bad_since(evidence, source)
         failed = tuple(
             sorted(
-                {name for name in names for run in watch.since(name, since) if run.failed and run.started_s >= since}
+                {name for name in names for run in evidence.since(name, since) if run.failed and run.started_s >= since}
             )
         )
         if not unhealthy and not failed:
@@ -50,7 +51,7 @@ def bad_input(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterat
             rule=NAME,
             subject=f"deployment:{source}",
             measure=Measure(lever=Lever.HOLD, deployments=tuple(sorted(names))),
-            since_s=watch.now_s,
+            since_s=evidence.now_s,
             bad_since_s=since,
             wait_s=_LONGEST_S,
             probability=0.95 if unhealthy else 0.8,
@@ -58,10 +59,10 @@ def bad_input(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterat
         )
 
 
-def _bad_since(watch: Evidence, source: str) -> float:
-    """The end of the first of the failures in a row that the upstream's past ends with."""
-    since = watch.now_s
-    for run in reversed(watch.ended.get(source, ())):
+def _bad_since(evidence: Evidence, source: str) -> float:
+    """Return the end of the first run in the upstream's latest unbroken series of failures, Unix seconds."""
+    since = evidence.now_s
+    for run in reversed(evidence.ended.get(source, ())):
         if not run.failed:
             break
         since = run.ended_s

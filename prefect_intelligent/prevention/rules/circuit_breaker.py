@@ -1,6 +1,7 @@
-"""A circuit breaker per deployment: after failures in a row it is held, then probed, then let go or held again.
+"""Rule `keeps-failing`: a circuit breaker per deployment.
 
-While it probes, one run at a time may start (half-open). Waiting doubles with every failed probe.
+After consecutive failures the deployment is held (open), then one run at a time may start as a probe (half-open), then
+it is released or held again. The hold doubles with every failed probe.
 """
 
 from __future__ import annotations
@@ -9,44 +10,46 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "keeps-failing"
 OPEN_AFTER: Final = 3
 FIRST_WAIT_S: Final = 1800.0
 LONGEST_WAIT_S: Final = 3 * 3600.0
 LONGEST_WAIT_OF_SOURCE_S: Final = 3600.0
-"""Of a deployment that others read from: they wait with it."""
+"""For a deployment that others read from, because they wait with it."""
 
 
-def keeps_failing(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
-    """Hold a deployment whose last three runs failed by nothing that another rule takes care of."""
-    for held in standing.values():
-        if held.rule != NAME:
+def keeps_failing(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
+    """Hold a deployment whose last three runs failed with no failure that another rule covers."""
+    for entry in measures.values():
+        if entry.rule != NAME:
             continue
-        name = held.measure.deployments[0]
-        if held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            why = f"held for {held.wait_s / 60:.0f} min: one run may start, to see whether it works"
-            yield held.turned(Phase.PROBING, watch.now_s, why)
-        elif held.phase is Phase.PROBING:
-            tried = [run for run in watch.since(name, held.since_s) if run.started_s >= held.since_s]
+        name = entry.measure.deployments[0]
+        if entry.phase is MeasurePhase.ON and evidence.now_s >= entry.phase_ends_s:
+            why = f"held for {entry.wait_s / 60:.0f} min: one run may start, to see whether it works"
+            yield entry.with_phase(MeasurePhase.PROBING, evidence.now_s, why)
+        elif entry.phase is MeasurePhase.PROBING:
+            tried = [run for run in evidence.since(name, entry.since_s) if run.started_s >= entry.since_s]
             if not tried:
                 continue
             if tried[-1].failed:
-                read = any(name in sources for sources in watch.upstream.values())
-                wait = min(2.0 * held.wait_s, LONGEST_WAIT_OF_SOURCE_S if read else LONGEST_WAIT_S)
+                read = any(name in sources for sources in evidence.upstream.values())
+                wait = min(2.0 * entry.wait_s, LONGEST_WAIT_OF_SOURCE_S if read else LONGEST_WAIT_S)
                 why = f"the probe failed: held for {wait / 60:.0f} min"
-                yield held.turned(Phase.ON, watch.now_s, why, wait_s=wait, count=held.count + 1)
+                yield entry.with_phase(MeasurePhase.ON, evidence.now_s, why, wait_s=wait, count=entry.count + 1)
             else:
-                yield held.turned(Phase.OVER, watch.now_s, "the probe completed: it works again", wait_s=DAY_S)
-    others = [s for s in standing.values() if s.rule != NAME and s.phase is not Phase.OVER]
-    for name, runs in watch.ended.items():
+                yield entry.with_phase(
+                    MeasurePhase.OVER, evidence.now_s, "the probe completed: it works again", wait_s=DAY_S
+                )
+    others = [s for s in measures.values() if s.rule != NAME and s.phase is not MeasurePhase.OVER]
+    for name, runs in evidence.ended.items():
         if len(runs) < OPEN_AFTER or not runs[-1].failed:
             continue
-        held_now = standing.get(f"{NAME} deployment:{name}")
-        if held_now is not None and held_now.phase is not Phase.OVER:
+        current = measures.get(f"{NAME} deployment:{name}")
+        if current is not None and current.phase is not MeasurePhase.OVER:
             continue
-        since = 0.0 if held_now is None else held_now.since_s
+        since = 0.0 if current is None else current.since_s
         last = [run for run in runs[-OPEN_AFTER:] if run.ended_s > since]
         if len(last) < OPEN_AFTER or not all(run.failed and not any(s.explains(run) for s in others) for run in last):
             continue
@@ -54,7 +57,7 @@ def keeps_failing(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> It
             rule=NAME,
             subject=f"deployment:{name}",
             measure=Measure(lever=Lever.HOLD, deployments=(name,)),
-            since_s=watch.now_s,
+            since_s=evidence.now_s,
             bad_since_s=last[0].started_s,
             wait_s=FIRST_WAIT_S,
             probability=0.9,

@@ -1,4 +1,4 @@
-"""Runs that hang: far beyond what their deployment ever needs, or without a sign of life."""
+"""Rule `hung-run`: stop runs that take far too long or send no heartbeat."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "hung-run"
 SILENT_S: Final = 300.0
 """Ten heartbeats of a Prefect worker."""
 _SHORTEST_S: Final = 300.0
 _BEYOND: Final = 2.0
-"""One in a thousand is too many to stop: what is stopped has run twice as long."""
+"""Multiple of the 99.9 % quantile: the quantile alone would stop one healthy run in a thousand."""
 
 
-def hung_run(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
-    """Stop what runs far beyond the 99.9 % quantile of its deployment's past, or was not heard of for five minutes.
+def hung_run(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
+    """Stop runs beyond twice the 99.9 % quantile of their deployment's durations, or silent for five minutes.
 
-    A deployment with fewer than twenty runs behind it has no such quantile; only its heartbeat counts then.
+    For a deployment with fewer than twenty ended runs only the heartbeat is checked.
     """
-    for run in watch.live:
+    for run in evidence.live:
         if run.started_s is None:
             continue
         key = f"{NAME} run:{run.run_id}"
-        if key in standing:
+        if key in measures:
             continue
-        elapsed = watch.now_s - run.started_s
-        silent = None if run.heartbeat_s is None else watch.now_s - max(run.heartbeat_s, run.started_s)
+        elapsed = evidence.now_s - run.started_s
+        silent = None if run.heartbeat_s is None else evidence.now_s - max(run.heartbeat_s, run.started_s)
         why = None
         if silent is not None and silent > SILENT_S:
             why = f"no sign of life for {silent / 60:.0f} min"
         elif elapsed > _SHORTEST_S:
-            longest = watch.longest_s(run.deployment)
+            longest = evidence.longest_s(run.deployment)
             if longest is not None and elapsed > _BEYOND * longest:
                 why = f"runs for {elapsed / 60:.0f} min, 99.9 % of the deployment's runs end within {longest / 60:.0f}"
         if why is not None:
@@ -43,12 +43,12 @@ def hung_run(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
                 measure=Measure(
                     lever=Lever.STOP, deployments=(run.deployment,), runs=(run.run_id,), amount=run.started_s
                 ),
-                since_s=watch.now_s,
-                bad_since_s=watch.now_s,
+                since_s=evidence.now_s,
+                bad_since_s=evidence.now_s,
                 wait_s=60.0,
                 probability=0.99,
                 why=f"{run.deployment}: {why}",
             )
-    for held in standing.values():
-        if held.rule == NAME and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "it was stopped", wait_s=DAY_S)
+    for entry in measures.values():
+        if entry.rule == NAME and entry.phase is MeasurePhase.ON and evidence.now_s >= entry.phase_ends_s:
+            yield entry.with_phase(MeasurePhase.OVER, evidence.now_s, "it was stopped", wait_s=DAY_S)

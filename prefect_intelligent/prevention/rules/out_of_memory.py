@@ -1,4 +1,4 @@
-"""Runs that run out of memory get more of it, up to four times what they had."""
+"""Rule `out-of-memory`: raise the memory of a deployment, up to four times the original."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prefect_intelligent.prevention.evidence import Evidence, ran_out_of_memory
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "out-of-memory"
 _MOST_STEPS: Final = 2
 _LONGEST_S: Final = 30 * DAY_S
 
 
-def out_of_memory(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
-    """Double the memory of a deployment when a run dies of too little, again if that was not enough.
+def out_of_memory(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
+    """Double the memory of a deployment when a run fails for lack of it, and once more if that is not enough.
 
-    It stays until another version comes, which is taken to mend it; at four times the original a person is asked.
+    The measure ends when another version runs, which is assumed to fix the cause; at four times the original an alert
+    is raised instead.
     """
-    for name in watch.ended:
-        last = watch.last(name)
+    for name in evidence.ended:
+        last = evidence.last(name)
         if last is None:
             continue
-        held = standing.get(f"{NAME} deployment:{name}")
-        active = held if held is not None and held.phase is not Phase.OVER else None
+        current = measures.get(f"{NAME} deployment:{name}")
+        active = current if current is not None and current.phase is not MeasurePhase.OVER else None
         if active is not None and last.version != active.measure.version:
-            yield active.turned(Phase.OVER, watch.now_s, f"version {last.version} runs now", wait_s=DAY_S)
+            yield active.with_phase(MeasurePhase.OVER, evidence.now_s, f"version {last.version} runs now", wait_s=DAY_S)
             continue
         if not (last.failed and ran_out_of_memory(last.cause)):
             continue
         if active is None:
-            if held is not None and last.started_s <= held.since_s:
+            if current is not None and last.started_s <= current.since_s:
                 continue
-            yield _sized(name, last.version, last.cause, 1, watch.now_s, last.started_s)
+            yield _resized(name, last.version, last.cause, 1, evidence.now_s, last.started_s)
         elif last.started_s > active.since_s and active.measure.lever is Lever.RESIZE:
-            yield _sized(name, last.version, last.cause, active.count + 1, watch.now_s, active.bad_since_s)
+            yield _resized(name, last.version, last.cause, active.count + 1, evidence.now_s, active.bad_since_s)
 
 
-def _sized(
+def _resized(
     name: str, version: str | None, cause: str | None, step: int, now_s: float, bad_since_s: float
 ) -> MeasureInForce:
     times = 2.0 ** min(step, _MOST_STEPS)

@@ -1,4 +1,4 @@
-"""A shared resource that fails under load gets fewer users at once."""
+"""Rule `overload`: limit the concurrent users of a shared resource that fails under load."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Ended, Evidence, chance_of, smoothed
-from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, Phase
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence, binomial_tail, smoothed_rate
+from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "overload"
 _WINDOW_S: Final = 12 * 3600.0
 _LEAST: Final = 3
-_SURE: Final = 1e-3
+_SIGNIFICANCE: Final = 1e-3
 _LASTS_S: Final = 3 * DAY_S
 
 
-def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
-    """Limit how many runs of a group of deployments are at work at once, if they fail when many are and not when few.
+def overload(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iterator[MeasureInForce]:
+    """Limit the active runs of a group of deployments that fail when many are active and not when few are.
 
-    A group is what failed by the same cause within twelve hours (three failures, two deployments), and what declares a
-    resource that all of these declare. A run that needed a second attempt is trouble too. After three days the limit
-    is lifted, to see whether it is still needed.
+    A group is the deployments with the same failure message within twelve hours (three failures, two deployments), and
+    those that declare a resource which all of these declare. A second attempt counts as a failure. The limit is lifted
+    after three days, to test whether it is still needed.
     """
-    for held in standing.values():
-        if held.rule == NAME and held.phase is Phase.ON and watch.now_s >= held.waited_s:
-            yield held.turned(Phase.OVER, watch.now_s, "lifted, to see whether it is still needed", wait_s=DAY_S)
-    by_cause: dict[str, list[Ended]] = {}
-    active = [s for s in standing.values() if s.phase is not Phase.OVER]
-    for run in watch.failures(watch.now_s - _WINDOW_S):
+    for entry in measures.values():
+        if entry.rule == NAME and entry.phase is MeasurePhase.ON and evidence.now_s >= entry.phase_ends_s:
+            yield entry.with_phase(
+                MeasurePhase.OVER, evidence.now_s, "lifted, to see whether it is still needed", wait_s=DAY_S
+            )
+    by_cause: dict[str, list[EndedRun]] = {}
+    active = [s for s in measures.values() if s.phase is not MeasurePhase.OVER]
+    for run in evidence.failures(evidence.now_s - _WINDOW_S):
         if run.cause is not None and not any(s.explains(run) for s in active):
             by_cause.setdefault(run.cause, []).append(run)
     for cause, failed in sorted(by_cause.items()):
         names = {run.deployment for run in failed}
-        if len(failed) < _LEAST or len(names) < 2 or _on_one_host(watch, failed):
+        if len(failed) < _LEAST or len(names) < 2 or _on_one_host(evidence, failed):
             continue
-        shared = set.intersection(*(set(watch.resources.get(name, ())) for name in names))
-        members = tuple(sorted(names | {name for name, uses in watch.resources.items() if shared & set(uses)}))
+        shared = set.intersection(*(set(evidence.resources.get(name, ())) for name in names))
+        members = tuple(sorted(names | {name for name, uses in evidence.resources.items() if shared & set(uses)}))
         subject = f"resource:{'+'.join(sorted(shared))}" if shared else f"cause:{cause}"
-        held_now = standing.get(f"{NAME} {subject}")
-        if held_now is not None and held_now.phase is not Phase.OVER:
+        current = measures.get(f"{NAME} {subject}")
+        if current is not None and current.phase is not MeasurePhase.OVER:
             continue
         since = min(run.started_s for run in failed)
-        found = _knee(watch, members, cause, since)
+        found = _concurrency_limit(evidence, members, cause, since)
         if found is None:
             continue
         most, share_above, share_below = found
@@ -51,7 +53,7 @@ def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
             rule=NAME,
             subject=subject,
             measure=Measure(lever=Lever.SHARE, deployments=members, amount=float(most), causes=(cause,)),
-            since_s=watch.now_s,
+            since_s=evidence.now_s,
             bad_since_s=since,
             wait_s=_LASTS_S,
             probability=share_above,
@@ -59,17 +61,19 @@ def overload(watch: Evidence, standing: Mapping[str, MeasureInForce]) -> Iterato
         )
 
 
-def _on_one_host(watch: Evidence, failed: list[Ended]) -> bool:
-    """Whether most failures come from one of several hosts, which explains them better than load does."""
+def _on_one_host(evidence: Evidence, failed: list[EndedRun]) -> bool:
+    """Return whether most failures come from one of several hosts, which explains them better than load."""
     since = min(run.started_s for run in failed) - _WINDOW_S
-    used = {run.host for name in {run.deployment for run in failed} for run in watch.since(name, since)}
+    used = {run.host for name in {run.deployment for run in failed} for run in evidence.since(name, since)}
     hosts = Counter(run.host for run in failed if run.host is not None)
     return len(used) > 1 and max(hosts.values(), default=0) > 0.6 * len(failed)
 
 
-def _knee(watch: Evidence, members: tuple[str, ...], cause: str, since_s: float) -> tuple[int, float, float] | None:
-    """(most at once, share of failures above, share below), or None if failures do not depend on it."""
-    runs = sorted((run for name in members for run in watch.since(name, since_s)), key=lambda run: run.started_s)
+def _concurrency_limit(
+    evidence: Evidence, members: tuple[str, ...], cause: str, since_s: float
+) -> tuple[int, float, float] | None:
+    """Return (limit, failure rate above, failure rate up to it); None if failures do not depend on concurrency."""
+    runs = sorted((run for name in members for run in evidence.since(name, since_s)), key=lambda run: run.started_s)
     ends = sorted(run.ended_s for run in runs)
     levels = []
     for place, run in enumerate(runs):
@@ -79,10 +83,10 @@ def _knee(watch: Evidence, members: tuple[str, ...], cause: str, since_s: float)
     for most in range(1, max((level for level, _ in levels), default=1)):
         low = [failed for level, failed in levels if level <= most]
         high = [failed for level, failed in levels if level > most]
-        below = smoothed(sum(low), len(low))
+        below = smoothed_rate(sum(low), len(low))
         if len(low) < 4 or not any(high) or sum(high) / len(high) < 2.5 * below:
             continue
-        chance = chance_of(sum(high), len(high), below)
-        if chance < _SURE and (best is None or chance < best[0]):
+        chance = binomial_tail(sum(high), len(high), below)
+        if chance < _SIGNIFICANCE and (best is None or chance < best[0]):
             best = (chance, most, sum(high) / len(high), sum(low) / len(low))
     return None if best is None else best[1:]

@@ -1,1 +1,1 @@
-"""Contracts, Soda, data sources and edits of datasets."""
+"""Contract files, Soda, data sources, editing of datasets, and events, artifacts and holds in Prefect."""

@@ -1,4 +1,4 @@
-"""Tells Prefect what a gate found: an event that automations can trigger on, and artifacts on the page of the run."""
+"""Results of quality gates in Prefect: an event that automations can trigger on, and artifacts of the flow run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefect.settings import get_current_settings
 
 from prefect_intelligent.prefect_client.api import PrefectApi
 
-_TOLD = ("outcome", "run_id", "quarantined", "repaired", "by_check", "log", "held", "unusual")
+_PAYLOAD = ("outcome", "run_id", "quarantined", "repaired", "by_check", "log", "held", "unusual")
 
 
 def emit_quality(record: Mapping[str, Any]) -> None:
@@ -35,36 +35,36 @@ def emit_quality(record: Mapping[str, Any]) -> None:
                 "prefect.resource.name": str(record["dataset"]),
             },
             related=[{"prefect.resource.id": f"prefect.flow-run.{producer}", "prefect.resource.role": "producer"}],
-            payload={name: record[name] for name in _TOLD},
+            payload={name: record[name] for name in _PAYLOAD},
         )
 
 
 def attach_quality(
     record: Mapping[str, Any], sentence: str, flow_run_id: str | None, task_run_id: str | None = None
 ) -> None:
-    """Put a table of the checks, and a link to the rows set aside or to MLflow, on the page of a run; never raises.
+    """Add a table of the checks and a link to the quarantine (or MLflow) to a run as artifacts; never raises.
 
-    It works inside the run and from another process after it. Calling it twice shows the table twice.
+    It works inside the run and from another process after it. Calling it twice adds the artifacts twice.
 
     Args:
         record: The result, as `GateResult.to_record` gives it.
-        sentence: The same for people.
-        flow_run_id: The run that the data belongs to.
-        task_run_id: The task run of the gate, if it ran as one.
+        sentence: The result in one line, as `GateResult.sentence` gives it.
+        flow_run_id: Flow run that the data belongs to.
+        task_run_id: Task run of the gate, if it ran as one.
     """
     with contextlib.suppress(Exception):
         if not get_current_settings().api.url:
             return
         key = re.sub(r"[^a-z0-9]+", "-", f"quality-{record['dataset']}".lower()).strip("-")
-        said = f"{sentence}\n\n" + "\n".join(record["log"])
-        place, uri = str(record["quarantine"]), os.environ.get("MLFLOW_TRACKING_URI", "")
-        link = uri if uri.startswith("http") else Path(place.split("::")[0] or ".").absolute().as_uri()
+        description = f"{sentence}\n\n" + "\n".join(record["log"])
+        quarantine, mlflow = str(record["quarantine"]), os.environ.get("MLFLOW_TRACKING_URI", "")
+        url = mlflow if mlflow.startswith("http") else Path(quarantine.split("::")[0] or ".").absolute().as_uri()
         runs = {"flow_run_id": flow_run_id, "task_run_id": task_run_id}
-        table = {"key": key, "type": "table", "description": said, "data": json.dumps(_table(record))}
-        way = {"key": f"{key}-link", "type": "markdown", "data": f"[{place or uri or 'history'}]({link})"}
+        table = {"key": key, "type": "table", "description": description, "data": json.dumps(_table(record))}
+        link = {"key": f"{key}-link", "type": "markdown", "data": f"[{quarantine or mlflow or 'history'}]({url})"}
         api = PrefectApi(timeout_s=2.0)
         try:
-            for artifact in (table, way):
+            for artifact in (table, link):
                 api.call("POST", "/artifacts/", artifact | runs)
         finally:
             api.close()
@@ -72,7 +72,7 @@ def attach_quality(
 
 def _table(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each check."""
-    done = {step["check"]: f"{step['action']}: {step['reason']}" for step in record["steps"]}
+    actions = {step["check"]: f"{step['action']}: {step['reason']}" for step in record["steps"]}
     after = {check["id"]: check["outcome"] for check in (record["after"] or {}).get("checks", ())}
     return [
         {
@@ -83,7 +83,7 @@ def _table(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "value": check["value"],
             "threshold": check["threshold"],
             "rows failed": check["rows_failed"],
-            "remediation": done.get(check["id"], ""),
+            "remediation": actions.get(check["id"], ""),
             "after": after.get(check["id"], ""),
         }
         for check in record["first"]["checks"]

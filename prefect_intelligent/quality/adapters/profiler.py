@@ -1,4 +1,4 @@
-"""Profiles a dataset and writes a first contract for it: one that passes, with its guesses marked as warnings."""
+"""Profiles a dataset and writes a first contract that passes on it; what is only inferred from the data warns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import yaml
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.quality.adapters.contracts.lint import _UNSAFE_NAME
-from prefect_intelligent.quality.adapters.contracts.yaml import sayable
+from prefect_intelligent.quality.adapters.contracts.lint import UNSAFE_NAME
+from prefect_intelligent.quality.adapters.contracts.yaml import is_literal_text
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, quoted, tables_of
 
 _ENUM_VALUES = 20
@@ -24,21 +24,21 @@ _NUMBER = re.compile(
     r"u?(tiny|small|big|huge)?int(eger)?|double( precision)?|float|real|(decimal|numeric)(\(.*\))?", re.I
 )
 _ORDERED = re.compile(r"(var)?char|character|text|date|time", re.I)
-"""Types whose smallest and largest values every data source can name; others are looked at as text."""
+"""Types with min and max in every data source; columns of other types are cast to text first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnProfile:
-    """What one column holds.
+    """Profile of one column.
 
     Attributes:
-        name: Column.
+        name: Name of the column.
         type: Type in the data source.
-        missing: Rows without a value.
-        distinct: Different values.
+        missing: Number of NULLs.
+        distinct: Number of distinct values.
         low: Smallest value, as text; None without values.
-        high: Largest value, likewise.
-        values: All values in order if there are at most 20 and they are text; else empty.
+        high: Largest value, as text; None without values.
+        values: All values, sorted, of a text column with at most 20 distinct values; else empty.
     """
 
     name: str
@@ -50,18 +50,18 @@ class ColumnProfile:
     values: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON values."""
         return {name: getattr(self, name) for name in ("name", "type", "missing", "distinct", "low", "high", "values")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What a dataset holds.
+class TableProfile:
+    """Profile of a dataset.
 
     Attributes:
-        table: Its name.
-        rows: Rows in it.
-        columns: Its columns, in order.
+        table: Name of the table.
+        rows: Number of rows.
+        columns: Profiles of the columns, in order.
     """
 
     table: str
@@ -71,7 +71,7 @@ class Profile:
 
 @contextlib.contextmanager
 def _opened(dataset: Dataset, table: str) -> Iterator[tuple[Any, str]]:
-    """(connection, quoted table) that understands plain SQL."""
+    """(connection, quoted table): a read-only connection to the dataset."""
     if dataset.kind is DataKind.POSTGRES:
         from prefect_intelligent.quality.adapters.sources.postgres import open_read_only
 
@@ -82,12 +82,12 @@ def _opened(dataset: Dataset, table: str) -> Iterator[tuple[Any, str]]:
         yield con, f"{quoted(dataset.schema or 'main')}.{quoted(table)}"
 
 
-def profile(dataset: Dataset) -> Profile:
-    """Look at every column of a dataset.
+def profile(dataset: Dataset) -> TableProfile:
+    """Profile every column of a dataset.
 
     Raises:
         SourceError: It cannot be opened, or it has no such table.
-        InvalidInputError: Which table is meant is not clear.
+        InvalidInputError: The dataset is a database and names no table.
     """
     table = dataset.table or ("" if dataset.kind is DataKind.DUCKDB else Path(dataset.location).stem or "data")
     with _opened(dataset, table or "data") as (con, source):
@@ -103,7 +103,7 @@ def profile(dataset: Dataset) -> Profile:
             raise SourceError(f"{dataset}: no table {table!r}")
         rows = int(execute(f"SELECT count(*) FROM {source}").fetchall()[0][0])
         found = tuple(_column(execute, source, name, kind) for name, kind in columns.items())
-    return Profile(table=table, rows=rows, columns=found)
+    return TableProfile(table=table, rows=rows, columns=found)
 
 
 def _column(execute: Any, source: str, name: str, kind: str) -> ColumnProfile:
@@ -124,17 +124,17 @@ def _column(execute: Any, source: str, name: str, kind: str) -> ColumnProfile:
     )
 
 
-def new_contract(found: Profile, schema: str = "main") -> str:
+def new_contract(found: TableProfile, schema: str = "main") -> str:
     """The YAML of a contract that passes on the profiled data.
 
-    Certain are the columns, their types and that there are rows. Columns without gaps must stay so; columns whose
-    values are all different must stay so if they look like keys. Enumerations and ranges are guesses from one look:
-    they only warn, and carry `generated: true`.
+    It requires the columns, their types and rows; no NULLs where there were none; and unique values where they were
+    unique in a column that is named like a key. Enumerations and ranges are inferred from one profile: they only warn.
+    All checks of columns carry `generated: true`.
     """
-    unsafe = [c.name for c in found.columns if _UNSAFE_NAME.search(c.name)]
+    unsafe = [c.name for c in found.columns if UNSAFE_NAME.search(c.name)]
     if unsafe:
         raise InvalidInputError("column", unsafe[0], "a contract cannot name it: quotes, ;, \\, $ are not allowed")
-    guess = {"severity": "minor", "generated": True}
+    inferred = {"severity": "minor", "generated": True}
     columns: list[dict[str, Any]] = []
     for column in found.columns:
         entry: dict[str, Any] = {"name": column.name, "data_type": _plain_type(column.type)}
@@ -143,41 +143,41 @@ def new_contract(found: Profile, schema: str = "main") -> str:
             checks.append({"missing": {"attributes": {"generated": True}}})
         if found.rows > 1 and column.distinct == found.rows and _looks_like_a_key(column.name):
             checks.append({"duplicate": {"attributes": {"generated": True}}})
-        if column.values and all(len(value) <= 100 and sayable(value) for value in column.values):
+        if column.values and all(len(value) <= 100 and is_literal_text(value) for value in column.values):
             threshold = {"level": "warn", "must_be": 0}
             checks.append(
-                {"invalid": {"valid_values": list(column.values), "threshold": threshold, "attributes": dict(guess)}}
+                {"invalid": {"valid_values": list(column.values), "threshold": threshold, "attributes": dict(inferred)}}
             )
-        elif (ends := _range(column)) is not None:
-            low, high = ends
-            room = (high - low) or abs(high) or 1.0
+        elif (limits := _range(column)) is not None:
+            low, high = limits
+            margin = (high - low) or abs(high) or 1.0
             body: dict[str, Any] = {
-                "valid_min": 0 if low >= 0 else low - room,
-                "valid_max": high + room,
+                "valid_min": 0 if low >= 0 else low - margin,
+                "valid_max": high + margin,
                 "threshold": {"level": "warn", "must_be": 0},
-                "attributes": dict(guess),
+                "attributes": dict(inferred),
             }
             checks.append({"invalid": body})
         if checks:
             entry["checks"] = checks
         columns.append(entry)
     tree = {
-        "dataset": f"ds/{schema}/{_UNSAFE_NAME.sub('_', found.table)}",
-        "checks": [{"schema": {"allow_other_column_order": True}}, {"row_count": {"threshold": _some_rows(found)}}],
+        "dataset": f"ds/{schema}/{UNSAFE_NAME.sub('_', found.table)}",
+        "checks": [{"schema": {"allow_other_column_order": True}}, {"row_count": {"threshold": _min_rows(found)}}],
         "columns": columns,
     }
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def _range(column: ColumnProfile) -> tuple[float, float] | None:
-    """Smallest and largest value of a column of finite numbers."""
+    """Smallest and largest value of a column of finite numbers; None for other columns."""
     if column.low is None or column.high is None or not _NUMBER.fullmatch(column.type):
         return None
     low, high = float(column.low), float(column.high)
     return (low, high) if math.isfinite(2 * low) and math.isfinite(2 * high) else None
 
 
-def _some_rows(found: Profile) -> dict[str, int]:
+def _min_rows(found: TableProfile) -> dict[str, int]:
     return {"must_be_greater_than": 0} if found.rows else {"must_be_greater_than_or_equal": 0}
 
 

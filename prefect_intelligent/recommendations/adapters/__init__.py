@@ -1,1 +1,1 @@
-"""Memory use as other systems record it."""
+"""Adapter of recommendations: memory use from the files of an OpenTelemetry collector."""

@@ -1,4 +1,4 @@
-"""Memory that runs used, from the file that an OpenTelemetry collector writes (its `file` exporter, OTLP JSON).
+"""Memory use of flow runs from the file of an OpenTelemetry collector (`file` exporter, OTLP JSON).
 
 Since 3.6.22 Prefect emits `process.memory.usage` (bytes) of each flow run where OpenTelemetry is set up, with the run's
 and the deployment's id as attributes of the resource.
@@ -19,7 +19,7 @@ _METRIC: Final = "process.memory.usage"
 
 
 def read_usage(path: Path) -> pd.DataFrame:
-    """The peak of each run: `run_id`, `deployment_id`, `memory_bytes`.
+    """Return the peak of each run: `run_id`, `deployment_id`, `memory_bytes`.
 
     Raises:
         InvalidInputError: The file cannot be read, or holds no memory use of a flow run.
@@ -39,7 +39,7 @@ def read_usage(path: Path) -> pd.DataFrame:
 
 
 def _points(path: Path, number: int, line: str) -> Iterator[tuple[tuple[str, str], float]]:
-    """((run, deployment), bytes) of every point of a line."""
+    """Yield ((run, deployment), bytes) of every data point of a line."""
     try:
         found = json.loads(line) if line.strip() else {}
         for resource in found.get("resourceMetrics", ()):

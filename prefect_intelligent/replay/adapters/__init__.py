@@ -1,1 +1,1 @@
-"""Recordings and replay pages as files."""
+"""Files of a replay: recordings and HTML reports."""

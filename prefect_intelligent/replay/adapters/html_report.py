@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prefect_intelligent.errors import MissingExtraError
 
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 
 _COLOURS: Final = ("#3b6fb6", "#c8553d", "#4f9d69", "#8e6bb0", "#b08a3e", "#3c9aa8", "#a8486e", "#6b7280")
 _MOST_BARS: Final = 3000
-_STYLE: Final = """
-:root{color-scheme:light dark;--ink:#1c2330;--soft:#5b6472;--line:#d8dde5;--paper:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#e7ebf1;--soft:#a3adbb;--line:#343c48;--paper:#161a20}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
-body{max-width:62rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.35rem .6rem;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:500}th,td{white-space:nowrap}
-figure{margin:2rem 0;background:#fff;border-radius:8px;padding:.5rem}figcaption{color:#5b6472;padding:0 .5rem .5rem}
-svg{width:100%;min-width:38rem;height:auto}.wide{overflow-x:auto}
-"""
+_TEMPLATES: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
 def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) -> None:
@@ -46,25 +42,15 @@ def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) 
     shown = [found[0]] + ([best] if best is not found[0] else [])
     colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(sorted(set(found[0].runs["queue"])))}
     span_s = max(float(each.runs["ended_s"].max()) for each in shown) - float(found[0].runs["scheduled_s"].min())
-    figures = [
-        (_front(Figure, found), "Money for capacity against money for lateness: nearer to the corner is better."),
-        (
-            _gantt(Figure, shown, colours, span_s),
-            "Which queue held how many slots: today's settings above, the cheapest policy below. "
-            "A darker edge marks a run that ended late.",
-        ),
-    ]
-    pool = html.escape(recording.pool.name)
-    limit = "no limit" if recording.pool.limit is None else f"limit {recording.pool.limit}"
-    body = "".join(
-        f'<figure><div class="wide">{svg}</div><figcaption>{text}</figcaption></figure>' for svg, text in figures
-    )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Replay of {pool}</title><style>{_STYLE}</style><h1>Replay of work pool {pool}</h1>"
-        f"<p>{len(found[0].runs)} recorded runs over {_span(span_s)}, {limit}. Every policy met the same "
-        "runs with the same durations and outcomes; a decision saw only what was known at its instant.</p>"
-        f'<div class="wide">{_table(found)}</div><p>{_verdict(found)}</p>{body}</html>\n'
+    page = _TEMPLATES.get_template("report.html").render(
+        pool=recording.pool.name,
+        limit="no limit" if recording.pool.limit is None else f"limit {recording.pool.limit}",
+        runs=len(found[0].runs),
+        span=_span(span_s),
+        results=found,
+        proven=[each.policy for each in found if (each.saving_low_usd or 0.0) > 0],
+        tradeoff=_tradeoff(Figure, found),
+        gantt=_gantt(Figure, shown, colours, span_s),
     )
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8")
@@ -79,39 +65,8 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _verdict(found: Sequence[ReplayResult]) -> str:
-    """Which policies the interval proves better than today's settings."""
-    proven = [each.policy for each in found if (each.saving_low_usd or 0.0) > 0]
-    if not proven:
-        return "No policy is proven better than today's settings on this history: no interval lies above zero."
-    return f"Proven better than today's settings (interval above zero): {html.escape(', '.join(proven))}."
-
-
-def _table(found: Sequence[ReplayResult]) -> str:
-    """One row per policy."""
-    heads = ("policy", "cost USD", "late minutes (weighted)", "late runs", "p95 wait, s", "saves USD", "95 % interval")
-    rows = []
-    for each in found:
-        saves, interval = ("–", "–")
-        if each.saving_usd is not None:
-            saves = f"{each.saving_usd:+.2f}"
-            interval = f"{each.saving_low_usd:+.2f} to {each.saving_high_usd:+.2f}"
-        cells = (
-            html.escape(each.policy),
-            f"{each.cost.total_usd:.2f}",
-            f"{each.weighted_late_minutes:.1f}",
-            f"{each.late_runs} of {each.due_runs}",
-            f"{each.wait_p95_s:.0f}",
-            saves,
-            interval,
-        )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _front(figure_of: Any, found: Sequence[ReplayResult]) -> str:
-    """Cost against lateness, one dot a policy."""
+def _tradeoff(figure_of: Any, found: Sequence[ReplayResult]) -> str:
+    """Cost of capacity against cost of lateness, one dot per policy, as SVG."""
     figure = figure_of(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     places: dict[tuple[float, float], list[str]] = {}

@@ -1,4 +1,4 @@
-"""Recordings: a pool's settings and the runs it has had, in one JSON file that can be replayed anywhere."""
+"""Recordings: a pool's settings and its past runs in one JSON file that can be replayed on any machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEPT: Final = ("deployment", "queue", "state", *TIMES, *NUMBERS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A pool and what ran in it.
+    """A pool and its past runs.
 
     Attributes:
         pool: Settings of the pool.
@@ -41,7 +41,7 @@ class Recording:
 
 
 def write_recording(path: Path, recording: Recording) -> None:
-    """Write the file; it is there whole or not at all."""
+    """Write the file; readers see all of it or nothing."""
     runs = recording.runs[[name for name in _KEPT if name in recording.runs.columns]]
     document = {
         "format": FORMAT,

@@ -1,1 +1,1 @@
-"""One work pool on a Prefect server."""
+"""Steering on a Prefect server: the pool, its live runs and deployments, events; metrics for Prometheus."""

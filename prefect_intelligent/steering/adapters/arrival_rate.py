@@ -1,4 +1,4 @@
-"""How often runs become due, from what is seen at each look."""
+"""Arrival rate per work queue, estimated from the runs seen at each observation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Set as AbstractSet
 
 
 class ArrivalRateEstimator:
-    """Arrival rate per queue, exponentially weighted; runs that come and go between two looks are not seen.
+    """Exponentially weighted arrival rate per queue; runs that come and go between two observations are missed.
 
     Args:
-        time_constant_s: Weight of an arrival falls to 1/e in this time.
-        patience_s: No rate is given before it has watched for so long.
+        time_constant_s: The weight of an arrival falls to 1/e in this time, seconds.
+        patience_s: No rate is given before so many seconds have been observed.
     """
 
     def __init__(self, time_constant_s: float = 1800.0, patience_s: float = 60.0) -> None:
@@ -22,10 +22,11 @@ class ArrivalRateEstimator:
         self._since_s = math.nan
         self._last_s = math.nan
 
-    def look(self, due: Mapping[str, str], now_s: float) -> None:
-        """Take note of all runs that are due by now or hold a slot, id to queue name.
+    def observe(self, due: Mapping[str, str], now_s: float) -> None:
+        """Take in all runs that are due by now or hold a slot: run id to queue name.
 
-        What the first look finds is a backlog, not arrivals; so is everything after a clock that went backwards.
+        Runs found by the first observation are a backlog and not arrivals; so are those found after a clock that went
+        backwards.
         """
         if math.isnan(self._last_s) or now_s < self._last_s:
             self._since_s, self._weights = now_s, {}
@@ -37,8 +38,8 @@ class ArrivalRateEstimator:
         self._seen, self._last_s = due.keys(), now_s
 
     def per_hour(self, queue: str) -> float | None:
-        """Runs an hour, corrected for the short time watched so far; None before `patience_s`."""
-        watched_s = self._last_s - self._since_s
-        if not watched_s >= self._patience_s:
+        """Runs an hour, corrected for the short time observed so far; None before `patience_s`."""
+        observed_s = self._last_s - self._since_s
+        if not observed_s >= self._patience_s:
             return None
-        return self._weights.get(queue, 0.0) / (self._tau_s * -math.expm1(-watched_s / self._tau_s)) * 3600.0
+        return self._weights.get(queue, 0.0) / (self._tau_s * -math.expm1(-observed_s / self._tau_s)) * 3600.0

@@ -1,7 +1,9 @@
-"""What is known of a pool's deployments: names, terms, and how long their runs take. Read rarely, kept in between."""
+"""A pool's deployments: names, terms, and how long their runs take. Read about once a minute and cached."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -11,23 +13,28 @@ from typing import Any, Final
 import numpy as np
 
 from prefect_intelligent.domain import Deployment, Estimate, Terms
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
+_LOG = logging.getLogger(__name__)
+
 UNKNOWN_ESTIMATE: Final = Estimate(p50_s=60.0, p90_s=300.0)
-"""For a deployment that has never run and says nothing."""
+"""For a deployment without ended runs and without `expected`."""
 
 _ENDED: Final = ("COMPLETED", "FAILED", "CRASHED")
-_KEPT: Final = 50
-_ENOUGH: Final = 5
+_KEPT_RUNS: Final = 50
+_LEAST_RUNS: Final = 5
 _RARE_PER_REFRESH: Final = 8
+_ASK_AGAIN_S: Final = 120.0
 _PESSIMISM: Final = 2.0  # p90 over p50 of an author's estimate
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo:
-    """A deployment with everything that its runs inherit.
+    """A deployment with what its runs inherit.
 
     Attributes:
         deployment: Name, queue and terms.
@@ -44,11 +51,11 @@ class RecentRuns:
     """The recent ended runs of one deployment."""
 
     def __init__(self) -> None:
-        self.ids: deque[str] = deque(maxlen=4 * _KEPT)
-        self._ended: deque[tuple[float, bool]] = deque(maxlen=_KEPT)
+        self.ids: deque[str] = deque(maxlen=4 * _KEPT_RUNS)
+        self._ended: deque[tuple[float, bool]] = deque(maxlen=_KEPT_RUNS)
 
     def add(self, run: Mapping[str, Any]) -> None:
-        """Take note of an ended run, oldest first, each once."""
+        """Add an ended run, oldest first; a run that is in already is ignored."""
         if run["id"] in self.ids or not run["start_time"] or not run["end_time"]:
             return
         self.ids.append(run["id"])
@@ -56,16 +63,16 @@ class RecentRuns:
         self._ended.append((max(seconds, 0.1), run["state_type"] != "COMPLETED"))
 
     def estimate(self, start_up_s: float) -> Estimate | None:
-        """From the completed runs, with the start-up that holds the slot too; None below five of them."""
+        """From the completed runs, plus the start-up, which holds the slot too; None below five completed runs."""
         seconds = [s for s, failed in self._ended if not failed]
-        if len(seconds) < _ENOUGH:
+        if len(seconds) < _LEAST_RUNS:
             return None
         p50_s, p90_s = np.quantile(seconds, (0.5, 0.9)) + start_up_s
         return Estimate(p50_s=float(p50_s), p90_s=float(p90_s))
 
     @property
     def failure_probability(self) -> float:
-        """Share of failures with a prior of one in twenty, worth ten runs."""
+        """Share of failures, with a prior of one in twenty that weighs as much as ten runs."""
         failures = sum(failed for _, failed in self._ended)
         return (failures + 0.5) / (len(self._ended) + 10)
 
@@ -76,26 +83,26 @@ class DeploymentCatalog:
     Args:
         api: Where they are read.
         pool: Name of the work pool.
-        ttl_s: How long what was read is good for.
+        ttl_s: How long it is cached, seconds.
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
     """
 
     def __init__(self, api: PrefectApi, pool: str, *, ttl_s: float = 60.0, start_up_s: float = 3.0) -> None:
         self._api, self._pool = api, pool
         self._ttl_s, self._start_up_s = ttl_s, start_up_s
-        self._worth: dict[str, DeploymentInfo] = {}
-        self._past: dict[str, RecentRuns] = {}
-        self._asked: set[str] = set()
+        self._infos: dict[str, DeploymentInfo] = {}
+        self._recent: dict[str, RecentRuns] = {}
+        self._ask_at: dict[str, float] = {}  # deployment id to the monotonic instant before which it is not asked for
         self._read_at = -float("inf")  # monotonic
         self._ended_s: float | None = None
         self.generation = 0
-        """Grows with every change of anything said here, so that what was derived from it can be kept."""
+        """Grows with every change of what is returned here, so that values derived from it can be cached."""
         self.problems: tuple[str, ...] = ()
         """Terms that could not be read."""
 
     def of(self, deployment_id: str | None) -> DeploymentInfo:
-        """What is known of the deployment; if nothing, a stand-in that cannot be late."""
-        found = self._worth.get(deployment_id or "")
+        """The deployment; if it is not known, a stand-in that cannot be late."""
+        found = self._infos.get(deployment_id or "")
         if found is not None:
             return found
         stand_in = Deployment(name=f"unknown/{deployment_id or 'deleted'}", queue="")
@@ -103,32 +110,32 @@ class DeploymentCatalog:
 
     def all(self) -> dict[str, Deployment]:
         """Deployment id to deployment, of those that send their runs to this pool."""
-        return {key: worth.deployment for key, worth in self._worth.items() if worth.deployment.queue}
+        return {key: info.deployment for key, info in self._infos.items() if info.deployment.queue}
 
     def refresh(self, needed: Collection[str] = (), *, force: bool = False) -> None:
-        """Read what has grown old, or everything if a needed deployment id is not known yet.
+        """Read the deployments again if the cache is too old, or if a needed deployment id is not known yet.
 
         A refresh takes four calls, and one more for each deployment (at most eight) whose runs are rare.
         """
         age_s = time.monotonic() - self._read_at
-        missing = {key for key in needed if key not in self._worth}
+        missing = {key for key in needed if key not in self._infos}
         if not (force or age_s > self._ttl_s or (missing and age_s > 2.0)):
             return
-        agreed = read_terms(self._api)
+        published = read_terms(self._api)
         rows, flows = self._read_deployments(missing)
-        self._read_past(rows)
-        worth = {key: self._describe(row, flows.get(row["flow_id"], "?"), agreed) for key, row in rows.items()}
-        if worth != self._worth:
+        self._read_recent_runs(rows)
+        infos = {key: self._describe(row, flows.get(row["flow_id"], "?"), published) for key, row in rows.items()}
+        if infos != self._infos:
             self.generation += 1
-        self._worth, self.problems, self._read_at = worth, agreed.problems, time.monotonic()
+        self._infos, self.problems, self._read_at = infos, published.problems, time.monotonic()
 
     def _read_deployments(self, missing: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """Deployments by id and flow names by id; those that have left the pool but not all their runs included."""
+        """Deployments by id and flow names by id, with those that have left the pool while runs of theirs are in it."""
         pools = {"work_pools": {"name": {"any_": [self._pool]}}}
         rows = {row["id"]: row for page in self._api.pages("/deployments/filter", pools) for row in page}
-        strangers = [key for key in missing if key not in rows]
-        if strangers:
-            body = {"deployments": {"id": {"any_": strangers[:PAGE]}}, "limit": PAGE}
+        elsewhere = [key for key in missing if key not in rows]
+        if elsewhere:
+            body = {"deployments": {"id": {"any_": elsewhere[:PAGE]}}, "limit": PAGE}
             rows |= {row["id"]: row for row in self._api.call("POST", "/deployments/filter", body)}
         wanted = sorted({row["flow_id"] for row in rows.values()})
         flows: dict[str, str] = {}
@@ -137,38 +144,54 @@ class DeploymentCatalog:
             flows |= {flow["id"]: flow["name"] for flow in self._api.call("POST", "/flows/filter", body)}
         return rows, flows
 
-    def _read_past(self, deployment_ids: Collection[str]) -> None:
-        """The pool's runs that ended since the last look, and once the last runs of each deployment not among them."""
+    def _read_recent_runs(self, deployment_ids: Collection[str]) -> None:
+        """The pool's runs that ended since the last look, and once the last runs of each deployment not among them.
+
+        A call that fails changes nothing and is made again later: a pass without a measured duration is better than
+        none.
+        """
         runs: dict[str, Any] = {"state": {"type": {"any_": list(_ENDED)}}}
         if self._ended_s is not None:
             runs["end_time"] = {"after_": iso(self._ended_s - 60.0)}
         body = {"work_pools": {"name": {"any_": [self._pool]}}, "flow_runs": runs}
-        ended = self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE})
-        self._take(ended)
-        rare = [key for key in deployment_ids if key not in self._past and key not in self._asked]
+        try:
+            self._take(self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE}))
+        except (OrchestratorUnavailableError, ConflictError) as error:
+            _LOG.warning("the ended runs of work pool %s could not be read: %s", self._pool, error)
+            return
+        now = time.monotonic()
+        rare = [key for key in deployment_ids if key not in self._recent and self._ask_at.get(key, now) <= now]
+        rare.sort(key=lambda key: self._ask_at.get(key, -math.inf))  # those that failed before come last
         for key in rare[:_RARE_PER_REFRESH]:
-            self._asked.add(key)
             runs = {"state": {"type": {"any_": list(_ENDED)}}, "deployment_id": {"any_": [key]}}
             last = {"flow_runs": runs, "sort": "END_TIME_DESC", "limit": 20}
-            self._take(self._api.call("POST", "/flow_runs/filter", last))
+            try:
+                self._take(self._api.call("POST", "/flow_runs/filter", last))
+            except (OrchestratorUnavailableError, ConflictError) as error:
+                self._ask_at[key] = now + jittered(_ASK_AGAIN_S)
+                _LOG.warning("the last runs of deployment %s could not be read: %s", key, error)
+                if isinstance(error, OrchestratorUnavailableError):
+                    return  # each further call might take as long as this one did
+            else:
+                self._ask_at[key] = math.inf
 
     def _take(self, newest_first: list[dict[str, Any]]) -> None:
         for run in reversed(newest_first):
             if run["deployment_id"] and run["end_time"]:
-                self._past.setdefault(run["deployment_id"], RecentRuns()).add(run)
+                self._recent.setdefault(run["deployment_id"], RecentRuns()).add(run)
                 self._ended_s = max(self._ended_s or 0.0, unix_s(run["end_time"]))
 
-    def _describe(self, row: Mapping[str, Any], flow: str, agreed: PublishedTerms) -> DeploymentInfo:
-        terms = agreed.of(flow, row["name"])
+    def _describe(self, row: Mapping[str, Any], flow: str, published: PublishedTerms) -> DeploymentInfo:
+        terms = published.of(flow, row["name"])
         deployment = Deployment(
             name=f"{flow}/{row['name']}",
             queue=row["work_queue_name"] if row["work_pool_name"] == self._pool else "",
             terms=terms or Terms(),
             declared=terms is not None,
         )
-        past = self._past.get(row["id"])
-        measured = past.estimate(self._start_up_s) if past else None
+        recent = self._recent.get(row["id"])
+        measured = recent.estimate(self._start_up_s) if recent else None
         expected_s = deployment.terms.expected_s
         if measured is None and expected_s is not None:
             measured = Estimate(p50_s=expected_s, p90_s=_PESSIMISM * expected_s)
-        return DeploymentInfo(deployment, measured or UNKNOWN_ESTIMATE, past.failure_probability if past else 0.0)
+        return DeploymentInfo(deployment, measured or UNKNOWN_ESTIMATE, recent.failure_probability if recent else 0.0)

@@ -1,12 +1,12 @@
-"""The live runs of a pool, followed from decision to decision instead of read anew each time.
+"""The live runs of a pool, cached between decisions so that only what has changed is read.
 
-Scheduled runs are remembered. A refresh reads the runs that hold a slot, the scheduled runs that are not remembered yet
-(Prefect's filter can exclude ids), and counts how many of the remembered ones are still scheduled; only if some are not
-does it ask which. A few remembered runs are re-read each time, in turn, so that a run that somebody has rescheduled is
+Scheduled runs are cached. A refresh reads the runs that hold a slot and the scheduled runs that are not cached yet
+(Prefect's filter can exclude ids), and counts how many of the cached ones are still scheduled; only if some are not,
+it asks which. A few cached runs are read again each time, in turn, so that a run that somebody has rescheduled is
 noticed too. That is four calls, whether ten runs wait or a thousand.
 
 Of a backlog beyond `budget` runs only the first `per_queue` of each long queue (in the order in which Prefect serves
-them) are remembered; the rest is counted.
+them) are cached; the rest is counted.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class LiveRunCache:
         api: Where they are read.
         pool: Name of the work pool.
         look_ahead_s: Runs scheduled further ahead than this are left out.
-        budget: Scheduled runs remembered without a thought.
-        per_queue: Scheduled runs remembered of each queue beyond that.
+        budget: Number of scheduled runs up to which all are cached.
+        per_queue: Number of scheduled runs cached of each queue beyond that.
     """
 
     def __init__(
@@ -90,22 +90,22 @@ class LiveRunCache:
         self._pools = {"name": {"any_": [pool]}}
         self._look_ahead_s, self._budget, self._per_queue = look_ahead_s, budget, per_queue
         self.scheduled: dict[str, RunRecord] = {}
-        """Remembered scheduled runs, by id."""
+        """Cached scheduled runs, by id."""
         self.active: dict[str, RunRecord] = {}
         """Runs that hold a slot, by id."""
         self.beyond: dict[str, int] = {}
-        """Queue id to scheduled runs that are not remembered."""
+        """Queue id to the number of scheduled runs that are not cached."""
         self._pending_s: dict[str, float] = {}
 
     def refresh(self, queue_ids: Collection[str], now_s: float | None = None) -> None:
-        """Bring the book up to date.
+        """Bring the cache up to date.
 
         Args:
-            queue_ids: The pool's queues; runs of others are forgotten.
+            queue_ids: The pool's queues; runs of others are dropped.
             now_s: Present instant on the server's clock; the system clock if not given.
 
         Raises:
-            OrchestratorUnavailableError: The book stays usable and the next refresh carries on.
+            OrchestratorUnavailableError: The cache stays usable and the next refresh carries on.
         """
         horizon = iso((time.time() if now_s is None else now_s) + self._look_ahead_s)
         active = self._read_active()
@@ -137,10 +137,10 @@ class LiveRunCache:
         return found
 
     def _read_arrivals(self, queue_ids: Collection[str], horizon: str) -> set[str]:
-        """Read scheduled runs that are not remembered, soonest first, until there are no more or no queue wants more.
+        """Read scheduled runs that are not cached, soonest first, until there are no more or every queue has enough.
 
         Returns:
-            The queues of which some were left unread.
+            The queues of which some runs were left unread.
         """
         while True:
             flow_runs = _scheduled(horizon)
@@ -155,22 +155,22 @@ class LiveRunCache:
                 body["work_pool_queues"] = {"id": {"any_": open_}}
             page = self._api.call("POST", "/flow_runs/filter", body)
             before = len(self.scheduled)
-            self._remember(read_record(raw) for raw in page)
+            self._cache(read_record(raw) for raw in page)
             if len(page) < PAGE or len(self.scheduled) == before:
                 return full
 
     def _full(self) -> set[str]:
-        """Queues of which enough is remembered; none while the total is within the budget."""
+        """Queues of which enough runs are cached; none while the total is within the budget."""
         if len(self.scheduled) < self._budget:
             return set()
         counts = Counter(run.queue_id for run in self.scheduled.values())
         return {key for key, count in counts.items() if count >= self._per_queue}
 
-    def _remember(self, runs: Iterable[RunRecord]) -> None:
+    def _cache(self, runs: Iterable[RunRecord]) -> None:
         self.scheduled.update((run.id, run) for run in runs if run.state == "SCHEDULED")
 
     def _drop_departed(self) -> None:
-        """Forget remembered runs that are no longer scheduled; what holds a slot by now is added to the active ones."""
+        """Drop cached runs that are no longer scheduled; those that hold a slot by now become active ones."""
         if not self.scheduled:
             return
         still = self._filter({"state": {"type": {"any_": ["SCHEDULED"]}}, "id": {"any_": list(self.scheduled)}})
@@ -187,26 +187,26 @@ class LiveRunCache:
             self._verify(list(self.scheduled))
 
     def _reread_some(self, horizon: str) -> None:
-        """Re-read the runs that were read longest ago; a dictionary keeps the order of insertion."""
+        """Read the runs again that were read longest ago; a dictionary keeps the order of insertion."""
         oldest = list(self.scheduled)[:_REREAD]
         self._verify(oldest)
         limit_s = unix_s(horizon)
         for key in oldest:
             if key in self.scheduled and self.scheduled[key].next_s > limit_s:
-                del self.scheduled[key]  # rescheduled beyond what we look at; it comes back when its time is near
+                del self.scheduled[key]  # rescheduled beyond the look-ahead; it is read again when its time is near
 
     def _verify(self, ids: list[str]) -> None:
-        """Re-read these remembered runs; those that Prefect no longer lists as scheduled in the pool are forgotten."""
+        """Read these cached runs again; those that Prefect no longer lists as scheduled in the pool are dropped."""
         for start in range(0, len(ids), PAGE):
             some = ids[start : start + PAGE]
             flow_runs = {"id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
             page = self._api.call("POST", "/flow_runs/filter", self._filter(flow_runs, limit=PAGE))
             for key in some:
                 self.scheduled.pop(key, None)
-            self._remember(read_record(raw) for raw in page)
+            self._cache(read_record(raw) for raw in page)
 
     def _recount(self, cut: Collection[str], horizon: str) -> None:
-        """Count what is not remembered: a queue when it becomes long, then a few of the long ones in turn."""
+        """Count the runs that are not cached: of a queue when it becomes long, then of a few long ones in turn."""
         # Dictionaries keep insertion order, so the first are the ones counted longest ago.
         old = [key for key in self.beyond if key in cut]
         new = [key for key in cut if key not in self.beyond]

@@ -1,4 +1,4 @@
-"""Signals from Prefect's event stream, or from counting runs where there is no stream."""
+"""Wake-ups from Prefect's event stream, or from counting runs while there is no stream."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _EVENTS: Final = [
     f"prefect.flow-run.{name}" for name in ("Scheduled", "Late", "Completed", "Failed", "Crashed", "Cancelled")
 ]
-"""A run has come or a slot has become free. Events that our own writes cause are not among them."""
+"""A run has been scheduled or a slot has become free. Events caused by our own writes are not among them."""
 _RECONNECT_S: Final = 5.0
+_DENIED: Final = "Unable to authenticate"  # how Prefect says that it does not accept the credentials
 _LOG = logging.getLogger(__name__)
 
 
 class PrefectWakeUps:
-    """Implements `Signals`.
+    """Implements `WakeUps`.
 
     A thread holds the websocket; while it is not connected, `wait` counts the pool's runs instead.
 
@@ -43,12 +45,13 @@ class PrefectWakeUps:
         self._closed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._denied = False
         self._counted: int | None = None
         self._next_count_s = 0.0
         # The thread sees the caller's Prefect settings, also temporary ones.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=lambda: context.run(self._listen), name=f"signals of {pool}", daemon=True
+            target=lambda: context.run(self._listen), name=f"wake-ups of {pool}", daemon=True
         )
         self._thread.start()
 
@@ -80,7 +83,7 @@ class PrefectWakeUps:
                 loop.call_soon_threadsafe(task.cancel)
 
     def _count_differs(self) -> bool:
-        """Whether the number of runs that want or hold a slot has changed since the last count."""
+        """Whether the number of runs that wait or hold a slot has changed since the last count."""
         if time.monotonic() < self._next_count_s:
             return False
         self._next_count_s = time.monotonic() + self._poll_s
@@ -100,8 +103,10 @@ class PrefectWakeUps:
             try:
                 asyncio.run(self._subscribe())
             except (Exception, asyncio.CancelledError) as error:  # counting takes over until the stream is back
-                _LOG.debug("event stream lost: %s", error)
-            self._closed.wait(_RECONNECT_S)
+                denied = _DENIED in str(error)
+                _LOG.log(logging.WARNING if denied and not self._denied else logging.DEBUG, "event stream: %s", error)
+                self._denied = denied
+            self._closed.wait(jittered(_RECONNECT_S))
 
     async def _subscribe(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()

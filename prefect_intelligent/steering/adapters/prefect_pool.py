@@ -28,7 +28,7 @@ from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentC
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 
 if TYPE_CHECKING:
-    from prefect_intelligent.forecasting.adapters.outlook_cache import Outlooks
+    from prefect_intelligent.forecasting.ports import OutlookSource
 
 _LABELS: Final = ("severity", "rule")
 """Parts of a payload that automations may want to match: they cannot look into payloads."""
@@ -37,7 +37,7 @@ _LABELS: Final = ("severity", "rule")
 class PrefectOrchestrator:
     """Implements `Orchestrator` on Prefect's REST API.
 
-    Nothing is done when it is made: the first call tells whether server and pool exist.
+    The constructor makes no call: the first call tells whether server and pool exist.
 
     Args:
         api: The server.
@@ -48,8 +48,8 @@ class PrefectOrchestrator:
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
         terms_ttl_s: How long deployments, their terms and durations are kept before they are read again.
         now: Gives the present instant, Unix seconds.
-        outlooks: What the history makes one expect of each deployment; where it knows too little, the deployment's last
-            runs in Prefect serve.
+        outlooks: Durations and failures expected from the history, per deployment; where the history has too few runs,
+            the deployment's last runs in Prefect are used.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PrefectOrchestrator:
         start_up_s: float = 3.0,
         terms_ttl_s: float = 60.0,
         now: Callable[[], float] = time.time,
-        outlooks: Outlooks | None = None,
+        outlooks: OutlookSource | None = None,
     ) -> None:
         self.api = api
         self._pool_name = pool
@@ -71,8 +71,8 @@ class PrefectOrchestrator:
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
-        self._book = LiveRunCache(api, pool, look_ahead_s=look_ahead_s)
-        self._catalogue = DeploymentCatalog(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
+        self._live_runs = LiveRunCache(api, pool, look_ahead_s=look_ahead_s)
+        self._catalog = DeploymentCatalog(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
         self._arrivals = ArrivalRateEstimator()
         self._runs: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
         self._pool_id: str | None = None
@@ -86,17 +86,17 @@ class PrefectOrchestrator:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Published terms that could not be read at the last look, one sentence each."""
-        return self._catalogue.problems
+        """Published terms that could not be read when last tried, one sentence each."""
+        return self._catalog.problems
 
     def observe(self) -> Snapshot:
         """The pool as it is now: six calls, and four more once a minute for the deployments."""
         pool, queues = self.settings()
         now_s = self._now()
         names = {self._queue_ids[queue.name]: queue.name for queue in queues}
-        self._book.refresh(names, now_s)
-        live = [*self._book.scheduled.values(), *self._book.active.values()]
-        self._catalogue.refresh({run.deployment_id for run in live if run.deployment_id})
+        self._live_runs.refresh(names, now_s)
+        live = [*self._live_runs.scheduled.values(), *self._live_runs.active.values()]
+        self._catalog.refresh({run.deployment_id for run in live if run.deployment_id})
         waiting: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
         upcoming: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
         active: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
@@ -109,14 +109,14 @@ class PrefectOrchestrator:
             if queue is None:
                 continue
             phase = _phase(record, now_s)
-            run = self._at_work(self._run(record, queue, phase, kept), now_s)
+            run = self._with_current_risk(self._run(record, queue, phase, kept), now_s)
             place = waiting if phase is RunPhase.WAITING else upcoming if phase is RunPhase.UPCOMING else active
             place[queue].append((record.next_s, record.id, run))
             if phase is not RunPhase.UPCOMING:
                 due[record.id] = queue
         self._runs = kept
-        self._arrivals.look(due, now_s)
-        beyond = {names[key]: count for key, count in self._book.beyond.items() if key in names}
+        self._arrivals.observe(due, now_s)
+        beyond = {names[key]: count for key, count in self._live_runs.beyond.items() if key in names}
         return Snapshot(
             at_s=now_s,
             pool=pool,
@@ -192,14 +192,14 @@ class PrefectOrchestrator:
 
     def deployments(self) -> tuple[Deployment, ...]:
         """The pool's deployments, by name."""
-        self._catalogue.refresh(force=True)
-        return tuple(sorted(self._catalogue.all().values(), key=lambda found: found.name))
+        self._catalog.refresh(force=True)
+        return tuple(sorted(self._catalog.all().values(), key=lambda found: found.name))
 
     def create_queue(self, setting: QueueSetting) -> None:
-        """Make a work queue.
+        """Create a work queue.
 
-        It is made without a number and numbered by its id afterwards: given a number at once, Prefect would renumber
-        every queue of the pool that shares one with another.
+        It is created without a priority and gets it by a second call: given one at creation, Prefect would renumber
+        every queue of the pool that shares a priority with another.
         """
         if setting.name in {queue.name for queue in self._read_queues()}:
             raise ConflictError(f"work queue {setting.name!r} of pool {self._pool_name!r} already exists")
@@ -208,10 +208,9 @@ class PrefectOrchestrator:
         self.api.call("PATCH", f"/work_queues/{made['id']}", {"priority": setting.priority})
 
     def delete_queue(self, name: str) -> None:
-        """Remove a work queue.
+        """Delete a work queue.
 
-        Prefect answers 500 to an attempt on the pool's default queue, which looks like a passing trouble; so it is not
-        asked.
+        Prefect answers 500 when asked to delete the pool's default queue, which looks transient; so it is not asked.
         """
         self._read_pool()
         self._read_queues()
@@ -222,16 +221,16 @@ class PrefectOrchestrator:
     def assign(self, deployment: str, queue: str) -> None:
         """Send the deployment's new runs to `queue`.
 
-        Prefect deletes the deployment's runs that its schedules have made for the future and makes them anew.
+        Prefect deletes the future runs that the deployment's schedules have made, and makes them again.
         """
-        self._catalogue.refresh(force=True)
-        ids = {found.name: key for key, found in self._catalogue.all().items()}
+        self._catalog.refresh(force=True)
+        ids = {found.name: key for key, found in self._catalog.all().items()}
         if deployment not in ids:
             raise UnknownNameError("deployment", deployment, ids)
         names = [found.name for found in self._read_queues()]
-        if queue not in names:  # Prefect would make it, at the top of the pool
+        if queue not in names:  # Prefect would create it, at the top of the pool
             raise UnknownNameError("work queue", queue, names)
-        if self._catalogue.of(ids[deployment]).deployment.queue == queue:
+        if self._catalog.of(ids[deployment]).deployment.queue == queue:
             return
         # Without the pool's name Prefect would look for the queue in the legacy default pool.
         body = {"work_pool_name": self._pool_name, "work_queue_name": queue}
@@ -285,8 +284,8 @@ class PrefectOrchestrator:
         phase: RunPhase,
         kept: dict[str, tuple[RunRecord, tuple[int, int], Run]],
     ) -> Run:
-        """The run of a record; taken from the last snapshot if nothing about it has changed."""
-        generation = (self._catalogue.generation, 0 if self._outlooks is None else self._outlooks.generation)
+        """The run of a record; the one of the last snapshot if nothing about it has changed."""
+        generation = (self._catalog.generation, 0 if self._outlooks is None else self._outlooks.generation)
         old = self._runs.get(record.id)
         if (
             old is not None
@@ -297,12 +296,12 @@ class PrefectOrchestrator:
         ):
             kept[record.id] = old
             return old[2]
-        worth = self._catalogue.of(record.deployment_id)
-        terms = worth.deployment.terms
-        outlook = None if self._outlooks is None else self._outlooks.of(worth.deployment.name)
+        info = self._catalog.of(record.deployment_id)
+        terms = info.deployment.terms
+        outlook = None if self._outlooks is None else self._outlooks.of(info.deployment.name)
         run = Run(
             id=record.id,
-            deployment=worth.deployment.name,
+            deployment=info.deployment.name,
             queue=queue,
             phase=phase,
             scheduled_s=record.expected_s,
@@ -310,21 +309,23 @@ class PrefectOrchestrator:
             due_s=terms.deadline.due_s(record.expected_s) if terms.deadline else None,
             late_usd_per_hour=terms.late_usd_per_hour,
             failure_usd=terms.failure_usd,
-            failure_probability=worth.failure_probability if outlook is None else outlook.failure_probability,
-            estimate=worth.estimate if outlook is None else outlook.estimate,
+            failure_probability=info.failure_probability if outlook is None else outlook.failure_probability,
+            estimate=info.estimate if outlook is None else outlook.estimate,
             resources=terms.resources,
         )
         kept[record.id] = (record, generation, run)
         return run
 
-    def _at_work(self, run: Run, now_s: float) -> Run:
-        """The run with what its elapsed time says of its end."""
+    def _with_current_risk(self, run: Run, now_s: float) -> Run:
+        """The run with the probability that it fails, given that it has been running for so long.
+
+        This is part of the snapshot, so that decisions, `eta` and the dashboard use the same probability.
+        """
         outlook = None if self._outlooks is None else self._outlooks.of(run.deployment)
         if outlook is None or run.phase is not RunPhase.RUNNING or run.started_s is None:
             return run
-        from prefect_intelligent.forecasting.in_flight_risk import (
-            failure_probability_now,
-        )  # heavier than what a hook may load
+        # Imported here: a hook has no outlooks and may not load the forecaster.
+        from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now
 
         now, _ = failure_probability_now(
             run.failure_probability, now_s - run.started_s, outlook.estimate, outlook.failed

@@ -1,6 +1,6 @@
-"""Prometheus metrics of the controller: what Grafana and alert rules look at, with labels of low cardinality.
+"""Prometheus metrics of the controller, for Grafana and alert rules, with labels of low cardinality.
 
-Labels are the work pool, the queue (lanes are few; queues beyond a limit share the label "other") and fixed words.
+Labels are the work pool, the queue (queues beyond the fiftieth share the label "other") and fixed words.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
+from prefect_intelligent.local.record_versions import left_out
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -37,10 +38,11 @@ class ControllerMetrics:
         def counter(name: str, text: str, labels: list[str]) -> Counter:
             return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
 
-        self._decisions = counter("decisions", "Passes of the control loop by what came of them.", ["pool", "outcome"])
+        self._decisions = counter("decisions", "Passes of the control loop by outcome.", ["pool", "outcome"])
         self._failures = counter("failed_passes", "Passes that could not be made.", pool)
+        self._unreadable = gauge("unreadable_records", "Stored records that this process has passed over.", ["kind"])
         self._changes = counter("changes", "Settings written to Prefect.", pool)
-        self._guard = counter("guard_interventions", "Queues whose wish the guard changed.", pool)
+        self._guard = counter("guard_interventions", "Queues whose proposed settings the guard changed.", pool)
         self._last = gauge("last_decision_timestamp_seconds", "When the last decision was made.", pool)
         self._leads = gauge("leads", "1 while this process leads the pool.", pool)
         self._limit = gauge("pool_limit", "Limit of the pool; absent if unlimited.", pool)
@@ -64,12 +66,14 @@ class ControllerMetrics:
         self._queues: dict[str, set[str]] = {}
 
     def decided(self, decision: Mapping[str, Any]) -> None:
-        """Take in a decision, as `Decision.to_dict` gives it."""
+        """Count a decision, as `Decision.to_dict` gives it."""
         pool = str(decision["pool"])
         self._leads.labels(pool).set(1)
         self._decisions.labels(pool, decision["outcome"]).inc()
         self._changes.labels(pool).inc(len(decision["applied"]))
         self._last.labels(pool).set(float(decision["at_s"]))
+        for kind, count in left_out().items():
+            self._unreadable.labels(kind).set(count)
         for part in ("own", "wall"):
             self._seconds.labels(pool, part).observe(float(decision[f"{part}_ms"]) / 1000)
         limit = (decision["pool_limit"] or {}).get("applied")
@@ -83,11 +87,11 @@ class ControllerMetrics:
         self._queue_numbers(pool, decision["queues"])
 
     def failed(self, pool: str) -> None:
-        """Take in a pass that could not be made."""
+        """Count a pass that failed."""
         self._failures.labels(pool).inc()
 
     def stands_by(self, pool: str) -> None:
-        """Another process leads: what this one knew of the queues is no longer so."""
+        """Note that another process leads: this one's figures of the queues are out of date and removed."""
         self._leads.labels(pool).set(0)
         for known in self._stakes.values():
             known.remove_by_labels({"pool": pool})

@@ -1,1 +1,1 @@
-"""MLflow as the tracking server."""
+"""The tracking server: MLflow."""

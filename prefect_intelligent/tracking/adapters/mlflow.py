@@ -1,11 +1,11 @@
-"""Logs streams of events to MLflow: one run per stream, numbers as metrics over time, whole records as Parquet files.
+"""Logs streams of events to MLflow: one run per stream, metrics over time, whole records as Parquet files.
 
-A run is linked to what its records name: datasets checked, read and written, and the policy that decided, as a logged
-model, so that MLflow's pages of models and datasets lead to the runs.
+A run is linked to the datasets that its records name and to the policies that decided (as logged models), so that
+MLflow's pages of models and datasets lead to the runs.
 
-MLflow's client waits minutes for a server that is down. Here it tries once and gives up after a few seconds; whoever
-calls tries again later. Metrics are keyed by (name, time, step, value) on the server, and the step of an event is its
-place in its stream, so a batch that is sent twice is there once.
+MLflow's client waits minutes for a server that is down. Here it tries once and fails after a few seconds; the shipper
+tries again later. The server keys metrics by (name, time, step, value), and the step of an event is its number in its
+stream, so a batch that is sent twice is stored once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect_intelligent.errors import MissingExtraError, TrackerError, TrackerUnavailableError
-from prefect_intelligent.tracking.metrics import clean_name, datasets_of, metric_points, model_of
+from prefect_intelligent.errors import (
+    MissingExtraError,
+    TrackerAccessDeniedError,
+    TrackerError,
+    TrackerUnavailableError,
+)
+from prefect_intelligent.tracking.metrics import clean_name, deciding_policy, metric_points, record_datasets
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
 EXPERIMENT = "prefect-intelligent"
@@ -39,7 +44,7 @@ class MlflowTracker:
 
     Args:
         uri: Tracking URI, e.g. "http://127.0.0.1:5000" or "sqlite:///mlflow.db".
-        experiment: Name of the experiment; made if it is missing.
+        experiment: Name of the experiment; created if it is missing.
     """
 
     def __init__(self, uri: str, experiment: str = EXPERIMENT) -> None:
@@ -57,51 +62,51 @@ class MlflowTracker:
         self._runs: dict[str, str] = {}
         self._linked: set[tuple[str, ...]] = set()
 
-    def log(self, parcels: Sequence[OutboxEvent]) -> None:
-        """Send the numbers of the parcels of one stream; see `Tracker.log`."""
+    def log(self, events: Sequence[OutboxEvent]) -> None:
+        """Send the metrics of events of one stream; see `Tracker.log`."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(p.name, p.value, round(p.at_s * 1000), p.place) for p in metric_points(parcels)]
+        metrics = [Metric(p.name, p.value, round(p.at_s * 1000), p.step) for p in metric_points(events)]
 
         def send(run: str) -> None:
-            # A server that knows no models (MLflow 2) takes the numbers all the same.
+            # A server without logged models (MLflow 2) still takes the metrics.
             with contextlib.suppress(TrackerError, _GoneError):
-                _translated(lambda: self._link(run, parcels))
+                _translate_errors(lambda: self._link(run, events))
             for start in range(0, len(metrics), _METRICS_PER_CALL):
                 self._client.log_batch(run, metrics=metrics[start : start + _METRICS_PER_CALL])
 
-        self._in_run(parcels[0], send)
+        self._in_run(events[0], send)
 
-    def archive(self, parcels: Sequence[OutboxEvent]) -> None:
+    def archive(self, events: Sequence[OutboxEvent]) -> None:
         """Write `records/<first>-<last>.parquet` into the run of the stream; see `Tracker.archive`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pa.table(
             {
-                "place": [p.place for p in parcels],
-                "at": pa.array([datetime.fromtimestamp(p.entry.at_s, UTC) for p in parcels]),
-                "kind": [p.entry.kind for p in parcels],
-                "event_id": [p.entry.id for p in parcels],
-                "record": [json.dumps(dict(p.entry.record)) for p in parcels],
+                "place": [e.place for e in events],
+                "at": pa.array([datetime.fromtimestamp(e.entry.at_s, UTC) for e in events]),
+                "kind": [e.entry.kind for e in events],
+                "event_id": [e.entry.id for e in events],
+                "record": [json.dumps(dict(e.entry.record)) for e in events],
             }
         )
 
         def send(run: str) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / f"{parcels[0].place:09d}-{parcels[-1].place:09d}.parquet"
+                path = Path(folder) / f"{events[0].place:09d}-{events[-1].place:09d}.parquet"
                 pq.write_table(table, path)
                 self._client.log_artifact(run, str(path), "records")
 
-        self._in_run(parcels[0], send)
+        self._in_run(events[0], send)
 
     def _in_run(self, first: OutboxEvent, send: Callable[[str], None]) -> None:
-        """Do something in the run of a stream; one that has been deleted is made again."""
+        """Call `send` with the id of the stream's run; a run that was deleted is created again."""
         for attempt in range(2):
             try:
                 if self._client is None:
-                    self._client = _translated(self._make)
-                _translated(lambda: send(self._run(first)))
+                    self._client = _translate_errors(self._make)
+                _translate_errors(lambda: send(self._run(first)))
                 return
             except _GoneError as exc:
                 self._runs.pop(first.stream, None)
@@ -109,7 +114,7 @@ class MlflowTracker:
                     raise TrackerError(str(exc)) from exc
 
     def _run(self, first: OutboxEvent) -> str:
-        """Id of the stream's run: known, found by its tag, or made."""
+        """Id of the stream's run: remembered, found by its tag, or of a new run."""
         stream = first.stream
         if stream not in self._runs:
             experiment = self._client.get_experiment_by_name(self.experiment)
@@ -131,11 +136,11 @@ class MlflowTracker:
         )
         return str(run.info.run_id)
 
-    def _link(self, run: str, parcels: Sequence[OutboxEvent]) -> None:
-        """Name the datasets and the policies of these records as inputs of the run; MLflow keeps each link once."""
+    def _link(self, run: str, events: Sequence[OutboxEvent]) -> None:
+        """Log the datasets and policies of these records as inputs of the run; MLflow stores each link once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 
-        datasets = dict.fromkeys(found for parcel in parcels for found in datasets_of(parcel.entry))
+        datasets = dict.fromkeys(found for event in events for found in record_datasets(event.entry))
         new = [found for found in datasets if (run, *found) not in self._linked]
         if new:
             inputs = [
@@ -152,13 +157,13 @@ class MlflowTracker:
             ]
             self._client.log_inputs(run, datasets=inputs)
             self._linked.update((run, *found) for found in new)
-        for policy in dict.fromkeys(model_of(parcel.entry) for parcel in parcels):
+        for policy in dict.fromkeys(deciding_policy(event.entry) for event in events):
             if policy is not None and (run, policy) not in self._linked:
                 self._client.log_inputs(run, models=[LoggedModelInput(self._model(policy))])
                 self._linked.add((run, policy))
 
     def _model(self, policy: str) -> str:
-        """Id of the logged model that stands for a policy; made if the experiment has none."""
+        """Id of the logged model for a policy; created if the experiment has none."""
         experiment = self._client.get_experiment_by_name(self.experiment).experiment_id
         name = _MODEL_NAME.sub("-", clean_name(policy))
         found = self._client.search_logged_models([experiment], f"name = '{name}'", max_results=1)
@@ -170,11 +175,11 @@ class MlflowTracker:
 
 
 class _GoneError(Exception):
-    """The run or experiment is not there (any more)."""
+    """The run or experiment does not exist, or was deleted."""
 
 
-def _translated(call: Callable[[], T]) -> T:
-    """MLflow's errors in our words."""
+def _translate_errors(call: Callable[[], T]) -> T:
+    """Call it, and raise our errors in place of MLflow's."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -185,7 +190,9 @@ def _translated(call: Callable[[], T]) -> T:
         text = str(exc).splitlines()[0][:300]
         if exc.error_code == "RESOURCE_DOES_NOT_EXIST" or "must be in the 'active' state" in text:
             raise _GoneError(text) from exc
-        if status >= 500 or status in (401, 403, 408, 429):
+        if status in (401, 403):
+            raise TrackerAccessDeniedError(f"MLflow: {text}") from exc
+        if status >= 500 or status in (408, 429):
             raise TrackerUnavailableError(f"MLflow: {text}") from exc
         raise TrackerError(f"MLflow: {text}") from exc
     except (SQLAlchemyError, OSError) as exc:  # an error of `requests` is an OSError

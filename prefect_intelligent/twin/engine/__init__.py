@@ -1,1 +1,1 @@
-"""The machinery of the twin: compiled state, events and buffers."""
+"""The machinery of the twin: compilation, structs by address, threads and buffers. It knows nothing of Prefect."""

@@ -16,7 +16,7 @@ from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array, Census, P, Q
 from prefect_intelligent.policy.encoding import F, G, Observation
 from prefect_intelligent.policy.guard_state import LONG_AGO_S, GuardSettings, GuardState
-from prefect_intelligent.twin.engine.world import World
+from prefect_intelligent.twin.engine.jit import inlined
 
 Table = npt.NDArray[Any]
 
@@ -171,10 +171,8 @@ _SEEN: Final = ("seen_queues", "seen_pools")
 _OF_POOLS: Final = ("rule_pool_limit", "pool_limit", "order_changed_s", "pool_changed_s", "pool_min", "pool_max")
 
 
-def blank_desk(world: World) -> DecisionBuffers:
-    """The table of a batch before its first census."""
-    worlds, n = world.queues.shape
-    p = world.pools.shape[1]
+def blank_desk(worlds: int, n: int, p: int) -> DecisionBuffers:
+    """The table of a batch before its first census: so many worlds, queues per world and pools per world."""
     shapes: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("until_s", "passed"), (worlds,)),
         "usd": (worlds, 3),
@@ -195,3 +193,44 @@ def dtype_of(name: str) -> npt.DTypeLike:
     if name in _SEEN:
         return np.float32
     return np.int64 if name in _WHOLE else np.float64
+
+
+@inlined
+def desk_row(desk: Any, row: int) -> Any:
+    """The table of one world; writing to it writes to the batch."""
+    return DecisionBuffers(
+        desk.until_s[row : row + 1],
+        desk.passed[row : row + 1],
+        desk.usd[row],
+        desk.queues[row],
+        desk.pools[row],
+        desk.actions[row],
+        desk.rule_score[row],
+        desk.rule_limit[row],
+        desk.rule_pool_limit[row],
+        desk.rule_place[row],
+        desk.seen_queues[row],
+        desk.seen_pools[row],
+        desk.score[row],
+        desk.limit[row],
+        desk.pool_limit[row],
+        desk.own_limit[row],
+        desk.limit_changed_s[row],
+        desk.order_changed_s[row],
+        desk.pool_changed_s[row],
+        desk.queue_min[row],
+        desk.queue_max[row],
+        desk.order_pinned[row],
+        desk.limit_pinned[row],
+        desk.pool_min[row],
+        desk.pool_max[row],
+        desk.pool_pinned[row],
+        desk.queue_notes[row],
+        desk.pool_notes[row],
+        desk.place[row],
+        desk.kept[row],
+        desk.sequence[row],
+        desk.seat[row],
+        desk.starts[row],
+        desk.unmet[row],
+    )

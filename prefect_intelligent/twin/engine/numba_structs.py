@@ -23,11 +23,6 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, register_model
 from numba.np.numpy_support import from_dtype
 
-from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers, blank_desk
-from prefect_intelligent.twin.engine.jit import inlined
-from prefect_intelligent.twin.engine.state import State, blank_state
-from prefect_intelligent.twin.engine.world import World, blank_world
-
 
 class RowType(types.Type):
     """Numba's type of the address of a struct of arrays.
@@ -101,7 +96,7 @@ def pack_pointers(tables: tuple[npt.NDArray[Any], ...]) -> npt.NDArray[np.int64]
     return np.array(words, dtype=np.int64)
 
 
-def _opener(example: NamedTuple) -> Any:
+def unpacker(example: NamedTuple) -> Any:
     """The function that turns the letter of a named tuple back into its arrays."""
     fields = [
         (name, types.Array(from_dtype(table.dtype), table.ndim, "C")) for name, table in example._asdict().items()
@@ -130,89 +125,3 @@ def _take(typing_context: Any, counters: Any, place: Any, count: Any) -> Any:
 
 take: Any = intrinsic(_take)
 """Add to one number of an array, which other threads may be doing too, and return what it was."""
-
-_world = blank_world()
-open_world = _opener(_world)
-open_state = _opener(blank_state(_world))
-open_desk = _opener(blank_desk(_world))
-
-
-@inlined
-def desk_row(desk: Any, row: int) -> Any:
-    """The table of one world; writing to it writes to the batch."""
-    return DecisionBuffers(
-        desk.until_s[row : row + 1],
-        desk.passed[row : row + 1],
-        desk.usd[row],
-        desk.queues[row],
-        desk.pools[row],
-        desk.actions[row],
-        desk.rule_score[row],
-        desk.rule_limit[row],
-        desk.rule_pool_limit[row],
-        desk.rule_place[row],
-        desk.seen_queues[row],
-        desk.seen_pools[row],
-        desk.score[row],
-        desk.limit[row],
-        desk.pool_limit[row],
-        desk.own_limit[row],
-        desk.limit_changed_s[row],
-        desk.order_changed_s[row],
-        desk.pool_changed_s[row],
-        desk.queue_min[row],
-        desk.queue_max[row],
-        desk.order_pinned[row],
-        desk.limit_pinned[row],
-        desk.pool_min[row],
-        desk.pool_max[row],
-        desk.pool_pinned[row],
-        desk.queue_notes[row],
-        desk.pool_notes[row],
-        desk.place[row],
-        desk.kept[row],
-        desk.sequence[row],
-        desk.seat[row],
-        desk.starts[row],
-        desk.unmet[row],
-    )
-
-
-@inlined
-def world_row(world: Any, row: int) -> Any:
-    """The tables of one world; single records are tables of length one."""
-    return World(
-        world.settings[row : row + 1],
-        world.runs[row],
-        world.arrivals[row],
-        world.edges[row],
-        world.deployments[row],
-        world.queues[row],
-        world.pools[row],
-        world.prices[row],
-        world.reclaims[row],
-        world.resources[row],
-        world.loads[row],
-    )
-
-
-@inlined
-def state_row(state: Any, row: int) -> Any:
-    """The state of one world; writing to it writes to the batch."""
-    return State(
-        state.clock[row : row + 1],
-        state.runs[row],
-        state.keys[row],
-        state.waiting[row],
-        state.executing[row],
-        state.active[row],
-        state.queues[row],
-        state.pools[row],
-        state.loads[row],
-        state.using[row],
-        state.claimed[row],
-        state.deployed[row],
-        state.node_since[row],
-        state.timers[row],
-        state.log[row],
-    )

@@ -67,7 +67,7 @@ def script(prefect_server, *words):
 
 def states(folder, wanted):
     """States in the spool; Prefect runs hooks after the state is set, so they may take a moment."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while True:
         spool = Spool(folder / "spool")
         spool.seal()

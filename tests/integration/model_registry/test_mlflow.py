@@ -127,13 +127,13 @@ def test_a_controller_follows_the_registry_without_waiting_and_without_needing_i
     registry.set_alias(CHAMPION, second, why="test", at_s=2.0)
     wait_for(lambda: follower.alias(CHAMPION) == second)
 
-    wait_for(lambda: not follower._asking.is_alive())
+    follower.wait()
 
     down = f"http://127.0.0.1:{free_port()}"
     started_later = CachedRegistry(down, "followed", tmp_path / "reader", refresh_s=0.0)
     assert started_later.alias(CHAMPION) == second
     assert (started_later.folder(second) / MANIFEST).exists()
-    wait_for(lambda: not started_later._asking.is_alive())
+    started_later.wait()
 
 
 def test_weights_that_were_exchanged_in_the_registry_are_refused(mlflow_server: str, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from prefect_intelligent import attach
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key
-from prefect_intelligent.pipelines.dataset_events.pending import letterbox
-from prefect_intelligent.pipelines.dataset_events.prefect import epochs_variable
-from prefect_intelligent.pipelines.dataset_events.relay import EventRelay
+from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
+from prefect_intelligent.pipelines.adapters.event_relay import EventRelay
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, FRESH
+from prefect_intelligent.pipelines.pending_events import pending_events
 
 pytestmark = pytest.mark.server
 
@@ -61,11 +61,11 @@ def completed(api, prefect_api, monkeypatch, tmp_path):
     return run
 
 
-def test_the_announcer_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_is_gone(
+def test_the_relay_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_is_gone(
     api, prefect_api, completed, tmp_path
 ):
     def told(batch):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while len(announced(api, batch)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         return announced(api, batch)
@@ -80,14 +80,14 @@ def test_the_announcer_of_a_controller_tells_prefect_and_so_does_a_hook_when_it_
     left = completed()
     liveness.clear(relay_key(prefect_api))
     assert told(completed()) == told(left) == [ARRIVED, FRESH]
-    assert letterbox(prefect_api).size_bytes() == 0
+    assert pending_events(prefect_api).size_bytes() == 0
 
 
-def test_an_announcer_that_ends_leaves_no_letter_behind(api, prefect_api, completed, tmp_path):
+def test_a_relay_that_ends_leaves_no_event_behind(api, prefect_api, completed, tmp_path):
     with EventRelay(prefect_api, tmp_path) as ending:
         while not liveness.is_alive(relay_key(prefect_api)):
             time.sleep(0.02)
         ending._ended.set()
         ending._thread.join()
         completed()  # after its last look, before its light is out
-    assert letterbox(prefect_api).size_bytes() == 0
+    assert pending_events(prefect_api).size_bytes() == 0

@@ -7,8 +7,8 @@ import pytest
 
 from prefect_intelligent.domain import Prices, Terms
 from prefect_intelligent.pipelines.adapters.prefect_discovery import survey
-from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelines
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations, remove_all
+from prefect_intelligent.pipelines.adapters.prefect_resources import PrefectPipelineServer
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
 from prefect_intelligent.pipelines.project_file import read_project
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, EPOCHS
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
@@ -56,14 +56,14 @@ def project(own_server):
     for name, (inputs, outputs) in FLOWS.items():
         ids[name] = api.deployment(pool, flow=name, name="prod", parameter_openapi_schema=SCHEMA)
         publish_terms(prefect, name, Terms(inputs=inputs, outputs=outputs, batch="day"))
-    server = PrefectPipelines(prefect)
+    server = PrefectPipelineServer(prefect)
     transactions = Transactions(server, InMemoryHistory(), SystemClock())
 
-    def picture(text="", overrides=None):
+    def model(text="", overrides=None):
         found = survey(prefect, server, own_server.home, history=False)
         return build_model(found, read_project(text), overrides or Overrides(), Prices(), time.time())
 
-    yield api, pool, server, transactions, ids, picture
+    yield api, pool, server, transactions, ids, model
     remove_all(transactions)
     for found in ids.values():
         api.call("DELETE", f"/deployments/{found}")
@@ -77,9 +77,11 @@ def wait_for(condition, seconds=240.0):
 
 
 def test_raw_data_brings_everything_downstream_in_order_once_per_batch(project, own_server):
-    api, pool, server, transactions, ids, picture = project
-    assert apply(transactions, plan_automations(server, picture(), time.time())) == 5 + 7  # automations, epochs
-    assert plan_automations(server, picture(), time.time()).changes == ()  # twice is once
+    api, pool, server, transactions, ids, model = project
+    assert (
+        apply_automations(transactions, plan_automations(server, model(), time.time())) == 5 + 7
+    )  # automations, epochs
+    assert plan_automations(server, model(), time.time()).changes == ()  # twice is once
     names = {found: name for name, found in ids.items()}
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
     days = ["2013-01-01", "2013-01-02"]
@@ -103,7 +105,7 @@ def test_raw_data_brings_everything_downstream_in_order_once_per_batch(project, 
 
 
 def test_a_failed_or_late_input_is_handled_as_the_project_file_says(project, own_server):
-    api, pool, server, transactions, ids, picture = project
+    api, pool, server, transactions, ids, model = project
     text = """
     on_late = "hold"
     [deployments."join/prod"]
@@ -112,7 +114,7 @@ def test_a_failed_or_late_input_is_handled_as_the_project_file_says(project, own
     [deployments."report/prod"]
     on_late = "stale"
     """
-    apply(transactions, plan_automations(server, picture(text), time.time()))
+    apply_automations(transactions, plan_automations(server, model(text), time.time()))
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
 
     def run(flow_run):
@@ -127,11 +129,11 @@ def test_a_failed_or_late_input_is_handled_as_the_project_file_says(project, own
 
 
 def test_only_what_is_ours_is_written_and_removed(project):
-    api, _, server, transactions, _, picture = project
+    api, _, server, transactions, _, model = project
     trigger = {"type": "event", "expect": ["x"], "posture": "Reactive", "threshold": 1, "within": 0}
     foreign = {"name": "prefect-intelligent: not ours", "trigger": trigger, "actions": [{"type": "do-nothing"}]}
     foreign_id = api.call("POST", "/automations/", foreign)["id"]
-    apply(transactions, plan_automations(server, picture(), time.time()))
+    apply_automations(transactions, plan_automations(server, model(), time.time()))
     assert len(remove_all(transactions)) == 12
     assert server.read_all(AUTOMATION) == {}
     assert server.read_all(EPOCHS) == {}
@@ -139,19 +141,19 @@ def test_only_what_is_ours_is_written_and_removed(project):
 
 
 def test_a_removed_step_takes_effect_for_the_next_batch_only(project, own_server):
-    api, pool, server, transactions, ids, picture = project
-    apply(transactions, plan_automations(server, picture(), time.time()))
+    api, pool, server, transactions, ids, model = project
+    apply_automations(transactions, plan_automations(server, model(), time.time()))
     outputs = {ids[name]: (datasets, "day") for name, (_, datasets) in FLOWS.items()}
     names = {found: name for name, found in ids.items()}
     with QuickWorker(own_server.api_url, pool, outputs) as worker:
         api.run(ids["ingest_flights"], parameters={"day": "in flight"})
         wait_for(lambda: ids["clean"] in [found for found, _ in worker.ran])
-        without = picture(
+        without = model(
             overrides=Overrides(
                 removed=frozenset({"mart_airlines/prod"}), terms={"report/prod": {"inputs": ["airports"]}}
             )
         )
-        apply(transactions, plan_automations(server, without, time.time()))
+        apply_automations(transactions, plan_automations(server, without, time.time()))
         time.sleep(1)
         api.run(ids["ingest_weather"], parameters={"day": "in flight"})
         for name in ("ingest_flights", "ingest_weather"):

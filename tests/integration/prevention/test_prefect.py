@@ -106,9 +106,9 @@ def test_signs_of_life_are_read_from_the_server(api, prefect_server, store):
         time.sleep(0.2)  # the server writes events in the background
     assert set(found) == {beating, silent}
     assert found[beating] - found[silent] == pytest.approx(680.0, abs=30.0)
-    watch = look(open_controller(load_settings().settings, pool), store.run_frame(pool=pool))
-    assert {run.run_id for run in watch.live if run.heartbeat_s is not None} == {beating, silent}
-    assert {run.run_id for run in watch.live if run.started_s is not None} == {beating, silent, mute}
+    evidence = look(open_controller(load_settings().settings, pool), store.run_frame(pool=pool))
+    assert {run.run_id for run in evidence.live if run.heartbeat_s is not None} == {beating, silent}
+    assert {run.run_id for run in evidence.live if run.started_s is not None} == {beating, silent, mute}
 
 
 def test_a_rule_that_does_not_exist_is_refused(store, capsys, tmp_path):

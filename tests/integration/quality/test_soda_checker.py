@@ -21,7 +21,7 @@ from prefect_intelligent.quality.adapters.editing.editor import RowEditor
 from prefect_intelligent.quality.adapters.profiler import new_contract, profile
 from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
 from prefect_intelligent.quality.gate import Gate, GateOutcome
-from prefect_intelligent.quality.model import Action, Contract, Severity, Verdict
+from prefect_intelligent.quality.model import Contract, RemediationAction, Severity, Verdict
 from prefect_intelligent.quality.remediation import RemediationPolicy
 
 CONTRACT = """
@@ -115,7 +115,7 @@ def test_every_kind_of_dataset_gets_the_same_findings(dirty):
     }
     by_id = {check.id: check for check in result.checks}
     missing = by_id["columns.order_id.checks.missing"]
-    assert (missing.severity, missing.action) == (Severity.CRITICAL, Action.QUARANTINE)
+    assert (missing.severity, missing.action) == (Severity.CRITICAL, RemediationAction.QUARANTINE)
     assert (missing.rows_tested, missing.rows_failed, missing.value) == (4, 1, 1.0)
     assert missing.rows is not None
     assert by_id["columns.country.checks.invalid"].value == 25.0

@@ -69,7 +69,9 @@ def test_a_queue_is_split_and_joined_again(api, prefect_api, monkeypatch, tmp_pa
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", url)
     monkeypatch.chdir(tmp_path)
     order = ("lane", "bulk", "default")
-    change = ProposedChange(kind="split", subject=name, title="t", evidence="e", order=order, homes={name: "lane"})
+    change = ProposedChange(
+        kind="split", subject=name, title="t", evidence="e", order=order, assignments={name: "lane"}
+    )
     row = Recommendation(change=change, saving_usd_per_day=1.0, interval=(0.5, 1.5), days=7).row()
     open_history(url).append("recommendations", pool, time.time(), {"rows": [row], "last": "14d"})
     assert main(["recommend", "apply", "1", "--pool", pool]) == 0

@@ -18,10 +18,10 @@ from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES
 from rl import train as training
-from rl.days import Days
+from rl.days import TrainingEnv
 from rl.export import disagreements, export, sample
 from rl.network import Actor
-from rl.train import TrainConfig, make_model, set_rates, train
+from rl.train import TrainConfig, make_model, schedule, train
 from rl.worlds import Workload
 from simulations.family import Family
 
@@ -36,7 +36,7 @@ def start(folder: Path, width: int = 16, margin: float = 0.05) -> Bundle:
     return bundle
 
 
-class Toy(Days):
+class Toy(TrainingEnv):
     """A toy whose optimum is known: twice the slots while the dial is above 0, half of them else; late queues first.
 
     A right pool level earns 1, a right place of the one queue 1; the optimum is 2 per decision.
@@ -78,14 +78,10 @@ def test_ppo_reaches_the_known_optimum_of_a_toy_from_a_zero_start(tmp_path: Path
     )
     toy = Toy(64)
     model = make_model(replace(config, temperature=0.05, queue_temperature=0.05), toy, start(tmp_path))
-    model._setup_learn(10**6, None, True, "run", False)
-    callback = model._init_callback(None)
     earned = []
     for _ in range(60):
-        set_rates(model, config, 80)
-        model.collect_rollouts(toy, callback, model.rollout_buffer, config.actions)
-        model.train()
-        model.updates += 1
+        schedule(model, config, 80)
+        model.update(toy)
         earned.append(float(model.rollout_buffer.rewards.mean()))
     assert earned[0] < 1.2
     toy.number = 10**6
@@ -126,7 +122,7 @@ def test_same_seed_same_weights_and_resuming_gives_them_too(tmp_path: Path, monk
     one, two = final(tmp_path, "one"), final(tmp_path, "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
-    save, saved = training._save, []
+    save, saved = training.save_checkpoint, []
 
     def save_and_stop(*args: Any) -> None:
         save(*args)
@@ -134,10 +130,10 @@ def test_same_seed_same_weights_and_resuming_gives_them_too(tmp_path: Path, monk
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_save", save_and_stop)
+    monkeypatch.setattr(training, "save_checkpoint", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         train(config(tmp_path, "three"), SMALL)
-    monkeypatch.setattr(training, "_save", save)
+    monkeypatch.setattr(training, "save_checkpoint", save)
     train(config(tmp_path, "three"), SMALL, resume=True)
     three = final(tmp_path, "three")
     assert all(torch.equal(one[name], three[name]) for name in one)
@@ -175,9 +171,9 @@ def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
     bundle = start(tmp_path / "start")
     days = Workload(family=Family(hours=1.0, queues=(24, 24))).batch([(1, 0), (2, 0)])
     policy = bundle.policy()
-    from rl.arenas import open_arena
+    from rl.simulators import start_closed_loop
 
-    arena = open_arena(days)
+    arena = start_closed_loop(days)
     wanted = policy.propose(arena.census)
     assert wanted.score.shape == (2, 24)
     assert np.isfinite(arena.play(policy)).all()

@@ -1,4 +1,4 @@
-"""The book of runs stays right while runs come, go, move and pile up."""
+"""The cache of live runs stays right while runs come, go, move and pile up."""
 
 import time
 from datetime import UTC, datetime
@@ -51,56 +51,56 @@ def truth(api, pool):
 
 def test_a_refresh_is_a_handful_of_calls_however_many_runs_wait(prefect_server, api, pool, client):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 700)
-    book = LiveRunCache(client, pool)
-    book.refresh(ids(api, pool))
-    assert set(book.scheduled) == truth(api, pool)
+    cache = LiveRunCache(client, pool)
+    cache.refresh(ids(api, pool))
+    assert set(cache.scheduled) == truth(api, pool)
     before = client.calls
-    book.refresh(ids(api, pool))
+    cache.refresh(ids(api, pool))
     assert client.calls - before == 4
 
 
 def test_runs_that_are_deleted_cancelled_or_started_leave(prefect_server, api, pool, client):
     deployment = api.deployment(pool, "a")
     runs = [api.run(deployment, in_s=-10 - i) for i in range(6)]
-    book = LiveRunCache(client, pool)
-    book.refresh(ids(api, pool))
+    cache = LiveRunCache(client, pool)
+    cache.refresh(ids(api, pool))
     api.call("DELETE", f"/flow_runs/{runs[0]}")
     api.set_state(runs[1], "CANCELLED")
     api.set_state(runs[2], "PENDING")
     api.set_state(runs[3], "PENDING")
     api.set_state(runs[3], "RUNNING")
     api.set_state(runs[3], "COMPLETED")
-    book.refresh(ids(api, pool))
-    assert set(book.scheduled) == {runs[4], runs[5]} == truth(api, pool)
-    assert set(book.active) == {runs[2]}
+    cache.refresh(ids(api, pool))
+    assert set(cache.scheduled) == {runs[4], runs[5]} == truth(api, pool)
+    assert set(cache.active) == {runs[2]}
 
 
 def test_a_run_keeps_the_instant_at_which_it_took_its_slot(api, pool, client):
     run = api.run(api.deployment(pool, "a"))
-    book = LiveRunCache(client, pool)
+    cache = LiveRunCache(client, pool)
     api.set_state(run, "PENDING")
-    book.refresh(ids(api, pool))
-    taken_s = book.active[run].taken_s
+    cache.refresh(ids(api, pool))
+    taken_s = cache.active[run].taken_s
     time.sleep(0.3)
     api.set_state(run, "RUNNING")
-    book.refresh(ids(api, pool))
-    assert (book.active[run].state, book.active[run].taken_s) == ("RUNNING", taken_s)
+    cache.refresh(ids(api, pool))
+    assert (cache.active[run].state, cache.active[run].taken_s) == ("RUNNING", taken_s)
 
 
 def test_a_rescheduled_run_is_noticed_and_keeps_its_expected_start(api, pool, client):
     run = api.run(api.deployment(pool, "a"), in_s=-100)
-    book = LiveRunCache(client, pool)
-    book.refresh(ids(api, pool))
-    expected_s = book.scheduled[run].expected_s
+    cache = LiveRunCache(client, pool)
+    cache.refresh(ids(api, pool))
+    expected_s = cache.scheduled[run].expected_s
     later = datetime.fromtimestamp(time.time() + 600, UTC).isoformat()
     api.set_state(run, "SCHEDULED", state_details={"scheduled_time": later})
-    book.refresh(ids(api, pool))
-    assert book.scheduled[run].next_s == pytest.approx(time.time() + 600, abs=30)
-    assert book.scheduled[run].expected_s == expected_s
+    cache.refresh(ids(api, pool))
+    assert cache.scheduled[run].next_s == pytest.approx(time.time() + 600, abs=30)
+    assert cache.scheduled[run].expected_s == expected_s
     far = datetime.fromtimestamp(time.time() + 90_000, UTC).isoformat()
     api.set_state(run, "SCHEDULED", state_details={"scheduled_time": far})
-    book.refresh(ids(api, pool))
-    assert book.scheduled == {}
+    cache.refresh(ids(api, pool))
+    assert cache.scheduled == {}
 
 
 def test_a_backlog_beyond_the_budget_is_counted_and_no_short_queue_is_hidden_by_a_long_one(
@@ -108,13 +108,13 @@ def test_a_backlog_beyond_the_budget_is_counted_and_no_short_queue_is_hidden_by_
 ):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 900, spread_s=3600)
     urgent = api.run(api.deployment(pool, "b"))
-    book = LiveRunCache(client, pool, budget=300, per_queue=50)
-    book.refresh(ids(api, pool))
-    assert urgent in book.scheduled
+    cache = LiveRunCache(client, pool, budget=300, per_queue=50)
+    cache.refresh(ids(api, pool))
+    assert urgent in cache.scheduled
     long_queue = api.queues(pool)["a"]["id"]
-    remembered = [run for run in book.scheduled.values() if run.queue_id == long_queue]
-    assert len(remembered) + book.beyond[long_queue] == 901
-    assert len(book.scheduled) < 600
+    remembered = [run for run in cache.scheduled.values() if run.queue_id == long_queue]
+    assert len(remembered) + cache.beyond[long_queue] == 901
+    assert len(cache.scheduled) < 600
     # Those remembered are the ones that Prefect serves first.
     first = [key for key in api.polled(pool) if key != urgent]
     assert {run.id for run in remembered} >= set(first[:200]) - {urgent}
@@ -123,7 +123,7 @@ def test_a_backlog_beyond_the_budget_is_counted_and_no_short_queue_is_hidden_by_
 def test_the_census_counts_runs_that_are_not_listed(prefect_server, api, pool, client):
     clone_runs(prefect_server, api.run(api.deployment(pool, "a")), 99)
     orchestrator = PrefectOrchestrator(client, pool)
-    orchestrator._book = LiveRunCache(client, pool, budget=10, per_queue=10)
+    orchestrator._live_runs = LiveRunCache(client, pool, budget=10, per_queue=10)
     snapshot = orchestrator.observe()
     row = [queue.name for queue in snapshot.queues].index("a")
     assert snapshot.queue("a").beyond == 100 - len(snapshot.queue("a").waiting)

@@ -13,14 +13,14 @@ import pytest
 from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
 from prefect_intelligent.local.spool import Entry
 from prefect_intelligent.tracking.adapters.mlflow import EXPERIMENT, KEY, MlflowTracker
-from prefect_intelligent.tracking.metrics import Point
+from prefect_intelligent.tracking.metrics import MetricPoint
 from prefect_intelligent.tracking.outbox import OutboxEvent
 
 NOON_S = 1_767_268_800.0
-BAD = Point(name="a//../b", value=1.0, at_s=NOON_S, place=1)
+BAD = MetricPoint(name="a//../b", value=1.0, at_s=NOON_S, step=1)
 
 
-def parcels(count, stream="flow-runs/p/2026-01-01", **record):
+def events(count, stream="flow-runs/p/2026-01-01", **record):
     return tuple(
         OutboxEvent(
             entry=Entry(id=f"e{i}", at_s=NOON_S + i, kind=stream.split("-")[0], record={"pool": "p", "n": i, **record}),
@@ -51,7 +51,7 @@ def run_of(client, stream):
 
 
 def test_a_stream_is_one_run_with_tags_and_a_point_for_every_event(uri, client):
-    sent = parcels(50, policy="atc")
+    sent = events(50, policy="atc")
     tracker = MlflowTracker(uri)
     for _ in range(3):  # the same batch again, as after a crash
         tracker.log(sent)
@@ -68,7 +68,7 @@ def test_a_stream_is_one_run_with_tags_and_a_point_for_every_event(uri, client):
 def test_whole_records_are_kept_as_parquet_and_written_again_in_place(uri, client):
     import pyarrow.parquet as pq
 
-    sent = parcels(5, "quality/a/2026-01-02", text="plain")
+    sent = events(5, "quality/a/2026-01-02", text="plain")
     tracker = MlflowTracker(uri)
     for _ in range(2):
         tracker.archive(sent)
@@ -80,13 +80,13 @@ def test_whole_records_are_kept_as_parquet_and_written_again_in_place(uri, clien
 
 
 def test_quality_runs_name_their_dataset_as_an_input(uri, client):
-    MlflowTracker(uri).log(parcels(1, "quality/ds.main.t/2026-01-03", dataset="ds/main/t", first={"contract": "abc"}))
+    MlflowTracker(uri).log(events(1, "quality/ds.main.t/2026-01-03", dataset="ds/main/t", first={"contract": "abc"}))
     run = run_of(client, "quality/ds.main.t/2026-01-03")
     assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["ds/main/t"]
 
 
 def test_flow_runs_name_what_they_read_and_wrote(uri, client):
-    sent = parcels(2, "flow_run-p/p/2026-01-06", inputs=["raw"], outputs=["clean"])
+    sent = events(2, "flow_run-p/p/2026-01-06", inputs=["raw"], outputs=["clean"])
     for _ in range(2):  # twice is as good as once
         MlflowTracker(uri).log(sent)
     linked = run_of(client, "flow_run-p/p/2026-01-06").inputs.dataset_inputs
@@ -98,8 +98,8 @@ def test_flow_runs_name_what_they_read_and_wrote(uri, client):
 def test_a_policy_is_one_model_and_the_runs_it_decided_lead_to_it(uri, client):
     for day in ("2026-01-07", "2026-01-08"):
         sent = [
-            replace(parcel, entry=replace(parcel.entry, kind="decision"))
-            for parcel in parcels(3, f"decisions/p/{day}", policy="champion 1.2/x", queues=[])
+            replace(event, entry=replace(event.entry, kind="decision"))
+            for event in events(3, f"decisions/p/{day}", policy="champion 1.2/x", queues=[])
         ]
         for _ in range(2):
             MlflowTracker(uri).log(sent)
@@ -119,15 +119,15 @@ def test_a_server_that_knows_no_models_takes_the_numbers_all_the_same(uri, clien
         raise MlflowException("no such endpoint", error_code=5)
 
     monkeypatch.setattr("mlflow.MlflowClient.log_inputs", old)
-    MlflowTracker(uri).log(parcels(3, "news/p/2026-01-09", inputs=["raw"]))
+    MlflowTracker(uri).log(events(3, "news/p/2026-01-09", inputs=["raw"]))
     assert run_of(client, "news/p/2026-01-09").data.metrics["n"] == 2.0
 
 
 def test_a_run_that_somebody_deleted_is_made_again(uri, client):
     tracker = MlflowTracker(uri)
-    tracker.log(parcels(1, "news/p/2026-01-04"))
+    tracker.log(events(1, "news/p/2026-01-04"))
     client.delete_run(run_of(client, "news/p/2026-01-04").info.run_id)
-    tracker.log(parcels(2, "news/p/2026-01-04"))
+    tracker.log(events(2, "news/p/2026-01-04"))
     assert run_of(client, "news/p/2026-01-04").data.metrics["n"] == 1.0
 
 
@@ -135,7 +135,7 @@ def test_a_record_that_mlflow_cannot_take_is_refused_for_good(uri, client, monke
     tracker = MlflowTracker(uri)
     monkeypatch.setattr("prefect_intelligent.tracking.adapters.mlflow.points_of", lambda sent: [BAD])
     with pytest.raises(TrackerError) as caught:
-        tracker.log(parcels(1, "news/p/2026-01-05"))
+        tracker.log(events(1, "news/p/2026-01-05"))
     assert not isinstance(caught.value, TrackerUnavailableError)
 
 
@@ -177,5 +177,5 @@ def test_a_bad_server_is_given_up_within_seconds_not_minutes(kind, monkeypatch):
     with bad_server(kind) as uri:
         began = time.monotonic()
         with pytest.raises(TrackerUnavailableError, match="MLflow"):
-            MlflowTracker(uri).log(parcels(3))
+            MlflowTracker(uri).log(events(3))
         assert time.monotonic() - began < 60  # the client's own default is 246 s to 1200 s

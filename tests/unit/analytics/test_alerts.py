@@ -16,9 +16,9 @@ from prefect_intelligent.analytics.alerts import (
     from_snapshot,
     silent_controller,
 )
-from prefect_intelligent.analytics.error_budget import budget
-from prefect_intelligent.analytics.failure_signatures import Cause
-from prefect_intelligent.analytics.health import Health, Status
+from prefect_intelligent.analytics.error_budget import error_budget
+from prefect_intelligent.analytics.failure_signatures import FailureCause
+from prefect_intelligent.analytics.health import Health, HealthStatus
 from prefect_intelligent.domain import QueueSetting, QueueState, RunPhase
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -91,9 +91,14 @@ def test_pages_come_before_tickets():
 
 
 def test_failures_in_a_row_and_burning_budgets_become_alerts():
-    burning = budget([(NOW - 3600.0, NOW)], NOW)
+    burning = error_budget([(NOW - 3600.0, NOW)], NOW)
     bad = Health(
-        name="etl/x", status=Status.DEGRADED, score=10.0, terms=(), gates=("the last 4 runs failed",), budget=burning
+        name="etl/x",
+        status=HealthStatus.DEGRADED,
+        score=10.0,
+        terms=(),
+        gates=("the last 4 runs failed",),
+        budget=burning,
     )
     two = replace(bad, gates=("the last 2 runs failed",), budget=None)
     assert {a.rule for a in from_health([bad], NOW)} == {"keeps-failing", "budget-burn"}
@@ -101,7 +106,7 @@ def test_failures_in_a_row_and_burning_budgets_become_alerts():
 
 
 def test_only_new_causes_are_alerts():
-    cause = Cause(
+    cause = FailureCause(
         signature="KeyError",
         failures=3,
         deployments=("etl/x",),

@@ -1,7 +1,7 @@
 """Decisions and quality results are read as typed tables, also when there are none."""
 
 from prefect_intelligent.analytics.frames import CHECKS, DECISIONS, decision_frame, quality_frame
-from prefect_intelligent.quality.model import Check, Outcome, Verification
+from prefect_intelligent.quality.model import CheckOutcome, CheckResult, Verification
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -34,8 +34,16 @@ def test_decisions_are_a_row_each():
 def test_quality_results_are_a_row_per_check():
     history = InMemoryHistory()
     checks = (
-        Check(id="a", name="no missing id", kind="missing", outcome=Outcome.FAILED, at_s=5.0, value=3.0, rows_failed=3),
-        Check(id="b", name="few rows", kind="row_count", outcome=Outcome.PASSED, at_s=5.0),
+        CheckResult(
+            id="a",
+            name="no missing id",
+            kind="missing",
+            outcome=CheckOutcome.FAILED,
+            at_s=5.0,
+            value=3.0,
+            rows_failed=3,
+        ),
+        CheckResult(id="b", name="few rows", kind="row_count", outcome=CheckOutcome.PASSED, at_s=5.0),
     )
     first = Verification(dataset="flights", contract="c1", checks=checks, started_s=5.0, duration_s=1.0).to_record()
     record = {"at_s": 6.0, "dataset": "flights", "outcome": "remedied", "quarantined": 3, "first": first}

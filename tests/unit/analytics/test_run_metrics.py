@@ -6,10 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefect_intelligent.analytics.cost_budget import spending
-from prefect_intelligent.analytics.error_budget import bad_intervals, budget, merge
-from prefect_intelligent.analytics.group_stats import Sorted
-from prefect_intelligent.analytics.health import WEIGHTS, Status, Term, deployment_health, group_health, score
+from prefect_intelligent.analytics.cost_budget import cost_budget
+from prefect_intelligent.analytics.error_budget import bad_intervals, error_budget, merge_intervals
+from prefect_intelligent.analytics.group_stats import SortedColumn
+from prefect_intelligent.analytics.health import (
+    WEIGHTS,
+    HealthStatus,
+    HealthTerm,
+    deployment_health,
+    group_health,
+    health_score,
+)
 from prefect_intelligent.analytics.run_metrics import analyse
 from prefect_intelligent.analytics.trends import find_changes, find_trend
 from prefect_intelligent.domain import Prices
@@ -73,7 +80,7 @@ def test_group_quantiles_are_those_of_numpy():
     rng = np.random.default_rng(0)
     values = np.where(rng.random(500) < 0.1, np.nan, rng.lognormal(size=500))
     codes = rng.integers(-1, 7, 500)
-    found = Sorted(values).quantiles(codes, 8, (0.5, 0.9))
+    found = SortedColumn(values).quantiles(codes, 8, (0.5, 0.9))
     for group in range(7):
         own = values[(codes == group) & np.isfinite(values)]
         assert found[group] == pytest.approx(np.quantile(own, (0.5, 0.9)))
@@ -142,7 +149,7 @@ def test_ninety_minutes_late_spend_ninety_minutes():
     rows = [(d * DAY, d * DAY, d * DAY + 600, "COMPLETED", d * DAY + 3600) for d in range(30)]
     rows[20] = (20 * DAY, 20 * DAY, 20 * DAY + 3600 + 5400, "COMPLETED", 20 * DAY + 3600)
     runs = table(rows)
-    spent = budget(bad_intervals(runs, 30 * DAY), 30 * DAY)
+    spent = error_budget(bad_intervals(runs, 30 * DAY), 30 * DAY)
     assert spent.budget_s == pytest.approx(432 * 60)
     assert spent.spent_s == pytest.approx(90 * 60)
     assert spent.left == pytest.approx(1 - 90 / 432)
@@ -163,14 +170,14 @@ def test_a_failure_is_bad_until_the_next_success():
 
 def test_a_fast_burn_pages_and_a_slow_one_asks():
     now = 30 * DAY
-    assert budget([(now - 3600, now)], now).action == "page"
-    assert budget([(now - 7200, now)], now, target=0.95).action == "page"
+    assert error_budget([(now - 3600, now)], now).action == "page"
+    assert error_budget([(now - 7200, now)], now, target=0.95).action == "page"
     slow = [(now - 259200 + k * 6000, now - 259200 + k * 6000 + 100) for k in range(44)]
-    assert budget(slow, now).action == "ticket"
+    assert error_budget(slow, now).action == "ticket"
 
 
 def test_merging_keeps_time_and_order():
-    assert merge([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (5.0, 5.0)]) == [(0.0, 2.5), (3.0, 4.0)]
+    assert merge_intervals([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (5.0, 5.0)]) == [(0.0, 2.5), (3.0, 4.0)]
 
 
 def hourly(count, **changes):
@@ -183,7 +190,7 @@ def hourly(count, **changes):
 def test_a_healthy_deployment_and_what_its_score_rests_on():
     runs = hourly(200)
     health = deployment_health("etl/d", runs, 200 * 3600.0)
-    assert health.status is Status.HEALTHY
+    assert health.status is HealthStatus.HEALTHY
     assert health.gates == ()
     assert health.score is not None
     assert health.score > 97
@@ -195,26 +202,26 @@ def test_a_healthy_deployment_and_what_its_score_rests_on():
 
 def test_failures_in_a_row_degrade_and_one_warns():
     one = hourly(50, _49=(49 * 3600.0, 49 * 3600.0, 49 * 3600.0 + 60, "FAILED", None))
-    assert deployment_health("etl/d", one, 49 * 3600.0 + 61).status is Status.WARNING
+    assert deployment_health("etl/d", one, 49 * 3600.0 + 61).status is HealthStatus.WARNING
     rows = {f"_{h}": (h * 3600.0, h * 3600.0, h * 3600.0 + 60, "FAILED", None) for h in (47, 48, 49)}
     three = hourly(50, **rows)
     health = deployment_health("etl/d", three, 50 * 3600.0)
-    assert health.status is Status.DEGRADED
+    assert health.status is HealthStatus.DEGRADED
     assert "the last 3 runs failed" in health.gates
     retried = deployment_health("etl/d", three, 49 * 3600.0 + 61, retrying=True)
     assert "the last 3 runs failed" in retried.gates
-    assert retried.status is not Status.HEALTHY
+    assert retried.status is not HealthStatus.HEALTHY
 
 
 def test_stale_slow_and_unknown_are_told_apart():
     runs = hourly(50)
     stale = deployment_health("etl/d", runs, 60 * 3600.0)
-    assert stale.status is Status.DEGRADED
+    assert stale.status is HealthStatus.DEGRADED
     slow_rows = {f"_{h}": (h * 3600.0, h * 3600.0, h * 3600.0 + 400, "COMPLETED", None) for h in range(45, 50)}
     slow = deployment_health("etl/d", hourly(50, **slow_rows), 50 * 3600.0)
     assert any(gate.startswith("durations:") for gate in slow.gates)
     few = deployment_health("etl/d", runs.iloc[:3], 3 * 3600.0)
-    assert few.status is Status.UNKNOWN
+    assert few.status is HealthStatus.UNKNOWN
     assert few.gates == ("not enough data: 3 ended runs, 5 are needed",)
     none = deployment_health("etl/d", runs.iloc[:0], 0.0)
     assert none.score is None
@@ -223,32 +230,35 @@ def test_stale_slow_and_unknown_are_told_apart():
 def test_what_runs_cost_is_held_against_the_budget_or_their_own_past():
     prices = Prices(slot_usd_per_hour=1.0)
     runs = hourly(240)  # ten days, a minute an hour
-    agreed = spending(runs, 10 * DAY, prices, 0.2)
+    agreed = cost_budget(runs, 10 * DAY, prices, 0.2)
     assert (agreed.budget_usd, agreed.actual_usd) == (pytest.approx(2.0), pytest.approx(4.0))
-    health = deployment_health("etl/d", runs, 10 * DAY, spent=agreed)
+    health = deployment_health("etl/d", runs, 10 * DAY, cost=agreed)
     term = next(term for term in health.terms if term.name == "cost")
     assert (term.value, term.n, term.detail) == (pytest.approx(0.5), 240, "$4.00 against $2.00 agreed")
     dearer = {f"_{h}": (h * 3600.0, h * 3600.0, h * 3600.0 + 180, "COMPLETED", None) for h in range(180, 240)}
-    own = spending(hourly(240, **dearer), 10 * DAY, prices)
+    own = cost_budget(hourly(240, **dearer), 10 * DAY, prices)
     assert own.actual_usd / own.budget_usd == pytest.approx(3.0)
     assert not own.agreed
-    assert spending(runs.iloc[:48], 2 * DAY, prices) is None
-    assert spending(runs, 10 * DAY, Prices(slot_usd_per_hour=0.0), 0.2) is None
-    assert spending(runs.iloc[:0], 0.0, prices, 0.2) is None
+    assert cost_budget(runs.iloc[:48], 2 * DAY, prices) is None
+    assert cost_budget(runs, 10 * DAY, Prices(slot_usd_per_hour=0.0), 0.2) is None
+    assert cost_budget(runs.iloc[:0], 0.0, prices, 0.2) is None
 
 
 def test_the_score_is_a_weighted_geometric_mean_and_a_zero_does_not_erase_it():
-    terms = [Term(name=name, value=0.81, n=1, detail="") for name in WEIGHTS]
-    assert score(terms) == pytest.approx(81.0)
-    assert score([]) is None
-    half = [Term(name="reliability", value=1.0, n=1, detail=""), Term(name="timeliness", value=0.0, n=1, detail="")]
-    assert score(half) == pytest.approx(100 * math.exp(0.25 / 0.55 * math.log(0.01)))
+    terms = [HealthTerm(name=name, value=0.81, n=1, detail="") for name in WEIGHTS]
+    assert health_score(terms) == pytest.approx(81.0)
+    assert health_score([]) is None
+    half = [
+        HealthTerm(name="reliability", value=1.0, n=1, detail=""),
+        HealthTerm(name="timeliness", value=0.0, n=1, detail=""),
+    ]
+    assert health_score(half) == pytest.approx(100 * math.exp(0.25 / 0.55 * math.log(0.01)))
 
 
 def test_a_queue_is_as_well_as_its_worst_deployment():
     good = deployment_health("etl/a", hourly(50), 50 * 3600.0)
     bad = deployment_health("etl/b", hourly(50), 60 * 3600.0)
     queue = group_health("q", [good, bad])
-    assert queue.status is Status.DEGRADED
+    assert queue.status is HealthStatus.DEGRADED
     assert queue.gates == ("etl/b: degraded",)
-    assert group_health("empty", []).status is Status.UNKNOWN
+    assert group_health("empty", []).status is HealthStatus.UNKNOWN

@@ -12,20 +12,19 @@ from starlette.requests import Request
 
 from benchmarks.dashboard_world import EVIL, builder, past, snapshot
 from prefect_intelligent.analytics.alerts import RUNBOOKS
-from prefect_intelligent.analytics.failure_signatures import Cause
+from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.pool_overview import (
     at_risk_rows,
     cause_rows,
     expected_ends,
-    late_chance,
+    lateness_probability,
     quality_shares,
 )
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
-from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, patch
-from prefect_intelligent.dashboard.export import page
-from prefect_intelligent.dashboard.state import Builder
+from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
+from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -46,10 +45,10 @@ def state():
 
 
 def client(state, **changes):
-    desk = DashboardConfig(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
+    config = DashboardConfig(**({"pool": "warehouse", "build": lambda: state, "interval_s": 3600.0} | changes))
     hub = StateBroadcaster()
     hub.publish(state)
-    return TestClient(create_app(desk, hub))
+    return TestClient(create_app(config, hub))
 
 
 def test_the_state_has_every_section(state):
@@ -74,8 +73,8 @@ def test_the_state_has_every_section(state):
 def test_only_what_changed_travels():
     before = {"at_s": 1, "queues": [1], "gantt": {"a": [1], "b": [2]}}
     after = {"at_s": 2, "queues": [1], "gantt": {"a": [1], "c": [3]}}
-    assert patch(before, after) == {"at_s": 2, "gantt": {"set": {"c": [3]}, "gone": ["b"]}}
-    assert patch(after, after) == {}
+    assert state_patch(before, after) == {"at_s": 2, "gantt": {"set": {"c": [3]}, "gone": ["b"]}}
+    assert state_patch(after, after) == {}
 
 
 async def test_a_listener_gets_the_state_and_then_patches():
@@ -110,7 +109,9 @@ def test_a_look_back_that_fails_is_said_and_the_live_part_stays():
     def read_runs(_):
         raise OSError("the disk is full")
 
-    build = Builder(observe=None, read_runs=read_runs, history=InMemoryHistory(), pool="warehouse", prices=Prices())
+    build = StateBuilder(
+        observe=None, read_runs=read_runs, history=InMemoryHistory(), pool="warehouse", prices=Prices()
+    )
     build()
     with pytest.raises(OSError, match="full"):
         build.wait()
@@ -258,7 +259,7 @@ def test_each_alert_links_to_its_runbook(state):
 @pytest.mark.parametrize("runs", [0, 1])
 def test_a_history_of_nothing_or_of_one_run_makes_a_page(runs):
     frame = past(time.time()).iloc[:runs]
-    build = Builder(
+    build = StateBuilder(
         observe=None, read_runs=lambda _: frame, history=InMemoryHistory(), pool="warehouse", prices=Prices(), slots=0.0
     )
     build()
@@ -282,7 +283,7 @@ def test_an_acknowledged_alert_says_so(state):
 
 def test_causes_are_folded_to_where_they_begin():
     upstream = {"clean/x": ["ingest/x"], "report/x": ["clean/x"]}
-    cause = Cause(
+    cause = FailureCause(
         signature="KeyError",
         failures=9,
         deployments=("report/x", "ingest/x", "other/x", "clean/x"),
@@ -337,14 +338,23 @@ def test_colours_have_the_contrast_of_wcag_aa(scheme):
 
 
 def test_a_static_page_cannot_be_broken_out_of(state):
-    text = page(state)
+    text = assets.static_page(state)
     inside = text.split('id="state">', 1)[1].split("</script>", 1)[0]
     assert json.loads(inside)["queues"] == state["queues"]
     assert EVIL not in text
     assert "<script>document" not in text
+    assert text.count("<script") == 2
+    assert "{{" not in assets.live_page()
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]+'", text)
     assert 'src="/' not in text
     assert 'href="/' not in text
+
+
+def test_the_text_of_a_runbook_is_escaped(monkeypatch, tmp_path):
+    (tmp_path / "page.md").write_text("<script>alert(1)</script> & more")
+    monkeypatch.setattr(assets, "_PACKAGE", tmp_path / "package")
+    monkeypatch.setitem(RUNBOOKS, "hung-run", "page.md")
+    assert '<pre class="page">&lt;script&gt;alert(1)&lt;/script&gt; &amp; more</pre>' in assets.runbook("hung-run")
 
 
 def test_the_look_ahead_serves_in_order_within_limits():
@@ -365,10 +375,10 @@ def test_the_look_ahead_serves_in_order_within_limits():
 
 def test_the_chance_to_be_late_grows_with_the_expected_end():
     run = next(run for run in snapshot(1000.0).queues[0].waiting if run.due_s and run.due_s > 1000.0)
-    chances = [late_chance(run, run.due_s + shift, 1000.0) for shift in (-600.0, -60.0, 0.0, 600.0)]
+    chances = [lateness_probability(run, run.due_s + shift, 1000.0) for shift in (-600.0, -60.0, 0.0, 600.0)]
     assert chances == sorted(chances)
-    assert late_chance(run, run.due_s, 1000.0) == pytest.approx(0.5)
-    assert late_chance(run, None, 1000.0) == 1.0
+    assert lateness_probability(run, run.due_s, 1000.0) == pytest.approx(0.5)
+    assert lateness_probability(run, None, 1000.0) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from html import unescape
 from io import StringIO
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -87,6 +88,17 @@ def test_the_page_stands_alone_and_shows_both_arms(result):
     assert "60.0 s late" in page
     assert not re.search(r"(src|href)=", page)
     assert "prefers-color-scheme: dark" in page
+
+
+def test_names_in_the_page_are_escaped(result):
+    evil = "<script>alert(1)</script>"
+    result["context"]["policy"] = f"policy {evil}"
+    for arm in ("default", "steered"):
+        result[arm]["runs"][0]["deployment"] = f"deployment {evil}"
+    page = write_html(result, ["default", "steered"])
+    assert "<script" not in page
+    assert f"policy {evil}" in unescape(page)
+    assert unescape(page).count(f"deployment {evil}") == 3  # a row of the table, and a title in each chart
 
 
 def test_the_picture_is_well_formed_and_states_the_figures_of_the_result(result):

@@ -15,7 +15,7 @@ from flows.clean_flights import clean_day
 from flows.ingest_tables import ingest_day, ingest_whole
 from flows.join_weather import join_day
 from flows.store_partitions import connect, partition, scan, scan_source, write_partition
-from flows.write_report import write_page
+from flows.write_report import read_marts, write_page
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 DAY = date(2013, 2, 8)
@@ -110,6 +110,18 @@ def test_the_report_states_the_day_and_plots_it(joined: Path):
     assert "8 February 2013" in page
     assert "<svg" in page
     assert "none flew" in page  # JetBlue has no arrival
+    assert "<td>American</td><td>3</td><td>1</td><td>50 %</td><td>35</td>" in page
+
+
+def test_names_in_the_report_are_escaped(joined: Path, monkeypatch: pytest.MonkeyPatch):
+    build_mart(BY_AIRLINE, "airline_delays", DAY)
+    build_mart(BY_AIRPORT, "airport_delays", DAY)
+    airlines, airports = read_marts(DAY)
+    evil = "Air <script>alert(1)</script> & Co"
+    monkeypatch.setattr("flows.write_report.read_marts", lambda day: (airlines.assign(airline=evil), airports))
+    page = write_page(DAY).read_text()
+    assert "<script" not in page
+    assert "<td>Air &lt;script&gt;alert(1)&lt;/script&gt; &amp; Co</td>" in page
 
 
 def test_knock_on_is_the_slope_of_delay_over_earlier_delay():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.forecasting.evaluation import _curves, calibration_bins, find_drift, train_appraised
+from prefect_intelligent.forecasting.evaluation import _curves, calibration_bins, check_drift, train_and_evaluate
 from tests.unit.forecasting.test_forecaster import make_runs
 
 
@@ -16,7 +16,7 @@ def runs():
 
 @pytest.fixture(scope="module")
 def trained(runs):
-    return train_appraised(runs.iloc[:1600].reset_index(drop=True), iterations=40)
+    return train_and_evaluate(runs.iloc[:1600].reset_index(drop=True), iterations=40)
 
 
 def test_figures_are_of_runs_that_were_not_learned_from(trained):
@@ -44,7 +44,7 @@ def test_curves_agree_with_scikit_learn():
 
 
 def test_no_drift_while_the_world_stays_the_same(runs, trained):
-    found = find_drift(trained[0], runs)
+    found = check_drift(trained[0], runs)
     assert found.enough
     assert not found.retrain, found.reasons
     assert found.runs == pytest.approx(800, abs=20)
@@ -55,18 +55,18 @@ def test_a_world_that_changes_is_noticed(runs, trained):
     late = other.index >= 1650
     other.loc[late, "failed"] = np.random.default_rng(1).random(int(late.sum())) < 0.5
     other.loc[late, "state"] = np.where(other.loc[late, "failed"], "FAILED", "COMPLETED")
-    found = find_drift(trained[0], other)
+    found = check_drift(trained[0], other)
     assert found.retrain
     assert any("foretold" in reason for reason in found.reasons)
     slower = runs.copy()
     slower.loc[late, "ended_s"] = slower["started_s"] + 10 * (slower["ended_s"] - slower["started_s"])
-    assert find_drift(trained[0], slower).retrain
+    assert check_drift(trained[0], slower).retrain
 
 
 def test_too_few_runs_say_so(runs, trained):
-    found = find_drift(trained[0], runs.iloc[:1650].reset_index(drop=True))
+    found = check_drift(trained[0], runs.iloc[:1650].reset_index(drop=True))
     assert not found.enough
     assert not found.retrain
     assert "not enough data" in found.reasons[0]
     with pytest.raises(InvalidInputError, match="not enough data"):
-        train_appraised(runs.iloc[:100].reset_index(drop=True))
+        train_and_evaluate(runs.iloc[:100].reset_index(drop=True))

@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.forecasting.calibration import BetaCalibration, Coverage
-from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles, learn_book
+from prefect_intelligent.forecasting.calibration import BetaCalibration, ConformalOffset
+from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles, learn_durations
 from prefect_intelligent.forecasting.forecast_selection import ForecastSelector
-from prefect_intelligent.forecasting.forecaster import Forecaster, in_words, train
+from prefect_intelligent.forecasting.forecaster import Forecaster, describe_feature, train
 from prefect_intelligent.forecasting.online_update import forecast_all, update_online
 from prefect_intelligent.forecasting.point_in_time_features import (
     LEVELS_PREFECT,
     Context,
     FeatureState,
-    Verified,
-    Work,
-    encode,
+    OutputCheck,
+    SubmittedRun,
+    encode_runs,
     find_leaks,
 )
 from prefect_intelligent.history.runs_frame import as_runs, duration_s, from_swf
@@ -69,29 +69,29 @@ def trained(runs: pd.DataFrame) -> Forecaster:
 
 
 def honest(table: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:
-    return encode(table, LEVELS_PREFECT)
+    return encode_runs(table, LEVELS_PREFECT)
 
 
 def test_the_encoder_does_not_look_ahead(runs):
     part = runs.iloc[:400].reset_index(drop=True)
     part["host"] = np.random.default_rng(2).choice(["h1", "h2"], len(part))
     part["cause"] = np.where(part["failed"], "ValueError", None)
-    around = Context(upstream={"a/x": ["sour/x"]}, verified=[Verified(1.7e9 + 5000.0, "sour/x", True)])
-    assert find_leaks(lambda table: encode(table, LEVELS_PREFECT, around), part, np.random.default_rng(1)) == ()
+    context = Context(upstream={"a/x": ["sour/x"]}, output_checks=[OutputCheck(1.7e9 + 5000.0, "sour/x", True)])
+    assert find_leaks(lambda table: encode_runs(table, LEVELS_PREFECT, context), part, np.random.default_rng(1)) == ()
 
 
 def test_what_surrounds_a_run_is_remembered():
-    ledger = FeatureState(upstream={"mart/d": ["load/d", "ingest/d"]})
-    names = ledger.feature_names
+    state = FeatureState(upstream={"mart/d": ["load/d", "ingest/d"]})
+    names = state.feature_names
 
     def seen(deployment, at_s, *wanted):
-        row = ledger.look(Work("next", deployment), at_s)
+        row = state.features(SubmittedRun("next", deployment), at_s)
         return [row[names.index(name)] for name in wanted]
 
     def live(run, deployment, at_s, *, host, failed, cause=None):
-        ledger.submit(Work(run, deployment), at_s)
-        ledger.start(run, at_s, host=host)
-        ledger.finish(run, at_s + 10.0, failed=failed, cause=cause)
+        state.submit(SubmittedRun(run, deployment), at_s)
+        state.start(run, at_s, host=host)
+        state.finish(run, at_s + 10.0, failed=failed, cause=cause)
 
     wanted = ("its host: last_failed", "its last kind of failure: since_finish", "its inputs: last_failed")
     assert np.isnan(seen("mart/d", 0.0, *wanted, "the checks of its inputs: last_failed")).all()
@@ -103,20 +103,20 @@ def test_what_surrounds_a_run_is_remembered():
     found = seen("mart/d", 1210.0, *wanted)
     assert found == [1.0, pytest.approx(math.log1p(1000.0)), 1.0]
     assert seen("load/d", 1210.0, "its last kind of failure: since_finish") == [pytest.approx(math.log1p(900.0))]
-    ledger.verify(Verified(400.0, "ingest/d", True))
+    state.add_check(OutputCheck(400.0, "ingest/d", True))
     assert seen("mart/d", 1210.0, "the checks of its inputs: last_failed") == [1.0]
-    ledger.verify(Verified(500.0, "ingest/d", False))
+    state.add_check(OutputCheck(500.0, "ingest/d", False))
     assert seen("mart/d", 1210.0, "the checks of its inputs: last_failed") == [0.0]
-    assert in_words("the checks of its inputs: last_failed") == "recent failures of the checks of its inputs"
+    assert describe_feature("the checks of its inputs: last_failed") == "recent failures of the checks of its inputs"
 
 
 def test_checks_are_told_in_their_order_among_the_runs(runs):
     part = runs.iloc[:50].reset_index(drop=True)
     at_s = float(part["submitted_s"].iloc[20])
-    around = Context(
-        upstream={str(name): ["up/x"] for name in part["deployment"]}, verified=[Verified(at_s, "up/x", True)]
+    context = Context(
+        upstream={str(name): ["up/x"] for name in part["deployment"]}, output_checks=[OutputCheck(at_s, "up/x", True)]
     )
-    features, names = encode(part, LEVELS_PREFECT, around)
+    features, names = encode_runs(part, LEVELS_PREFECT, context)
     column = features[:, names.index("the checks of its inputs: last_failed")]
     assert np.isnan(column[:21]).all()  # what happens in the same instant is not known yet
     assert (column[21:] == 1.0).all()
@@ -188,7 +188,7 @@ def test_a_forecaster_survives_the_disk_and_refuses_damage(tmp_path, runs, train
 def test_live_and_replayed_features_are_the_same(runs):
     part = runs.iloc[:200].reset_index(drop=True)
     expected, _ = honest(part)
-    ledger = FeatureState()
+    state = FeatureState()
     moments = sorted(
         [(row.submitted_s, 0, row.Index) for row in part.itertuples()]
         + [(row.started_s, 1, row.Index) for row in part.itertuples()]
@@ -196,14 +196,14 @@ def test_live_and_replayed_features_are_the_same(runs):
     )
     for at_s, kind, index in moments:
         row = part.iloc[index]
-        work = Work(row["run_id"], row["deployment"], row["pool"], row["queue"])
+        run = SubmittedRun(row["run_id"], row["deployment"], row["pool"], row["queue"])
         if kind == 0:
-            np.testing.assert_allclose(ledger.look(work, at_s), expected[index])
-            ledger.submit(work, at_s)
+            np.testing.assert_allclose(state.features(run, at_s), expected[index])
+            state.submit(run, at_s)
         elif kind == 1:
-            ledger.start(work.run_id, at_s)
+            state.start(run.run_id, at_s)
         else:
-            ledger.finish(work.run_id, at_s, failed=bool(row["failed"]))
+            state.finish(run.run_id, at_s, failed=bool(row["failed"]))
 
 
 def test_too_little_history_says_so(runs):
@@ -222,16 +222,16 @@ def test_one_outcome_only_gives_the_smoothed_rate(runs):
 
 def test_the_book_falls_back_from_kind_to_deployment_to_pool():
     book = DurationQuantiles()
-    assert book.estimate(Work("1", "new/x")).p50_s == pytest.approx(60.0)
-    assert book.estimate(Work("1", "new/x", expected_s=300.0)).p50_s == pytest.approx(300.0)
+    assert book.estimate(SubmittedRun("1", "new/x")).p50_s == pytest.approx(60.0)
+    assert book.estimate(SubmittedRun("1", "new/x", expected_s=300.0)).p50_s == pytest.approx(300.0)
     for second in (10.0, 11.0, 12.0):
-        book.learn(Work("1", "old/x", pool="p"), second)
-    assert book.estimate(Work("1", "new/x", pool="p")).p50_s == pytest.approx(11.0)
+        book.learn(SubmittedRun("1", "old/x", pool="p"), second)
+    assert book.estimate(SubmittedRun("1", "new/x", pool="p")).p50_s == pytest.approx(11.0)
     for _ in range(5):
-        book.learn(Work("1", "new/x", pool="p", size=1.0), 100.0)
-        book.learn(Work("1", "new/x", pool="p", size=9.0), 900.0)
-    assert book.estimate(Work("1", "new/x", pool="p", size=9.0)).p50_s == pytest.approx(900.0)
-    assert 100.0 <= book.estimate(Work("1", "new/x", pool="p", size=4.0)).p50_s <= 900.0
+        book.learn(SubmittedRun("1", "new/x", pool="p", size=1.0), 100.0)
+        book.learn(SubmittedRun("1", "new/x", pool="p", size=9.0), 900.0)
+    assert book.estimate(SubmittedRun("1", "new/x", pool="p", size=9.0)).p50_s == pytest.approx(900.0)
+    assert 100.0 <= book.estimate(SubmittedRun("1", "new/x", pool="p", size=4.0)).p50_s <= 900.0
 
 
 def test_a_hung_run_stands_out_and_does_not_stretch_the_limit():
@@ -239,16 +239,16 @@ def test_a_hung_run_stands_out_and_does_not_stretch_the_limit():
     assert book.longest_usual_s("a/x") is None
     rng = np.random.default_rng(0)
     for _ in range(49):
-        book.learn(Work("1", "a/x"), float(np.exp(rng.normal(5.0, 0.2))))
+        book.learn(SubmittedRun("1", "a/x"), float(np.exp(rng.normal(5.0, 0.2))))
     before = book.longest_usual_s("a/x")
-    book.learn(Work("1", "a/x"), 86400.0)
+    book.learn(SubmittedRun("1", "a/x"), 86400.0)
     assert before is not None
     assert math.exp(5.0) < before < 5 * math.exp(5.0)
     assert book.longest_usual_s("a/x") == pytest.approx(before, rel=0.3)
 
 
 def test_learn_book_reads_a_table(runs):
-    assert learn_book(runs).known("a/x") == 50
+    assert learn_durations(runs).known("a/x") == 50
 
 
 def test_beta_calibration_mends_overconfidence_and_leaves_the_rest():
@@ -263,7 +263,7 @@ def test_beta_calibration_mends_overconfidence_and_leaves_the_rest():
 
 
 def test_coverage_holds_even_when_the_world_changes():
-    coverage, hits = Coverage(0.9), 0
+    coverage, hits = ConformalOffset(0.9), 0
     rng = np.random.default_rng(0)
     for step in range(4000):
         seen = float(rng.normal(0.0 if step < 2000 else 1.0, 0.5))
@@ -276,7 +276,11 @@ def always(trained, seconds, **changes):
     """A forecaster whose trees promise the same of every run, and that knows of nothing after instant 0."""
     low = SimpleNamespace(predict=lambda features: np.zeros(len(features)))
     flat = SimpleNamespace(predict=lambda features: np.full(len(features), math.log1p(seconds)))
-    known = {"coverage": Coverage(0.9, rate=0.05), "trust": ForecastSelector(), "trained_on": {"until_s": 0.0}}
+    known = {
+        "coverage": ConformalOffset(0.9, rate=0.05),
+        "selector": ForecastSelector(),
+        "trained_on": {"until_s": 0.0},
+    }
     return replace(trained, p50_log=low, p90_log=flat, **(known | changes))
 
 
@@ -330,7 +334,7 @@ def test_what_came_after_the_training_moves_the_offset_and_what_came_before_does
 def test_rows_before_an_instant_are_remembered_without_being_looked_at(runs):
     whole, _ = honest(runs)
     since_s = float(runs["submitted_s"].iloc[1500])
-    part, _ = encode(runs, since_s=since_s)
+    part, _ = encode_runs(runs, since_s=since_s)
     later = runs["submitted_s"].to_numpy() >= since_s
     np.testing.assert_array_equal(part[later], whole[later])
     assert np.isnan(part[~later]).all()

@@ -10,7 +10,7 @@ from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import StoreError
 from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 from prefect_intelligent.forecasting.forecaster import train
-from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now, survives
+from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now, survival_probability
 from prefect_intelligent.forecasting.outlook import make_outlook
 from prefect_intelligent.history.runs_frame import as_runs
 
@@ -91,9 +91,9 @@ def test_silence_speaks_against_a_run():
 
 def test_survival_is_that_of_a_lognormal():
     usual = Estimate(p50_s=100.0, p90_s=200.0)
-    assert survives(0.0, usual) == 1.0
-    assert survives(100.0, usual) == pytest.approx(0.5)
-    assert survives(200.0, usual) == pytest.approx(0.1, abs=1e-6)
+    assert survival_probability(0.0, usual) == 1.0
+    assert survival_probability(100.0, usual) == pytest.approx(0.5)
+    assert survival_probability(200.0, usual) == pytest.approx(0.1, abs=1e-6)
 
 
 def test_a_table_is_read_at_once_first_then_in_a_thread_and_kept_when_that_fails(tmp_path):

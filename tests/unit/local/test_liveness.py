@@ -1,7 +1,7 @@
 from prefect_intelligent.local import liveness
 
 
-def test_a_beacon_is_lit_for_its_time_and_only_under_its_name(tmp_path, monkeypatch):
+def test_a_key_is_alive_for_its_time_and_no_other_key_with_it(tmp_path, monkeypatch):
     liveness.mark_alive("pool:a", 60.0, tmp_path)
     assert liveness.is_alive("pool:a", tmp_path)
     assert not liveness.is_alive("pool:b", tmp_path)
@@ -10,7 +10,7 @@ def test_a_beacon_is_lit_for_its_time_and_only_under_its_name(tmp_path, monkeypa
     assert not liveness.is_alive("pool:a", tmp_path)
 
 
-def test_a_clock_that_was_set_back_does_not_keep_it_lit(tmp_path, monkeypatch):
+def test_a_clock_that_was_set_back_does_not_keep_it_alive(tmp_path, monkeypatch):
     liveness.mark_alive("pool:a", 1e9, tmp_path)
     now_s = liveness.time.time()
     assert liveness.is_alive("pool:a", tmp_path)
@@ -18,14 +18,14 @@ def test_a_clock_that_was_set_back_does_not_keep_it_lit(tmp_path, monkeypatch):
     assert not liveness.is_alive("pool:a", tmp_path)
 
 
-def test_what_cannot_be_read_is_not_lit_and_what_cannot_be_written_is_no_error(tmp_path):
+def test_what_cannot_be_read_is_not_alive_and_what_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "beacons").write_text("a file where a folder should be")
     liveness.mark_alive("pool:a", 60.0, tmp_path)
     assert not liveness.is_alive("pool:a", tmp_path)
     liveness.clear("pool:a", tmp_path)
 
 
-def test_it_can_be_put_out(tmp_path):
+def test_it_can_be_cleared(tmp_path):
     liveness.mark_alive("pool:a", 60.0, tmp_path)
     liveness.clear("pool:a", tmp_path)
     assert not liveness.is_alive("pool:a", tmp_path)

@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from prefect_intelligent.errors import InvalidInputError, StoreError
+from prefect_intelligent.local.record_versions import UPCASTERS, left_out
 from prefect_intelligent.local.spool import Spool, default_folder
 from prefect_intelligent.settings import Settings
 
@@ -123,4 +124,36 @@ def test_the_folder_is_the_one_of_the_settings(tmp_path, monkeypatch):
 def test_the_format_is_one_json_object_a_line(tmp_path):
     Spool(tmp_path).append("quality", {"a": 1}, event_id="e", at_s=2.0)
     text = (tmp_path / "active").read_text().strip()
-    assert json.loads(text) == {"id": "e", "at_s": 2.0, "kind": "quality", "record": {"a": 1}}
+    assert json.loads(text) == {"id": "e", "at_s": 2.0, "kind": "quality", "version": 1, "record": {"a": 1}}
+
+
+def test_a_line_of_another_version_comes_in_the_present_form_of_its_kind(tmp_path, monkeypatch):
+    monkeypatch.setitem(UPCASTERS, "size", (lambda record: {"bytes": record["kb"] * 1000},))
+    lines = [
+        {"id": "none", "at_s": 1.0, "kind": "size", "record": {"kb": 1}, "new": "field"},
+        {"id": "newer", "at_s": 1.0, "kind": "size", "version": 7, "record": {"bytes": 3, "bits": 24}},
+        {"id": "wrong", "at_s": 1.0, "kind": "size", "version": 1, "record": {}},
+        {"id": "late", "at_s": 1e300, "kind": "size", "version": 2, "record": {}},
+    ]
+    segment = tmp_path / "1-1-1.jsonl"
+    segment.write_text("\n".join(map(json.dumps, lines)))
+    spool = Spool(tmp_path)
+    spool.append("size", {"bytes": 5}, event_id="present")
+    entries, unreadable = spool.read(segment)
+    assert [(e.id, dict(e.record), e.version) for e in entries] == [
+        ("none", {"bytes": 1000}, 2),
+        ("newer", {"bytes": 3, "bits": 24}, 7),
+    ]
+    assert unreadable == 2
+    spool.seal()
+    assert spool.read(spool.segments()[1])[0][0].version == 2
+
+
+def test_what_cannot_be_read_is_named_once_and_counted(tmp_path, caplog):
+    segment = tmp_path / "1-1-2.jsonl"
+    segment.write_text('{"id": "x", "at_s": "never", "kind": "k", "record": {}}\n')
+    before = left_out().get("spool", 0)
+    for _ in range(3):
+        assert Spool(tmp_path).read(segment) == ((), 1)
+    assert left_out()["spool"] == before + 1
+    assert caplog.text.count("1-1-2.jsonl") == 1

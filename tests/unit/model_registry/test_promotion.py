@@ -54,7 +54,7 @@ def test_the_gate_refuses(store: PolicyFiles, tmp_path: Path, worse: dict[str, o
     move = promote(store, version, replace(good, **worse), at_s=0.0, dry_run=False)
     assert not move.done
     assert store.alias(CHAMPION) is None
-    assert sum(reason.startswith("refused") for reason in move.judgement.reasons) == 1
+    assert sum(reason.startswith("refused") for reason in move.gate.reasons) == 1
 
 
 def test_half_a_line_in_the_log_is_passed_over(store: PolicyFiles, tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.conflicts import find_conflicts
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts_fix import apply_fixes, shift_schedule
 from prefect_intelligent.pipelines.project_file import read_project
 from prefect_intelligent.pipelines.render import to_mermaid, to_svg
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
-from prefect_intelligent.pipelines.rollout.trial_run import LANE, try_out
+from prefect_intelligent.pipelines.rollout.trial_run import TRIAL_QUEUE, run_trial
 from tests.pipeline_fakes import Project
-from tests.planted import PLANTED, clean_steps, make
+from tests.planted import PLANTED, clean_nodes, make
 
 
 def finding(kind, value, *, safe=True):
@@ -63,7 +63,7 @@ def test_a_schedule_is_shifted_only_where_that_is_plain(plain, shifted):
 
 @pytest.mark.parametrize("rule", ["reads-too-early", "overlapping-writers", "duplicate-schedule"])
 def test_the_proposed_fix_of_a_planted_conflict_is_safe(rule):
-    assert [found.fix.safe for found in check(*PLANTED[rule]())] == [True]
+    assert [found.fix.safe for found in find_conflicts(*PLANTED[rule]())] == [True]
 
 
 def test_a_trial_runs_in_a_lane_of_its_own_and_leaves_nothing(tmp_path):
@@ -80,8 +80,8 @@ def test_a_trial_runs_in_a_lane_of_its_own_and_leaves_nothing(tmp_path):
     project.clock.sleep = sleep
     before = dict(project.server.resources)
     with pytest.raises(InvalidInputError, match="did not complete"):
-        try_out(project.rollout, version, {}, 60)
-    assert seen == [LANE]
+        run_trial(project.rollout, version, {}, 60)
+    assert seen == [TRIAL_QUEUE]
     assert project.server.resources == before
 
 
@@ -98,7 +98,7 @@ def test_a_trial_whose_process_dies_is_removed_by_the_next_command(tmp_path):
 
     project.clock.sleep = die
     with pytest.raises(Died):
-        try_out(project.rollout, project.version("v2"), {}, 60)
+        run_trial(project.rollout, project.version("v2"), {}, 60)
     del project.server.write
     assert project.server.resources != before
     assert project.transactions.pending()
@@ -117,7 +117,7 @@ def test_a_price_goes_into_the_file_only_where_that_leaves_it_valid(tmp_path):
 
 
 def test_drawings_name_every_node_once():
-    graph, _ = make(clean_steps())
+    graph, _ = make(clean_nodes())
     mermaid = to_mermaid(graph)
     assert mermaid.startswith("flowchart LR\n")
     assert mermaid.count('["') == len(graph.deployments)

@@ -5,26 +5,26 @@ from dataclasses import replace
 import pytest
 
 from prefect_intelligent.domain import Estimate
-from prefect_intelligent.pipelines.conflicts import check
+from prefect_intelligent.pipelines.conflicts import find_conflicts
 from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors
-from prefect_intelligent.pipelines.deployments import Call, DeploymentNode, Inventory, PoolFacts, Schedule
-from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build, cycles
-from tests.planted import AT_S, added, changed, clean_steps, daily, make, step
+from prefect_intelligent.pipelines.deployments import DeploymentCall, DeploymentNode, Inventory, PoolFacts, Schedule
+from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, build_graph, find_cycles
+from tests.planted import AT_S, added, changed, clean_nodes, daily, make, node
 
 SHORT = Estimate(p50_s=300.0, p90_s=310.0)
 
 
-def findings(steps, calls=(), *, rule, **more):
-    return [f for f in check(*make(steps, tuple(calls), **more)) if f.rule == rule]
+def findings(nodes, calls=(), *, rule, **more):
+    return [f for f in find_conflicts(*make(nodes, tuple(calls), **more)) if f.rule == rule]
 
 
 def pair(writes, reads, estimate=SHORT):
     """A producer and a reader with these schedules."""
-    steps = (
-        step("a/p", (), ("x",), schedules=writes, estimate=estimate),
-        step("b/p", ("x",), (), schedules=reads, estimate=estimate),
+    nodes = (
+        node("a/p", (), ("x",), schedules=writes, estimate=estimate),
+        node("b/p", ("x",), (), schedules=reads, estimate=estimate),
     )
-    return {item.name: item for item in steps}
+    return {item.name: item for item in nodes}
 
 
 def cron(line, zone="UTC"):
@@ -53,14 +53,14 @@ def test_a_reader_is_too_early_whatever_the_schedules_look_like(writes, reads, e
 
 
 def test_a_reader_is_too_early_for_a_producer_that_something_scheduled_leads_to():
-    steps = pair((), daily(2, 8))
-    steps["root/p"] = step("root/p", (), ("raw",), schedules=daily(2), estimate=SHORT)
-    steps["a/p"] = step("a/p", ("raw",), ("x",), estimate=SHORT)
-    (finding,) = findings(steps, rule="reads-too-early")
+    nodes = pair((), daily(2, 8))
+    nodes["root/p"] = node("root/p", (), ("raw",), schedules=daily(2), estimate=SHORT)
+    nodes["a/p"] = node("a/p", ("raw",), ("x",), estimate=SHORT)
+    (finding,) = findings(nodes, rule="reads-too-early")
     assert "a/p, which runs after root/p" in finding.evidence
     assert finding.fix.value == 180.0  # 300 s and 300 s with a p95 of some ten minutes, from 02:00 on
-    steps["b/p"] = replace(steps["b/p"], schedules=daily(2, 11))
-    assert findings(steps, rule="reads-too-early") == []
+    nodes["b/p"] = replace(nodes["b/p"], schedules=daily(2, 11))
+    assert findings(nodes, rule="reads-too-early") == []
 
 
 @pytest.mark.parametrize(
@@ -78,46 +78,46 @@ def test_a_reader_is_too_early_for_a_producer_that_something_scheduled_leads_to(
     ],
 )
 def test_schedules_are_duplicates_by_what_they_start_not_by_how_they_are_written(one, other, twice):
-    steps = changed("ingest/flights", schedules=(*one, *other))
-    assert bool(findings(steps, rule="duplicate-schedule")) is twice
+    nodes = changed("ingest/flights", schedules=(*one, *other))
+    assert bool(findings(nodes, rule="duplicate-schedule")) is twice
 
 
 def test_the_same_flow_in_production_and_staging_is_no_duplicate():
-    twin = replace(clean_steps()["ingest/flights"], name="ingest/staging")
+    twin = replace(clean_nodes()["ingest/flights"], name="ingest/staging")
     for more in ({"pool": "staging"}, {"job_variables": {"env": {"STAGE": "test"}}}):
         assert findings(added(replace(twin, **more)), rule="duplicate-schedule") == []
 
 
 def test_a_limit_of_one_keeps_writers_apart():
-    steps = changed("ingest/weather", schedules=(Schedule(every_s=600.0),), estimate=Estimate(p50_s=900, p90_s=950))
-    assert findings(steps, rule="overlapping-writers")
-    assert findings(steps, rule="overlapping-writers", limit=1) == []
-    two = added(step("fix/flights", (), ("flights",), schedules=daily(3, 1)))
+    nodes = changed("ingest/weather", schedules=(Schedule(every_s=600.0),), estimate=Estimate(p50_s=900, p90_s=950))
+    assert findings(nodes, rule="overlapping-writers")
+    assert findings(nodes, rule="overlapping-writers", limit=1) == []
+    two = added(node("fix/flights", (), ("flights",), schedules=daily(3, 1)))
     assert findings(two, rule="overlapping-writers")
     assert findings(two, rule="overlapping-writers", limit=1) == []
 
 
-def deadlock(*steps, calls, limit=2, queue_limits=None, others=()):
+def deadlock(*nodes, calls, limit=2, queue_limits=None, others=()):
     """Whether these calls may come to a standstill."""
     pool = PoolFacts(name="pool", limit=limit, priorities={"low": 1, "high": 2}, queue_limits=queue_limits or {})
     pools = {"pool": pool, "other": PoolFacts(name="other", limit=2)}
-    found = {item.name: item for item in (*steps, *others)}
+    found = {item.name: item for item in (*nodes, *others)}
     edges = [Edge(call.caller, call.callee, "calls", (EdgeEvidence("source"),)) for call in calls]
-    inventory = Inventory(steps=found, pools=pools, calls=tuple(calls), at_s=AT_S)
-    return any(f.rule == "slot-deadlock" for f in check(build(edges, found), inventory))
+    inventory = Inventory(nodes=found, pools=pools, calls=tuple(calls), at_s=AT_S)
+    return any(f.rule == "slot-deadlock" for f in find_conflicts(build_graph(edges, found), inventory))
 
 
 def test_waiting_is_passed_on_through_another_pool():
-    here, there, again = step("a/p"), replace(step("b/p"), pool="other"), step("c/p")
-    calls = [Call(caller="a/p", callee="b/p", parameters={"batch": "x"})]
+    here, there, again = node("a/p"), replace(node("b/p"), pool="other"), node("c/p")
+    calls = [DeploymentCall(caller="a/p", callee="b/p", parameters={"batch": "x"})]
     assert not deadlock(here, there, again, calls=calls)
-    calls.append(Call(caller="b/p", callee="c/p", parameters={"batch": "x"}))
+    calls.append(DeploymentCall(caller="b/p", callee="c/p", parameters={"batch": "x"}))
     assert deadlock(here, there, again, calls=calls)
 
 
 def test_parents_kept_to_a_few_slots_by_their_queue_or_their_schedule_do_not_deadlock():
-    parent, child = step("a/p", queue="high"), step("b/p")
-    calls = [Call(caller="a/p", callee="b/p", parameters={"batch": "x"})]
+    parent, child = node("a/p", queue="high"), node("b/p")
+    calls = [DeploymentCall(caller="a/p", callee="b/p", parameters={"batch": "x"})]
     assert deadlock(parent, child, calls=calls)
     assert not deadlock(parent, child, calls=calls, queue_limits={"high": 1})
     assert not deadlock(replace(parent, schedules=daily(2)), child, calls=calls)  # one a day
@@ -125,20 +125,20 @@ def test_parents_kept_to_a_few_slots_by_their_queue_or_their_schedule_do_not_dea
 
 
 def test_work_that_is_not_every_day_counts_on_its_day():
-    big = step("big/p", schedules=cron("0 3 * * 0"), estimate=Estimate(p50_s=86_400.0, p90_s=86_401.0))
-    steps = {f"big{i}/p": replace(big, name=f"big{i}/p") for i in range(5)}
-    (finding,) = findings(steps, rule="over-capacity")  # a Thursday: not within two days
+    big = node("big/p", schedules=cron("0 3 * * 0"), estimate=Estimate(p50_s=86_400.0, p90_s=86_401.0))
+    nodes = {f"big{i}/p": replace(big, name=f"big{i}/p") for i in range(5)}
+    (finding,) = findings(nodes, rule="over-capacity")  # a Thursday: not within two days
     assert "120.0 slot-hours scheduled a day, 96 there" in finding.evidence
 
 
 def test_what_schedules_lead_to_is_work_and_has_an_arrival_rate():
-    parent = step("a/p", schedules=(Schedule(every_s=200.0),), estimate=Estimate(p50_s=1.0, p90_s=1.1))
-    child = step("b/p", estimate=Estimate(p50_s=300.0, p90_s=301.0), limit=1)
-    steps = {item.name: item for item in (parent, child)}
-    calls = [Call(caller="a/p", callee="b/p", waits=False, parameters={"batch": "x"})]
-    assert findings(steps, calls, rule="limit-too-low")
-    assert findings(steps, calls, rule="over-capacity", limit=1)
-    assert not findings(steps, rule="limit-too-low")
+    parent = node("a/p", schedules=(Schedule(every_s=200.0),), estimate=Estimate(p50_s=1.0, p90_s=1.1))
+    child = node("b/p", estimate=Estimate(p50_s=300.0, p90_s=301.0), limit=1)
+    nodes = {item.name: item for item in (parent, child)}
+    calls = [DeploymentCall(caller="a/p", callee="b/p", waits=False, parameters={"batch": "x"})]
+    assert findings(nodes, calls, rule="limit-too-low")
+    assert findings(nodes, calls, rule="over-capacity", limit=1)
+    assert not findings(nodes, rule="limit-too-low")
 
 
 def test_a_limit_of_nothing_is_too_low_and_no_crash():
@@ -146,8 +146,8 @@ def test_a_limit_of_nothing_is_too_low_and_no_crash():
 
 
 def test_a_cheap_deployment_far_above_a_dear_one_is_inverted_and_its_peers_are_not():
-    steps = changed("report/prod", {"late_usd_per_hour": 900.0}, queue="high")
-    found = {f.fix.deployment for f in findings(steps, rule="priority-inversion")}
+    nodes = changed("report/prod", {"late_usd_per_hour": 900.0}, queue="high")
+    found = {f.fix.deployment for f in findings(nodes, rule="priority-inversion")}
     assert found == {"ingest/flights", "ingest/weather", "clean/prod", "join/prod"}
     assert findings(changed("report/prod", {"late_usd_per_hour": 900.0}), rule="priority-inversion") == []
     cheap = changed("report/prod", {"late_usd_per_hour": 10.0}, queue="high")
@@ -157,8 +157,11 @@ def test_a_cheap_deployment_far_above_a_dear_one_is_inverted_and_its_peers_are_n
 def test_a_child_that_starts_its_parent_again_is_a_cycle():
     declared = (EdgeEvidence("source"),)
     calls, back = Edge("a/p", "b/p", "calls", declared), Edge("b/p", "a/p", "triggers", declared)
-    assert cycles(build([calls, back])) == [["a/p", "b/p", "a/p"]]
-    assert cycles(build([calls, Edge("b/p", "x", "writes", declared), Edge("x", "a/p", "reads", declared)])) == []
+    assert find_cycles(build_graph([calls, back])) == [["a/p", "b/p", "a/p"]]
+    assert (
+        find_cycles(build_graph([calls, Edge("b/p", "x", "writes", declared), Edge("x", "a/p", "reads", declared)]))
+        == []
+    )
 
 
 def test_a_missing_producer_says_which_name_was_meant():
@@ -167,10 +170,10 @@ def test_a_missing_producer_says_which_name_was_meant():
 
 
 def test_a_call_with_a_name_that_is_gone_is_found_though_its_value_is_not_known():
-    call = Call(caller="clean/prod", callee="report/prod", waits=False, parameters={}, unknown=("dya",))
-    (finding,) = findings(clean_steps(), (call,), rule="parameter-break")
+    call = DeploymentCall(caller="clean/prod", callee="report/prod", waits=False, parameters={}, unknown=("dya",))
+    (finding,) = findings(clean_nodes(), (call,), rule="parameter-break")
     assert "there is no parameter dya" in finding.evidence
-    assert findings(clean_steps(), (replace(call, unknown=("batch",)),), rule="parameter-break") == []
+    assert findings(clean_nodes(), (replace(call, unknown=("batch",)),), rule="parameter-break") == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_values_are_checked_as_json_schema_says(wanted, good, bad):
 
 def test_a_clean_project_of_another_shape_has_no_finding():
     """Staging beside production, an hourly stream, a weekly report, a parent in another pool than its child."""
-    steps = {
+    nodes = {
         item.name: item
         for item in (
             DeploymentNode(name="load/p", pool="pool", schedules=cron("*/10 * * * *"), estimate=SHORT, limit=1),
@@ -211,5 +214,5 @@ def test_a_clean_project_of_another_shape_has_no_finding():
     edges += [Edge("events", "week/p", "reads", (EdgeEvidence("declared"),))]
     edges += [Edge("parent/p", "child/p", "calls", (EdgeEvidence("source"),))]
     pools = {name: PoolFacts(name=name, limit=2, priorities={}) for name in ("pool", "staging")}
-    calls = (Call(caller="parent/p", callee="child/p", parameters={}),)
-    assert check(build(edges, steps), Inventory(steps=steps, pools=pools, calls=calls, at_s=AT_S)) == []
+    calls = (DeploymentCall(caller="parent/p", callee="child/p", parameters={}),)
+    assert find_conflicts(build_graph(edges, nodes), Inventory(nodes=nodes, pools=pools, calls=calls, at_s=AT_S)) == []

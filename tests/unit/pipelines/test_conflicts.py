@@ -8,19 +8,19 @@ import pytest
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import UnknownNameError
-from prefect_intelligent.pipelines.conflicts import RULES, Calendar, check, overloaded
-from prefect_intelligent.pipelines.conflicts.schema_contracts import broken_promises, parameter_errors, shape_of
+from prefect_intelligent.pipelines.conflicts import RULES, Calendar, find_conflicts, overloaded
+from prefect_intelligent.pipelines.conflicts.schema_contracts import parameter_errors, parse_columns, unmet_expectations
 from prefect_intelligent.pipelines.conflicts_simulation import overloaded_hours
-from prefect_intelligent.pipelines.deployments import Call, Column, Schedule
-from tests.planted import PLANTED, added, changed, clean_steps, daily, make, step
+from prefect_intelligent.pipelines.deployments import ColumnSpec, DeploymentCall, Schedule
+from tests.planted import PLANTED, added, changed, clean_nodes, daily, make, node
 
 
 def found(case):
-    return {finding.rule for finding in check(*case)}
+    return {finding.rule for finding in find_conflicts(*case)}
 
 
 def test_the_clean_project_has_no_finding():
-    assert check(*make(clean_steps())) == []
+    assert find_conflicts(*make(clean_nodes())) == []
 
 
 def test_there_is_a_planted_case_for_every_rule():
@@ -34,13 +34,13 @@ def test_a_planted_conflict_is_found_and_nothing_else(rule):
 
 
 def test_two_scheduled_writers_at_the_same_time_are_both_two_writers_and_overlapping():
-    case = make(added(step("fix/flights", (), ("flights",), schedules=daily(3, 5))))
+    case = make(added(node("fix/flights", (), ("flights",), schedules=daily(3, 5))))
     assert {"two-writers", "overlapping-writers"} <= found(case)
 
 
 def test_a_reader_shortly_before_its_producer_reads_too_early():
     finding = next(
-        f for f in check(*make(changed("clean/prod", schedules=daily(1, 30)))) if f.rule == "reads-too-early"
+        f for f in find_conflicts(*make(changed("clean/prod", schedules=daily(1, 30)))) if f.rule == "reads-too-early"
     )
     # 30 minutes to the producer's start and its p95 of 300 * (500/300)**(1.6449/1.2816) = 577.9 s
     assert finding.fix is not None
@@ -49,7 +49,7 @@ def test_a_reader_shortly_before_its_producer_reads_too_early():
 
 
 def test_equal_schedules_of_twins_are_duplicates_but_other_parameters_are_not():
-    twin = replace(clean_steps()["ingest/flights"], name="ingest/copy")
+    twin = replace(clean_nodes()["ingest/flights"], name="ingest/copy")
     twin = replace(twin, terms=replace(twin.terms, inputs=(), outputs=()))
     assert found(make(added(twin))) == {"duplicate-schedule"}
     assert found(make(added(replace(twin, parameters={"batch": "other"})))) == set()
@@ -59,22 +59,22 @@ def test_equal_schedules_of_twins_are_duplicates_but_other_parameters_are_not():
     ("timeout_waits", "limit", "deadlock"), [(True, None, True), (False, None, False), (True, 3, False)]
 )
 def test_a_parent_deadlocks_only_if_it_waits_and_may_take_every_slot(timeout_waits, limit, deadlock):
-    call = Call(caller="parent/prod", callee="report/prod", waits=timeout_waits, parameters={"batch": "x"})
-    assert ("slot-deadlock" in found(make(added(step("parent/prod", limit=limit)), (call,)))) is deadlock
+    call = DeploymentCall(caller="parent/prod", callee="report/prod", waits=timeout_waits, parameters={"batch": "x"})
+    assert ("slot-deadlock" in found(make(added(node("parent/prod", limit=limit)), (call,)))) is deadlock
 
 
 def test_a_call_and_reading_back_what_the_child_wrote_is_no_cycle():
-    call = Call(caller="clean/prod", callee="ingest/weather", parameters={"batch": "x"}, waits=False)
-    steps = changed("clean/prod", {"inputs": ("raw_flights", "raw_weather")})
-    assert "cycle" not in found(make(steps, (call,)))
+    call = DeploymentCall(caller="clean/prod", callee="ingest/weather", parameters={"batch": "x"}, waits=False)
+    nodes = changed("clean/prod", {"inputs": ("raw_flights", "raw_weather")})
+    assert "cycle" not in found(make(nodes, (call,)))
 
 
 def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
     # 60 runs of 2.5 h from 03:00 on four slots: the n-th wave of four starts 2.5 h after the one before
-    busy = step("big/prod", schedules=(Schedule(cron="* 3 * * *"),), estimate=Estimate(p50_s=9000, p90_s=9000.1))
-    steps = {busy.name: busy}
-    graph, inventory = make(steps)
-    (finding,) = (f for f in check(graph, overloaded_hours(graph, inventory)) if f.rule == "over-capacity")
+    busy = node("big/prod", schedules=(Schedule(cron="* 3 * * *"),), estimate=Estimate(p50_s=9000, p90_s=9000.1))
+    nodes = {busy.name: busy}
+    graph, inventory = make(nodes)
+    (finding,) = (f for f in find_conflicts(graph, overloaded_hours(graph, inventory)) if f.rule == "over-capacity")
     (foreseen,) = overloaded_hours(graph, inventory).congestion.values()
     assert foreseen.hours == (3,)
     last_wave_s = 14 * 9000 - 56 * 60  # the 57th run comes due at 03:56 and is in the 15th wave
@@ -84,24 +84,26 @@ def test_over_capacity_names_the_hours_in_which_the_twin_makes_runs_wait():
 
 
 def test_a_pool_that_keeps_up_is_not_played():
-    graph, inventory = make(clean_steps())
+    graph, inventory = make(clean_nodes())
     assert overloaded(inventory, Calendar(graph, inventory)) == {}
     assert overloaded_hours(graph, inventory).congestion == {}
 
 
 def test_ignored_rules_are_left_out_and_unknown_ones_refused():
-    assert check(*PLANTED["cycle"](), ignore=["cycle"]) == []
+    assert find_conflicts(*PLANTED["cycle"](), ignore=["cycle"]) == []
     with pytest.raises(UnknownNameError, match="did you mean 'cycle'"):
-        check(*PLANTED["cycle"](), ignore=["cycles"])
+        find_conflicts(*PLANTED["cycle"](), ignore=["cycles"])
 
 
 def test_promises_compare_columns_types_and_ranges():
-    promised = {"a": Column(type="bigint", minimum=0.0), "b": Column(type="varchar(10)")}
-    assert broken_promises(promised, shape_of({"a": {"type": "integer", "min": 0}, "b": "string"})) == []
-    assert broken_promises(promised, shape_of({"c": "text"})) == ["column c is gone"]
-    assert broken_promises(promised, shape_of({"b": "integer"})) == ["column b is varchar(10), expected integer"]
-    assert broken_promises(promised, shape_of({"a": {"min": 1}})) == ["column a may go below 1"]
-    assert broken_promises(promised, shape_of({"a": {"max": 9}})) == ["column a may go above 9"]
+    promised = {"a": ColumnSpec(type="bigint", minimum=0.0), "b": ColumnSpec(type="varchar(10)")}
+    assert unmet_expectations(promised, parse_columns({"a": {"type": "integer", "min": 0}, "b": "string"})) == []
+    assert unmet_expectations(promised, parse_columns({"c": "text"})) == ["column c is gone"]
+    assert unmet_expectations(promised, parse_columns({"b": "integer"})) == [
+        "column b is varchar(10), expected integer"
+    ]
+    assert unmet_expectations(promised, parse_columns({"a": {"min": 1}})) == ["column a may go below 1"]
+    assert unmet_expectations(promised, parse_columns({"a": {"max": 9}})) == ["column a may go above 9"]
 
 
 def test_parameters_are_checked_for_name_presence_and_type():

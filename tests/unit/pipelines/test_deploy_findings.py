@@ -3,7 +3,7 @@
 import pytest
 
 from prefect_intelligent.domain import Terms
-from prefect_intelligent.pipelines.version import Code, Version
+from prefect_intelligent.pipelines.version import DeploymentVersion, SourceCode
 from prefect_intelligent.wiring.pipeline_versions import new_findings
 from tests.pipeline_fakes import SCHEMA, SPEC, Project
 
@@ -11,37 +11,37 @@ DAILY = {"schedule": {"cron": "0 2 * * *", "timezone": "UTC"}, "active": True, "
 
 
 @pytest.fixture
-def picture(tmp_path):
-    return Project(tmp_path).picture()
+def model(tmp_path):
+    return Project(tmp_path).model()
 
 
-def rules(picture, name, terms=None, **spec):
-    version = Version(
+def rules(model, name, terms=None, **spec):
+    version = DeploymentVersion(
         deployment=name,
         spec={**SPEC, **spec},
-        code=Code(blob="b" * 64),
+        code=SourceCode(blob="b" * 64),
         terms={} if terms is None else terms.to_dict(),
     )
-    return [finding.rule for finding in new_findings(picture, version)]
+    return [finding.rule for finding in new_findings(model, version)]
 
 
-def test_a_version_that_changes_nothing_brings_none(picture):
-    assert rules(picture, "clean/p", Terms(inputs=("raw",), outputs=("flights",))) == []
+def test_a_version_that_changes_nothing_brings_none(model):
+    assert rules(model, "clean/p", Terms(inputs=("raw",), outputs=("flights",))) == []
 
 
-def test_a_new_deployment_is_checked_too_but_may_come_before_its_producers(picture):
-    assert rules(picture, "other/p", Terms(inputs=("absent",))) == []
-    assert rules(picture, "other/p", Terms(outputs=("flights",))) == ["two-writers"]
-    assert rules(picture, "other/p", Terms(inputs=("report",), outputs=("raw",))) == ["cycle", "two-writers"]
+def test_a_new_deployment_is_checked_too_but_may_come_before_its_producers(model):
+    assert rules(model, "other/p", Terms(inputs=("absent",))) == []
+    assert rules(model, "other/p", Terms(outputs=("flights",))) == ["two-writers"]
+    assert rules(model, "other/p", Terms(inputs=("report",), outputs=("raw",))) == ["cycle", "two-writers"]
 
 
-def test_schedules_that_the_command_sets_are_checked(picture):
-    assert rules(picture, "clean/p", schedules=[DAILY]) == []
-    assert rules(picture, "clean/p", schedules=[DAILY, DAILY]) == ["duplicate-schedule"]
+def test_schedules_that_the_command_sets_are_checked(model):
+    assert rules(model, "clean/p", schedules=[DAILY]) == []
+    assert rules(model, "clean/p", schedules=[DAILY, DAILY]) == ["duplicate-schedule"]
 
 
-def test_defaults_that_the_new_flow_does_not_take_are_told(picture):
-    assert rules(picture, "clean/p", parameters={"batch": "x"}) == []
-    assert rules(picture, "clean/p", parameters={"bacth": "x"}) == ["parameter-break"]
+def test_defaults_that_the_new_flow_does_not_take_are_told(model):
+    assert rules(model, "clean/p", parameters={"batch": "x"}) == []
+    assert rules(model, "clean/p", parameters={"bacth": "x"}) == ["parameter-break"]
     required = {**SCHEMA, "required": ["batch"]}
-    assert rules(picture, "clean/p", parameter_openapi_schema=required, schedules=[DAILY]) == ["parameter-break"]
+    assert rules(model, "clean/p", parameter_openapi_schema=required, schedules=[DAILY]) == ["parameter-break"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from prefect_intelligent.pipelines.adapters.prefect_lineage import automated, observed
+from prefect_intelligent.pipelines.adapters.prefect_lineage import automation_links, observed_links
 from prefect_intelligent.pipelines.adapters.prefect_resources import TAG
 
 NAMES = {"1": "load/p", "2": "clean/p", "3": "clean/q"}
@@ -67,7 +67,7 @@ def automation(resource, expect=("prefect.flow-run.Completed",), *, action=None,
     ],
 )  # fmt: skip
 def test_automations_say_what_starts_what(held, edges, calls):
-    found, called = automated(Api([held]), Server(), DEPLOYMENTS)
+    found, called = automation_links(Api([held]), Server(), DEPLOYMENTS)
     assert [(edge.source, edge.target, edge.kind) for edge in found] == edges
     assert len(called) == calls
     assert not any(call.waits for call in called)
@@ -82,7 +82,7 @@ def test_all_pages_of_events_are_read_and_deleted_deployments_leave_no_ghost():
     written, read = "prefect.asset.materialization.succeeded", "prefect.asset.referenced"
     pages = [[event(written, "s3://a", "1"), event(written, "s3://a", "1")], [event(read, "s3://a", "2")]]
     pages.append([event(written, "s3://a", "gone")])
-    found, _ = observed(Api(events=pages), Server(), DEPLOYMENTS)
+    found, _ = observed_links(Api(events=pages), Server(), DEPLOYMENTS)
     assert {(edge.source, edge.target, edge.kind) for edge in found} == {
         ("load/p", "s3://a", "writes"),
         ("s3://a", "clean/p", "reads"),
@@ -103,6 +103,6 @@ def test_a_parent_that_ended_after_its_child_has_waited_for_it(parent_end, child
     parent = {"id": "r1", "deployment_id": "1", "parent_task_run_id": None, "end_time": parent_end}
     child = {"id": "r2", "deployment_id": "2", "parent_task_run_id": "t", "end_time": child_end}
     api = Api(runs=[child, parent], tasks=[{"id": "t", "flow_run_id": "r1"}])
-    edges, calls = observed(api, Server(), DEPLOYMENTS)
+    edges, calls = observed_links(api, Server(), DEPLOYMENTS)
     assert [(edge.source, edge.target, edge.kind) for edge in edges] == [("load/p", "clean/p", "calls")]
     assert [call.waits for call in calls] == [waits]

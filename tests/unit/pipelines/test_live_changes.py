@@ -5,9 +5,20 @@ from dataclasses import replace
 import pytest
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, current_overrides, pipeline_versions, plan_automations
+from prefect_intelligent.pipelines.apply_graph import (
+    apply_automations,
+    current_overrides,
+    pipeline_versions,
+    plan_automations,
+)
 from prefect_intelligent.pipelines.deployments import Schedule
-from prefect_intelligent.pipelines.live_changes import MODIFY, UNDO, carry_out, prepare, prepare_undo
+from prefect_intelligent.pipelines.live_changes import (
+    MODIFY,
+    UNDO,
+    apply_modification,
+    prepare_modification,
+    prepare_undo,
+)
 from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.pipelines.survey import Overrides
 from tests.pipeline_fakes import Project
@@ -18,32 +29,34 @@ INGEST = DEPLOYMENT + "ingest/p"
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     project.clock.jump(60)
     return project
 
 
-def draw_scheduled(project):
+def scheduled_model(project):
     """The picture with a schedule on the first step."""
 
-    def draw(overrides):
-        picture = project.picture(overrides)
+    def build_model(overrides):
+        model = project.model(overrides)
         paused = project.server.resources[INGEST]["paused"]
-        steps = dict(picture.steps)
-        steps["ingest/p"] = replace(steps["ingest/p"], schedules=(Schedule(cron="0 2 * * *"),), paused=paused)
-        return replace(picture, inventory=replace(picture.inventory, steps=steps))
+        nodes = dict(model.nodes)
+        nodes["ingest/p"] = replace(nodes["ingest/p"], schedules=(Schedule(cron="0 2 * * *"),), paused=paused)
+        return replace(model, inventory=replace(model.inventory, nodes=nodes))
 
-    return draw
+    return build_model
 
 
-def modify(project, overrides, draw=None):
-    carry_out(project.rollout, prepare(project.rollout, draw or project.picture, overrides), MODIFY)
+def modify(project, overrides, build_model=None):
+    apply_modification(
+        project.rollout, prepare_modification(project.rollout, build_model or project.model, overrides), MODIFY
+    )
     project.clock.jump(60)
 
 
-def undo(project, draw=None):
-    modification, version = prepare_undo(project.rollout, draw or project.picture)
-    carry_out(project.rollout, modification, UNDO, version)
+def undo(project, build_model=None):
+    modification, version = prepare_undo(project.rollout, build_model or project.model)
+    apply_modification(project.rollout, modification, UNDO, version)
     project.clock.jump(60)
 
 
@@ -63,25 +76,25 @@ def test_a_step_that_begins_batches_gets_its_parameters_from_its_deployment(proj
 def test_parameters_that_the_flow_does_not_take_are_refused(project, given):
     for name in ("ingest/p", "report/p"):
         with pytest.raises(InvalidInputError, match=next(iter(given))):
-            prepare(project.rollout, project.picture, Overrides().with_parameters(name, given))
+            prepare_modification(project.rollout, project.model, Overrides().with_parameters(name, given))
 
 
 def test_the_schedule_of_a_paused_branch_is_paused_with_it_and_comes_back(project):
-    draw = draw_scheduled(project)
+    build_model = scheduled_model(project)
     before = dict(project.server.resources)
-    modify(project, Overrides(removed=frozenset({"ingest/p", "clean/p", "report/p"})), draw)
+    modify(project, Overrides(removed=frozenset({"ingest/p", "clean/p", "report/p"})), build_model)
     assert project.server.resources[INGEST]["paused"] is True
     assert current_overrides(project.transactions).paused == {"ingest/p"}
-    undo(project, draw)
+    undo(project, build_model)
     assert project.server.resources[INGEST] == before[INGEST]
     assert current_overrides(project.transactions).paused == frozenset()
 
 
 def test_a_schedule_that_was_paused_before_stays_so(project):
     project.server.resources[INGEST] = {**project.server.resources[INGEST], "paused": True}
-    draw = draw_scheduled(project)
-    modify(project, Overrides(removed=frozenset({"ingest/p"})), draw)
-    undo(project, draw)
+    build_model = scheduled_model(project)
+    modify(project, Overrides(removed=frozenset({"ingest/p"})), build_model)
+    undo(project, build_model)
     assert project.server.resources[INGEST]["paused"] is True
 
 

@@ -1,4 +1,4 @@
-"""Announcements are kept until Prefect has been told: none is lost, none holds up the others."""
+"""Dataset events stay pending until Prefect has taken them: none is lost, none holds up the others."""
 
 import fcntl
 import json
@@ -11,19 +11,23 @@ from types import SimpleNamespace
 import pytest
 
 from prefect_intelligent.domain import Terms
-from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
+from prefect_intelligent.errors import ConflictError, OrchestratorAccessDeniedError, OrchestratorUnavailableError
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.local import liveness
-from prefect_intelligent.pipelines.dataset_events import relay
-from prefect_intelligent.pipelines.dataset_events.pending import KIND, letterbox, write_letter
-from prefect_intelligent.pipelines.dataset_events.relay import deliver
+from prefect_intelligent.pipelines.adapters import event_relay
+from prefect_intelligent.pipelines.adapters.event_relay import deliver
 from prefect_intelligent.pipelines.event_names import FRESH, PIPELINE_ENV
+from prefect_intelligent.pipelines.pending_events import (
+    KIND,
+    make_pending_event,
+    pending_events,
+)
 
 URL = "http://nowhere.invalid/api"
 
 
 class Server:
-    """Answers as Prefect would for a deployment in a pipeline; `fails` says what happens to the nth announcement."""
+    """Answers as Prefect would for a deployment in a pipeline; `fails` says what happens to the nth call."""
 
     def __init__(self, fails=()):
         self.fails, self.announced = dict(fails), []
@@ -48,8 +52,8 @@ class Server:
 
 
 @pytest.fixture
-def box(tmp_path):
-    return letterbox(URL, tmp_path)
+def pending(tmp_path):
+    return pending_events(URL, tmp_path)
 
 
 def a_run(**more):
@@ -66,75 +70,119 @@ def a_run(**more):
     return SimpleNamespace(**values | more)
 
 
-def put(box, batch, **more):
-    letter = write_letter(a_run(parameters={"day": batch}), ["mart"], "day", fresh=True)
-    box.append(KIND, letter, event_id=batch, **more)
+def put(pending, batch, **more):
+    event = make_pending_event(a_run(parameters={"day": batch}), ["mart"], "day", fresh=True)
+    pending.append(KIND, event, event_id=batch, **more)
 
 
-def test_a_letter_keeps_the_batch_and_our_label_and_nothing_else_of_the_run():
+def test_a_pending_event_keeps_the_batch_and_our_label_and_nothing_else_of_the_run():
     run = a_run(
         parameters={"day": date(2026, 3, 1), "password": "hush"},
         job_variables={"env": {PIPELINE_ENV: "v7", "TOKEN": "hush"}, "image": "hush"},
     )
-    letter = write_letter(run, ("mart",), "day", fresh=False)
-    assert letter["flow_run"]["parameters"] == {"day": "2026-03-01"}
-    assert letter["flow_run"]["job_variables"] == {"env": {PIPELINE_ENV: "v7"}}
-    assert (letter["outputs"], letter["batch_parameter"], letter["fresh"]) == (["mart"], "day", False)
-    assert "hush" not in json.dumps(letter)
+    event = make_pending_event(run, ("mart",), "day", fresh=False)
+    assert event["flow_run"]["parameters"] == {"day": "2026-03-01"}
+    assert event["flow_run"]["job_variables"] == {"env": {PIPELINE_ENV: "v7"}}
+    assert (event["outputs"], event["batch_parameter"], event["fresh"]) == (["mart"], "day", False)
+    assert "hush" not in json.dumps(event)
 
 
-def test_everything_is_announced_once_and_the_newest_first(box):
+def test_everything_is_announced_once_and_the_newest_first(pending):
     server = Server()
     for batch in "abc":
-        put(box, batch)
-    assert deliver(server, box) == 3
+        put(pending, batch)
+    assert deliver(server, pending) == 3
     assert server.announced == ["c", "b", "a"]
-    assert (deliver(server, box), box.size_bytes()) == (0, 0)
+    assert (deliver(server, pending), pending.size_bytes()) == (0, 0)
 
 
-def test_what_a_server_that_goes_away_did_not_hear_is_announced_later(box):
+def test_what_a_server_that_goes_away_did_not_hear_is_announced_later(pending):
     server = Server(fails={1: OrchestratorUnavailableError("gone")})
     for batch in "abc":
-        put(box, batch)
+        put(pending, batch)
     with pytest.raises(OrchestratorUnavailableError):
-        deliver(server, box)
+        deliver(server, pending)
     assert server.announced == ["c"]
-    put(box, "d")
-    assert deliver(server, box) == 3
+    put(pending, "d")
+    assert deliver(server, pending) == 3
     assert server.announced == ["c", "d", "b", "a"]
 
 
-def test_a_letter_that_prefect_refuses_does_not_hold_up_the_others(box, caplog):
+def test_what_a_server_denied_is_kept_until_the_credentials_are_right(pending):
+    server = Server(fails={1: OrchestratorAccessDeniedError("401")})
+    for batch in "abc":
+        put(pending, batch)
+    with pytest.raises(OrchestratorAccessDeniedError):
+        deliver(server, pending)
+    assert deliver(server, pending) == 2
+    assert server.announced == ["c", "b", "a"]
+
+
+def test_a_relay_that_is_denied_warns_once(pending, tmp_path, monkeypatch, caplog):
+    server = Server()
+    monkeypatch.setattr(event_relay, "PrefectApi", lambda *args, **options: server)
+    put(pending, "a")
+    running = event_relay.EventRelay(URL, tmp_path)
+    for _ in range(3):
+        server.fails[0] = OrchestratorAccessDeniedError("401")
+        assert not running.deliver_pending()
+    assert caplog.text.count("check PREFECT_API_KEY") == 1
+
+
+def test_an_event_that_prefect_refuses_does_not_hold_up_the_others(pending, caplog):
     server = Server(fails={1: ConflictError("no such thing")})
     for batch in "abc":
-        put(box, batch)
-    deliver(server, box)
+        put(pending, batch)
+    deliver(server, pending)
     assert server.announced == ["c", "a"]
-    assert "refuses the announcement of flow run b: no such thing" in caplog.text
+    assert "refuses the dataset events of flow run b: no such thing" in caplog.text
 
 
-def test_a_letter_of_last_week_is_given_up(box, caplog):
+@pytest.mark.parametrize(
+    "record", [{}, {"flow_run": 3, "outputs": ["mart"], "fresh": True}, {"flow_run": {"id": "x"}, "outputs": ["mart"]}]
+)
+def test_an_event_that_cannot_be_read_is_left_out_and_does_not_hold_up_the_others(pending, caplog, record):
     server = Server()
-    put(box, "old", at_s=1e9)
-    put(box, "new")
-    deliver(server, box)
+    put(pending, "a")
+    pending.append(KIND, record | {"of": str(uuid.uuid4())}, event_id="odd")
+    put(pending, "b")
+    deliver(server, pending)
+    assert server.announced == ["b", "a"]
+    assert "a record of kind 'announcement' cannot be read and is left out" in caplog.text
+    assert pending.size_bytes() == 0
+
+
+def test_an_event_with_fields_of_a_newer_version_or_without_some_is_delivered(pending):
+    event = make_pending_event(a_run(parameters={"batch": "a"}), ["mart"], None, fresh=True) | {"stamp": "new"}
+    del event["batch_parameter"]
+    pending.append(KIND, event, event_id="a", version=7)
+    server = Server()
+    assert deliver(server, pending) == 1
+    assert server.announced == ["a"]
+
+
+def test_an_event_of_last_week_is_given_up(pending, caplog):
+    server = Server()
+    put(pending, "old", at_s=1e9)
+    put(pending, "new")
+    deliver(server, pending)
     assert server.announced == ["new"]
     assert "given up after a week" in caplog.text
 
 
-def test_two_processes_do_not_deliver_the_same_letters(box):
-    put(box, "a")
-    holder = os.open(box.folder / "delivery.lock", os.O_RDWR | os.O_CREAT)
+def test_two_processes_do_not_deliver_the_same_events(pending):
+    put(pending, "a")
+    holder = os.open(pending.folder / "delivery.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    assert deliver(Server(), box) == 0
+    assert deliver(Server(), pending) == 0
     os.close(holder)
-    assert deliver(Server(), box) == 1
+    assert deliver(Server(), pending) == 1
 
 
-def test_letters_are_kept_per_server(box, tmp_path):
-    put(box, "a")
-    assert letterbox("http://other.invalid/api", tmp_path).size_bytes() == 0
-    assert letterbox(URL + "/", tmp_path).size_bytes() > 0
+def test_events_are_kept_per_server(pending, tmp_path):
+    put(pending, "a")
+    assert pending_events("http://other.invalid/api", tmp_path).size_bytes() == 0
+    assert pending_events(URL + "/", tmp_path).size_bytes() > 0
 
 
 @pytest.fixture
@@ -147,10 +195,10 @@ def hooked(tmp_path, monkeypatch):
     def call(server):
         def connect(*args, **options):
             if server is None:
-                raise AssertionError("a hook beside an announcer has asked the server")
+                raise AssertionError("a hook beside a relay has asked the server")
             return server
 
-        monkeypatch.setattr(relay, "PrefectApi", connect)
+        monkeypatch.setattr(event_relay, "PrefectApi", connect)
         flow = SimpleNamespace(name="f", fn=None)
         setattr(flow, hooks.TERMS_ATTRIBUTE, Terms(outputs=("mart",)))
         hooks._published.add("f")
@@ -162,21 +210,21 @@ def hooked(tmp_path, monkeypatch):
     return call
 
 
-def test_a_hook_beside_an_announcer_leaves_its_letter_and_asks_no_server(hooked, tmp_path):
+def test_a_hook_beside_a_relay_leaves_its_event_and_asks_no_server(hooked, tmp_path):
     liveness.mark_alive(hooks.relay_key(URL), 60)
     batch = hooked(None)
     server = Server()
-    deliver(server, letterbox(URL, tmp_path))
+    deliver(server, pending_events(URL, tmp_path))
     assert server.announced == [batch]
 
 
-def test_a_hook_without_an_announcer_delivers_its_letter_and_those_left_behind(hooked, tmp_path):
+def test_a_hook_without_a_relay_delivers_its_event_and_those_left_behind(hooked, tmp_path):
     liveness.mark_alive(hooks.relay_key(URL), 60)
     left = hooked(None)
     liveness.clear(hooks.relay_key(URL))  # the controller has been killed
     server = Server()
-    mine = hooked(server)
-    assert server.announced == [mine, left]
+    own = hooked(server)
+    assert server.announced == [own, left]
 
 
 def test_a_hook_that_cannot_write_to_disk_announces_at_once(hooked, tmp_path, monkeypatch):

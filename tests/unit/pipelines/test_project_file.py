@@ -4,7 +4,7 @@ import pytest
 
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.pipelines.project_file import Ordering, read_project, with_terms
+from prefect_intelligent.pipelines.project_file import WaitPolicy, read_project, with_terms
 
 TEXT = """
 external = ["bts"]
@@ -21,11 +21,11 @@ carrier = "text"
 """
 
 
-def test_orderings_terms_and_shapes_are_read():
+def test_wait_policies_terms_and_shapes_are_read():
     project = read_project(TEXT)
     assert project.external == {"bts"}
-    assert project.ordering_of("other/x") == Ordering(wait_s=7200, on_late="skip")
-    assert project.ordering_of("report/prod") == Ordering(wait_s=7200, on_late="stale")
+    assert project.wait_policy_of("other/x") == WaitPolicy(wait_s=7200, on_late="skip")
+    assert project.wait_policy_of("report/prod") == WaitPolicy(wait_s=7200, on_late="stale")
     assert project.terms_of("report/prod", Terms(failure_usd=3)).late_usd_per_hour == 500
     assert project.terms_of("report/prod", Terms(failure_usd=3)).failure_usd == 3
     delay = project.expects["report/prod"]["flights"]["delay"]

@@ -8,7 +8,7 @@ import pytest
 from prefect_intelligent.errors import InvalidInputError, StoreError
 from prefect_intelligent.pipelines.adapters.contract_columns import read_promises
 from prefect_intelligent.pipelines.adapters.source_archive import pack, unpack
-from prefect_intelligent.pipelines.deployments import Column
+from prefect_intelligent.pipelines.deployments import ColumnSpec
 
 
 def git(folder, *words):
@@ -84,7 +84,7 @@ columns:
 
 
 def test_a_contract_promises_types_and_ranges():
-    columns = {"delay": Column(type="integer", minimum=-100, maximum=2000), "carrier": Column()}
+    columns = {"delay": ColumnSpec(type="integer", minimum=-100, maximum=2000), "carrier": ColumnSpec()}
     assert read_promises(CONTRACT, "flights.yml", ["clean"]) == {"clean": columns}
     named = re.sub("dataset: .*", "dataset: warehouse/main/delays", CONTRACT)
     assert read_promises(named, "flights.yml", ["clean", "delays"]) == {"delays": columns}

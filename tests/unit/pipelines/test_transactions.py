@@ -5,9 +5,15 @@ import copy
 import pytest
 
 from prefect_intelligent.errors import ConflictError, InvalidInputError
-from prefect_intelligent.pipelines.apply_graph import apply, plan_automations
-from prefect_intelligent.pipelines.live_changes import carry_out, prepare
-from prefect_intelligent.pipelines.resource_changes import ResourceChange, add_epoch, differences, epoch_at, undo
+from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations
+from prefect_intelligent.pipelines.live_changes import apply_modification, prepare_modification
+from prefect_intelligent.pipelines.resource_changes import (
+    ResourceChange,
+    add_epoch,
+    differences,
+    epoch_at,
+    inverse_changes,
+)
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -16,17 +22,18 @@ from tests.pipeline_fakes import Project
 
 
 def deploy(project):
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     project.rollout.swap(project.version("v2"))
 
 
 def graph_apply(project):
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
 
 
 def modify(project):
-    carry_out(
-        project.rollout, prepare(project.rollout, project.picture, project.picture().overrides, project.version("v3"))
+    apply_modification(
+        project.rollout,
+        prepare_modification(project.rollout, project.model, project.model().overrides, project.version("v3")),
     )
 
 
@@ -101,7 +108,7 @@ def test_interim_changes_are_taken_back_by_the_next_command():
 
 def test_a_drain_that_times_out_changes_nothing(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     project.server.start_run("clean/p", {}, key="1")
     old = owned(project)
     with pytest.raises(InvalidInputError, match="nothing has changed"):
@@ -111,7 +118,7 @@ def test_a_drain_that_times_out_changes_nothing(tmp_path):
 
 def test_a_drain_waits_for_what_was_scheduled_and_then_swaps(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     run = project.server.start_run("clean/p", {}, key="1")
     seen = []
 
@@ -139,6 +146,6 @@ def test_changes_and_their_undoing():
     changes = differences({"a": {"x": 1}, "b": None, "c": {"x": 4}, "d": {"x": 5}}, held)
     assert [(change.verb, change.resource) for change in changes] == [("create", "d"), ("change", "c"), ("remove", "b")]
     server = FakePipelineServer(held)
-    for change in (*changes, *undo(changes)):
+    for change in (*changes, *inverse_changes(changes)):
         server.write(change.resource, change.after)
     assert server.resources == held

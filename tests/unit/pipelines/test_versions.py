@@ -8,13 +8,19 @@ import pytest
 
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError, UnknownNameError
-from prefect_intelligent.pipelines.apply_graph import apply, current_overrides, plan_automations
-from prefect_intelligent.pipelines.live_changes import UNDO, carry_out, prepare, prepare_undo
+from prefect_intelligent.pipelines.apply_graph import apply_automations, current_overrides, plan_automations
+from prefect_intelligent.pipelines.live_changes import UNDO, apply_modification, prepare_modification, prepare_undo
 from prefect_intelligent.pipelines.resource_changes import TOKENS, epoch_at
 from prefect_intelligent.pipelines.rollout.canary import run_canary
-from prefect_intelligent.pipelines.sprt import RunOutcome, SprtConfig, judge
+from prefect_intelligent.pipelines.sprt import RunOutcome, SprtConfig, sprt_verdict
 from prefect_intelligent.pipelines.survey import Overrides
-from prefect_intelligent.pipelines.version import VERSION_ENV, Version, choose, difference, pull_inputs
+from prefect_intelligent.pipelines.version import (
+    VERSION_ENV,
+    DeploymentVersion,
+    choose_version,
+    pull_inputs,
+    version_differences,
+)
 from prefect_intelligent.quality.run_scores import RunQuality
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -24,7 +30,7 @@ from tests.pipeline_fakes import SPEC, Project
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    project.rollout.baseline("clean/p", "me")
+    project.rollout.keep_current("clean/p", "me")
     return project
 
 
@@ -34,7 +40,7 @@ def held(project):
 
 def test_the_name_is_the_content_and_nothing_else(project):
     one = project.version("v2")
-    assert Version.from_dict(one.to_dict()) == one
+    assert DeploymentVersion.from_dict(one.to_dict()) == one
     assert project.version("v2") is not None
     assert len(project.versions.all("clean/p")) == 2  # the baseline and v2, kept once
     assert project.version("v3").id != one.id
@@ -123,7 +129,7 @@ def test_a_tag_that_looks_like_a_version_is_refused(project):
 
 
 def test_a_difference_names_the_field(project):
-    lines = difference(project.version("v1"), project.version("v1", tags=["x"]))
+    lines = version_differences(project.version("v1"), project.version("v1", tags=["x"]))
     assert lines == ['spec.tags: [] -> ["x"]']
 
 
@@ -148,10 +154,15 @@ def test_the_version_of_a_run_is_pinned_or_the_batchs_or_on_trial_or_the_deploym
         asked.append(tokens)
         return len(asked) <= 2
 
-    assert choose(inputs, label="a.0", pinned="pin", admit=admit) == "pin"
-    assert choose(inputs, label="a.0", pinned=None, admit=admit) == "old"
+    assert choose_version(inputs, label="a.0", pinned="pin", admit=admit) == "pin"
+    assert choose_version(inputs, label="a.0", pinned=None, admit=admit) == "old"
     assert asked == []  # no token is spent on a run that cannot use it
-    assert [choose(inputs, label="b.0", pinned=None, admit=admit) for _ in range(4)] == ["trial", "trial", "new", "new"]
+    assert [choose_version(inputs, label="b.0", pinned=None, admit=admit) for _ in range(4)] == [
+        "trial",
+        "trial",
+        "new",
+        "new",
+    ]
     assert set(asked) == {"t"}
 
 
@@ -162,8 +173,8 @@ def test_a_run_that_is_tried_again_stays_with_its_version_and_takes_no_token(bef
     def admit(tokens):
         raise AssertionError
 
-    assert choose(inputs, label=None, pinned=None, stamped=lambda: before, admit=admit) == before
-    taken = choose(inputs, label=None, pinned=None, stamped=lambda: "an earlier one", admit=lambda tokens: True)
+    assert choose_version(inputs, label=None, pinned=None, stamped=lambda: before, admit=admit) == before
+    taken = choose_version(inputs, label=None, pinned=None, stamped=lambda: "an earlier one", admit=lambda tokens: True)
     assert taken == "trial"
 
 
@@ -201,9 +212,9 @@ def test_a_restart_from_the_failed_step_retries_what_failed_lately_under_its_own
 def test_a_version_that_always_fails_is_refused_within_ten_runs_whatever_the_baseline():
     for baseline in ([], [RunOutcome(failed=False)] * 20, [RunOutcome(failed=i % 10 == 0) for i in range(50)]):
         runs = []
-        while judge(SprtConfig(), baseline, runs)[0] == "continue":
+        while sprt_verdict(SprtConfig(), baseline, runs)[0] == "continue":
             runs.append(RunOutcome(failed=True))
-        assert judge(SprtConfig(), baseline, runs)[0] == "roll back"
+        assert sprt_verdict(SprtConfig(), baseline, runs)[0] == "roll back"
         assert len(runs) <= 10
 
 
@@ -215,9 +226,9 @@ def test_a_version_as_good_as_the_old_one_is_seldom_refused_and_a_worse_one_most
         for _ in range(games):
             baseline = [RunOutcome(failed=rng.random() < 0.05, duration_s=rng.lognormal(3, 0.4)) for _ in range(100)]
             runs = []
-            while judge(SprtConfig(), baseline, runs)[0] == "continue":
+            while sprt_verdict(SprtConfig(), baseline, runs)[0] == "continue":
                 runs.append(RunOutcome(failed=rng.random() < rate, duration_s=slow * rng.lognormal(3, 0.4)))
-            count += judge(SprtConfig(), baseline, runs)[0] == "roll back"
+            count += sprt_verdict(SprtConfig(), baseline, runs)[0] == "roll back"
         return count / games
 
     assert refused(0.05, 1.0) <= 0.05
@@ -255,7 +266,7 @@ def canary(project, bad, runs=60):
         for _ in range(3):
             number = len(project.server.flow_runs)
             run_id = project.server.start_run("clean/p", {}, key=str(number))
-            chosen = choose(pull_inputs(held(project)), label=None, pinned=None, admit=admit)
+            chosen = choose_version(pull_inputs(held(project)), label=None, pinned=None, admit=admit)
             executed.append(chosen)
             assert executed.count(new.id) <= 0.2 * len(executed)
             now = project.clock.now_s()
@@ -269,7 +280,7 @@ def canary(project, bad, runs=60):
             )
 
     project.clock.sleep = sleep
-    state = run_canary(project.rollout, new, share=0.2, trial=SprtConfig(), timeout_s=3600, prices=Prices())
+    state = run_canary(project.rollout, new, share=0.2, config=SprtConfig(), timeout_s=3600, prices=Prices())
     assert project.server.read_all(TOKENS) == {}
     return stable, new, state
 
@@ -280,7 +291,7 @@ def test_a_bad_version_is_rolled_back_by_itself_and_a_good_one_promoted(project,
     assert state.canary_runs <= 10
     assert held(project) == stable.render("/versions")
     other = Project(tmp_path / "good")
-    other.rollout.baseline("clean/p", "me")
+    other.rollout.keep_current("clean/p", "me")
     stable, new, state = canary(other, bad=False)
     assert state.verdict == "promote"
     assert other.server.read("deployment:clean/p") == new.render("/versions")
@@ -303,7 +314,7 @@ def test_a_canary_sits_out_a_short_outage_and_gives_up_after_a_long_one(project,
     assert state.verdict == "roll back"
     assert held(project) == stable.render("/versions")
     other = Project(tmp_path / "gone")
-    other.rollout.baseline("clean/p", "me")
+    other.rollout.keep_current("clean/p", "me")
     goes_away(other.server, range(1, 1000))
     began_s = other.clock.now_s()
     with pytest.raises(OrchestratorUnavailableError):
@@ -320,7 +331,7 @@ def test_a_canary_that_cannot_be_is_refused(project, share, spec, words):
     project.rollout.swap(project.version("v1"))
     version = project.version("v2", **spec)
     with pytest.raises(InvalidInputError, match=words):
-        run_canary(project.rollout, version, share=share, trial=SprtConfig(), timeout_s=1, prices=Prices())
+        run_canary(project.rollout, version, share=share, config=SprtConfig(), timeout_s=1, prices=Prices())
 
 
 def test_the_worst_gate_of_a_run_is_its_quality():
@@ -334,9 +345,9 @@ def test_the_worst_gate_of_a_run_is_its_quality():
 def test_a_version_whose_data_is_worse_is_refused_although_it_never_fails():
     baseline = [RunOutcome(failed=False, quality=1.0)] * 30
     runs = []
-    while judge(SprtConfig(), baseline, runs)[0] == "continue":
+    while sprt_verdict(SprtConfig(), baseline, runs)[0] == "continue":
         runs.append(RunOutcome(failed=False, quality=0.5))
-    assert judge(SprtConfig(), baseline, runs)[0] == "roll back"
+    assert sprt_verdict(SprtConfig(), baseline, runs)[0] == "roll back"
     assert len(runs) <= 10
 
 
@@ -346,56 +357,58 @@ def test_a_version_whose_data_is_worse_is_refused_although_it_never_fails():
 def test_a_replaced_step_keeps_its_old_code_for_batches_in_flight(project):
     first = project.version("v1")
     project.rollout.swap(first)
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
-    (old,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
+    (old,) = plan_automations(project.server, project.model(), project.clock.now_s()).components
     project.clock.jump(60)
     new = project.version("v2")
-    carry_out(project.rollout, prepare(project.rollout, project.picture, Overrides(), new), version=new)
-    (now,) = plan_automations(project.server, project.picture(), project.clock.now_s()).components
+    apply_modification(
+        project.rollout, prepare_modification(project.rollout, project.model, Overrides(), new), version=new
+    )
+    (now,) = plan_automations(project.server, project.model(), project.clock.now_s()).components
     assert now.label != old.label
     inputs = pull_inputs(held(project))
-    assert choose(inputs, label=old.label, pinned=None) == first.id
-    assert choose(inputs, label=now.label, pinned=None) == new.id
-    assert plan_automations(project.server, project.picture(), project.clock.now_s()).changes == ()
+    assert choose_version(inputs, label=old.label, pinned=None) == first.id
+    assert choose_version(inputs, label=now.label, pinned=None) == new.id
+    assert plan_automations(project.server, project.model(), project.clock.now_s()).changes == ()
     labels = {name.rpartition("[")[2][:-1] for name in project.server.read_all("automation:")}
     assert labels == {old.label, now.label}
 
     project.clock.jump(60)
-    modification, version = prepare_undo(project.rollout, project.picture)
-    carry_out(project.rollout, modification, UNDO, version)
+    modification, version = prepare_undo(project.rollout, project.model)
+    apply_modification(project.rollout, modification, UNDO, version)
     again = pull_inputs(held(project))
-    assert choose(again, label=now.label, pinned=None) == new.id
-    assert choose(again, label="later", pinned=None) == first.id
+    assert choose_version(again, label=now.label, pinned=None) == new.id
+    assert choose_version(again, label="later", pinned=None) == first.id
     with pytest.raises(InvalidInputError, match="no modification to take back"):
-        prepare_undo(project.rollout, project.picture)
+        prepare_undo(project.rollout, project.model)
 
 
 def test_a_removed_step_is_put_back_by_undo(project):
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     project.clock.jump(60)
     removed = Overrides(removed=frozenset({"report/p"}))
-    carry_out(project.rollout, prepare(project.rollout, project.picture, removed))
+    apply_modification(project.rollout, prepare_modification(project.rollout, project.model, removed))
     assert current_overrides(project.transactions) == removed
-    (component,) = plan_automations(project.server, project.picture(removed), project.clock.now_s()).components
+    (component,) = plan_automations(project.server, project.model(removed), project.clock.now_s()).components
     assert set(component.starts) == {"clean/p"}
-    modification, _ = prepare_undo(project.rollout, project.picture)
-    carry_out(project.rollout, modification, UNDO)
+    modification, _ = prepare_undo(project.rollout, project.model)
+    apply_modification(project.rollout, modification, UNDO)
     assert current_overrides(project.transactions) == Overrides()
 
 
 def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_version(project):
-    apply(project.transactions, plan_automations(project.server, project.picture(), project.clock.now_s()))
+    apply_automations(project.transactions, plan_automations(project.server, project.model(), project.clock.now_s()))
     began_s = project.clock.now_s()
-    (component,) = plan_automations(project.server, project.picture(), began_s).components
+    (component,) = plan_automations(project.server, project.model(), began_s).components
     project.clock.jump(60)
     nothing = Overrides(removed=frozenset({"clean/p", "report/p"}))
-    carry_out(project.rollout, prepare(project.rollout, project.picture, nothing))
+    apply_modification(project.rollout, prepare_modification(project.rollout, project.model, nothing))
     epochs = project.server.read("epochs:ingest/p")
     assert epoch_at(epochs, began_s) == component.label
     assert epoch_at(epochs, project.clock.now_s()) == "none"
     assert len(project.server.read_all("automation:")) == 2
     project.clock.jump(15 * 86_400)
-    late = plan_automations(project.server, project.picture(nothing), project.clock.now_s())
+    late = plan_automations(project.server, project.model(nothing), project.clock.now_s())
     assert {change.verb for change in late.changes} == {"remove"}
 
 
@@ -409,5 +422,5 @@ def test_when_the_last_step_is_removed_batches_in_flight_still_have_their_versio
 def test_a_modification_is_checked_before_anything_is_written(project, overrides, error, words):
     writes = project.server.writes
     with pytest.raises(error, match=words):
-        prepare(project.rollout, project.picture, overrides)
+        prepare_modification(project.rollout, project.model, overrides)
     assert project.server.writes == writes

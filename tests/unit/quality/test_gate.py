@@ -6,29 +6,49 @@ import pytest
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import OrchestratorUnavailableError, PrefectIntelligentError, StoreError
+from prefect_intelligent.quality.adapters.contracts.lint import parse_contract
 from prefect_intelligent.quality.gate import Gate, GateOutcome
-from prefect_intelligent.quality.model import Action, Check, Contract, Outcome, Rows, Severity, Verification
+from prefect_intelligent.quality.model import (
+    CheckOutcome,
+    CheckResult,
+    Contract,
+    FailingRows,
+    RemediationAction,
+    Severity,
+    Verification,
+)
 from prefect_intelligent.quality.remediation import BudgetExceededError, CircuitState, EditReport, RemediationPolicy
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.quality import InMemoryDownstream, ScriptedChecker
 
-CONTRACT = Contract(source="t", text="dataset: ds/main/t  # rollback", dataset="ds/main/t", tree={"columns": []})
+CONTRACT = Contract(
+    source="t",
+    text="",
+    dataset="ds/main/t",
+    tree={"checks": [{"row_count": {"attributes": {"remediation": "rollback"}}}], "columns": [{"name": "a"}]},
+)
 DATA = Dataset(kind=DataKind.DUCKDB, location="w.duckdb", table="t")
 
 
-def check(name="c", outcome=Outcome.FAILED, **more) -> Check:
-    values = {"kind": "invalid", "column": "a", "rows": Rows(predicate="x"), "rows_tested": 100, "rows_failed": 1}
-    return Check(id=name, name=name, outcome=outcome, at_s=0.0, **{**values, **more})
+def check(name="c", outcome=CheckOutcome.FAILED, **more) -> CheckResult:
+    values = {
+        "kind": "invalid",
+        "column": "a",
+        "rows": FailingRows(predicate="x"),
+        "rows_tested": 100,
+        "rows_failed": 1,
+    }
+    return CheckResult(id=name, name=name, outcome=outcome, at_s=0.0, **{**values, **more})
 
 
-def verified(*checks: Check, errors=()) -> Verification:
+def verified(*checks: CheckResult, errors=()) -> Verification:
     return Verification(
         dataset="ds/main/t", contract="h", checks=checks, started_s=0.0, duration_s=0.1, errors=tuple(errors)
     )
 
 
-GOOD = verified(check(outcome=Outcome.PASSED))
+GOOD = verified(check(outcome=CheckOutcome.PASSED))
 BAD = verified(check())
 BLOCKING = verified(check(severity=Severity.CRITICAL))
 
@@ -45,13 +65,13 @@ class Editor:
         self.calls.append(("edit", [e.check.id for e in edits], budget_rows, dry_run))
         if self.error:
             raise self.error
-        return EditReport(quarantined=1, by_check={e.check.id: 1 for e in edits}, place="q")
+        return EditReport(quarantined=1, by_check={e.check.id: 1 for e in edits}, quarantine="q")
 
-    def keep_good(self, dataset, table):
+    def save_snapshot(self, dataset, table):
         self.calls.append(("keep",))
         return True
 
-    def restore_good(self, dataset, table, run_id):
+    def restore_snapshot(self, dataset, table, run_id):
         self.calls.append(("restore", run_id))
         return self.has_snapshot
 
@@ -72,6 +92,24 @@ def test_good_data_passes_untouched_and_becomes_the_snapshot():
     result = gate(GOOD, editor=editor).run(CONTRACT, DATA, run_id="r")
     assert (result.outcome, result.usable) == (GateOutcome.PASSED, True)
     assert editor.calls == [("keep",)]
+
+
+@pytest.mark.parametrize(
+    ("checks", "saved"),
+    [
+        ("columns: [{name: a}]\nchecks: [{row_count: }] # remediation: rollback", False),
+        ("columns: [{name: rollback}]\nchecks: [{row_count: {name: rollback, attributes: {owner: rollback}}}]", False),
+        ("columns: [{name: a, checks: [{missing: {attributes: {remediation: quarantine}}}]}]", False),
+        ("columns: [{name: a, checks: [{missing: {attributes: {remediation: rollback}}}]}]", True),
+        ("columns: [{name: a}]\nchecks: [{schema: }, {row_count: {attributes: {remediation: rollback}}}]", True),
+        ('columns: [{name: a}]\nchecks: [{row_count: {attributes: {remediation: "roll\\x62ack"}}}]', True),
+    ],
+)
+def test_only_a_check_that_declares_rollback_has_a_snapshot_saved(checks, saved):
+    editor = Editor()
+    contract = parse_contract(f"dataset: ds/main/t\n{checks}\n", "t")
+    assert gate(GOOD, editor=editor).run(contract, DATA, run_id="r").outcome is GateOutcome.PASSED
+    assert editor.calls == [("keep",)] * saved
 
 
 def test_bad_rows_are_moved_and_the_rest_is_verified_again():
@@ -99,7 +137,7 @@ def test_rows_are_left_alone_when_the_data_is_blocked_anyway():
 def test_a_budget_found_exceeded_while_editing_blocks(error):
     result = gate(BAD, editor=Editor(error=error)).run(CONTRACT, DATA, run_id="r")
     assert result.outcome is GateOutcome.BLOCKED
-    assert result.steps[0].action is Action.BLOCK
+    assert result.steps[0].action is RemediationAction.BLOCK
     assert "nothing was changed" in result.log[-1]
 
 
@@ -141,7 +179,7 @@ def test_blocked_data_holds_downstream_and_good_data_releases_it():
 
 def test_a_retry_runs_the_producer_again_as_often_as_allowed_then_blocks():
     history, downstream, clock = InMemoryHistory(), InMemoryDownstream(), ManualClock()
-    retry = verified(check(action=Action.RETRY, rows=None))
+    retry = verified(check(action=RemediationAction.RETRY, rows=None))
     outcomes = []
     for n in range(2):
         one = gate(retry, history=history, downstream=downstream, clock=clock)
@@ -154,7 +192,7 @@ def test_a_retry_runs_the_producer_again_as_often_as_allowed_then_blocks():
 @pytest.mark.parametrize(("has_snapshot", "outcome"), [(True, GateOutcome.ROLLED_BACK), (False, GateOutcome.BLOCKED)])
 def test_a_rollback_needs_a_snapshot(has_snapshot, outcome):
     editor = Editor(has_snapshot=has_snapshot)
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
     result = gate(failing, GOOD, editor=editor).run(CONTRACT, DATA, run_id="r")
     assert result.outcome is outcome
     assert editor.calls == [("restore", "r")]
@@ -162,22 +200,22 @@ def test_a_rollback_needs_a_snapshot(has_snapshot, outcome):
 
 @pytest.mark.parametrize(("kind", "outcome"), [("freshness", "rolled-back"), ("row_count", "blocked")])
 def test_a_snapshot_may_be_old_but_not_bad(kind, outcome):
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
-    again = verified(check(action=Action.ROLLBACK, rows=None, kind=kind))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
+    again = verified(check(action=RemediationAction.ROLLBACK, rows=None, kind=kind))
     result = gate(failing, again).run(CONTRACT, DATA, run_id="r")
     assert (str(result.outcome), result.after) == (outcome, again)
 
 
 def test_a_snapshot_that_does_not_fit_any_more_blocks_and_holds():
     class Unfit(Editor):
-        def restore_good(self, *_):
+        def restore_snapshot(self, *_):
             raise PrefectIntelligentError("column a was BIGINT and is VARCHAR")
 
-        keep_good = restore_good
+        save_snapshot = restore_snapshot
 
     downstream = InMemoryDownstream(known=["f/d"])
     policy = RemediationPolicy(downstream=("f/d",))
-    failing = verified(check(action=Action.ROLLBACK, rows=None))
+    failing = verified(check(action=RemediationAction.ROLLBACK, rows=None))
     result = gate(failing, editor=Unfit(), downstream=downstream, policy=policy).run(CONTRACT, DATA, run_id="r")
     assert (result.outcome, result.held) == (GateOutcome.BLOCKED, ("f/d",))
     assert "could not be put back: column a" in result.log[0]
@@ -258,7 +296,7 @@ def test_a_prefect_that_does_not_answer_changes_no_verdict():
     bad = gate(BLOCKING, downstream=Unreachable(), policy=policy).run(CONTRACT, DATA, run_id="r")
     assert (bad.outcome, bad.held) == (GateOutcome.BLOCKED, ())
     assert "NOT held: f/d" in bad.log[-1]
-    retry = verified(check(action=Action.RETRY, rows=None))
+    retry = verified(check(action=RemediationAction.RETRY, rows=None))
     again = gate(retry, downstream=Unreachable()).run(CONTRACT, DATA, run_id="c", producer="run-1")
     assert again.outcome is GateOutcome.BLOCKED
 
@@ -266,10 +304,10 @@ def test_a_prefect_that_does_not_answer_changes_no_verdict():
 def test_an_unusual_value_is_reported_and_blocks_nothing():
     history, clock = InMemoryHistory(), ManualClock()
     for n in range(12):
-        usual = verified(check(outcome=Outcome.PASSED, value=float(n % 3), rows_tested=1000 + n))
+        usual = verified(check(outcome=CheckOutcome.PASSED, value=float(n % 3), rows_tested=1000 + n))
         gate(usual, history=history, clock=clock).run(CONTRACT, DATA, run_id=f"r{n}")
         clock.sleep(3600)
-    half = verified(check(outcome=Outcome.PASSED, value=1.0, rows_tested=500))
+    half = verified(check(outcome=CheckOutcome.PASSED, value=1.0, rows_tested=500))
     result = gate(half, history=history, clock=clock).run(CONTRACT, DATA, run_id="half")
     assert result.outcome is GateOutcome.PASSED
     assert [text.split()[0] for text in result.unusual] == ["rows"]

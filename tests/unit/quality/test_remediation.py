@@ -2,10 +2,10 @@ import pytest
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.quality.model import (
-    Action,
-    Check,
-    Outcome,
-    Rows,
+    CheckOutcome,
+    CheckResult,
+    FailingRows,
+    RemediationAction,
     Severity,
     Verdict,
     Verification,
@@ -14,28 +14,28 @@ from prefect_intelligent.quality.model import (
 from prefect_intelligent.quality.remediation import (
     CircuitState,
     RemediationPolicy,
-    circuit_of,
+    circuit_state,
     default_action,
-    edits_of,
     plan_steps,
+    required_edits,
 )
 
-ROWS = Rows(predicate="a < 0")
+ROWS = FailingRows(predicate="a < 0")
 POLICY = RemediationPolicy()
 
 
-def check(name="c", outcome=Outcome.FAILED, **more) -> Check:
+def check(name="c", outcome=CheckOutcome.FAILED, **more) -> CheckResult:
     values = {"kind": "invalid", "column": "a", "rows": ROWS, "rows_tested": 100, "rows_failed": 1, "at_s": 0.0}
-    return Check(id=name, name=name, outcome=outcome, **{**values, **more})
+    return CheckResult(id=name, name=name, outcome=outcome, **{**values, **more})
 
 
-def verified(*checks: Check, errors=()) -> Verification:
+def verified(*checks: CheckResult, errors=()) -> Verification:
     return Verification(
         dataset="ds/main/t", contract="abc", checks=checks, started_s=0.0, duration_s=0.1, errors=tuple(errors)
     )
 
 
-def actions(*checks: Check, policy=POLICY, circuit=CircuitState.CLOSED) -> list[str]:
+def actions(*checks: CheckResult, policy=POLICY, circuit=CircuitState.CLOSED) -> list[str]:
     return [str(step.action) for step in plan_steps(verified(*checks), policy, circuit)]
 
 
@@ -43,11 +43,11 @@ def actions(*checks: Check, policy=POLICY, circuit=CircuitState.CLOSED) -> list[
     ("checks", "errors", "verdict"),
     [
         ((), (), Verdict.ERROR),
-        ((check(outcome=Outcome.PASSED),), ("boom",), Verdict.ERROR),
-        ((check(outcome=Outcome.PASSED), check(outcome=Outcome.UNKNOWN)), (), Verdict.ERROR),
-        ((check(outcome=Outcome.FAILED), check(outcome=Outcome.UNKNOWN)), (), Verdict.FAILED),
-        ((check(outcome=Outcome.PASSED), check(outcome=Outcome.WARNED)), (), Verdict.WARNED),
-        ((check(outcome=Outcome.PASSED),), (), Verdict.PASSED),
+        ((check(outcome=CheckOutcome.PASSED),), ("boom",), Verdict.ERROR),
+        ((check(outcome=CheckOutcome.PASSED), check(outcome=CheckOutcome.UNKNOWN)), (), Verdict.ERROR),
+        ((check(outcome=CheckOutcome.FAILED), check(outcome=CheckOutcome.UNKNOWN)), (), Verdict.FAILED),
+        ((check(outcome=CheckOutcome.PASSED), check(outcome=CheckOutcome.WARNED)), (), Verdict.WARNED),
+        ((check(outcome=CheckOutcome.PASSED),), (), Verdict.PASSED),
     ],
 )
 def test_the_verdict_fails_closed(checks, errors, verdict):
@@ -57,11 +57,11 @@ def test_the_verdict_fails_closed(checks, errors, verdict):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (check(severity=Severity.MINOR), Action.WARN),
-        (check(severity=Severity.MAJOR), Action.QUARANTINE),
-        (check(severity=Severity.CRITICAL), Action.BLOCK),
-        (check(rows=Rows(keys=("a",))), Action.DEDUPE),
-        (check(rows=None, kind="freshness"), Action.BLOCK),
+        (check(severity=Severity.MINOR), RemediationAction.WARN),
+        (check(severity=Severity.MAJOR), RemediationAction.QUARANTINE),
+        (check(severity=Severity.CRITICAL), RemediationAction.BLOCK),
+        (check(rows=FailingRows(keys=("a",))), RemediationAction.DEDUPE),
+        (check(rows=None, kind="freshness"), RemediationAction.BLOCK),
     ],
 )
 def test_defaults_follow_severity_and_whether_the_rows_are_known(given, expected):
@@ -69,23 +69,23 @@ def test_defaults_follow_severity_and_whether_the_rows_are_known(given, expected
 
 
 def test_what_the_contract_declares_wins_over_the_default():
-    assert actions(check(severity=Severity.CRITICAL, action=Action.OBSERVE)) == ["observe"]
+    assert actions(check(severity=Severity.CRITICAL, action=RemediationAction.OBSERVE)) == ["observe"]
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        check(action=Action.QUARANTINE, rows=None),
-        check(action=Action.CLIP, rows=None),
-        check(action=Action.IMPUTE, column=None),
-        check(action=Action.DEDUPE),
-        check(action=Action.QUARANTINE, parameters={"budget_percent": 0.5}),
+        check(action=RemediationAction.QUARANTINE, rows=None),
+        check(action=RemediationAction.CLIP, rows=None),
+        check(action=RemediationAction.IMPUTE, column=None),
+        check(action=RemediationAction.DEDUPE),
+        check(action=RemediationAction.QUARANTINE, parameters={"budget_percent": 0.5}),
         check(rows_failed=6),
     ],
 )
 def test_what_cannot_be_done_or_costs_too_much_becomes_a_block_that_says_why(bad):
     (step,) = plan_steps(verified(bad), POLICY, CircuitState.CLOSED)
-    assert step.action is Action.BLOCK
+    assert step.action is RemediationAction.BLOCK
     assert "else" in step.reason
 
 
@@ -100,16 +100,16 @@ def test_an_open_circuit_blocks_everything_but_warnings():
 
 def test_an_error_of_the_checker_changes_nothing_and_blocks():
     steps = plan_steps(verified(check(), errors=("boom",)), POLICY, CircuitState.CLOSED)
-    assert [s.action for s in steps] == [Action.BLOCK]
+    assert [s.action for s in steps] == [RemediationAction.BLOCK]
 
 
 def test_repairs_come_before_splits_and_duplicates_come_last():
     checks = (
-        check("dup", rows=Rows(keys=("a",))),
+        check("dup", rows=FailingRows(keys=("a",))),
         check("bad"),
-        check("low", action=Action.CLIP, parameters={"min": 0}),
+        check("low", action=RemediationAction.CLIP, parameters={"min": 0}),
     )
-    edits = edits_of(verified(*checks), plan_steps(verified(*checks), POLICY, CircuitState.CLOSED))
+    edits = required_edits(verified(*checks), plan_steps(verified(*checks), POLICY, CircuitState.CLOSED))
     assert [e.check.id for e in edits] == ["low", "bad", "dup"]
 
 
@@ -129,12 +129,12 @@ def history(*good):
     ],
 )
 def test_the_circuit_opens_after_failures_in_a_row_and_probes_later(records, now_s, state, failures):
-    assert circuit_of(records, POLICY, now_s) == (state, failures)
+    assert circuit_state(records, POLICY, now_s) == (state, failures)
 
 
 def test_results_of_the_same_run_count_once():
     records = [{"run_id": "r", "good": False, "at_s": float(i)} for i in range(9)]
-    assert circuit_of(records, POLICY, 10.0) == (CircuitState.CLOSED, 1)
+    assert circuit_state(records, POLICY, 10.0) == (CircuitState.CLOSED, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"budget_percent": 101}, {"retries": -1}, {"open_after": -1}])

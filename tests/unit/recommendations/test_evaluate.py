@@ -11,7 +11,14 @@ from benchmarks.recommendations import EXPECTED, FAULTS, live_through, world
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting, QueueState
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.recommendations.adapters.otlp import read_usage
-from prefect_intelligent.recommendations.apply import apply_row, changes_of, lanes_of, moves_of, rescore, undo_last
+from prefect_intelligent.recommendations.apply import (
+    apply_recommendation,
+    deployments_to_move,
+    queues_to_create,
+    rescore,
+    settings_to_change,
+    undo_last,
+)
 from prefect_intelligent.recommendations.evaluate import recommend, replay_daily_cost
 from prefect_intelligent.recommendations.memory_rightsizing import memory_mb, rightsize
 from prefect_intelligent.recommendations.model import ReplayInput
@@ -92,13 +99,13 @@ ROW |= {"by_hand": ""}
 def test_a_recommendation_is_applied_and_taken_back():
     pool, history, clock = Pool(), InMemoryHistory(), ManualClock()
     row = {**ROW, "pool_limit": 9, "limits": {"gold": None}, "order": ["gold", "gone", "bulk"]}
-    assert len(changes_of(row, pool)) == 3
+    assert len(settings_to_change(row, pool)) == 3
     assert (pool.limit, pool.queues["gold"]) == (6, [90, 1])  # looking writes nothing
-    apply_row(row, pool, history, clock)
+    apply_recommendation(row, pool, history, clock)
     assert pool.limit == 9
     assert pool.queues["gold"][0] < pool.queues["bulk"][0]
     assert pool.queues["gold"][1] is None
-    assert changes_of(row, pool) == ()
+    assert settings_to_change(row, pool) == ()
     undo_last(pool, history, clock)
     assert (pool.limit, pool.queues) == (6, {"bulk": [50, None], "gold": [90, 1]})
     with pytest.raises(InvalidInputError, match="none is applied"):
@@ -109,12 +116,12 @@ def test_a_queue_of_its_own_is_made_and_removed_again():
     pool, history, clock = Pool(), InMemoryHistory(), ManualClock()
     lane = "bulk-gold-report"
     row = {**ROW, "homes": {"gold/report": lane}, "order": [lane, "bulk", "gold"]}
-    assert (lanes_of(row, pool), moves_of(row, pool)) == ((lane,), (("gold/report", "bulk", lane),))
+    assert (queues_to_create(row, pool), deployments_to_move(row, pool)) == ((lane,), (("gold/report", "bulk", lane),))
     assert lane not in pool.queues  # looking writes nothing
-    apply_row(row, pool, history, clock)
+    apply_recommendation(row, pool, history, clock)
     assert pool.homes == {"bulk/load": "bulk", "gold/report": lane}
     assert pool.queues[lane][0] < pool.queues["bulk"][0]
-    assert (lanes_of(row, pool), moves_of(row, pool), changes_of(row, pool)) == ((), (), ())
+    assert (queues_to_create(row, pool), deployments_to_move(row, pool), settings_to_change(row, pool)) == ((), (), ())
     undo_last(pool, history, clock)
     assert pool.homes == {"bulk/load": "bulk", "gold/report": "bulk"}
     assert set(pool.queues) == {"bulk", "gold"}
@@ -122,7 +129,7 @@ def test_a_queue_of_its_own_is_made_and_removed_again():
 
 def test_what_belongs_to_others_is_said_and_not_written():
     with pytest.raises(InvalidInputError, match="is done by hand: change the schedule"):
-        changes_of({**ROW, "by_hand": "change the schedule of etl/x"}, Pool())
+        settings_to_change({**ROW, "by_hand": "change the schedule of etl/x"}, Pool())
 
 
 def test_what_was_applied_is_scored_on_what_happened_since():

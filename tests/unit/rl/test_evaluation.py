@@ -16,16 +16,17 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.engine.world import FAILS, World
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
-from rl.evaluate import Contest, entrants, main, run_case
-from rl.outcomes import Outcome, play
+from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.report import write_report
+from rl.simulators import play
 from rl.suites import Case, family_cases, suite
 from rl.trace_cases import RUNS, load_factor, past_estimates, trace_windows
+from simulations.metrics import EpisodeMetrics
 from simulations.scenario import load_scenario
 from simulations.workload import draw_world
 
@@ -102,8 +103,8 @@ def test_where_runs_can_be_cancelled_there_is_no_bound() -> None:
     assert np.isnan(relaxed_usd(world)).all()
 
 
-def outcome(cost: Array) -> Outcome:
-    return Outcome(cost, *[np.zeros(len(cost))] * (len(Outcome.__slots__) - 1))
+def outcome(cost: Array) -> EpisodeMetrics:
+    return EpisodeMetrics(cost, *[np.zeros(len(cost))] * (len(EpisodeMetrics.__slots__) - 1))
 
 
 def results(ours: float, seeds: int = 1) -> dict[str, Played]:
@@ -267,7 +268,7 @@ def test_a_planner_with_foresight_improves_on_its_pupil() -> None:
 
 
 def test_planners_play_the_first_episodes_only() -> None:
-    entered = entrants("tuned,clairvoyant")
+    entered = read_contestants("tuned,clairvoyant")
     case = Case("toy", "", "scenario", lambda n: draw_world(load_scenario("toy"), n))
     played = run_case(case, entered, 4, 2)
     assert played.costs("tuned").shape == (1, 4)

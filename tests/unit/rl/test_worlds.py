@@ -10,8 +10,8 @@ import pytest
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.rule_policy import parse_policy
-from rl.arenas import open_arena, spent_usd
-from rl.logs import Logs
+from rl.batch_logs import BatchLogs
+from rl.simulators import spent_usd, start_closed_loop
 from rl.worlds import Workload, training
 from simulations.family import Family
 from simulations.scenario import load_scenario
@@ -24,7 +24,7 @@ def test_policies_played_together_spend_what_each_spends_alone() -> None:
     policies = [parse_policy("edf+reactive+share"), parse_policy("atc+lookahead+share"), read_bundle(SHIPPED).policy()]
     together = spent_usd(world, *policies)
     for policy, spent in zip(policies, together, strict=True):
-        assert np.array_equal(spent, open_arena(world).play(policy))
+        assert np.array_equal(spent, start_closed_loop(world).play(policy))
 
 
 def test_days_of_a_scenario_keep_its_prices_and_its_length() -> None:
@@ -64,7 +64,7 @@ def test_scenarios_of_several_pools_are_refused() -> None:
 
 
 def test_days_like_batch_logs_are_bursty_and_hard_to_foretell() -> None:
-    logs = Logs(queues=(3, 3), runs=(200, 200), load=(0.8, 0.8), slots=(8, 8))
+    logs = BatchLogs(queues=(3, 3), runs=(200, 200), load=(0.8, 0.8), slots=(8, 8))
     gaps, errors = [], []
     for seed in range(20):
         world = logs.world(seed)

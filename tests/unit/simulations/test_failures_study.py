@@ -5,18 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from simulations.failures import World, live
+from simulations.failures import FaultyMonth, simulate
 from simulations.failures_study import study
 from simulations.run import main
 
 
 def test_retries_alone_are_the_same_month_every_time():
-    worlds = [World(3, 10) for _ in range(2)]
-    first, second = (live(world, terms=None) for world in worlds)
+    worlds = [FaultyMonth(3, 10) for _ in range(2)]
+    first, second = (simulate(world, settings=None) for world in worlds)
     np.testing.assert_array_equal(first.outcome, second.outcome)
-    again = live(worlds[0], terms=None)
+    again = simulate(worlds[0], settings=None)
     np.testing.assert_array_equal(first.wasted_usd, again.wasted_usd)
-    assert worlds[0].plant.host_s != World(4, 10).plant.host_s
+    assert worlds[0].faults.host_s != FaultyMonth(4, 10).faults.host_s
 
 
 def test_what_is_planted_is_named_and_halved():
@@ -46,8 +46,8 @@ def test_the_figures_are_json(capsys, monkeypatch):
     import simulations.failures_study as module
 
     monkeypatch.setattr(module, "_month", lambda seed, world, base, better: _month(seed))
-    monkeypatch.setattr(module, "live", lambda world, terms: None)
-    monkeypatch.setattr(module, "World", lambda seed, days: None)
+    monkeypatch.setattr(module, "simulate", lambda world, settings: None)
+    monkeypatch.setattr(module, "FaultyMonth", lambda seed, days: None)
     assert main(["--study", "failures", "--seeds", "1:2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"]["months"] == 2.0
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prefect_intelligent.twin.engine.state import RUNNING, WAITING
+from prefect_intelligent.twin.model.state import RUNNING, WAITING
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.render import _COLOURS, draw_frame, draw_text, main

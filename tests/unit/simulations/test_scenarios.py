@@ -11,13 +11,13 @@ from prefect_intelligent.domain import ClockDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.engine import event_log as kinds
-from prefect_intelligent.twin.engine.state import COMPLETED, CRASHED
-from prefect_intelligent.twin.engine.world import stack
+from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model.state import COMPLETED, CRASHED
+from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import DAY_S, HOUR_S
 from simulations.family import SPLITS
-from simulations.play import Steered, share_budget
+from simulations.play import BudgetedLoop, share_budget
 from simulations.run import evaluate, main, summarise
 from simulations.scenario import load_scenario, read_scenario, scenario_names, with_load
 from simulations.workload import draw_world
@@ -184,7 +184,7 @@ def test_two_pools_never_have_more_slots_than_the_budget():
     scenario = load_scenario("two-pools-budget")
     policy = parse_policy("atc+fixed:14")
     twin = Twin(draw_world(scenario, SEED))
-    arena, seen = Steered(twin, GuardSettings(interval_s=60), 60.0, scenario.budget_slots), []
+    arena, seen = BudgetedLoop(twin, GuardSettings(interval_s=60), 60.0, scenario.budget_slots), []
     for minute in range(1, 240):
         arena.step(policy.propose(arena.census), until_s=scenario.start_s + 60.0 * minute)
         seen.append((twin.state.pools["limit"][0].sum(), twin.state.pools["active"][0].sum()))

@@ -1,4 +1,4 @@
-"""Lanes: what is made, where deployments go, and how it is taken back."""
+"""Dedicated queues: what is made, where deployments go, and how it is taken back."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def planned(pool, by):
     return plan_adoption(pool.deployments(), pool.settings()[1], by)
 
 
-def test_each_deployment_gets_a_lane_behind_all_queues_the_dearest_first(pool):
+def test_each_deployment_gets_a_queue_behind_all_queues_the_dearest_first(pool):
     adoption = planned(pool, "deployment")
     assert [(queue.name, queue.priority, queue.limit) for queue in adoption.create] == [
         ("pi-report-v2", 17, None),
@@ -39,17 +39,17 @@ def test_each_deployment_gets_a_lane_behind_all_queues_the_dearest_first(pool):
     assert adoption.assign[0] == ("report/v2", "default", "pi-report-v2")
 
 
-def test_by_value_equal_prices_share_a_lane(pool):
+def test_by_value_equal_prices_share_a_queue(pool):
     adoption = planned(pool, "value")
     assert [queue.name for queue in adoption.create] == ["pi-lane-1", "pi-lane-2"]
-    assert {name: lane for name, _, lane in adoption.assign} == {
+    assert {name: queue for name, _, queue in adoption.assign} == {
         "report/v2": "pi-lane-1",
         "Load Orders/nightly": "pi-lane-2",
         "train/d": "pi-lane-2",
     }
 
 
-def test_by_value_there_are_at_most_five_lanes():
+def test_by_value_there_are_at_most_five_queues():
     adoption = plan_adoption([deployment(f"f/{n}", float(n)) for n in range(12)], [], "value")
     assert [queue.name for queue in adoption.create] == [f"pi-lane-{n}" for n in range(1, 6)]
 
@@ -83,7 +83,7 @@ def test_an_adoption_that_was_cut_off_can_be_finished_or_undone(pool):
     assert (pool.settings(), pool.deployments()) == before
 
 
-def test_a_lane_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(pool):
+def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(pool):
     history = InMemoryHistory()
     adopt(pool, history, pool.clock, planned(pool, "deployment"))
     pool.assign("train/d", "own")

@@ -138,7 +138,7 @@ def test_the_budget_bounds_the_futures(pool: InMemoryOrchestrator) -> None:
 
 
 def test_a_planner_chooses_what_the_twin_expects_to_be_best(pool: InMemoryOrchestrator) -> None:
-    planner = OnlinePlanner(pupil=Wants(), base=RULE)
+    planner = OnlinePlanner(inner=Wants(), base=RULE)
     decision = decide(pool, policy=planner, look_ahead=LOOK)
     assert decision.policy == "planner around wants"
     assert decision.foreseen is not None

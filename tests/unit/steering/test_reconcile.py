@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from prefect_intelligent.domain import Estimate, PoolSetting, QueueSetting, Run, RunPhase
-from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
+from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorUnavailableError, StoreError
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.steering.baseline import read_baseline
-from prefect_intelligent.steering.controller_state import release
+from prefect_intelligent.steering.controller_state import load_state, request_release
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
@@ -218,9 +218,9 @@ def test_release_ends_a_hold_at_once(pool, history):
     decide(pool, history)
     pool.edit("c", lambda queue: replace(queue, priority=500))
     decide(pool, history)
-    release(history, "pool", ["b"], 0.0)
+    request_release(history, "pool", ["b"], 0.0)
     assert decide(pool, history).outcome == "unchanged"
-    release(history, "pool", ["c"], 0.0)
+    request_release(history, "pool", ["c"], 0.0)
     assert decide(pool, history).outcome == "applied"
 
 
@@ -312,6 +312,15 @@ def test_a_write_that_was_made_but_not_confirmed_is_not_taken_for_a_persons(pool
     pool.apply = write
     assert decide(pool, history).outcome == "unchanged"
     assert not history.latest("decision", "pool")["memory"]["standing"]["holds"]
+
+
+def test_a_write_that_is_denied_is_told_with_the_setting_to_look_at(pool, history):
+    pool.faults.fail(OrchestratorAccessDeniedError("PATCH /work_queues/1: Prefect answered 403"), on="write")
+    decision = decide(pool, history)
+    assert decision.applied == ()
+    assert "check PREFECT_API_KEY" in decision.reasons[-1]
+    assert not load_state(history, "pool").known.overrides
+    assert decide(pool, history).applied == decision.planned
 
 
 def test_nothing_is_written_when_the_history_cannot_be_used(pool, history):

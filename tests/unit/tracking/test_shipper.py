@@ -1,18 +1,30 @@
 """Shipping with fakes: once, in order, through faults, and bounded."""
 
+import random
+import sqlite3
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_intelligent.cli.ship import _patiently
-from prefect_intelligent.errors import TrackerError, TrackerUnavailableError
+from prefect_intelligent.errors import StoreError, TrackerAccessDeniedError, TrackerError, TrackerUnavailableError
+from prefect_intelligent.local.record_versions import UPCASTERS
 from prefect_intelligent.local.spool import Entry, Spool
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.tracker import InMemoryTracker
-from prefect_intelligent.tracking.metrics import EVENTS, datasets_of, metric_points, model_of, numbers_of, stream_of
+from prefect_intelligent.tracking.metrics import (
+    EVENTS,
+    deciding_policy,
+    metric_points,
+    record_datasets,
+    record_metrics,
+    stream_name,
+)
 from prefect_intelligent.tracking.outbox import Outbox, OutboxEvent, OutboxStatus
-from prefect_intelligent.tracking.shipper import REQUESTS, Shipment, collect, only_shipper, ship, ship_forever
+from prefect_intelligent.tracking.shipper import QUALITY_REQUEST, Shipment, collect, only_shipper, ship, ship_forever
 
 NOON_S = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -75,7 +87,7 @@ def test_a_server_that_fails_in_the_middle_gets_the_rest_later(spool, outbox, tr
 def test_killed_between_sending_and_noting_it_nothing_is_doubled(spool, outbox, tracker, monkeypatch):
     fill(spool, 20)
 
-    def killed(self, parcels):
+    def killed(self, events):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -107,7 +119,7 @@ def test_killed_between_writing_an_archive_and_noting_it_the_same_file_is_writte
 ):
     fill(spool, 20)
 
-    def killed(self, parcels):
+    def killed(self, events):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -125,10 +137,10 @@ def test_a_record_that_the_server_never_takes_does_not_stop_the_others(spool, ou
     fill(spool, 20)
     real = InMemoryTracker.log
 
-    def picky(self, parcels):
-        if any(p.entry.id == "p:13" for p in parcels):
+    def picky(self, events):
+        if any(p.entry.id == "p:13" for p in events):
             raise TrackerError("bad name")
-        real(self, parcels)
+        real(self, events)
 
     monkeypatch.setattr(InMemoryTracker, "log", picky)
     done = once(spool, outbox, tracker)
@@ -174,7 +186,7 @@ def test_a_requested_check_is_done_once_and_its_failure_is_kept(spool, outbox, t
         spool.append("quality", {"dataset": "d", "good": True}, event_id=f"quality:{entry.id}", at_s=NOON_S)
 
     for name in ("good", "bad", "good"):
-        spool.append(REQUESTS, {"contract": "c"}, event_id=name, at_s=NOON_S)
+        spool.append(QUALITY_REQUEST, {"contract": "c"}, event_id=name, at_s=NOON_S)
     done = once(spool, outbox, tracker, check=check)
     assert (seen, done.checks, done.sent) == (["good", "bad"], 1, 1)
     assert outbox.status().refused == 1
@@ -199,8 +211,41 @@ def test_the_pause_grows_while_the_server_is_down(spool, outbox, tracker):
         ends.append((clock.now_s() - NOON_S, done.problem))
         return done
 
-    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5)
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 5, rng=Longest())
     assert [at for at, _ in ends] == [0.0, 10.0, 30.0, 70.0, 75.0]
+
+
+class Longest(random.Random):
+    """Draws no jitter: every pause is the longest that it may be."""
+
+    def random(self):
+        return 1.0
+
+
+def test_a_server_that_denies_us_loses_nothing_and_is_left_in_peace(spool, outbox, tracker):
+    clock, ends = ManualClock(NOON_S), []
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log", times=2)
+    fill(spool)
+
+    def one():
+        done = ship(spool, outbox, tracker, clock)
+        ends.append((clock.now_s() - NOON_S, done.denied, done.refused))
+        return done
+
+    ship_forever(one, clock, interval_s=5.0, stopped=lambda: len(ends) == 3, rng=Longest())
+    assert ends == [(0.0, True, 0), (60.0, True, 0), (120.0, False, 0)]
+    assert waits(tracker) == [float(i) for i in range(50)]
+
+
+def test_ship_once_does_not_try_again_where_it_is_denied(spool, outbox, tracker):
+    tracker.faults.fail(TrackerAccessDeniedError("MLflow: 401"), on="log")
+    fill(spool, 1)
+    shipper = SimpleNamespace(
+        once=lambda archive_all: ship(spool, outbox, tracker, ManualClock(NOON_S), archive_all=archive_all)
+    )
+    done = _patiently(shipper, archive_all=False)
+    assert done.denied
+    assert "check MLFLOW_TRACKING_USERNAME" in done.problem
 
 
 def entry(kind, **record):
@@ -208,16 +253,16 @@ def entry(kind, **record):
 
 
 def test_streams_are_one_for_each_kind_owner_and_day():
-    assert stream_of(entry("decision", pool="etl")) == "decisions/etl/2026-01-01"
-    assert stream_of(entry("quality", dataset="ds/main/orders")) == "quality/ds.main.orders/2026-01-01"
-    assert stream_of(entry("flow_run", pool="it's")) == "flow-runs/it-s/2026-01-01"
-    assert stream_of(entry("news")) == "news/all/2026-01-01"
+    assert stream_name(entry("decision", pool="etl")) == "decisions/etl/2026-01-01"
+    assert stream_name(entry("quality", dataset="ds/main/orders")) == "quality/ds.main.orders/2026-01-01"
+    assert stream_name(entry("flow_run", pool="it's")) == "flow-runs/it-s/2026-01-01"
+    assert stream_name(entry("news")) == "news/all/2026-01-01"
 
 
 def test_numbers_are_flat_finite_and_well_named():
-    found = numbers_of(entry("flow_run", wait_s=1, cost={"lateness_usd": 2.5}, ok=True, name="x", bad=float("inf")))
+    found = record_metrics(entry("flow_run", wait_s=1, cost={"lateness_usd": 2.5}, ok=True, name="x", bad=float("inf")))
     assert found == {"wait_s": 1.0, "cost/lateness_usd": 2.5, "ok": 1.0}
-    assert numbers_of(entry("flow_run", **{"ä;'drop": 1.0})) == {"-drop": 1.0}
+    assert record_metrics(entry("flow_run", **{"ä;'drop": 1.0})) == {"-drop": 1.0}
 
 
 def test_a_decision_gives_the_numbers_an_operator_looks_for():
@@ -227,7 +272,7 @@ def test_a_decision_gives_the_numbers_an_operator_looks_for():
     record = {"pool": "p", "queues": [queue], "pool_limit": {"applied": 4}, "applied": [1], "planned": [1, 2]}
     record |= {"stakes": {"cost_usd_per_hour": 7.5, "weighted_late_min": 3.0, "mean_wait_s": 40.0}}
     record["foreseen"] = {"saved_usd": 1.5}
-    found = numbers_of(entry("decision", **record, own_ms=1.0, wall_ms=9.0))
+    found = record_metrics(entry("decision", **record, own_ms=1.0, wall_ms=9.0))
     assert found["utilisation"] == 0.25
     assert (found["cost_usd_per_hour"], found["weighted_late_min"], found["mean_wait_s"]) == (7.5, 3.0, 40.0)
     assert found["foreseen/saved_usd"] == 1.5
@@ -239,7 +284,7 @@ def test_a_decision_gives_the_numbers_an_operator_looks_for():
 def test_a_run_that_has_ended_gives_its_times_and_its_money():
     record = {"work_pool": "etl", "state": "FAILED", "scheduled_s": 100.0, "started_s": 160.0, "state_s": 7360.0}
     record |= {"due_s": 3760.0, "late_usd_per_hour": 5.0, "failure_usd": 20.0, "expected_s": 7000.0, "attempt": 1}
-    found = numbers_of(entry("flow_run", **record))
+    found = record_metrics(entry("flow_run", **record))
     assert found == {
         "state/completed": 0.0,
         "state/failed": 1.0,
@@ -252,7 +297,7 @@ def test_a_run_that_has_ended_gives_its_times_and_its_money():
         "prediction_s": 7000.0,
         "prediction_error_s": 200.0,
     }
-    running = numbers_of(entry("flow_run", **{**record, "state": "RUNNING"}))
+    running = record_metrics(entry("flow_run", **{**record, "state": "RUNNING"}))
     assert running == {"wait_s": 60.0}
 
 
@@ -266,7 +311,7 @@ def batch(values, stream="decisions/p/2026-01-01"):
 
 
 def drawn(values, name="n"):
-    return [(p.place, p.value) for p in metric_points(batch(values)) if p.name == name]
+    return [(p.step, p.value) for p in metric_points(batch(values)) if p.name == name]
 
 
 def test_a_value_equal_to_both_neighbours_is_left_out_and_the_line_is_the_same():
@@ -289,9 +334,9 @@ def test_the_records_of_a_batch_are_counted_once():
 
 def test_what_a_record_names():
     quality = entry("quality", dataset="ds/t", first={"contract": "abc"})
-    assert datasets_of(quality) == [("ds/t", "abc", "checked")]
-    assert datasets_of(entry("flow_run", inputs=["a"], outputs=["b"])) == [("a", "", "read"), ("b", "", "written")]
-    assert (model_of(entry("decision", policy="atc")), model_of(quality)) == ("atc", None)
+    assert record_datasets(quality) == [("ds/t", "abc", "checked")]
+    assert record_datasets(entry("flow_run", inputs=["a"], outputs=["b"])) == [("a", "", "read"), ("b", "", "written")]
+    assert (deciding_policy(entry("decision", policy="atc")), deciding_policy(quality)) == ("atc", None)
 
 
 def test_one_pass_is_not_ended_by_a_server_that_is_slow_for_a_moment():
@@ -310,3 +355,70 @@ def test_one_pass_is_not_ended_by_a_server_that_is_slow_for_a_moment():
     whole = _patiently(Slow(), archive_all=False)
     assert (whole.problem, whole.collected, whole.sent, whole.archived, whole.checks) == ("", 9, 9, 9, 1)
     assert passes == []
+
+
+def damage(outbox, event, record):
+    with sqlite3.connect(outbox.path) as database:
+        database.execute("UPDATE events SET record = ? WHERE id = ?", (record, event))
+    database.close()
+
+
+def test_an_event_that_cannot_be_read_is_refused_and_does_not_stop_the_others(spool, outbox, tracker):
+    fill(spool, 5)
+    fill(spool, 2, pool="q")
+    collect(spool, outbox)
+    damage(outbox, "p:2", "{torn")
+    for event in ("q:0", "q:1"):
+        damage(outbox, event, None)
+    done = once(spool, outbox, tracker, archive_all=True)
+    assert (done.sent, done.problem) == (4, "")
+    assert waits(tracker) == [0.0, 1.0, 3.0, 4.0]
+    assert (done.status.refused, done.status.waiting, done.status.unarchived) == (3, 0, 0)
+    with sqlite3.connect(outbox.path) as database:
+        (why,) = database.execute("SELECT why FROM events WHERE id = 'p:2'").fetchone()
+    database.close()
+    assert why.startswith("cannot be read: JSONDecodeError")
+
+
+def test_an_event_that_cannot_be_read_any_more_does_not_stop_the_archive(spool, outbox, tracker):
+    fill(spool, 3)
+    once(spool, outbox, tracker)
+    damage(outbox, "p:1", "{torn")
+    assert once(spool, outbox, tracker, archive_all=True).problem == ""
+    assert list(tracker.files.values()) == [("p:0", "p:2")]
+
+
+def test_an_event_keeps_the_version_in_which_it_was_recorded(spool, outbox, tracker, monkeypatch):
+    spool.append("size", {"kb": 1}, event_id="old", at_s=NOON_S)
+    collect(spool, outbox)
+    monkeypatch.setitem(UPCASTERS, "size", (lambda record: {"bytes": record["kb"] * 1000},))
+    spool.append("size", {"bytes": 5}, event_id="present", at_s=NOON_S)
+    collect(spool, outbox)
+    assert [dict(parcel.entry.record) for parcel in outbox.waiting()] == [{"bytes": 1000}, {"bytes": 5}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"pool": "p", "queues": [{"name": "a"}]},
+        {"pool": "p", "queues": 7, "stakes": [1]},
+        {"dataset": "d", "first": "no", "inputs": 3},
+        {"pool": "p", "wait_s": 10**400},
+    ],
+)
+@pytest.mark.parametrize("kind", ["decision", "quality", "flow_run", "other"])
+def test_a_record_of_another_form_is_sent_with_what_can_be_read_of_it(spool, outbox, tracker, kind, record):
+    spool.append(kind, record, event_id="odd", at_s=NOON_S)
+    done = once(spool, outbox, tracker, archive_all=True)
+    assert (done.sent, done.archived, done.problem) == (1, 1, "")
+    record_datasets(Entry(id="odd", at_s=NOON_S, kind=kind, record=record))
+
+
+def test_an_outbox_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "outbox.db"
+    Outbox(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StoreError, match=r"has schema 99, and .* none newer than 1"):
+        Outbox(path)

@@ -11,9 +11,9 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.twin.cloud_prices import sheet_names, sheet_origin, slot_prices
-from prefect_intelligent.twin.engine import event_log as kinds
-from prefect_intelligent.twin.engine import state as phases
-from prefect_intelligent.twin.engine.world import FAILS, World
+from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model import state as phases
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
@@ -401,7 +401,7 @@ def test_every_price_has_a_source_and_a_date() -> None:
 
 
 def test_a_run_can_be_stopped_from_outside_and_its_crash_retried():
-    from prefect_intelligent.twin.engine.stop_run import stop_run
+    from prefect_intelligent.twin.model.stop_run import stop_run
 
     pool = PoolSpec(queues=ONE_QUEUE, limit=1, **AT_ONCE)
     job = DeploymentSpec(name="d", queue="q", crash_retries=1)

@@ -9,7 +9,7 @@ import pytest
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.twin.engine.threads import DONE, TAKEN, WorkerThreads
-from simulations.batch import Batch, BatchSettings
+from simulations.envs.batch import Batch, BatchSettings
 
 LOCK = threading.Lock()
 

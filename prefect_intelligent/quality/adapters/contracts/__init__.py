@@ -1,1 +1,1 @@
-"""Soda data contracts: reading, checking and translating them."""
+"""Soda data contracts: reading their YAML, linting them, and checking the SQL in them."""

@@ -1,8 +1,8 @@
-"""Reads Soda data contracts and refuses what Soda would silently ignore or should never execute.
+"""Reads and lints Soda data contracts: refuses what Soda ignores silently and what must not be executed.
 
-Soda passes a contract with a misspelt key, pastes SQL from it unread, and resolves environment variables in it. So a
-contract is linted before it is used: its YAML (`contract_yaml`); Soda's own JSON schema; names and the attributes that
-this package reads; and its SQL (`contract_sql`).
+Soda passes a contract with a misspelt key, executes SQL from it unchecked, and resolves environment variables in it.
+So a contract is linted before it is used: its YAML (`contracts.yaml`), Soda's own JSON schema, its names, the
+attributes that this package reads, and its SQL (`contracts.sql`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, PrefectIntelligentError
-from prefect_intelligent.quality.adapters.contracts.sql import check_variables, wrong_sql
+from prefect_intelligent.quality.adapters.contracts.sql import check_variables, find_unsafe_sql
 from prefect_intelligent.quality.adapters.contracts.yaml import MAX_BYTES, ContractError, read_tree
 from prefect_intelligent.quality.model import Contract, check_parameters, parse_action, parse_severity
 
-ATTRIBUTES = ("severity", "remediation", "value", "statistic", "min", "max", "type", "budget_percent", "added", "keys")
-"""What the attributes of a check may say to this package; other keys are the user's own."""
+CHECK_ATTRIBUTES = (
+    "severity",
+    "remediation",
+    "value",
+    "statistic",
+    "min",
+    "max",
+    "type",
+    "budget_percent",
+    "added",
+    "keys",
+)
+"""Attributes of a check that this package reads; other keys are the user's."""
 
-_UNSAFE_NAME = re.compile(r"[\"'`;\\\x00-\x1f$]")
+UNSAFE_NAME = re.compile(r"[\"'`;\\\x00-\x1f$]")
 
 
 def load_contract(source: str | Path | Contract) -> Contract:
     """Read and lint a contract from a file, or from its text if `source` has several lines.
 
     Raises:
-        ContractError: It cannot be used; says where and why.
+        ContractError: It cannot be used; names the place and the problem.
     """
     if isinstance(source, Contract):
         return source
@@ -43,7 +54,7 @@ def load_contract(source: str | Path | Contract) -> Contract:
 
 
 def read_contract(path: Path) -> str:
-    """The text of a contract file, or as much of it as shows that it is too long.
+    """The text of a contract file, at most one byte more than is allowed.
 
     Raises:
         ContractError: It cannot be read as text.
@@ -67,7 +78,7 @@ def parse_contract(text: str, source: str) -> Contract:
 
 
 def lint(text: str, source: str) -> list[ContractError]:
-    """Everything that is wrong with a contract, in the order to repair it; empty if it can be used."""
+    """All problems of a contract, in the order to fix them; empty if it can be used."""
     try:
         tree = read_tree(text, source)
     except ContractError as exc:
@@ -87,7 +98,7 @@ def _findings(tree: dict[str, Any], source: str) -> list[ContractError]:
     found += _names(tree, source)
     for where, kind, body in checks:
         found += _attributes(body.get("attributes") or {}, f"{source}: {where}", kind)
-    found += [ContractError(f"{source}: {place}", sql, problem) for place, sql, problem in wrong_sql(tree)]
+    found += [ContractError(f"{source}: {place}", sql, problem) for place, sql, problem in find_unsafe_sql(tree)]
     try:
         check_variables(None, tree)
     except InvalidInputError as exc:
@@ -97,7 +108,7 @@ def _findings(tree: dict[str, Any], source: str) -> list[ContractError]:
 
 @lru_cache(maxsize=1)
 def _schema() -> dict[str, Any]:
-    """Soda's JSON schema, found without importing Soda; `failed_rows` and `metric` lack keys there that Soda reads."""
+    """Soda's JSON schema, read without importing Soda and completed with keys that Soda reads but does not declare."""
     spec = importlib.util.find_spec("soda_core")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("checking a contract", "quality")
@@ -108,7 +119,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _complete(node: Any) -> None:
-    """Let every check carry `attributes` and `filter`."""
+    """Allow `attributes` and `filter` in `failed_rows` and `metric` checks, where the schema lacks them."""
     if isinstance(node, list):
         for item in node:
             _complete(item)
@@ -155,7 +166,7 @@ def _check_keys() -> dict[str, dict[str, set[str]]]:
 
 
 def _against_schema(tree: dict[str, Any], source: str) -> Iterator[ContractError]:
-    """What Soda's schema refuses; misspelt checks and keys first, because the schema says little about those."""
+    """Violations of Soda's schema; misspelt checks and keys first, as the schema's own messages do not name them."""
     typos = False
     for level, where, check in _check_items(tree):
         known = _check_keys()[level]
@@ -214,18 +225,18 @@ def _names(tree: dict[str, Any], source: str) -> Iterator[ContractError]:
     for name in sorted({c for c in columns if columns.count(c) > 1}):
         yield ContractError(f"{source}: columns", name, "stands twice (case does not matter in SQL)")
     for kind, name in names:
-        if _UNSAFE_NAME.search(name):
+        if UNSAFE_NAME.search(name):
             yield ContractError(f"{source}: {kind}", name, "a name may not hold quotes, ;, \\, $ or control characters")
 
 
 def _is_name(text: str) -> bool:
-    return bool(text) and not _UNSAFE_NAME.search(text)
+    return bool(text) and not UNSAFE_NAME.search(text)
 
 
 def _attributes(attributes: Mapping[str, Any], where: str, kind: str) -> Iterator[ContractError]:
     for key in attributes:
-        near = difflib.get_close_matches(str(key), ATTRIBUTES, n=1, cutoff=0.75)
-        if key not in ATTRIBUTES and near:
+        near = difflib.get_close_matches(str(key), CHECK_ATTRIBUTES, n=1, cutoff=0.75)
+        if key not in CHECK_ATTRIBUTES and near:
             yield ContractError(f"{where}.attributes", key, f"did you mean {near[0]!r}?")
     try:
         if "severity" in attributes:

@@ -1,7 +1,7 @@
-"""The SQL that a contract may hold: one read-only expression or query about the dataset, and safe variables in it.
+"""Checks the SQL of a contract: read-only expressions or queries about the dataset, and safe variables in them.
 
-Soda pastes expressions, filters, queries and the values of variables into its statements unread. Here they are parsed
-first. What would get past this meets a connection that can change nothing (`duckdb_sources`, `postgres_sources`).
+Soda inserts expressions, filters, queries and the values of variables into its statements unchecked. Here they are
+parsed first. The connections are read-only as a second line of defence (`sources.duckdb`, `sources.postgres`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _SYSTEM = re.compile(r"^(pg_|duckdb_|sqlite_|information_schema$|system$)", re.I
 
 
 def check_variables(variables: Mapping[str, str] | None, tree: Mapping[str, Any]) -> dict[str, str]:
-    """Variables that are safe to be pasted into the SQL of a contract.
+    """The given variables as texts, checked to be safe in the SQL of a contract.
 
     Args:
         variables: Values given by the caller.
-        tree: The contract; its defaults are held to the same rules.
+        tree: The contract; its defaults must be safe too.
 
     Raises:
         UnknownNameError: The contract declares no variable of that name.
-        InvalidInputError: A value could end a literal, or is no number and stands outside of quotes.
+        InvalidInputError: A value could end an SQL literal, or is used outside of quotes and is not a number.
     """
     given = {str(name): str(value) for name, value in (variables or {}).items()}
     declared = tree.get("variables") or {}
@@ -74,15 +74,15 @@ def check_variables(variables: Mapping[str, str] | None, tree: Mapping[str, Any]
 
 
 def _bare_variables(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Variables that stand in SQL outside of quotes."""
+    """Variables that are used in SQL outside of quotes."""
     for _, sql, _ in _statements(tree, ""):
         for space, name in _VARIABLE.findall(_TEXT.sub("''", sql)):
             if space == "var":
                 yield name
 
 
-def wrong_sql(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(place, SQL, what it must be) of everything in a contract that is not plain reading of its dataset."""
+def find_unsafe_sql(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(place, SQL, problem) of everything in a contract that does more than read its dataset."""
     for place, sql, expression in _statements(tree, ""):
         problem = _problem(sql, expression=expression)
         if problem:
@@ -90,7 +90,7 @@ def wrong_sql(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _statements(node: Any, path: str) -> Iterator[tuple[str, str, bool]]:
-    """(place, SQL, whether it is an expression) anywhere in the contract."""
+    """(place, SQL, whether it is an expression) of all SQL in the contract."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             place = f"{path}.{key}".lstrip(".")
@@ -104,7 +104,7 @@ def _statements(node: Any, path: str) -> Iterator[tuple[str, str, bool]]:
 
 
 def _problem(sql: str, *, expression: bool) -> str:
-    """What is wrong with it; "" if nothing is."""
+    """Why the SQL is refused; "" if it is not."""
     import sqlglot
     from sqlglot import exp
 
@@ -122,13 +122,13 @@ def _problem(sql: str, *, expression: bool) -> str:
         return wanted
     if expression:
         used = {name for name, value in root.args.items() if value}
-        # "a) OR (b" parses, and would reach out of the brackets it is put into.
+        # "a) OR (b" parses too, but would close the brackets that Soda puts around it.
         if not (used <= {"expressions", "where", "kind"} and isinstance(root.args["where"].this, exp.Paren)):
             return wanted
-    return next(filter(None, map(_reaches_out, root.walk())), "")
+    return next(filter(None, map(_refusal, root.walk())), "")
 
 
-def _reaches_out(node: Any) -> str:
+def _refusal(node: Any) -> str:
     """Why a part of a statement does more than read the dataset; "" if it does not."""
     from sqlglot import exp
 

@@ -1,8 +1,8 @@
-"""Reads the YAML of a contract as Soda's YAML 1.2 does, and refuses what a page of settings never needs.
+"""Reads the YAML of a contract as Soda does (YAML 1.2) and refuses what a contract never needs.
 
-Refused are size, nesting, anchors, repeated keys, tags, control characters and environment variables. `NO` is a text
-and `010` is ten, whatever YAML 1.1 thought; a date stays the text that it is. Soda is given the tree that was linted
-(`canonical`), so that no second reader can see anything else.
+Refused are more than 256 KiB, deep nesting, anchors, repeated keys, tags, control characters and environment variables.
+As in YAML 1.2, `NO` is a text, `010` is ten and a date is a text. Soda is given the linted tree (`canonical`) and not
+the text, so that its own parser cannot read it differently.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class ContractError(InvalidInputError):
 
     Args:
         where: File and place in it.
-        got: What stands there.
-        expected: What should.
+        got: What was found there.
+        expected: What is expected.
     """
 
 
 class _Loader(yaml.SafeLoader):
-    """The core schema of YAML 1.2; refuses a key that stands twice in one mapping."""
+    """The core schema of YAML 1.2; refuses a repeated key in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -72,7 +72,7 @@ def read_tree(text: str, source: str) -> dict[str, Any]:
     """The contract as a tree of mappings, lists, texts, numbers, booleans and None.
 
     Raises:
-        ContractError: It holds something else, or something that is refused.
+        ContractError: It is not valid YAML, or holds something that is refused.
     """
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise ContractError(source, f"more than {MAX_BYTES} bytes", "a contract is a page or two; split it")
@@ -101,12 +101,12 @@ def read_tree(text: str, source: str) -> dict[str, Any]:
 
 
 def canonical(tree: Mapping[str, Any]) -> str:
-    """The tree as JSON, which every reader of YAML reads in the same way."""
+    """The tree as JSON, which all versions of YAML read in the same way."""
     return json.dumps(tree, ensure_ascii=False, allow_nan=False, indent=1)
 
 
-def sayable(text: str) -> bool:
-    """Whether a contract may hold the text, and means it and no variable by it."""
+def is_literal_text(text: str) -> bool:
+    """Whether a text can be written into a contract as it is: printable, and without variables."""
     return not _UNPRINTABLE.search(text) and "${" not in text
 
 
@@ -125,7 +125,7 @@ def _scan(text: str, source: str) -> None:
 
 
 def _leaves(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """(place, value) of everything in a tree that is no mapping or list, keys too."""
+    """(place, value) of every scalar of a tree, keys included."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield place, key

@@ -1,1 +1,1 @@
-"""Changing datasets: quarantine, repair, backups."""
+"""Changes of datasets: quarantine, repair, snapshots."""

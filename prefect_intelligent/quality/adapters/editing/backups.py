@@ -1,7 +1,7 @@
-"""The last good snapshot of a dataset: kept after a verification that passed, put back by a roll-back.
+"""The last good snapshot of a dataset: saved after a verification that passed, restored by a rollback.
 
-Works where there is room for a copy: tables (TABLE__good in the same schema) and files (FILE.good). What a roll-back
-replaces is renamed, never deleted.
+Snapshots are tables (TABLE__good in the same schema) or files (FILE.good); frames have none. The data that a rollback
+replaces is kept as TABLE__bad_RUN or FILE.bad-RUN.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import shutil
 from pathlib import Path
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
-from prefect_intelligent.quality.adapters.editing.sessions import Session, open_session
+from prefect_intelligent.quality.adapters.editing.sessions import EditSession, open_session
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted
 
 _GOOD = "__good"
 
 
-def keep_good(dataset: Dataset, table: str) -> bool:
-    """Keep the dataset as it is; see `DatasetEditor.keep_good`."""
+def save_snapshot(dataset: Dataset, table: str) -> bool:
+    """Copy the dataset; see `DatasetEditor.save_snapshot`."""
     if dataset.kind is DataKind.FRAME:
         return False
     if dataset.kind in (DataKind.DUCKDB, DataKind.POSTGRES):
         with open_session(dataset, table) as session:
-            good = _beside(session, _GOOD)
+            good = _with_suffix(session, _GOOD)
             session.execute(f"DROP TABLE IF EXISTS {good}")
             session.execute(f"CREATE TABLE {good} AS SELECT * FROM {session.source}")
         return True
@@ -32,22 +32,22 @@ def keep_good(dataset: Dataset, table: str) -> bool:
     return True
 
 
-def restore_good(dataset: Dataset, table: str, run_id: str) -> bool:
-    """Put the snapshot back; see `DatasetEditor.restore_good`."""
+def restore_snapshot(dataset: Dataset, table: str, run_id: str) -> bool:
+    """Restore the snapshot; see `DatasetEditor.restore_snapshot`."""
     tag = re.sub(r"[^A-Za-z0-9]", "", run_id)[:12] or "run"
     if dataset.kind is DataKind.FRAME:
         return False
     if dataset.kind in (DataKind.DUCKDB, DataKind.POSTGRES):
         with open_session(dataset, table) as session:
-            good, bad = _beside(session, _GOOD), _beside(session, f"__bad_{tag}")
+            good, bad = _with_suffix(session, _GOOD), _with_suffix(session, f"__bad_{tag}")
             if not session.exists(good):
                 return False
-            # Rows are exchanged, not tables, so that grants, indexes and views on the table stay.
+            # Rows are replaced, not the table, so that its grants, indexes and views stay.
             session.execute(f"CREATE TABLE IF NOT EXISTS {bad} AS SELECT * FROM {session.source}")
             columns = ", ".join(quoted(c) for c in session.columns(good))
             present = session.columns(session.source)
             for name, kind in session.columns(good).items():
-                if name not in present:  # removed or renamed since
+                if name not in present:  # removed or renamed since the snapshot
                     session.execute(f"ALTER TABLE {session.source} ADD COLUMN {quoted(name)} {kind}")
                 elif present[name] != kind:
                     raise SourceError(f"{dataset}: column {name} was {kind} and is {present[name]}")
@@ -63,8 +63,8 @@ def restore_good(dataset: Dataset, table: str, run_id: str) -> bool:
     return True
 
 
-def _beside(session: Session, suffix: str) -> str:
-    """A table of the same schema whose name is the dataset's with a suffix, quoted."""
+def _with_suffix(session: EditSession, suffix: str) -> str:
+    """The quoted name of the dataset's table with a suffix, in the same schema."""
     return f'{session.source[:-1]}{suffix}"'
 
 

@@ -1,8 +1,9 @@
 """Moves bad rows into quarantine and repairs values, atomically, in files, frames and tables.
 
-Tables are edited in one transaction. Frames come back as a new frame; Parquet and CSV files are read, edited and put
-back by one rename, after their bad rows are safe in a DuckDB file beside them (`FILE.quarantine.duckdb`). Quarantine is
-the table `TABLE__quarantine`; nothing is ever deleted from it. Rows before a repair are kept there too, as "repaired".
+Tables are edited in one transaction. An edited frame is a new frame. Parquet and CSV files are read, edited and
+replaced by one rename, after their bad rows are committed to a DuckDB file beside them (`FILE.quarantine.duckdb`).
+Quarantine is the table `TABLE__quarantine`, from which nothing is ever deleted. Originals of repaired rows are copied
+there with state "repaired".
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.quality.adapters.editing import backups
 from prefect_intelligent.quality.adapters.editing import sql as row_sql
 from prefect_intelligent.quality.adapters.editing.sessions import (
-    Session,
+    EditSession,
     duckdb_columns,
     open_session,
     open_store,
     read_parquet,
     refuse_names,
     refuse_uneditable,
-    replaced,
+    replace_file,
     write_parquet,
 )
 from prefect_intelligent.quality.adapters.editing.sql import BAD, FRAME, SUFFIX
-from prefect_intelligent.quality.adapters.sources.csv import CsvForm, read_csv, repaired_text, write_csv
+from prefect_intelligent.quality.adapters.sources.csv import CsvFormat, read_csv, rewrite_column, write_csv
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted, readable
-from prefect_intelligent.quality.model import REPAIRS, SPLITS
-from prefect_intelligent.quality.remediation import BudgetExceededError, Edit, EditReport
+from prefect_intelligent.quality.model import QUARANTINE_ACTIONS, REPAIR_ACTIONS
+from prefect_intelligent.quality.remediation import BudgetExceededError, EditReport, RowEdit
 
 
 class RowEditor:
     """Edits datasets.
 
     Args:
-        store: DuckDB file that takes the quarantined rows of frames.
+        store: DuckDB file for the quarantined rows of frames.
     """
 
     def __init__(self, store: Path) -> None:
@@ -52,7 +53,7 @@ class RowEditor:
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         *,
         run_id: str,
         at_s: float,
@@ -62,16 +63,16 @@ class RowEditor:
         """Apply the edits, all or none.
 
         Args:
-            dataset: What to change.
-            table: The name the contract gives it.
-            edits: Repairs first.
-            run_id: Written beside each quarantined row; the same run does not quarantine a row twice.
-            at_s: The present.
-            budget_rows: Most rows that may be moved.
-            dry_run: Count, then leave everything as it was.
+            dataset: The data.
+            table: Name of the table in the contract.
+            edits: Repairs first, as from `required_edits`.
+            run_id: Written with each quarantined row; one run does not quarantine a row twice.
+            at_s: The present, Unix seconds.
+            budget_rows: Most rows that may be moved; None is unlimited.
+            dry_run: Count the rows and change nothing.
 
         Raises:
-            BudgetExceededError: More rows than that would be moved.
+            BudgetExceededError: More than `budget_rows` rows would be moved.
             SourceError: The dataset cannot be changed.
         """
         at = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -87,7 +88,7 @@ class RowEditor:
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         run_id: str,
         at: str,
         budget_rows: int | None,
@@ -96,31 +97,31 @@ class RowEditor:
         if dataset.kind in (DataKind.DUCKDB, DataKind.POSTGRES):
             with open_session(dataset, table, keep=not dry_run) as session:
                 report = _edit_table(session, edits, run_id, at, budget_rows)
-            return replace(report, place=f"{dataset}{SUFFIX}" if dataset.table else f"{dataset}::{table}{SUFFIX}")
+            return replace(report, quarantine=f"{dataset}{SUFFIX}" if dataset.table else f"{dataset}::{table}{SUFFIX}")
         store = self.quarantine_file(dataset)
         rows, report = self._edit_frame(dataset, table, edits, run_id, at, budget_rows, None if dry_run else store)
         if dataset.kind is not DataKind.FRAME and not dry_run:
             rows.write(Path(dataset.location))
         data = rows.frame if dataset.kind is DataKind.FRAME else None
-        return replace(report, place=f"{store}::{table}{SUFFIX}", data=data)
+        return replace(report, quarantine=f"{store}::{table}{SUFFIX}", data=data)
 
-    def keep_good(self, dataset: Dataset, table: str) -> bool:
-        """Keep the dataset as its last good snapshot, TABLE__good or FILE.good; False for a frame."""
-        return backups.keep_good(dataset, table)
+    def save_snapshot(self, dataset: Dataset, table: str) -> bool:
+        """Copy the dataset as its last good snapshot, TABLE__good or FILE.good; False for a frame."""
+        return backups.save_snapshot(dataset, table)
 
-    def restore_good(self, dataset: Dataset, table: str, run_id: str) -> bool:
-        """Put the snapshot back; what was there stays as TABLE__bad_... or FILE.bad-... ."""
-        return backups.restore_good(dataset, table, run_id)
+    def restore_snapshot(self, dataset: Dataset, table: str, run_id: str) -> bool:
+        """Restore the snapshot; the replaced data is kept as TABLE__bad_... or FILE.bad-... ."""
+        return backups.restore_snapshot(dataset, table, run_id)
 
     def quarantine_file(self, dataset: Dataset) -> Path:
-        """The DuckDB file with the quarantined rows of a frame or a file."""
+        """The DuckDB file for the quarantined rows of a frame or a file."""
         return self.store if dataset.kind is DataKind.FRAME else Path(f"{dataset.location}.quarantine.duckdb")
 
     def _edit_frame(
         self,
         dataset: Dataset,
         table: str,
-        edits: Sequence[Edit],
+        edits: Sequence[RowEdit],
         run_id: str,
         at: str,
         budget_rows: int | None,
@@ -131,7 +132,7 @@ class RowEditor:
         repaired = 0
         bad: list[int] = []
         with open_store(store) as con:
-            session = Session(
+            session = EditSession(
                 execute=con.execute,
                 source="dq_source",
                 target=f"{'store.' if store else ''}main.{quoted(table + SUFFIX)}",
@@ -140,19 +141,19 @@ class RowEditor:
             )
             con.execute("BEGIN")
             for edit in edits:
-                if edit.action in REPAIRS and edit.check.rows is not None:
-                    columns = rows.show(con, table)
+                if edit.action in REPAIR_ACTIONS and edit.check.rows is not None:
+                    columns = rows.register(con, table)
                     count = _keep_originals(session, edit, run_id, at)
                     by_check[edit.check.id] = count
                     repaired += count
                     name, new = row_sql.repair("dq_source", edit.check, edit.action, FRAME)
-                    failing = row_sql.failing(edit.check.rows)
+                    failing = row_sql.failing_condition(edit.check.rows)
                     sql = f"SELECT CASE WHEN {failing} THEN {new} ELSE {name} END FROM dq_source ORDER BY _dq_row"
-                    place = [column.lower() for column in columns].index(str(edit.check.column).lower())
-                    rows = rows.with_column(place, con.sql(sql).to_arrow_table().column(0))
-            splits = [edit for edit in edits if edit.action in SPLITS]
+                    index = [column.lower() for column in columns].index(str(edit.check.column).lower())
+                    rows = rows.with_column(index, con.sql(sql).to_arrow_table().column(0))
+            splits = [edit for edit in edits if edit.action in QUARANTINE_ACTIONS]
             if splits:
-                rows.show(con, table)
+                rows.register(con, table)
                 by_check |= _split(session, splits, run_id, at, budget_rows)
                 bad = [row for (row,) in con.execute(f"SELECT _dq_n FROM {BAD} ORDER BY _dq_n").fetchall()]
                 rows = rows.without(bad)
@@ -165,14 +166,14 @@ class _Rows:
     """The rows of a frame or a file while they are edited.
 
     Attributes:
-        frame: They themselves, a pandas frame or an Arrow table.
-        text: The same as they stand in a CSV file; None otherwise.
-        form: How that file is written.
+        frame: The rows, typed: a pandas frame or an Arrow table.
+        text: The rows of a CSV file as text, an Arrow table; None otherwise.
+        csv: Format of the CSV file; None otherwise.
     """
 
     frame: Any
     text: Any = None
-    form: CsvForm | None = None
+    csv: CsvFormat | None = None
 
     @classmethod
     def read(cls, dataset: Dataset) -> _Rows:
@@ -180,19 +181,19 @@ class _Rows:
             return cls(frame=dataset.frame)
         if dataset.kind is DataKind.PARQUET:
             return cls(frame=read_parquet(Path(dataset.location)))
-        frame, text, form = read_csv(Path(dataset.location))
-        return cls(frame=frame, text=text, form=form)
+        frame, text, csv = read_csv(Path(dataset.location))
+        return cls(frame=frame, text=text, csv=csv)
 
     def write(self, path: Path) -> None:
-        """Put the file back by one rename."""
-        if self.form is None:
+        """Replace the file by one rename."""
+        if self.csv is None:
             write_parquet(path, self.frame)
             return
-        with replaced(path) as draft:
-            write_csv(draft, self.text, self.form)
+        with replace_file(path) as draft:
+            write_csv(draft, self.text, self.csv)
 
-    def show(self, con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-        """Make them known with their numbers, and under the name that queries use; the names of their columns."""
+    def register(self, con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+        """Create views of the rows, `dq_source` with row numbers and `table`; returns the names of the columns."""
         con.register("dq_frame", readable(self.frame))
         columns = list(duckdb_columns(con)("dq_frame"))
         refuse_names(columns, FRAME.row)
@@ -212,42 +213,46 @@ class _Rows:
         frame = self.frame.loc[keep] if hasattr(self.frame, "iloc") else self.frame.filter(keep)
         return replace(self, frame=frame, text=None if self.text is None else self.text.filter(keep))
 
-    def with_column(self, place: int, values: Any) -> _Rows:
-        """Other values in one column, of its own type if that holds them."""
+    def with_column(self, index: int, values: Any) -> _Rows:
+        """The rows with other values in one column, cast to its type if that loses nothing."""
         if hasattr(self.frame, "iloc"):
-            return replace(self, frame=_with_series(self.frame, place, values.to_pandas()))
-        field = self.frame.schema.field(place)
+            return replace(self, frame=_with_series(self.frame, index, values.to_pandas()))
+        field = self.frame.schema.field(index)
         with contextlib.suppress(ValueError, TypeError, NotImplementedError):
             values = values.cast(field.type)
-        frame = self.frame.set_column(place, field.name, values)
-        if self.form is None:
+        frame = self.frame.set_column(index, field.name, values)
+        if self.csv is None:
             return replace(self, frame=frame)
-        return replace(self, frame=frame, text=repaired_text(self.text, self.frame, frame, place, self.form))
+        return replace(self, frame=frame, text=rewrite_column(self.text, self.frame, frame, index, self.csv))
 
 
-def _with_series(frame: Any, place: int, series: Any) -> Any:
+def _with_series(frame: Any, index: int, series: Any) -> Any:
     series.index = frame.index
     with contextlib.suppress(ValueError, TypeError):
-        typed = series.astype(frame.dtypes.iloc[place])
+        typed = series.astype(frame.dtypes.iloc[index])
         if bool(((typed == series) | (typed.isna() & series.isna())).all()):
             series = typed
     frame = frame.copy(deep=False)
-    frame.isetitem(place, series)
+    frame.isetitem(index, series)
     return frame
 
 
-def _edit_table(session: Session, edits: Sequence[Edit], run_id: str, at: str, budget_rows: int | None) -> EditReport:
+def _edit_table(
+    session: EditSession, edits: Sequence[RowEdit], run_id: str, at: str, budget_rows: int | None
+) -> EditReport:
     refuse_uneditable(session)
     by_check: dict[str, int] = {}
     repaired = 0
     for edit in edits:
-        if edit.action in REPAIRS and edit.check.rows is not None:
+        if edit.action in REPAIR_ACTIONS and edit.check.rows is not None:
             rows = _keep_originals(session, edit, run_id, at)
             name, new = row_sql.repair(session.source, edit.check, edit.action, session.dialect)
-            session.execute(f"UPDATE {session.source} SET {name} = {new} WHERE {row_sql.failing(edit.check.rows)}")
+            session.execute(
+                f"UPDATE {session.source} SET {name} = {new} WHERE {row_sql.failing_condition(edit.check.rows)}"
+            )
             by_check[edit.check.id] = rows
             repaired += rows
-    splits = [edit for edit in edits if edit.action in SPLITS]
+    splits = [edit for edit in edits if edit.action in QUARANTINE_ACTIONS]
     if not splits:
         return EditReport(repaired=repaired, by_check=by_check)
     by_check |= _split(session, splits, run_id, at, budget_rows)
@@ -257,11 +262,13 @@ def _edit_table(session: Session, edits: Sequence[Edit], run_id: str, at: str, b
     return EditReport(quarantined=moved, repaired=repaired, by_check=by_check)
 
 
-def _split(session: Session, splits: Sequence[Edit], run_id: str, at: str, budget_rows: int | None) -> dict[str, int]:
-    """Find the bad rows and copy them into quarantine; rows by check."""
+def _split(
+    session: EditSession, splits: Sequence[RowEdit], run_id: str, at: str, budget_rows: int | None
+) -> dict[str, int]:
+    """Find the bad rows and copy them into quarantine; returns rows by check id."""
     session.execute(f"DROP TABLE IF EXISTS {BAD}")
-    own = [e.check for e in splits if e.check.rows is not None and not e.check.rows.keys]
-    session.execute(row_sql.find_bad(session.source, own, session.dialect))
+    by_predicate = [e.check for e in splits if e.check.rows is not None and not e.check.rows.keys]
+    session.execute(row_sql.find_bad(session.source, by_predicate, session.dialect))
     for edit in splits:
         if edit.check.rows is not None and edit.check.rows.keys:
             session.execute(row_sql.add_duplicates(session.source, edit.check, edit.action, session.dialect))
@@ -272,8 +279,8 @@ def _split(session: Session, splits: Sequence[Edit], run_id: str, at: str, budge
     return {str(name): int(rows) for name, rows in session.execute(row_sql.count_reasons()).fetchall()}
 
 
-def _keep_originals(session: Session, edit: Edit, run_id: str, at: str) -> int:
-    """Copy the rows that a repair will change, as they are; returns how many."""
+def _keep_originals(session: EditSession, edit: RowEdit, run_id: str, at: str) -> int:
+    """Copy the rows that a repair will change to quarantine; returns how many."""
     session.execute(f"DROP TABLE IF EXISTS {BAD}")
     session.execute(row_sql.find_bad(session.source, [edit.check], session.dialect))
     rows = int(session.execute(f"SELECT count(*) FROM {BAD}").fetchall()[0][0])
@@ -281,8 +288,8 @@ def _keep_originals(session: Session, edit: Edit, run_id: str, at: str) -> int:
     return rows
 
 
-def _fill(session: Session, run_id: str, at: str, state: str) -> None:
-    """Copy the bad rows into the quarantine table, which is made or widened for them."""
+def _fill(session: EditSession, run_id: str, at: str, state: str) -> None:
+    """Copy the bad rows into the quarantine table, which is created or widened if necessary."""
     source, target, dialect = session.source, session.target, session.dialect
     columns = {name: kind for name, kind in session.columns(source).items() if name != dialect.row}
     session.execute(row_sql.create_quarantine(source, target, columns, dialect))

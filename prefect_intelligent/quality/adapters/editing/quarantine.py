@@ -1,4 +1,4 @@
-"""Lists, shows and releases quarantined rows. Nothing is deleted: a released row stays, marked as such."""
+"""Lists, shows and releases quarantined rows. Nothing is deleted: released rows are kept with state "released"."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import duckdb
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.quality.adapters.editing.sessions import (
-    Session,
+    EditSession,
     open_session,
     read_parquet,
-    replaced,
+    replace_file,
     write_parquet,
 )
 from prefect_intelligent.quality.adapters.editing.sql import META, SUFFIX
@@ -24,16 +24,16 @@ from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, lit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Rows that one run has put into quarantine for the same reasons.
+class QuarantineBatch:
+    """Rows that one run has quarantined for the same reasons.
 
     Attributes:
         table: The dataset's table.
         run_id: The run.
-        at: When, UTC.
+        at: When they were quarantined, UTC.
         state: held, released or repaired.
         reasons: Ids of the failed checks.
-        rows: How many.
+        rows: Number of rows.
     """
 
     table: str
@@ -44,17 +44,17 @@ class Batch:
     rows: int
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As JSON values."""
         return {name: getattr(self, name) for name in ("table", "run_id", "at", "state", "reasons", "rows")}
 
 
-def batches(dataset: Dataset) -> tuple[Batch, ...]:
-    """What is in the quarantine of a dataset, or of all tables of a database if no table is named; oldest first.
+def batches(dataset: Dataset) -> tuple[QuarantineBatch, ...]:
+    """The quarantined rows of a dataset, or of all tables of a database if no table is named; oldest first.
 
     Raises:
         SourceError: It cannot be read.
     """
-    found: list[Batch] = []
+    found: list[QuarantineBatch] = []
     place = _place(dataset)
     for table in _tables(place):
         with open_session(place, table, keep=False) as session:
@@ -63,7 +63,7 @@ def batches(dataset: Dataset) -> tuple[Batch, ...]:
                 "GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4"
             ).fetchall()
         found += [
-            Batch(table=table, run_id=run, at=at, state=state, reasons=tuple(reasons), rows=int(n))
+            QuarantineBatch(table=table, run_id=run, at=at, state=state, reasons=tuple(reasons), rows=int(n))
             for run, at, state, reasons, n in rows
         ]
     return tuple(found)
@@ -76,7 +76,7 @@ def rows(dataset: Dataset, *, run_id: str | None = None, limit: int = 20) -> tup
         SourceError: It cannot be read.
     """
     place = _place(dataset)
-    with open_session(place, _one(place), keep=False) as session:
+    with open_session(place, _only_table(place), keep=False) as session:
         columns = session.columns(session.target)
         where = f"WHERE _dq_run_id = {literal(run_id)}" if run_id else ""
         names = ", ".join(quoted(c) for c in columns)
@@ -94,24 +94,24 @@ def release(
     corrections: Mapping[str, str] | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Put held rows back into the dataset, with corrected values where given; returns how many.
+    """Move held rows back into the dataset, with corrected values if given; returns how many.
 
     Args:
         dataset: The dataset they came from.
         ids: `_dq_id` of single rows; empty is all.
-        run_id: Only rows of this run.
+        run_id: Only rows of this run; None is all.
         corrections: Column to the value that all released rows get.
-        dry_run: Count only.
+        dry_run: Count the rows and change nothing.
 
     Raises:
         UnknownNameError: A corrected column does not exist.
-        InvalidInputError: The dataset is a frame.
+        InvalidInputError: The dataset is a frame, or a database that names no table.
         SourceError: It cannot be written.
     """
     if dataset.kind is DataKind.FRAME:
         raise InvalidInputError("data", "a frame", "rows of a frame go back by reading them from the quarantine file")
     place = _place(dataset)
-    table = _one(place)
+    table = _only_table(place)
     with open_session(place, table, keep=not dry_run) as session:
         columns = [c for c in session.columns(session.target) if c not in META]
         for name in corrections or {}:
@@ -136,44 +136,44 @@ def release(
     return count
 
 
-def _into_table(session: Session, columns: Sequence[str], where: str) -> None:
-    if not session.exists(session.source):  # the store of frames holds quarantine tables only
+def _into_table(session: EditSession, columns: Sequence[str], where: str) -> None:
+    if not session.exists(session.source):  # the store for frames has quarantine tables only
         names = ", ".join(quoted(c) for c in columns)
         session.execute(f"CREATE TABLE {session.source} AS SELECT {names} FROM {session.target} WHERE false")
     present = session.columns(session.source)
-    back = [c for c in columns if c in present]  # the dataset may have lost columns since; the row stays in quarantine
-    names = ", ".join(quoted(c) for c in back)
-    values = ", ".join(f"CAST({quoted(c)} AS {present[c]})" for c in back)
+    common = [c for c in columns if c in present]  # columns removed since are only kept in quarantine
+    names = ", ".join(quoted(c) for c in common)
+    values = ", ".join(f"CAST({quoted(c)} AS {present[c]})" for c in common)
     session.execute(f"INSERT INTO {session.source} ({names}) SELECT {values} FROM {session.target} WHERE {where}")
 
 
-def _into_file(dataset: Dataset, session: Session, columns: Sequence[str], where: str) -> None:
+def _into_file(dataset: Dataset, session: EditSession, columns: Sequence[str], where: str) -> None:
     path = Path(dataset.location)
     if dataset.kind is DataKind.PARQUET:
         present = read_parquet(path)
-        write_parquet(path, _concatenated(present, _returned(present, session, columns, where)))
+        write_parquet(path, _append(present, _released_rows(present, session, columns, where)))
         return
     typed, text, form = read_csv(path)
-    with replaced(path) as draft:
-        new = as_text(_returned(typed, session, columns, where), form)
-        write_csv(draft, _concatenated(text, new), form)
+    with replace_file(path) as draft:
+        released = as_text(_released_rows(typed, session, columns, where), form)
+        write_csv(draft, _append(text, released), form)
 
 
-def _returned(present: Any, session: Session, columns: Sequence[str], where: str) -> Any:
-    """The rows that come back, with the columns of the file."""
-    back = [c for c in columns if c in present.column_names]
-    names = ", ".join(quoted(c) for c in back)
-    returned = session.execute(f"SELECT {names} FROM {session.target} WHERE {where} ORDER BY _dq_id").fetchall()
+def _released_rows(present: Any, session: EditSession, columns: Sequence[str], where: str) -> Any:
+    """The released rows, with the columns and types of the file."""
+    common = [c for c in columns if c in present.column_names]
+    names = ", ".join(quoted(c) for c in common)
+    released = session.execute(f"SELECT {names} FROM {session.target} WHERE {where} ORDER BY _dq_id").fetchall()
     with duckdb.connect(":memory:") as con:
         con.register("present", present)
-        con.execute("CREATE TABLE back AS FROM present LIMIT 0")
-        marks = ", ".join("?" for _ in back)
-        con.executemany(f"INSERT INTO back ({names}) VALUES ({marks})", [list(row) for row in returned])
-        return con.sql("FROM back").to_arrow_table()
+        con.execute("CREATE TABLE released AS FROM present LIMIT 0")
+        marks = ", ".join("?" for _ in common)
+        con.executemany(f"INSERT INTO released ({names}) VALUES ({marks})", [list(row) for row in released])
+        return con.sql("FROM released").to_arrow_table()
 
 
-def _concatenated(present: Any, new: Any) -> Any:
-    """The rows of a file and those that come back; the former are not touched."""
+def _append(present: Any, new: Any) -> Any:
+    """The rows of a file, unchanged, and the new rows after them."""
     import pyarrow as pa
 
     try:
@@ -183,7 +183,7 @@ def _concatenated(present: Any, new: Any) -> Any:
 
 
 def _place(dataset: Dataset) -> Dataset:
-    """The database that holds the quarantine of a dataset."""
+    """The database with the quarantine of a dataset."""
     if dataset.kind in (DataKind.PARQUET, DataKind.CSV):
         path = Path(f"{dataset.location}.quarantine.duckdb")
         place = Dataset(kind=DataKind.DUCKDB, location=str(path), schema="main")
@@ -205,7 +205,7 @@ def _tables(place: Dataset) -> list[str]:
     return [str(name).removesuffix(SUFFIX) for (name,) in found if str(name).endswith(SUFFIX)]
 
 
-def _one(place: Dataset) -> str:
+def _only_table(place: Dataset) -> str:
     tables = _tables(place)
     if len(tables) != 1:
         raise InvalidInputError("data", str(place), f"add ::TABLE, one of: {', '.join(tables) or 'none'}")

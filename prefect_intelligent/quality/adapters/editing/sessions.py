@@ -1,4 +1,4 @@
-"""Writing sessions on datasets: a transaction on a table, a quarantine file for frames, reading and replacing files."""
+"""Sessions that edit datasets: a transaction on a table, the quarantine file of frames, replacing files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 import duckdb
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.datasets import DataKind, Dataset
-from prefect_intelligent.quality.adapters.editing.sql import DUCKDB, POSTGRES, SUFFIX, Dialect
+from prefect_intelligent.quality.adapters.editing.sql import DUCKDB, POSTGRES, SUFFIX, SqlDialect
 from prefect_intelligent.quality.adapters.sources.duckdb import (
     LOCK_PATIENCE_S,
     SourceError,
@@ -24,25 +25,25 @@ from prefect_intelligent.quality.adapters.sources.duckdb import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class EditSession:
     """A transaction on the table of a dataset.
 
     Attributes:
-        execute: Runs SQL; the result has `fetchall`.
-        source: The table, quoted, with its schema.
-        target: Its quarantine table, likewise.
-        dialect: How to write SQL for it.
-        columns: Function from a quoted table to the types of its columns, by name.
+        execute: Executes SQL; the result has `fetchall`.
+        source: Quoted name of the table, with its schema.
+        target: Quoted name of its quarantine table, with the schema.
+        dialect: SQL dialect of the database.
+        columns: Function from a quoted table name to column names and their types.
     """
 
     execute: Callable[..., Any]
     source: str
     target: str
-    dialect: Dialect
+    dialect: SqlDialect
     columns: Callable[[str], dict[str, str]]
 
     def exists(self, table: str) -> bool:
-        """Whether there is a table of that (quoted) name; nothing is undone by asking."""
+        """Whether there is a table of that (quoted) name; the transaction stays usable if there is none."""
         schema, name = (part.replace('""', '"') for part in table[1:-1].split('"."'))
         found = self.execute(
             "SELECT count(*) FROM information_schema.tables "
@@ -52,8 +53,8 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator[Session]:
-    """A transaction on a DuckDB or PostgreSQL table: committed at the end if it is to be kept, else rolled back."""
+def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator[EditSession]:
+    """A transaction on a DuckDB or PostgreSQL table, committed at the end if `keep`, else rolled back."""
     table = dataset.table or table
     if dataset.kind is DataKind.POSTGRES:
         import psycopg
@@ -65,7 +66,7 @@ def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator
                 con.transaction(force_rollback=not keep),
             ):
                 con.prepare_threshold = 0  # the server then takes one statement at a time
-                # Nothing else may write between finding the rows and moving them.
+                # No other session may write between finding the rows and moving them.
                 con.execute(f"LOCK TABLE {quoted(schema)}.{quoted(table)} IN SHARE ROW EXCLUSIVE MODE".encode())
                 yield _session(lambda sql, *a: con.execute(sql.encode(), *a), schema, table, POSTGRES, _pg_columns(con))
         except psycopg.Error as exc:
@@ -90,9 +91,9 @@ def open_session(dataset: Dataset, table: str, *, keep: bool = True) -> Iterator
 
 
 def _session(
-    execute: Callable[..., Any], schema: str, table: str, dialect: Dialect, columns: Callable[[str], dict[str, str]]
-) -> Session:
-    return Session(
+    execute: Callable[..., Any], schema: str, table: str, dialect: SqlDialect, columns: Callable[[str], dict[str, str]]
+) -> EditSession:
+    return EditSession(
         execute=execute,
         source=f"{quoted(schema)}.{quoted(table)}",
         target=f"{quoted(schema)}.{quoted(table + SUFFIX)}",
@@ -116,7 +117,7 @@ def open_store(store: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
                 except duckdb.Error as exc:
                     if "lock" not in str(exc).lower() or time.monotonic() > deadline:
                         raise
-                    time.sleep(0.1)
+                    time.sleep(jittered(0.1))
         con.execute("SET enable_external_access = false")
         con.execute("SET python_enable_replacements = false")
         con.execute("SET lock_configuration = true")
@@ -128,7 +129,7 @@ def open_store(store: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def duckdb_columns(con: duckdb.DuckDBPyConnection) -> Callable[[str], dict[str, str]]:
-    """A function from a quoted table to the types of its columns, by name."""
+    """A function from a quoted table name to column names and their types."""
     return lambda table: {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
 
 
@@ -145,10 +146,10 @@ def _pg_columns(con: Any) -> Callable[[str], dict[str, str]]:
 
 
 def refuse_names(columns: Iterable[str], row: str) -> None:
-    """Refuse columns that hide the numbers of the rows (`row`) or those of the quarantine.
+    """Refuse columns whose names hide the row id of the data source (`row`) or columns of the quarantine.
 
     Raises:
-        SourceError: There is one.
+        SourceError: There is such a column.
     """
     for name in columns:
         if name.lower().startswith("_dq_"):
@@ -157,8 +158,8 @@ def refuse_names(columns: Iterable[str], row: str) -> None:
             raise SourceError(f"column {name!r} hides the numbers of the rows, which DuckDB keeps under it; rename it")
 
 
-def refuse_uneditable(session: Session) -> None:
-    """Refuse a table that cannot be edited row by row without touching others.
+def refuse_uneditable(session: EditSession) -> None:
+    """Refuse a table whose rows cannot be edited one by one.
 
     Raises:
         SourceError: It is a view or a partitioned table, or `refuse_names` refuses its columns.
@@ -180,15 +181,15 @@ def refuse_uneditable(session: Session) -> None:
 
 
 def read_parquet(path: Path) -> Any:
-    """A Parquet file as it is, with the metadata of its schema."""
+    """A Parquet file as an Arrow table, with the metadata of its schema."""
     import pyarrow.parquet
 
     return pyarrow.parquet.ParquetFile(path).read()
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A draft beside a file that takes its place by one rename, or is removed if writing it fails."""
+def replace_file(path: Path) -> Iterator[Path]:
+    """A temporary file that replaces `path` by one rename at the end, or is removed after an error."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         yield draft
@@ -198,8 +199,8 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def write_parquet(path: Path, table: Any) -> None:
-    """Put a Parquet file back by one rename."""
+    """Replace a Parquet file by one rename."""
     import pyarrow.parquet
 
-    with replaced(path) as draft:
+    with replace_file(path) as draft:
         pyarrow.parquet.write_table(table, draft)

@@ -1,6 +1,6 @@
-"""The SQL of remediation: which rows fail, moving them to quarantine, repairing values. Text only, no connection.
+"""Builds the SQL of remediation: finding bad rows, moving them to quarantine, repairing values. No connection.
 
-The same statements serve DuckDB and PostgreSQL; what differs between them is in `Dialect`.
+The statements work on DuckDB and PostgreSQL; what differs between them is in `SqlDialect`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.quality.adapters.sources.duckdb import literal, quoted
-from prefect_intelligent.quality.model import Action, Check, Rows, check_parameters
+from prefect_intelligent.quality.model import CheckResult, FailingRows, RemediationAction, check_parameters
 
 SUFFIX = "__quarantine"
 BAD = "dq_bad"
@@ -21,16 +21,16 @@ META = ("_dq_id", "_dq_reasons", "_dq_run_id", "_dq_at", "_dq_state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class SqlDialect:
     """What differs between the data sources.
 
     Attributes:
-        row: Expression that names a row for the length of a transaction.
-        reasons: Pattern of a list without NULLs, with {items}.
-        text: Type of text.
-        statistics: Pattern of each statistic, with {column}.
-        can_cast: Whether a cast can yield NULL instead of an error.
-        folds_case: Whether names that differ in case only are the same, quoted or not.
+        row: Expression that identifies a row during a transaction.
+        reasons: Template of a list without NULLs, with {items}.
+        text: Name of the text type.
+        statistics: Template of each statistic, with {column}.
+        can_cast: Whether a failing cast can give NULL instead of an error.
+        folds_case: Whether names that differ in case only are equal, even quoted.
     """
 
     row: str
@@ -41,21 +41,21 @@ class Dialect:
     folds_case: bool = True
 
 
-DUCKDB = Dialect(
+DUCKDB = SqlDialect(
     row="rowid",
     reasons="list_filter([{items}], lambda x: x IS NOT NULL)",
     text="VARCHAR",
     statistics={"median": "median({column})", "mean": "avg({column})", "mode": "mode({column})"},
     can_cast=True,
 )
-FRAME = Dialect(
+FRAME = SqlDialect(
     row="_dq_row",
     reasons=DUCKDB.reasons,
     text=DUCKDB.text,
     statistics=DUCKDB.statistics,
     can_cast=True,
 )
-POSTGRES = Dialect(
+POSTGRES = SqlDialect(
     row="ctid",
     reasons="array_remove(ARRAY[{items}]::text[], NULL)",
     text="text",
@@ -69,15 +69,15 @@ POSTGRES = Dialect(
 )
 
 
-def failing(rows: Rows) -> str:
-    """A condition that is true exactly for the failing rows, never NULL."""
+def failing_condition(rows: FailingRows) -> str:
+    """A condition that is true for the failing rows and false for all others, never NULL."""
     parts = [part for part in (rows.scope, rows.predicate) if part]
     return "coalesce(" + " AND ".join(f"({part})" for part in parts) + ", false)"
 
 
-def find_bad(source: str, checks: Sequence[Check], dialect: Dialect) -> str:
-    """A temporary table of the rows that fail by their own values, with the ids of all checks they fail."""
-    named = [(failing(c.rows), literal(c.id)) for c in checks if c.rows is not None]
+def find_bad(source: str, checks: Sequence[CheckResult], dialect: SqlDialect) -> str:
+    """Create a temporary table of the rows whose values fail checks, with the ids of all checks they fail."""
+    named = [(failing_condition(c.rows), literal(c.id)) for c in checks if c.rows is not None]
     items = ", ".join(f"CASE WHEN {condition} THEN {name} END" for condition, name in named)
     items = items or f"CAST(NULL AS {dialect.text})"
     where = " OR ".join(condition for condition, _ in named) or "false"
@@ -87,17 +87,17 @@ def find_bad(source: str, checks: Sequence[Check], dialect: Dialect) -> str:
     )
 
 
-def add_duplicates(source: str, check: Check, action: Action, dialect: Dialect) -> str:
-    """Add repeated rows: with DEDUPE all but the first of each key, with QUARANTINE all of them.
+def add_duplicates(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> str:
+    """Add duplicates to the bad rows: with DEDUPE all but the first row of each key, with QUARANTINE all of them.
 
-    Rows that are bad already do not count as a copy, so the copy that is kept is a good one.
+    Rows that are bad already are not counted, so the row that is kept is a good one.
     """
     assert check.rows is not None
     keys = ", ".join(quoted(key) for key in check.rows.keys)
     where = f"WHERE coalesce({check.rows.scope}, false)" if check.rows.scope else ""
     same = " AND ".join(f"s.{quoted(k)} IS NOT DISTINCT FROM d.{quoted(k)}" for k in check.rows.keys)
     by = ", ".join(f"s.{quoted(key)}" for key in check.rows.keys)
-    limit = "n > 1" if action is Action.DEDUPE else "copies > 1"
+    limit = "n > 1" if action is RemediationAction.DEDUPE else "copies > 1"
     return f"""
         INSERT INTO {BAD}
         SELECT _dq_n, {dialect.reasons.format(items=literal(check.id))} FROM (
@@ -110,12 +110,12 @@ def add_duplicates(source: str, check: Check, action: Action, dialect: Dialect) 
 
 
 def count_reasons() -> str:
-    """Rows by check id."""
+    """Count the bad rows by check id."""
     return f"SELECT reason, count(*) FROM (SELECT unnest(_dq_why) AS reason FROM {BAD}) r GROUP BY reason"
 
 
-def create_quarantine(source: str, target: str, columns: Mapping[str, str], dialect: Dialect) -> str:
-    """The quarantine table: the columns of the dataset, and who was put there, when, by which run, and why."""
+def create_quarantine(source: str, target: str, columns: Mapping[str, str], dialect: SqlDialect) -> str:
+    """Create the quarantine table: the columns of the dataset, and the columns of `META`."""
     text = dialect.text
     plain = ", ".join(
         f"CAST({quoted(name)} AS {text}) AS {quoted(name)}" if kind == UNTYPED else quoted(name)
@@ -129,24 +129,24 @@ def create_quarantine(source: str, target: str, columns: Mapping[str, str], dial
 
 
 def widen_quarantine(
-    target: str, there: Mapping[str, str], columns: Mapping[str, str], dialect: Dialect
+    target: str, there: Mapping[str, str], columns: Mapping[str, str], dialect: SqlDialect
 ) -> tuple[list[str], set[str]]:
-    """(statements, columns that are kept as text): what lets rows of today's types in without changing a value.
+    """(statements, columns kept as text): adapt the quarantine table to the present columns without losing values.
 
-    A column whose type has changed since the table was made is kept as text from then on; a new column is added.
+    A column whose type has changed since the table was created becomes text; a new column is added.
     """
     fold = str.lower if dialect.folds_case else str
     known = {fold(name): (name, kind) for name, kind in there.items()}
     statements, texts = [], set()
     for name, kind in columns.items():
-        own, was = known.get(fold(name), ("", ""))
-        if not own:
+        existing, was = known.get(fold(name), ("", ""))
+        if not existing:
             new = dialect.text if kind == UNTYPED else kind
             statements.append(f"ALTER TABLE {target} ADD COLUMN {quoted(name)} {new}")
         elif was != kind:
             texts.add(name)
             if was.lower() != dialect.text.lower():
-                column = quoted(own)
+                column = quoted(existing)
                 using = f"USING CAST({column} AS {dialect.text})"
                 statements.append(f"ALTER TABLE {target} ALTER COLUMN {column} TYPE {dialect.text} {using}")
     return statements, texts
@@ -156,16 +156,16 @@ def move_to_quarantine(
     source: str,
     target: str,
     columns: Mapping[str, str],
-    dialect: Dialect,
+    dialect: SqlDialect,
     *,
     texts: Collection[str],
     run_id: str,
     at: str,
     state: str,
 ) -> list[str]:
-    """Statements that copy the bad rows into quarantine, each once for a run, whatever order they come in.
+    """Statements that copy the bad rows into quarantine, each row once per run, in whatever order rows are read.
 
-    A row that the same run has put there already stays there; one that was released since is held again.
+    A row that the same run has quarantined before is not copied again; if it was released since, it is held again.
     """
     text = dialect.text
     plain = ", ".join(quoted(name) for name in columns)
@@ -190,8 +190,8 @@ def move_to_quarantine(
     ]
 
 
-def repair(source: str, check: Check, action: Action, dialect: Dialect) -> tuple[str, str]:
-    """(column, expression) of the value that takes the place of a failing one.
+def repair(source: str, check: CheckResult, action: RemediationAction, dialect: SqlDialect) -> tuple[str, str]:
+    """(column, expression) of the value that replaces a failing one.
 
     Raises:
         InvalidInputError: The parameters of the action cannot be used on this data source.
@@ -199,31 +199,31 @@ def repair(source: str, check: Check, action: Action, dialect: Dialect) -> tuple
     assert check.rows is not None
     assert check.column is not None
     column, given = quoted(check.column), check.parameters
-    if action is Action.IMPUTE and "statistic" in given:
+    if action is RemediationAction.IMPUTE and "statistic" in given:
         pattern = dialect.statistics.get(str(given["statistic"]))
         if pattern is None:
             raise InvalidInputError(
                 f"statistic of {check.id}", given["statistic"], f"known: {', '.join(dialect.statistics)}"
             )
-        good = f"SELECT {pattern.format(column=column)} FROM {source} WHERE NOT {failing(check.rows)}"
+        good = f"SELECT {pattern.format(column=column)} FROM {source} WHERE NOT {failing_condition(check.rows)}"
         return column, f"({good})"
-    if action is Action.IMPUTE:
-        return column, value(given["value"])
-    if action is Action.CLIP:
+    if action is RemediationAction.IMPUTE:
+        return column, sql_value(given["value"])
+    if action is RemediationAction.CLIP:
         expression = column
         if "min" in given:
-            expression = f"greatest({expression}, {value(given['min'])})"
+            expression = f"greatest({expression}, {sql_value(given['min'])})"
         if "max" in given:
-            expression = f"least({expression}, {value(given['max'])})"
+            expression = f"least({expression}, {sql_value(given['max'])})"
         return column, expression
     kind = str(given["type"])
-    check_parameters(action, given, check.id)  # what is pasted here need not have passed the lint
+    check_parameters(action, given, check.id)  # goes into SQL, and the contract may not have been linted
     if not dialect.can_cast:
         raise InvalidInputError(f"remediation of {check.id}", "cast", "works on DuckDB data only")
     return column, f"TRY_CAST({column} AS {kind})"
 
 
-def value(given: Any) -> str:
+def sql_value(given: Any) -> str:
     """A value of the contract as an SQL literal."""
     if given is None:
         return "NULL"

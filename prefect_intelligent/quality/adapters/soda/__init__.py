@@ -1,1 +1,1 @@
-"""Contracts checked by Soda."""
+"""Soda as the checker of contracts."""

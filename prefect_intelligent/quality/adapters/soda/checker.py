@@ -1,12 +1,12 @@
-"""Verifies datasets against contracts with Soda, and takes from it only what can be trusted.
+"""Verifies datasets against contracts with Soda.
 
-What is handled here, because Soda does not (each has a test):
+Handled here because Soda does not (each has a test):
 
-* its telemetry is switched off before it is imported, or it would install a global trace provider;
-* it is not thread safe: one lock per process, and a copy of the context, or its log capture leaks;
-* it executes SQL of the contract: the connection is thrown away, read-only and locked (`duckdb_sources`);
-* its summary says PASSED when nothing was evaluated, and ERROR when another library logged one: the verdict is made of
-  the outcomes of the checks and of Soda's own errors.
+* Its telemetry is switched off before the import, which otherwise installs a global trace provider.
+* It is not thread safe: there is one lock per process, and a copy of the context, or its log capture leaks.
+* It executes SQL of the contract: each verification has a read-only, locked connection of its own (`sources.duckdb`).
+* Its summary says PASSED when nothing was evaluated, and ERROR when another library logged one: the verdict is derived
+  from the outcomes of the checks and from Soda's own errors.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from prefect_intelligent.quality.adapters.contracts.yaml import canonical
 from prefect_intelligent.quality.adapters.soda.failing_rows import ROWS_FAILED, failing_rows
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, tables_of
 from prefect_intelligent.quality.model import (
-    Check,
+    CheckOutcome,
+    CheckResult,
     Contract,
-    Outcome,
     SchemaDrift,
     Severity,
     Verification,
@@ -41,7 +41,7 @@ from prefect_intelligent.quality.model import (
 )
 
 _LOCK = threading.Lock()
-_OUTCOMES = {"PASSED": Outcome.PASSED, "WARN": Outcome.WARNED, "FAILED": Outcome.FAILED}
+_OUTCOMES = {"PASSED": CheckOutcome.PASSED, "WARN": CheckOutcome.WARNED, "FAILED": CheckOutcome.FAILED}
 
 
 class SodaChecker:
@@ -66,12 +66,12 @@ class SodaChecker:
 
         Args:
             contract: A linted contract.
-            dataset: Where the data lies.
+            dataset: The data.
             variables: Values of `${var.NAME}` in the contract.
-            at_s: The instant that freshness is measured against; now by default.
+            at_s: Instant against which freshness is measured, Unix seconds; now by default.
 
         Raises:
-            InvalidInputError: A variable is not declared, or not safe to be pasted into SQL.
+            InvalidInputError: A variable is not declared, or its value is not safe in SQL.
         """
         values = check_variables(variables, contract.tree)
         began = time.time()
@@ -93,7 +93,7 @@ class SodaChecker:
 
     @contextlib.contextmanager
     def _source(self, contract: Contract, dataset: Dataset) -> Iterator[_Source]:
-        """The dataset under the contract's data source, read-only."""
+        """Open the dataset read-only, under the name of the contract's data source."""
         name, *prefix = contract.dataset.split("/")[:-1]
         table = dataset.table or contract.table
         if dataset.kind is DataKind.POSTGRES:
@@ -120,10 +120,10 @@ class SodaChecker:
 
     def _verify(
         self, contract: Contract, source: _Source, variables: Mapping[str, str], at_s: float
-    ) -> tuple[tuple[Check, ...], tuple[str, ...], SchemaDrift]:
+    ) -> tuple[tuple[CheckResult, ...], tuple[str, ...], SchemaDrift]:
         drift = _missing_columns(contract, source.columns)
         if drift.removed:
-            return _unread(contract, drift, at_s), (), drift
+            return _checks_without_columns(contract, drift, at_s), (), drift
         text = canonical({**contract.tree, "dataset": source.path})
         result, impls = _execute(text, source.impl, variables, at_s)
         drift = _schema_drift(result.check_results, drift)
@@ -144,7 +144,7 @@ class SodaChecker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """An open data source: Soda's view of it, the dataset's name in it, and its columns."""
+    """An open data source: Soda's object for it, the dataset's path in it, and its columns with their types."""
 
     impl: Any
     path: str
@@ -153,7 +153,7 @@ class _Source:
 
 @dataclass
 class _Capture:
-    """Keeps Soda's inner objects of one verification, from which the failing rows are derived."""
+    """Captures Soda's internal objects of one verification, from which the failing rows are derived."""
 
     impls: dict[str, Any] = field(default_factory=dict)
 
@@ -180,7 +180,7 @@ def _import_soda() -> None:
 
 
 def _execute(text: str, impl: Any, variables: Mapping[str, str], at_s: float) -> tuple[Any, dict[str, Any]]:
-    """Run Soda once, alone in this process and in a context of its own."""
+    """Run Soda under the lock of the process, in a copy of the context."""
     from soda_core.common.yaml import ContractYamlSource
     from soda_core.contracts.contract_verification import ContractVerificationSession
     from soda_core.contracts.impl.contract_verification_impl import ContractVerificationHandlerRegistry
@@ -207,50 +207,51 @@ def _execute(text: str, impl: Any, variables: Mapping[str, str], at_s: float) ->
     return session.contract_verification_results[0], capture.impls
 
 
-def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> Check:
-    """Soda's result of one check in our words."""
-    told = found.check
-    attributes = dict(told.attributes or {})
+def _check(found: Any, impl: Any, drift: SchemaDrift, at_s: float) -> CheckResult:
+    """Translate Soda's result of one check."""
+    soda_check = found.check
+    attributes = dict(soda_check.attributes or {})
     measured = {k: float(v) for k, v in (found.diagnostic_metric_values or {}).items() if isinstance(v, int | float)}
     value = found.threshold_value
-    failed = measured.get(ROWS_FAILED.get(told.type, ""))
+    failed = measured.get(ROWS_FAILED.get(soda_check.type, ""))
     tested = measured.get("check_rows_tested", measured.get("dataset_rows_tested"))
-    outcome = _OUTCOMES.get(found.outcome.name, Outcome.UNKNOWN)
-    check = Check(
-        id=told.relative_path,
-        name=told.name or told.relative_path,
-        kind=told.type,
-        column=told.column_name,
+    outcome = _OUTCOMES.get(found.outcome.name, CheckOutcome.UNKNOWN)
+    check = CheckResult(
+        id=soda_check.relative_path,
+        name=soda_check.name or soda_check.relative_path,
+        kind=soda_check.type,
+        column=soda_check.column_name,
         outcome=outcome,
-        severity=parse_severity(attributes.get("severity", Severity.MAJOR), told.relative_path),
-        action=parse_action(attributes["remediation"], told.relative_path) if "remediation" in attributes else None,
+        severity=parse_severity(attributes.get("severity", Severity.MAJOR), soda_check.relative_path),
+        action=parse_action(attributes["remediation"], soda_check.relative_path)
+        if "remediation" in attributes
+        else None,
         parameters={k: v for k, v in attributes.items() if k not in ("severity", "remediation")},
-        threshold=" ".join(str(told.threshold or "").replace("level: fail", "").split()),
+        threshold=" ".join(str(soda_check.threshold or "").replace("level: fail", "").split()),
         value=float(value) if isinstance(value, int | float) else None,
         measured=measured,
         rows_tested=None if tested is None else int(tested),
         rows_failed=None if failed is None else int(failed),
         rows=failing_rows(impl[0], impl[1], attributes)
-        if impl and outcome in (Outcome.FAILED, Outcome.WARNED)
+        if impl and outcome in (CheckOutcome.FAILED, CheckOutcome.WARNED)
         else None,
-        detail=str(drift) if told.type == "schema" else "",
+        detail=str(drift) if soda_check.type == "schema" else "",
         at_s=at_s,
     )
-    if told.type == "schema" and outcome is Outcome.FAILED and not drift.breaks:
-        # Only added columns: readers that rely on the contract still work.
-        policy = attributes.get("added", "warn")
-        milder = {"observe": Outcome.PASSED, "warn": Outcome.WARNED, "block": Outcome.FAILED}
-        return replace(check, outcome=milder[policy])
+    if soda_check.type == "schema" and outcome is CheckOutcome.FAILED and not drift.breaks:
+        # Columns were only added: readers that rely on the contract still work.
+        outcomes = {"observe": CheckOutcome.PASSED, "warn": CheckOutcome.WARNED, "block": CheckOutcome.FAILED}
+        return replace(check, outcome=outcomes[attributes.get("added", "warn")])
     return check
 
 
 def _missing_columns(contract: Contract, columns: Mapping[str, str]) -> SchemaDrift:
-    """Columns that the contract asks for and that are not there; compared without regard to case, as SQL does."""
-    there = {name.lower(): (name, kind) for name, kind in columns.items()}
-    asked = dict(contract.required_columns)
-    known = {str(c["name"]).lower() for c in contract.tree["columns"]}
-    removed = {name: kind for name, kind in asked.items() if name.lower() not in there}
-    added: dict[str, str | None] = {name: kind for low, (name, kind) in there.items() if low not in known}
+    """Required columns that are missing, and columns that the contract does not name; case is ignored, as in SQL."""
+    present = {name.lower(): (name, kind) for name, kind in columns.items()}
+    required = dict(contract.required_columns)
+    declared = {str(c["name"]).lower() for c in contract.tree["columns"]}
+    removed = {name: kind for name, kind in required.items() if name.lower() not in present}
+    added: dict[str, str | None] = {name: kind for low, (name, kind) in present.items() if low not in declared}
     return SchemaDrift(
         added=tuple(added), removed=tuple(removed), renamed=suggest_renames(removed, added) if removed else ()
     )
@@ -269,14 +270,14 @@ def _schema_drift(found: Any, drift: SchemaDrift) -> SchemaDrift:
     return drift
 
 
-def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[Check, ...]:
-    """The checks of a dataset that lacks columns: the schema fails, the rest cannot be evaluated."""
+def _checks_without_columns(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[CheckResult, ...]:
+    """The results for a dataset that lacks columns: the schema check fails, the others are not evaluated."""
     checks = [
-        Check(
+        CheckResult(
             id="checks.schema",
             name="Columns of the contract are there",
             kind="schema",
-            outcome=Outcome.FAILED,
+            outcome=CheckOutcome.FAILED,
             threshold="must be: 0",
             value=float(len(drift.removed)),
             measured={"schema_events_count": float(len(drift.removed) + len(drift.added))},
@@ -290,12 +291,12 @@ def _unread(contract: Contract, drift: SchemaDrift, at_s: float) -> tuple[Check,
             ((kind, body),) = item.items()
             name = f"columns.{column['name']}.checks.{kind}"
             checks.append(
-                Check(
+                CheckResult(
                     id=name + (f".{body['qualifier']}" if body and body.get("qualifier") else ""),
                     name=(body or {}).get("name") or name,
                     kind=kind,
                     column=str(column["name"]),
-                    outcome=Outcome.UNKNOWN,
+                    outcome=CheckOutcome.UNKNOWN,
                     detail="not evaluated: columns of the contract are missing",
                     at_s=at_s,
                 )

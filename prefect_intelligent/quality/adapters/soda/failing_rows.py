@@ -1,7 +1,7 @@
-"""Which rows fail a check, from Soda's inner objects and from what the contract declares.
+"""Derives the failing rows of a check from Soda's internal objects and the contract.
 
-The condition that Soda counts with is the condition that selects the rows, so the two cannot disagree. Where it counts
-with a query of its own (reference data) or of the user's (`query`, `keys_query`), the same is said over one row.
+Rows are selected by the condition with which Soda counts them, so the two cannot disagree. Where Soda counts with a
+query of its own (reference data) or of the user (`query`, `keys_query`), an equivalent condition on one row is built.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect_intelligent.quality.adapters.sources.duckdb import quoted
-from prefect_intelligent.quality.model import Rows
+from prefect_intelligent.quality.model import FailingRows
 
 ROWS_FAILED = {
     "missing": "missing_count",
@@ -21,16 +21,16 @@ ROWS_FAILED = {
 """Kind of check to the name of its count of failing rows."""
 
 
-def failing_rows(impl: Any, contract_impl: Any, attributes: Mapping[str, Any]) -> Rows | None:
+def failing_rows(impl: Any, contract_impl: Any, attributes: Mapping[str, Any]) -> FailingRows | None:
     """The failing rows of a check.
 
     Args:
         impl: Soda's object of the check.
         contract_impl: Soda's object of the contract.
-        attributes: Of the check in the contract; `keys` names the columns by which a query identifies rows.
+        attributes: Attributes of the check; `keys` names the columns by which a query identifies rows.
 
     Returns:
-        None if the rows cannot be told, or if this version of Soda keeps them otherwise.
+        None if the rows cannot be selected, or if Soda's internal objects have changed.
     """
     try:
         render: Callable[[Any], str] = contract_impl.data_source_impl.sql_dialect.build_expression_sql
@@ -42,38 +42,38 @@ def failing_rows(impl: Any, contract_impl: Any, attributes: Mapping[str, Any]) -
         if impl.type == "invalid" and impl.missing_and_validity.has_reference_data():
             return _without_reference(impl, scope, render)
         expression = getattr(impl, ROWS_FAILED[impl.type] + "_metric_impl").sql_condition_expression()
-        return None if expression is None else Rows(predicate=render(expression), scope=" AND ".join(scope))
+        return None if expression is None else FailingRows(predicate=render(expression), scope=" AND ".join(scope))
     except (AttributeError, KeyError, TypeError):
         return None
 
 
-def _duplicates(impl: Any, scope: list[str], render: Callable[[Any], str]) -> Rows:
+def _duplicates(impl: Any, scope: list[str], render: Callable[[Any], str]) -> FailingRows:
     columns = getattr(impl, "column_impl", None)
-    own = [str(columns.column_yaml.name)] if columns is not None else list(impl.check_yaml.columns)
+    keys = [str(columns.column_yaml.name)] if columns is not None else list(impl.check_yaml.columns)
     if impl.check_yaml.filter:
         scope.append(f"({impl.check_yaml.filter})")
     if columns is not None:
         missing = impl.missing_and_validity.is_missing_expr(impl.column_expression)
         scope.append(f"NOT ({render(missing)})")
-    return Rows(keys=tuple(own), scope=" AND ".join(scope))
+    return FailingRows(keys=tuple(keys), scope=" AND ".join(scope))
 
 
-def _by_key(check: Any, keys: Any) -> Rows | None:
-    """The rows whose key the query returns; a key of which a part is NULL is never found."""
+def _by_key(check: Any, keys: Any) -> FailingRows | None:
+    """The rows whose key the query returns; a key with a NULL in it matches no row."""
     if not keys:
         return None
     columns = ", ".join(quoted(str(key)) for key in keys)
     query = str(check.query or check.keys_query).strip().rstrip(";")
-    return Rows(predicate=f"({columns}) IN (SELECT {columns} FROM ({query}) AS dq_failing)")
+    return FailingRows(predicate=f"({columns}) IN (SELECT {columns} FROM ({query}) AS dq_failing)")
 
 
-def _without_reference(impl: Any, scope: list[str], render: Callable[[Any], str]) -> Rows:
-    """The rows whose value is there, and is not among those of the reference dataset."""
-    known = impl.missing_and_validity.valid_reference_data
+def _without_reference(impl: Any, scope: list[str], render: Callable[[Any], str]) -> FailingRows:
+    """The rows whose value is not missing and not among those of the reference dataset."""
+    reference = impl.missing_and_validity.valid_reference_data
     if impl.check_yaml.filter:
         scope.append(f"({impl.check_yaml.filter})")
     column, missing = impl.column_expression, impl.missing_and_validity.is_missing_expr(impl.column_expression)
-    table = ".".join(quoted(str(part)) for part in (*(known.dataset_prefix or ()), known.dataset_name))
-    value = quoted(str(known.column))
+    table = ".".join(quoted(str(part)) for part in (*(reference.dataset_prefix or ()), reference.dataset_name))
+    value = quoted(str(reference.column))
     unknown = f"{render(column)} NOT IN (SELECT {value} FROM {table} WHERE {value} IS NOT NULL)"
-    return Rows(predicate=f"NOT ({render(missing)}) AND {unknown}", scope=" AND ".join(scope))
+    return FailingRows(predicate=f"NOT ({render(missing)}) AND {unknown}", scope=" AND ".join(scope))

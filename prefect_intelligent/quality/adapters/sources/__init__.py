@@ -1,1 +1,1 @@
-"""Where datasets lie: CSV, DuckDB, PostgreSQL."""
+"""Opening and reading datasets: DuckDB (with frames, Parquet and CSV files) and PostgreSQL."""

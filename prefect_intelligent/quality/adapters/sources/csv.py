@@ -1,7 +1,7 @@
-"""CSV files, read twice: typed, to decide about rows, and as the text that stands there, to keep what is not changed.
+"""Reads CSV files twice, typed and as text: typed rows are checked, texts are written back.
 
-DuckDB's types would rewrite the clean rows of a file (`1.50`, `01/02/2024`, a semicolon): what is written back is the
-text, with the file's own delimiter, quote and header.
+Writing typed rows would change the clean rows of a file (`1.50`, `01/02/2024`, a semicolon). So unchanged fields are
+written as the text that was read, with the file's own delimiter, quote and header.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from prefect_intelligent.quality.adapters.sources.duckdb import literal, quoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CsvForm:
-    """How a file is written.
+class CsvFormat:
+    """Format of a CSV file, as DuckDB detects it.
 
     Attributes:
         delimiter: Between fields.
         quote: Around fields; "" if none.
-        escape: Before a quote within a field.
+        escape: Before a quote within a field; "" if none.
         header: Whether the first line names the columns.
-        columns: Their names, with the types they seem to have.
-        formats: Of dates and timestamps, by DuckDB type; absent if ISO.
+        columns: Column names and their detected types.
+        formats: Formats of dates and timestamps by DuckDB type; ISO if absent.
     """
 
     delimiter: str
@@ -37,8 +37,8 @@ class CsvForm:
     formats: Mapping[str, str]
 
 
-def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
-    """(typed Arrow table, the same rows as text, form of the file).
+def read_csv(path: Path) -> tuple[Any, Any, CsvFormat]:
+    """(typed Arrow table, the same rows as text, format of the file).
 
     Raises:
         duckdb.Error: It cannot be read.
@@ -51,7 +51,7 @@ def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
         ).fetchall()
         delimiter, quote, escape, header, columns, skipped, date, timestamp = found
         none = ("", "(empty)", "\x00", None)
-        form = CsvForm(
+        form = CsvFormat(
             delimiter=delimiter,
             quote="" if quote in none else quote,
             escape="" if escape in none else escape,
@@ -69,8 +69,8 @@ def read_csv(path: Path) -> tuple[Any, Any, CsvForm]:
     return typed, text, form
 
 
-def write_csv(path: Path, text: Any, form: CsvForm) -> None:
-    """Write rows of text in the form of a file."""
+def write_csv(path: Path, text: Any, form: CsvFormat) -> None:
+    """Write rows of text in the format of a file."""
     with duckdb.connect(":memory:") as con:
         con.register("clean", text)
         options = f"FORMAT CSV, DELIMITER {literal(form.delimiter)}, HEADER {str(form.header).lower()}"
@@ -79,28 +79,36 @@ def write_csv(path: Path, text: Any, form: CsvForm) -> None:
         con.execute(f"COPY clean TO {literal(str(path))} ({options})")
 
 
-def as_text(typed: Any, form: CsvForm) -> Any:
-    """Typed rows as they would stand in the file."""
+def as_text(typed: Any, form: CsvFormat) -> Any:
+    """Typed rows as text, in the format of a file."""
     with duckdb.connect(":memory:") as con:
         con.register("typed", typed)
-        fields = ", ".join(f"{_said(quoted(name), name, form)} AS {quoted(name)}" for name in typed.column_names)
+        fields = ", ".join(f"{_text_of(quoted(name), name, form)} AS {quoted(name)}" for name in typed.column_names)
         return con.sql(f"SELECT {fields} FROM typed").to_arrow_table()
 
 
-def repaired_text(text: Any, before: Any, after: Any, place: int, form: CsvForm) -> Any:
-    """The text with the values of one column that differ between two typed tables of the same rows written anew."""
-    name = text.column_names[place]
+def rewrite_column(text: Any, before: Any, after: Any, index: int, form: CsvFormat) -> Any:
+    """The rows as text, with the values of one column rewritten where `after` differs from `before`.
+
+    Args:
+        text: The rows as text.
+        before: The same rows, typed.
+        after: The same rows, typed, after a change.
+        index: Index of the changed column.
+        form: Format of the file.
+    """
+    name = text.column_names[index]
     with duckdb.connect(":memory:") as con:
-        for table, rows in (("was", before), ("now", after), ("said", text)):
-            con.register(table, rows.select([place]).rename_columns(["v"]))
+        for table, rows in (("was", before), ("now", after), ("written", text)):
+            con.register(table, rows.select([index]).rename_columns(["v"]))
         new = con.sql(
-            f"SELECT CASE WHEN now.v IS DISTINCT FROM was.v THEN {_said('now.v', name, form)} ELSE said.v END "
-            "FROM now POSITIONAL JOIN was POSITIONAL JOIN said"
+            f"SELECT CASE WHEN now.v IS DISTINCT FROM was.v THEN {_text_of('now.v', name, form)} ELSE written.v END "
+            "FROM now POSITIONAL JOIN was POSITIONAL JOIN written"
         ).to_arrow_table()
-        return text.set_column(place, name, new.column(0))
+        return text.set_column(index, name, new.column(0))
 
 
-def _said(value: str, column: str, form: CsvForm) -> str:
+def _text_of(value: str, column: str, form: CsvFormat) -> str:
     """SQL for a value of a column as text."""
     pattern = form.formats.get(form.columns[column])
     return f"strftime({value}, {literal(pattern)})" if pattern else f"CAST({value} AS VARCHAR)"

@@ -1,4 +1,4 @@
-"""Opens datasets as DuckDB relations: a throw-away, read-only, locked connection for each verification."""
+"""Opens datasets as DuckDB relations: a read-only, locked connection of its own for each verification."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.datasets import DataKind, Dataset
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, PrefectIntelligentError
 
@@ -22,20 +23,20 @@ LOCK_PATIENCE_S = 20.0
 
 
 class SourceError(PrefectIntelligentError, RuntimeError):
-    """A dataset cannot be opened: nothing is known about its rows."""
+    """A dataset cannot be opened, read or edited."""
 
 
 @contextlib.contextmanager
 def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in which `table` is the dataset and nothing else can be reached or changed.
+    """A connection in which `table` is the dataset and nothing can be changed.
 
-    Frames and Parquet files are read in place, a CSV file is loaded, a DuckDB file is opened read-only. No files, no
-    extensions, no variables of the calling Python can be reached from SQL, and none of that can be switched on again.
+    Frames and Parquet files are read in place, a CSV file is loaded, a DuckDB file is opened read-only. SQL cannot
+    access other files, extensions or variables of the calling Python, and cannot change that configuration.
 
     Args:
         dataset: What to open; not a PostgreSQL table.
-        table: Name under which SQL finds it (for a DuckDB file: the table of that name).
-        timeout_s: Queries are interrupted when this has passed.
+        table: Name of the dataset in SQL; for a DuckDB file the table of that name.
+        timeout_s: Queries are interrupted after so many seconds.
 
     Raises:
         SourceError: It cannot be opened.
@@ -61,7 +62,7 @@ def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) ->
     done = threading.Event()
 
     def interrupt() -> None:
-        # Again and again: an interrupt between two queries is forgotten.
+        # Repeatedly, because an interrupt between two queries has no effect.
         if not done.wait(timeout_s):
             while not done.wait(0.05):
                 con.interrupt()
@@ -82,7 +83,7 @@ def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) ->
 
 
 def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
-    """A connection to a DuckDB file; waits a little for another process that has it open."""
+    """A connection to a DuckDB file; waits up to `LOCK_PATIENCE_S` for another process that has it open."""
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
@@ -90,7 +91,7 @@ def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
         except duckdb.IOException as exc:
             if "lock" not in str(exc).lower() or time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(jittered(0.1))
 
 
 def readable(frame: Any) -> Any:
@@ -120,7 +121,7 @@ def columns_of(con: duckdb.DuckDBPyConnection, table: str, schema: str = "main")
 
 
 def tables_of(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """The tables and views that can be checked, as SCHEMA.TABLE where the schema is not the default one."""
+    """All tables and views, as SCHEMA.TABLE where the schema is not the default one."""
     rows = con.execute(
         "SELECT table_schema, table_name FROM information_schema.tables ORDER BY table_schema, table_name"
     ).fetchall()
@@ -128,10 +129,10 @@ def tables_of(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier.
+    """A name as a quoted SQL identifier.
 
     Raises:
-        InvalidInputError: It holds a NUL.
+        InvalidInputError: It contains a NUL character.
     """
     if "\x00" in name:
         raise InvalidInputError("name", name, "may not hold a NUL character")
@@ -139,7 +140,7 @@ def quoted(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """A text as an SQL string."""
+    """A text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -1,4 +1,4 @@
-"""Opens PostgreSQL tables for a verification: one read-only session with a time limit, closed afterwards."""
+"""Opens PostgreSQL tables for a verification: a read-only session with a time limit per statement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PostgresSource:
         return dict(rows)
 
     def soda(self, name: str) -> Any:
-        """Soda's view of this session, under the given data source name."""
+        """Soda's data source on this session, under the given name."""
         try:
             from soda_postgres.common.data_sources import postgres_data_source as soda
         except ImportError as exc:
@@ -46,7 +46,7 @@ class PostgresSource:
 
 @contextlib.contextmanager
 def open_read_only(dataset: Dataset, timeout_s: float) -> Iterator[PostgresSource]:
-    """A session that cannot write, whatever SQL a contract holds: read-only, and one statement at a time.
+    """A read-only session that takes one statement at a time, so that SQL of a contract cannot write.
 
     Raises:
         SourceError: The server cannot be reached or refuses.

@@ -1,0 +1,50 @@
+"""Money spent over time while a policy plays a world to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from prefect_intelligent.policy.base import Policy
+from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+
+_LONGEST_S: Final = 30 * 86400.0
+"""Simulated time after the last scheduled start at which a world is stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendingCurve:
+    """Money spent by the instants of decisions.
+
+    Attributes:
+        at_s: Instants, ascending, Unix seconds, shape (n,).
+        usd: Money spent until then, US dollars, shape (n,).
+    """
+
+    at_s: Array
+    usd: Array
+
+    def spent_by(self, at_s: Array) -> Array:
+        """Return the money spent until the given instants, interpolated between decisions; the same shape as `at_s`."""
+        spent: Array = np.interp(at_s, self.at_s, self.usd)
+        return spent
+
+
+def play(loop: ClosedLoop, policy: Policy) -> SpendingCurve:
+    """Let a policy decide until all runs of the (single) world have ended.
+
+    Args:
+        loop: The world at its begin, with the guard; afterwards at its end.
+        policy: What decides.
+    """
+    twin = loop.twin
+    at_s, usd = [float(twin.now_s[0])], [0.0]
+    last_s = float(twin.world.runs["scheduled_s"].max()) + _LONGEST_S
+    while loop.running[0] and twin.now_s[0] < last_s:
+        loop.step(policy.propose(loop.census))
+        at_s.append(float(twin.now_s[0]))
+        usd.append(float(twin.money[0].sum()))
+    return SpendingCurve(at_s=np.array(at_s), usd=np.array(usd))

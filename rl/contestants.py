@@ -1,0 +1,140 @@
+"""The policies that an evaluation compares: rules, the tuned rule, bundles, planners."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.base import Policy
+from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
+from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
+from prefect_intelligent.twin.planner import Planner, PlannerConfig
+from rl.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
+from rl.tune import read_rule
+
+RESULTS: Final = Path(__file__).parent / "results"
+TUNED_RULE: Final = RESULTS / "tuned.json"
+REGRESSED_BUNDLE: Final = RESULTS / REGRESSED
+"""The pre-trained bundle from which the shipped one was fine-tuned."""
+SINGLE_RULES: Final = (
+    "prefect-default",
+    "fifo+reactive+share",
+    "static+reactive+share",
+    "edf+reactive+share",
+    "sjf+reactive+share",
+    "wspt+reactive+share",
+    "maxweight+reactive+share",
+    "covert+reactive+share",
+    "atc+reactive+share",
+    "atc+urgency+share",
+    "edf+lookahead+share",
+    "wspt+lookahead+share",
+    "atc+lookahead+share",
+)
+"""The untuned rules, each with the capacity and limit rules without which none is competitive."""
+SEEDS: Final = "seeds"
+REFERENCE: Final = PlannerConfig(futures=0, hold=18, horizon=70)
+"""The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A policy that is compared; bundles trained alike with other seeds are one contestant.
+
+    Attributes:
+        name: Its name.
+        policies: One per training seed.
+        weights_sha256: Hash of its weights, where it is a single bundle.
+        training_seeds: Seeds that the bundles say they were trained with.
+    """
+
+    name: str
+    policies: tuple[Policy | Planner, ...]
+    weights_sha256: str | None = None
+    training_seeds: tuple[Any, ...] = ()
+
+    @property
+    def plans(self) -> bool:
+        """Whether it is a planner, which takes long and therefore plays few episodes."""
+        return isinstance(self.policies[0], Planner)
+
+    def fingerprint(self) -> str:
+        """Hash of weights and parameters."""
+        digest = hashlib.sha256()
+        for policy in self.policies:
+            rule = policy if isinstance(policy, RulePolicy) else getattr(policy, "base", None)
+            if isinstance(rule, RulePolicy):
+                digest.update(json.dumps([rule.name, asdict(rule.parameters)], sort_keys=True).encode())
+            network = getattr(getattr(policy, "pupil", policy), "network", None)
+            for name, array in sorted(getattr(network, "weights", {}).items()):
+                digest.update(name.encode() + array.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant]:
+    """The policies named on the command line, each once; the first is the one that is compared with the others.
+
+    Args:
+        names: Comma-separated: "shipped", "tuned", "regressed", "rules", "clairvoyant", "planner", "seeds", a rule, or
+            NAME=FOLDER or FOLDER of a bundle.
+        bundles: Folders of bundles trained alike with several seeds: the contestant "seeds", first unless it is named.
+
+    Raises:
+        InvalidInputError: A bundle cannot be read, or "seeds" is named without `bundles`.
+    """
+    listed = [name.strip() for name in names.split(",") if name.strip()]
+    if bundles and SEEDS not in listed:
+        listed.insert(0, SEEDS)
+    found: dict[str, Contestant] = {}
+    for name in listed:
+        for contestant in _parse(name, tuple(found.values()), bundles):
+            found.setdefault(contestant.name, contestant)
+    if not found:
+        raise InvalidInputError("--policies", names, "name at least one policy")
+    return list(found.values())
+
+
+def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> list[Contestant]:
+    """The contestants that one name on the command line stands for."""
+    if name == "rules":
+        return [Contestant(rule, (parse_policy(rule),)) for rule in SINGLE_RULES]
+    if name == TUNED:
+        return [Contestant(name, (read_rule(TUNED_RULE),))]
+    if name == CLAIRVOYANT:
+        return [Contestant(name, (_planner(name, REFERENCE, None),))]
+    if name == PLANNER:
+        learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
+        return [Contestant(name, (_planner(name, PlannerConfig(), learned),))]
+    if name == SEEDS:
+        if not bundles:
+            raise InvalidInputError("--policies", SEEDS, "needs --bundles with one folder per training seed")
+        read = [read_bundle(Path(folder)) for folder in bundles]
+        policies = tuple(replace(bundle, name=SEEDS).policy() for bundle in read)
+        return [Contestant(name, policies, training_seeds=tuple(bundle.provenance.get("seed") for bundle in read))]
+    if name == "shipped":
+        return [_from_bundle(name, SHIPPED)]
+    label, equals, folder = name.partition("=")
+    if name == REGRESSED:
+        return [_from_bundle(name, REGRESSED_BUNDLE)]
+    if equals or (Path(name) / WEIGHTS).exists():
+        return [_from_bundle(label if equals else Path(name).name, Path(folder or name))]
+    return [Contestant(name, (parse_policy(name),))]
+
+
+def _planner(name: str, config: PlannerConfig, learned: Policy | None) -> Planner:
+    return Planner(read_rule(TUNED_RULE), config, np.random.default_rng(0), name, learned)
+
+
+def _from_bundle(name: str, folder: Path) -> Contestant:
+    """The policy of a bundle, with the hash of its weights, which the promotion gate asks for."""
+    bundle = read_bundle(folder)
+    sha256 = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"]
+    return Contestant(name, (bundle.policy(),), str(sha256), (bundle.provenance.get("seed"),))
