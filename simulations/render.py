@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
 from prefect_intelligent.policy.rule_policy import parse_policy
@@ -238,7 +239,7 @@ def _names(twin: Twin, row: int, names: Sequence[str]) -> dict[int, str]:
 
 def _minutes(seconds: float) -> str:
     """A time from now in words; negative is past."""
-    span = f"{abs(seconds) / 60:.0f} min" if abs(seconds) < 5400 else f"{abs(seconds) / 3600:.1f} h"
+    span = describe_span(abs(seconds))
     return f"{span} ago" if seconds < 0 else f"in {span}"
 
 
