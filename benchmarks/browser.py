@@ -1,4 +1,4 @@
-"""A dashboard on a port of its own and a headless Chromium to look at it."""
+"""A dashboard on a free port, and a headless Chromium that opens it."""
 
 from __future__ import annotations
 

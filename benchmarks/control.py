@@ -1,9 +1,9 @@
-"""What a decision costs on a real Prefect server: `python -m benchmarks.control --json`.
+"""Duration of a decision on a real Prefect server: `python -m benchmarks.control --json`.
 
 Starts a Prefect server of its own on SQLite, makes a pool with 32 work queues and 1,000 runs that wait in them, and
-makes decisions with the real adapter while runs come, start and finish between them. Bars: 400 ms a decision, of which
-10 ms of our own computing (census, policy, guard, rule beside it, diff, record). `decision_without_server` is all that
-is not waiting for Prefect: our computing, reading its answers and three commits to the history file.
+makes decisions with the real adapter while runs arrive, start and finish between them. Targets: 400 ms a decision, of
+which 10 ms of our own computing (census, policy, guard, rule, diff, record). `decision_without_server` is the time not
+spent waiting for Prefect: our computing, parsing its answers and three commits to the history file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = 1_000
 
 
 def measure(decisions: int, seed_runs: int = RUNS) -> dict[str, Any]:
-    """Make so many decisions after a first one and return figures and context."""
+    """Make `decisions` decisions after a first one; returns figures and context."""
     with tempfile.TemporaryDirectory(prefix="prefect-intelligent-benchmark-") as folder:
         server = RealServer(Path(folder) / "prefect").start()
         os.environ |= {"PREFECT_API_URL": server.api_url, "PREFECT_INTELLIGENT_DATA_DIR": folder}

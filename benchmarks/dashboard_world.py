@@ -1,4 +1,4 @@
-"""A made-up pool of any size for the dashboard: as the benchmark, the browser tests and the pictures show it."""
+"""A synthetic pool of any size for the dashboard, shared by the benchmark, the browser tests and the pictures."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What our hooks add to a flow run: `python -m benchmarks.hooks --json`.
+"""Time that the hooks add to a flow run: `python -m benchmarks.hooks --json`.
 
 A real Prefect server on SQLite. Every run is a process of its own, as under a worker, and executes a deployment's run
-in a work pool; the clock runs inside every hook that the engine calls, so the figure is what the run waits for. Twice:
-beside a running controller, where a hook has only to report, and alone (embedded), where hooks decide themselves.
-The modules that the issue forbids are looked for in the process after the run.
+in a work pool; the time inside every hook that the engine calls is measured, which is what the run waits for. Once with
+a running controller, where a hook only reports, and once without (embedded), where hooks decide. After the run the
+process is checked for heavy modules that a hook must not import.
 """
 
 from __future__ import annotations

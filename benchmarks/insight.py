@@ -1,11 +1,11 @@
-"""How fast history is copied, a report is made and the dashboard shows what has changed.
+"""How fast the history is copied, a report is made and the dashboard shows a change.
 
     python -m benchmarks.insight --json [--only report,sync,dashboard]
 
 `report_1m_s` reads a million runs of a thousand deployments from SQLite, as `sync` leaves them there, and analyses
 them; `report_1m_unpacked_s` does so without the packed days that `sync` makes. `sync_runs_per_s` copies the runs of a
 real Prefect server on SQLite; `prefect_read_runs_per_s` is what reading a quarter of the same runs from the same server
-takes page by page, without keeping them (`sync` asks for windows of time instead, which spares the server deep pages).
+takes page by page, without storing them (`sync` reads windows of time instead, which avoids deep pages).
 The dashboard is measured in headless Chromium with a thousand deployments and ten thousand runs.
 """
 

@@ -1,11 +1,11 @@
-"""How well failures and durations are foretold on a workload log, next to what simple rules reach.
+"""Accuracy of the forecasts of failures and durations on a workload log, compared with simple rules.
 
     python -m benchmarks.prediction --trace ../shared/traces/kth_sp2_1996.csv.gz --json
 
 The first 70 % of the rows (by submission) are the training part: only runs that had ended when the test part begins are
 learned from, and every choice is made on a validation cut inside them. In the test part each forecast is made with what
 was known when the run was submitted; the features, the choice between candidates for the median and the offset of the
-90 % quantile are updated by each run that ends, the trees are not. The baselines are updated just as long.
+90 % quantile are updated by each run that ends, the trees are not. The baselines are updated in the same way.
 
 One predictor per figure: RMSLE is of the mean of the log duration, "within 2x" of the median, coverage of the 90 %
 quantile. Any log with the columns submit, wait, run, status and user can be given (and procs, reqtime, group).

@@ -1,13 +1,13 @@
-"""What the quality gate costs: `python -m benchmarks.quality --json`.
+"""Overhead of the quality gate: `python -m benchmarks.quality --json`.
 
 One table of a million rows, fifteen checks, one process:
 
-* the gate (lint, locked connection, verification, ladder, history) next to bare Soda on the same contract and frame;
-* the gate next to pandera with the same fifteen checks on the same frame;
-* verify, quarantine and verify again next to one verification, on frames in which 0.1 % of the rows are bad.
+* the gate (lint, locked connection, verification, ladder, history) against plain Soda on the same contract and frame;
+* the gate against pandera with the same fifteen checks on the same frame;
+* verify, quarantine and verify again against one verification, on frames in which 0.1 % of the rows are bad.
 
-Rounds alternate between the rivals, and each figure is the ratio of their fastest rounds: what else the machine does
-makes a round slower, never faster.
+Rounds alternate between the two, and each figure is the ratio of their fastest rounds: other load on the machine makes
+a round slower, never faster.
 """
 
 from __future__ import annotations

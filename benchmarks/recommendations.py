@@ -1,4 +1,4 @@
-"""Whether recommendations find what was planted, and whether the saving they promise comes true.
+"""Whether recommendations find planted faults, and how well the promised saving agrees with the simulated one.
 
     python -m benchmarks.recommendations --json [--worlds 100]
 

@@ -1,6 +1,6 @@
 """How fast the twin is: `python -m benchmarks.simulator [--json]`.
 
-The same customers (M/M/c with priorities) are served by our kernel, SimPy and Ciw, one thread each; an event is an
+The same customers (M/M/c with priorities) are served by the twin, SimPy and Ciw, one thread each; an event is an
 arrival, a start or an end, for all three. Times are CPU time of the thread, best of several, except for the
 environment, which uses two threads and wall time.
 """
@@ -137,9 +137,9 @@ def cost_curve(events: int = 100_000) -> dict[int, float]:
         for _ in range(5):
             twin.begin()
             twin.advance(1.0)
-            before, start = int(twin.state.clock["events"][0]), time.thread_time()
+            before, start = int(twin.state.totals["events"][0]), time.thread_time()
             twin.advance(float(gaps[-1]))
-            spent.append((time.thread_time() - start) / (int(twin.state.clock["events"][0]) - before))
+            spent.append((time.thread_time() - start) / (int(twin.state.totals["events"][0]) - before))
         curve[pending] = min(spent)
     return curve
 
@@ -155,7 +155,7 @@ def full_rate() -> float:
         start = time.thread_time()
         twin.finish()
         spent.append(time.thread_time() - start)
-    return float(twin.state.clock["events"].sum()) / min(spent)
+    return float(twin.state.totals["events"].sum()) / min(spent)
 
 
 def env_rate(guarded: bool, stretches: int = 16, steps: int = 25, times: int = 6) -> float:

@@ -1,15 +1,15 @@
-"""How fast and how safely records reach MLflow, and that no flow waits for it: `python -m benchmarks.tracking --json`.
+"""How fast and reliably records reach MLflow, and that no flow waits for it: `python -m benchmarks.tracking --json`.
 
 Starts an MLflow server (one worker, SQLite) in a temporary folder. Eight processes spool 10,000 records while a shipper
-sends them; one writer and the shipper are killed on the way and the server is away for a while. Then counts what is in
-MLflow: points of the metric `n`, which no two neighbouring records share, and rows of the Parquet files.
+sends them; meanwhile one writer and the shipper are killed and the server is down for a while. Then the records in
+MLflow are counted: points of the metric `n`, which differs between neighbouring records, and rows of the Parquet files.
 
-`ship_10k_s` is measured apart, without faults: from a full spool of 10,000 records, as hooks write them when runs begin
-and end, to all of them in MLflow.
+`ship_10k_s` is measured separately, without faults: the time to send a spool of 10,000 records, as hooks write them
+when runs begin and end.
 
 `tracking_added_ms`: flow runs on a real Prefect server, with and without `@intelligent` in alternating pairs, while a
-shipper has an MLflow server that refuses, one that is silent and one that answers 503. The figure is the median
-difference of a pair, of the worst of the three.
+shipper has an MLflow server that refuses connections, one that does not answer and one that answers 503. The figure is
+the median difference of a pair, of the worst of the three.
 """
 
 from __future__ import annotations

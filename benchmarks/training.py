@@ -3,9 +3,9 @@
     python -m benchmarks.training --json
 
 `train_steps_per_s` counts decisions of the default training, roll-out and update together. `decision_p99_ms` is the
-time of one decision from the bundle at 32 queues (rule, encoding, network, levers; no guard, no Prefect) in a fresh
-process without torch that has loaded the twin, as a controller that follows a bundle does;
-`decision_interpreted_p99_ms` is the same without the twin, as in a hook.
+time of one decision of the bundle at 32 queues (rule, encoding, network, actions; no guard, no Prefect) in a new
+process without torch that has loaded the twin, as in a controller; `decision_interpreted_p99_ms` is the same without
+the twin, as in a hook.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One pipeline nobody waits for: how delays were handed on from leg to leg, over any stretch of the year."""
+"""One pipeline without urgency: how delays propagate from flight to flight, over any part of the year."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ QUALIFY delay_before_min IS NOT NULL AND hours_between BETWEEN 1 AND 18
 
 
 def bootstrap_knock_on(legs: pd.DataFrame, resamples: int, rng: np.random.Generator) -> pd.DataFrame:
-    """How many minutes of an earlier delay come back as departure delay, per airline and airport.
+    """Minutes of departure delay per minute of the previous flight's delay, per airline and airport.
 
     The slope of departure delay over earlier delay (least squares), with a 95 % interval from resampling the legs.
 
     Args:
         legs: Columns carrier, origin, dep_delay, delay_before_min.
         resamples: Bootstrap samples per group.
-        rng: Source of randomness.
+        rng: Draws the resamples.
 
     Returns:
         One row per carrier and origin with at least ten legs: legs, knock_on, low, high.

@@ -1,4 +1,4 @@
-"""Two pipelines that sum a day up: delays per airline and per airport."""
+"""Two pipelines that aggregate a day: delays per airline and per airport."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_mart(query: str, dataset: str, day: date) -> int:
 )
 @flow
 def mart_airlines(day: date) -> int:
-    """Sum up the delays of a day per airline."""
+    """Aggregate the delays of a day per airline."""
     return build_mart(BY_AIRLINE, "airline_delays", day)
 
 
@@ -64,5 +64,5 @@ def mart_airlines(day: date) -> int:
 )
 @flow
 def mart_airports(day: date) -> int:
-    """Sum up the delays of a day per airport and hour, with its wind and visibility."""
+    """Aggregate the delays of a day per airport and hour, with its wind and visibility."""
     return build_mart(BY_AIRPORT, "airport_delays", day)

@@ -1,6 +1,7 @@
 """Pipelines around the quality gate: load a year of flights, let only good rows through, build a mart from them.
 
-`python -m flows.check_quality` shows the whole story without a server: seeded defects, what blocks, what is set aside.
+`python -m flows.check_quality` shows it without a server: seeded defects, which of them block, and which rows are set
+aside.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ FROM flights GROUP BY carrier, month ORDER BY carrier, month
 
 @flow
 def check_flights(warehouse: str, downstream: Sequence[str] = ()) -> str:
-    """Gate the table `flights`: bad rows are set aside, a bad table holds `downstream`; returns what came out."""
+    """Gate the table `flights`: bad rows are set aside, a bad table holds `downstream`; returns the outcome."""
     return str(quality_gate(CONTRACT, f"{warehouse}::flights", downstream=tuple(downstream)).outcome)
 
 
 @flow
 def build_punctuality(warehouse: str) -> int:
-    """Build the mart of punctuality by carrier and month; returns its rows."""
+    """Build the mart of punctuality by carrier and month; returns its number of rows."""
     with duckdb.connect(warehouse) as con:
         con.execute(MART)
         found = con.execute("SELECT count(*) FROM mart_punctuality").fetchone()
@@ -41,7 +42,7 @@ def build_punctuality(warehouse: str) -> int:
 
 
 def show(folder: Path) -> None:
-    """Plant each kind of defect and print what the gate makes of it."""
+    """Plant each kind of defect and print the result of the gate."""
     from prefect_intelligent.domain.datasets import parse_dataset
     from prefect_intelligent.wiring.quality import load_contract, quality_parts
 

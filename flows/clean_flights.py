@@ -1,4 +1,4 @@
-"""One pipeline that turns a day of raw flights into flights one can count on."""
+"""One pipeline that cleans a day of raw flights."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ QUALIFY row_number() OVER (
 ) = 1
 ORDER BY scheduled_departure, carrier, flight
 """
-"""Keeps cancelled and diverted flights and says which they are; unknown aircraft and airports stay NULL (the register
+"""Keeps cancelled and diverted flights and marks them; unknown aircraft and airports stay NULL (the register
 lacks one flight in six, and four Caribbean airports are missing)."""
 
 
 def clean_day(day: date) -> int:
-    """Type, deduplicate and complete the flights of a day with what is known of airline, airport and plane.
+    """Type and deduplicate the flights of a day, and join airline, airport and plane.
 
     Returns:
         Number of flights kept.

@@ -1,4 +1,4 @@
-"""Five pipelines that bring the five source tables into the lake, as delivered but typed."""
+"""Five pipelines that copy the five source tables into the lake, typed but otherwise unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pipeline that gives every flight the weather it was to leave in."""
+"""One pipeline that joins every flight with the weather at its scheduled departure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDER BY scheduled_departure, carrier, flight
 def join_day(day: date) -> int:
     """Join a day of clean flights with the latest weather observed at the origin before the scheduled hour.
 
-    Hours without an observation (the weather table has gaps) take an earlier one; `weather_age_min` says how old.
+    Hours without an observation (the weather table has gaps) take an earlier one; `weather_age_min` is its age.
 
     Returns:
         Number of flights written.

@@ -1,4 +1,4 @@
-"""A deployable flow that copies history and keeps a report as artifacts: schedule it every few minutes."""
+"""A deployable flow that syncs the history and writes a report as artifacts; schedule it every few minutes."""
 
 from __future__ import annotations
 

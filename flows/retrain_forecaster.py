@@ -1,4 +1,4 @@
-"""Trains the forecaster of failures and durations again when it no longer fits, on a schedule.
+"""Train the forecaster of failures and durations again when its forecasts drift, on a schedule.
 
 python -m flows.retrain_forecaster --serve    # daily, as a deployment of this process
 python -m flows.retrain_forecaster            # once, now
@@ -20,22 +20,22 @@ from prefect_intelligent.wiring.forecasting import look_for_drift, retrain_forec
 
 @flow(name="retrain-forecaster")
 def retrain(last: str = "90d", track: bool = True, always: bool = False) -> dict[str, Any]:
-    """Look for drift, and train, appraise, log and take over if there is any.
+    """Look for drift; if there is any, train, evaluate and log a forecaster, and serve it if it is better.
 
     Args:
-        last: History that is used.
+        last: How much history is used.
         track: Whether to log to MLflow and register the version there.
-        always: Train whether or not it fits.
+        always: Train also without drift.
 
     Returns:
-        What was found: `trained`, the reasons, and the facts of the training.
+        `trained`, `reasons`, and if it was trained `facts`, the figures of the training.
     """
     settings, logger = load_settings().settings, get_run_logger()
     since_s = time.time() - parse_span(last, what="last")
     try:
         drift = look_for_drift(settings, since_s=since_s)
         reasons, due = list(drift.reasons), drift.retrain
-    except InvalidInputError as error:  # there is none yet
+    except InvalidInputError as error:  # there is no forecaster yet
         reasons, due = [str(error)], True
     if not (due or always):
         logger.info("not trained: %s", "; ".join(reasons))

@@ -1,12 +1,13 @@
-"""Retrain the policy of a pool, as a flow to deploy and schedule: from the pool's history to a champion in shadow.
+"""Retrain the policy of a pool, as a flow to deploy and schedule.
 
     prefect deploy flows/retrain_policy.py:retrain_policy -n weekly --pool POOL --cron "0 3 * * 0"
 
-Sync the history, calibrate a scenario of the pool, fine-tune with several seeds, evaluate the best of them against the
-tuned rule and the single rules on days of the scenario that nothing was chosen on, register it as challenger, and ask
-the gate. Only past the gate, and only with `promote`, the champion's alias moves; controllers let a new champion watch
-before it decides. Training seeds and evaluation episodes are task runs: in threads (each starts processes of its own),
-in processes, or on a Dask cluster (`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`).
+Steps: sync the history, calibrate a scenario of the pool, fine-tune with several seeds, evaluate the best of them
+against the tuned rule and the single rules on days that neither training nor choice has used, register it as
+challenger, and check the promotion gate. The champion's alias moves only if the gate passes and `move` is set;
+controllers run a new champion in shadow before it decides. Training seeds and evaluation episodes are task runs: in
+threads (each starts processes of its own), in processes, or on a Dask cluster
+(`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`).
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def choose_runner(name: str | None = None) -> TaskRunner[Any]:
         name: "threads", "processes" or "dask"; None reads the environment.
 
     Raises:
-        UnknownNameError: It is none of them.
-        MissingExtraError: Dask is asked for and not installed.
+        UnknownNameError: There is no such runner.
+        MissingExtraError: prefect-dask is not installed.
     """
     wanted = name or os.environ.get(RUNNER) or "threads"
     if wanted == "threads":
@@ -100,13 +101,13 @@ def choose_candidate(runs: Sequence[str]) -> str:
 
 @task
 def evaluate_part(contest: Contest, case: str, part: int, parts: int) -> Played:
-    """Play one share of a case's episodes."""
+    """Play one share of the episodes of a case."""
     return play_part(contest, case, part, parts)
 
 
 @task
 def register_candidate(bundle: str, report: str) -> str:
-    """Keep the candidate as challenger, with its figures; returns its version."""
+    """Register the candidate as challenger, with its figures; returns its version."""
     store = open_policy_store(load_settings().settings)
     if isinstance(store, PolicyRegistry):
         return register(store, Path(bundle), Path(report), CHALLENGER)
@@ -118,7 +119,7 @@ def register_candidate(bundle: str, report: str) -> str:
 
 @task
 def ask_gate(version: str, report: str, move: bool) -> dict[str, Any]:
-    """What the gate says, and whether the champion's alias was moved."""
+    """Check the promotion gate, and move the champion's alias if it passes and `move` is set."""
     store = open_policy_store(load_settings().settings)
     evidence = GateEvidence.from_report(json.loads(Path(report).read_text(encoding="utf-8")))
     judgement = check_gate(evidence, store.weights_sha256(version))
@@ -140,23 +141,23 @@ def retrain_policy(
     folder: str | None = None,
     train_options: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Retrain the policy of a pool and hold it against the gate.
+    """Retrain the policy of a pool and check the promotion gate.
 
     Args:
         pool: Work pool whose history is learned from.
-        days: How much history.
+        days: Days of history that are used.
         hours: Length of a simulated day.
         seeds: Training seeds; one training each.
         steps: Decisions per training.
         episodes: Evaluation episodes.
         parts: Task runs among which they are divided.
         policies: What the candidate is compared with, see `rl.evaluate`.
-        move: Whether the champion's alias may be moved if the gate lets the candidate pass.
-        folder: Where files are kept; a folder of this retraining in the data folder if None.
+        move: Whether the champion's alias moves if the gate passes.
+        folder: Folder for files; None takes a new one in the data folder.
         train_options: More options of `rl.train`.
 
     Returns:
-        What the gate says, with the verdict, the figures and where the files are.
+        The result of the gate, the verdict, the figures and the folder of the files.
     """
     retrain_id = uuid.uuid4().hex[:12]
     settings = load_settings().settings
@@ -180,12 +181,12 @@ def retrain_policy(
     version = register_candidate(candidate, str(written))
     outcome = ask_gate(version, str(written), move)
     outcome |= {"retrain_id": retrain_id, "pool": pool, "folder": str(place), "verdict": report["context"]["verdict"]}
-    _tell(settings, outcome, report)
+    _record(settings, outcome, report)
     return outcome | {"figures": report["figures"]}
 
 
-def _tell(settings: Settings, outcome: dict[str, Any], report: dict[str, Any]) -> None:
-    """Leave the result for MLflow and as an artifact in Prefect."""
+def _record(settings: Settings, outcome: dict[str, Any], report: dict[str, Any]) -> None:
+    """Spool the result for MLflow and write it as an artifact."""
     record = {"pool": outcome["pool"], "promoted": outcome["promoted"], **report["figures"]}
     Spool(settings.spool_dir).append("retraining", record, event_id=f"retraining:{outcome['retrain_id']}")
     gate = "\n".join(f"- {reason}" for reason in outcome["reasons"])
@@ -200,7 +201,7 @@ def _run(module: str, *words: object) -> None:
     """Run a module of the checkout in a process of its own.
 
     Raises:
-        InvalidInputError: It failed; the message holds the end of what it said.
+        InvalidInputError: It failed; the message holds the end of its stderr.
     """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))}
     done = subprocess.run(
@@ -211,6 +212,6 @@ def _run(module: str, *words: object) -> None:
 
 
 def _best_ratio(run: str) -> float:
-    """The best validation ratio of a training run."""
+    """The least validation ratio of a training run."""
     entries = map(json.loads, (Path(run) / "progress.jsonl").read_text(encoding="utf-8").splitlines())
     return float(min(entry["validation_ratio"] for entry in entries if "validation_ratio" in entry))

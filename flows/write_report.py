@@ -1,4 +1,4 @@
-"""One pipeline that people wait for: the morning report, a page with a plot."""
+"""One urgent pipeline: the morning report, a page with a plot."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plot_day(airlines: pd.DataFrame, airports: pd.DataFrame) -> str:
 def write_page(day: date) -> Path:
     """Write the report of a day and return its path.
 
-    The page says what happened, shows the plot, and lists the airlines; it stands alone, without other files.
+    A summary, the plot and a table of airlines, in one file.
     """
     airlines, airports = read_marts(day)
     page = fill_template(

@@ -4,6 +4,7 @@
     ├── InvalidInputError (ValueError)      what a person wrote cannot be used; the CLI exits with 2
     │   ├── UnknownNameError (LookupError)  a name that does not exist; says the nearest that does
     │   └── MissingExtraError (ImportError) an optional dependency is not installed; says the pip line
+    ├── IncompatibleLibraryError (ImportError)  a version that does not work; says the pip line
     ├── OrchestratorError (RuntimeError)    Prefect refused, or did not answer
     │   ├── OrchestratorUnavailableError    transient: try again or skip this decision
     │   │   └── OrchestratorBusyError       the server is busy and will answer in a moment
@@ -82,6 +83,25 @@ class MissingExtraError(PrefectIntelligentError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         self.feature, self.extra = feature, extra
         super().__init__(f"{feature} needs the extra {extra!r}: pip install 'prefect-intelligent[{extra}]'")
+
+
+class IncompatibleLibraryError(PrefectIntelligentError, ImportError):
+    """A library is installed in a version that this package cannot work with.
+
+    Args:
+        library: Its name and version, e.g. "Numba 0.70.0".
+        what: What differs, e.g. "layout of an array".
+        got: What it is in this version.
+        expected: What the package relies on.
+        extra: The extra of `prefect-intelligent` that brings a version that works.
+    """
+
+    def __init__(self, library: str, what: str, got: object, expected: object, extra: str) -> None:
+        self.library, self.what, self.got, self.expected, self.extra = library, what, got, expected, extra
+        super().__init__(
+            f"{what} in {library}: got {got}; expected {expected}; install a version that works: "
+            f"pip install 'prefect-intelligent[{extra}]'"
+        )
 
 
 class OrchestratorError(PrefectIntelligentError, RuntimeError):

@@ -73,7 +73,7 @@ class Contestant:
             rule = policy if isinstance(policy, RulePolicy) else getattr(policy, "base", None)
             if isinstance(rule, RulePolicy):
                 digest.update(json.dumps([rule.name, asdict(rule.parameters)], sort_keys=True).encode())
-            network = getattr(getattr(policy, "pupil", policy), "network", None)
+            network = getattr(getattr(policy, "policy", policy), "network", None)
             for name, array in sorted(getattr(network, "weights", {}).items()):
                 digest.update(name.encode() + array.tobytes())
         return digest.hexdigest()[:16]

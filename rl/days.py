@@ -111,7 +111,7 @@ class TrainingEnv(VecEnv):
         return self._observe(), reward.astype(np.float32), done, [{} for _ in range(self.num_envs)]
 
     def _observe(self) -> dict[str, np.ndarray[Any, Any]]:
-        seen = self._loop.seen  # a view that the next decision overwrites; the learner keeps the last observation
+        seen = self._loop.observation  # a view that the next decision overwrites; the learner keeps the last one
         worlds, present = seen.mask.shape
         n = (self._actions.shape[1] - 1) // 2
         queues = np.zeros((worlds, n, len(QUEUE_FEATURES)), dtype=np.float32)

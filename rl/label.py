@@ -42,7 +42,7 @@ from prefect_intelligent.policy.encoding import Array32, encode
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.world import World, stack
-from prefect_intelligent.twin.planner import tried_usd
+from prefect_intelligent.twin.planner import candidate_costs_usd
 from rl.simulators import spent_usd, start_closed_loop
 from rl.tune import read_rule
 from rl.worlds import Workload, training
@@ -209,7 +209,7 @@ def _label(
     for part, horizon in ((~chained, config.horizon), (chained, config.most_steps)):
         if part.any():
             tried = Levels(*(level[part] for level in levels))
-            cost[part] = tried_usd(loop, rows[part], tried, base, guide, hold=config.hold, horizon=horizon)
+            cost[part] = candidate_costs_usd(loop, rows[part], tried, base, guide, hold=config.hold, horizon=horizon)
     saved = (cost[:, :1] - cost[:, 1:]) / hourly_usd[:, None]
     return seen.queues, seen.pool, seen.mask, lever, queue, level, saved.reshape(m, k).astype(np.float32)
 

@@ -16,7 +16,6 @@ from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.planner import Planner
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.watched import WatchedArena
 from simulations.metrics import EpisodeMetrics, measure
 from simulations.regime import TRAINING_GUARD, TRAINING_INTERVAL_S
 
@@ -39,7 +38,7 @@ def start_closed_loop(world: World, base: RulePolicy | None = None, threads: int
 
 def play(world: World, policy: Policy | Planner) -> EpisodeMetrics:
     """Play a batch of episodes to their end under a policy and the guard."""
-    loop = WatchedArena(Twin(world), TRAINING_GUARD, TRAINING_INTERVAL_S)
+    loop = ClosedLoop(Twin(world), TRAINING_GUARD, TRAINING_INTERVAL_S, audit=True)
     if isinstance(policy, Planner):
         policy.play(loop)
     else:

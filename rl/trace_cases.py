@@ -138,7 +138,7 @@ class Window:
             spread=self.spread,
             due_s=at_s + within_s[queue],
             due_within_s=np.full(len(at_s), np.inf),
-            fate=np.where(self.failed, FAILS, COMPLETES).astype(np.int8),
+            outcome_source=np.where(self.failed, FAILS, COMPLETES).astype(np.int8),
             edges=np.zeros((0, 2), dtype=np.int64),
         )
         if pool is None:

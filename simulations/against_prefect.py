@@ -172,7 +172,7 @@ def twin_days(day: RecordedDay, worlds: int, seed: int) -> Array:
         spread=np.zeros(count),
         due_s=np.full(count, np.inf),
         due_within_s=np.full(count, np.inf),
-        fate=np.full(count, COMPLETES, dtype=np.int8),
+        outcome_source=np.full(count, COMPLETES, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     deployments = [DeploymentSpec(name=each.name, queue=each.name) for each in QUEUES]

@@ -29,10 +29,10 @@ from prefect_intelligent.twin.model.state import (
     CRASHED,
     DELAYED,
     FAILED,
+    NOT_CREATED,
     PENDING,
     RESUMING,
     RUNNING,
-    UNBORN,
     WAITING,
 )
 from prefect_intelligent.twin.model.stop_run import stop_run
@@ -204,7 +204,7 @@ class FaultyMonth:
             spread=zeros + 0.25,
             due_s=never,
             due_within_s=never,
-            fate=np.full(n, DRAWN, dtype=np.int8),
+            outcome_source=np.full(n, DRAWN, dtype=np.int8),
             edges=np.empty((0, 2), dtype=np.int64),
         )
         pool = PoolSpec(queues=(QueueSetting(name="all", priority=1),), limit=60, prices=PRICES, owned=False)
@@ -301,7 +301,7 @@ class _Simulation:
 
     def run(self) -> MonthResult:
         twin, world = self._twin, self._world
-        world.twin.world.runs["work_s"][0], world.twin.world.runs["fate"][0] = world.work_s, DRAWN
+        world.twin.world.runs["work_s"][0], world.twin.world.runs["outcome_source"][0] = world.work_s, DRAWN
         twin.begin()
         end_s = START_S + world.days * DAY_S
         now_s = START_S
@@ -331,7 +331,7 @@ class _Simulation:
         self._twin.world.resources["capacity"][0, 0] = 3.0 if 0 <= since < 4 * DAY_S else 12.0
         first, behind = self._window(now_s + span_s)
         phases = state["phase"][first:behind]
-        idle = (UNBORN, WAITING, DELAYED, RESUMING)
+        idle = (NOT_CREATED, WAITING, DELAYED, RESUMING)
         for run in (np.flatnonzero(np.isin(phases, idle)) + first).tolist():
             deployment = int(world.deployment[run])
             name = NAMES[deployment]
@@ -354,12 +354,12 @@ class _Simulation:
     def _decide(self, truth: Any, run: int, cause: str | None, name: str) -> None:
         work = float(self._world.work_s[run])
         if cause is None:
-            fate = DRAWN if name in LOADERS else COMPLETES
+            source = DRAWN if name in LOADERS else COMPLETES
         elif cause == HUNG:
-            fate, work = CRASHES, DAY_S
+            source, work = CRASHES, DAY_S
         else:
-            fate, work = (CRASHES if cause == MEMORY else FAILS), 0.7 * work
-        truth["fate"][run], truth["work_s"][run] = fate, work
+            source, work = (CRASHES if cause == MEMORY else FAILS), 0.7 * work
+        truth["outcome_source"][run], truth["work_s"][run] = source, work
 
     def _shares(self) -> bool:
         return any(kind == "share" for done in self._actions.done.values() for kind, _ in done.values())
@@ -369,7 +369,7 @@ class _Simulation:
         if self._settings is None:
             return
         limit = self._twin.world.deployments["limit"][0]
-        running = self._twin.state.deployed[0]
+        running = self._twin.state.deployment_active[0]
         limit[:] = np.inf
         first, behind = self._window(now_s)
         phase = self._twin.state.runs["phase"][0, first:behind]

@@ -45,8 +45,8 @@ class BudgetedLoop(ClosedLoop):
         if self.guard is not None:
             pools = self.twin.world.pools[worlds]
             buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
-            self.twin.desk.pool_max[worlds] = np.minimum(self.guard.pool_max, buyable)
-            self._pool_max = self.twin.desk.pool_max.copy()
+            self.twin.buffers.pool_max[worlds] = np.minimum(self.guard.pool_max, buyable)
+            self._pool_max = self.twin.buffers.pool_max.copy()
         super().restart(worlds)
 
     def step(
@@ -61,7 +61,7 @@ class BudgetedLoop(ClosedLoop):
         if self._budget is not None:
             pools = self._pool_max.shape[1]
             bound = share_budget(wanted.pool_limit, self.census[P.ACTIVE], self._budget, pools)
-            np.minimum(self._pool_max, bound.reshape(self._pool_max.shape), out=self.twin.desk.pool_max)
+            np.minimum(self._pool_max, bound.reshape(self._pool_max.shape), out=self.twin.buffers.pool_max)
         return super().step(wanted, fallback, until_s, finishing=finishing)
 
     def act(self, actions: npt.NDArray[Any], until_s: Array | float | None = None) -> None:

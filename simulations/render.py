@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
 from prefect_intelligent.policy.rule_policy import parse_policy
@@ -65,10 +66,10 @@ def draw_text(twin: Twin, row: int = 0, names: Sequence[str] = ()) -> str:
         row: Row of the world in the batch.
         names: Names of its queues, pool by pool, sorted within a pool; numbers are shown if empty.
     """
-    clock, world = twin.state.clock[row], twin.world
+    totals, world = twin.state.totals[row], twin.world
     census = twin.census()
-    hours = (float(clock["now_s"]) - float(world.settings["start_s"][row])) / 3600.0
-    lines = [f"{hours:7.2f} h   {twin.cost(row).total_usd:10.2f} USD   {int(clock['ended'])}/{_count(twin, row)} runs"]
+    hours = (float(totals["now_s"]) - float(world.settings["start_s"][row])) / 3600.0
+    lines = [f"{hours:7.2f} h   {twin.cost(row).total_usd:10.2f} USD   {int(totals['ended'])}/{_count(twin, row)} runs"]
     shown = _names(twin, row, names)
     width = max(len(name) for name in shown.values())
     for pool in range(world.pools.shape[1]):
@@ -98,7 +99,7 @@ def draw_frame(twin: Twin, row: int = 0, names: Sequence[str] = (), title: str =
     height = _LANE * (len(lanes) + 2) + 8
     picture = Image.new("RGB", (_WIDTH, height), _COLOURS["ground"])
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=11)
-    now_s = float(state.clock["now_s"][row])
+    now_s = float(state.totals["now_s"][row])
     held = " + ".join(f"{int(pool['active'])} of {_limit(float(pool['limit']))}" for pool in state.pools[row])
     late = int(np.sum(state.runs["late"][row]))
     pen.text((_MARGIN, 3), f"{datetime.fromtimestamp(now_s, UTC):%H:%M}  {title}", fill=_COLOURS["ink"], font=font)
@@ -108,7 +109,7 @@ def draw_frame(twin: Twin, row: int = 0, names: Sequence[str] = (), title: str =
         top = _LANE * line + 2
         pen.text((_MARGIN, top), shown[queue][:20], fill=_COLOURS["ink"], font=font)
         _lane(pen, font, twin, row, queue, top)
-    over = int(state.clock["ended"][row]) / max(1, _count(twin, row))
+    over = int(state.totals["ended"][row]) / max(1, _count(twin, row))
     end = _MARGIN + over * (_WIDTH - 2 * _MARGIN)
     pen.rectangle((_MARGIN, height - 16, _WIDTH - _MARGIN, height - 12), fill=_COLOURS["slot"])
     pen.rectangle((_MARGIN, height - 16, end, height - 12), fill=_COLOURS["faint"])
@@ -210,7 +211,7 @@ def _lane(pen: ImageDraw.ImageDraw, font: Any, twin: Twin, row: int, queue: int,
     if len(waiting) > _WAITING:
         words = f"+{len(waiting) - _WAITING}"
     elif len(waiting):
-        due_s = float(twin.state.runs["due_s"][row][waiting].min() - twin.state.clock["now_s"][row])
+        due_s = float(twin.state.runs["due_s"][row][waiting].min() - twin.state.totals["now_s"][row])
         words = "" if np.isinf(due_s) else _minutes(due_s)
     else:
         words = ""
@@ -238,7 +239,7 @@ def _names(twin: Twin, row: int, names: Sequence[str]) -> dict[int, str]:
 
 def _minutes(seconds: float) -> str:
     """A time from now in words; negative is past."""
-    span = f"{abs(seconds) / 60:.0f} min" if abs(seconds) < 5400 else f"{abs(seconds) / 3600:.1f} h"
+    span = describe_span(abs(seconds))
     return f"{span} ago" if seconds < 0 else f"in {span}"
 
 
@@ -261,7 +262,7 @@ def _runs(twin: Twin, row: int, queue: int, phases: tuple[int, ...]) -> npt.NDAr
 
 def _marks(twin: Twin, row: int, queue: int) -> str:
     """The runs of a queue as characters, at most 40 of each kind."""
-    now_s = float(twin.state.clock["now_s"][row])
+    now_s = float(twin.state.totals["now_s"][row])
     due_s = twin.state.runs["due_s"][row]
     running = "#" * len(_runs(twin, row, queue, (RUNNING,)))
     pending = ":" * len(_runs(twin, row, queue, (PENDING,)))
@@ -271,7 +272,7 @@ def _marks(twin: Twin, row: int, queue: int) -> str:
 
 def _colour(twin: Twin, row: int, run: int) -> tuple[int, int, int]:
     state: Any = twin.state.runs[row, run]
-    left_s = float(state["due_s"]) - float(twin.state.clock["now_s"][row])
+    left_s = float(state["due_s"]) - float(twin.state.totals["now_s"][row])
     if left_s < 0:
         return _COLOURS["late"]
     if state["phase"] == PENDING:

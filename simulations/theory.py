@@ -81,7 +81,7 @@ def station(
         spread=np.zeros(n),
         due_s=np.full(n, np.inf),
         due_within_s=np.full(n, np.inf),
-        fate=np.zeros(n, dtype=np.int8),
+        outcome_source=np.zeros(n, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     pool = PoolSpec(queues=queues, limit=slots, max_slots=slots, poll_s=0.0, startup_s=0.0, prefetch_s=0.0, room=room)

@@ -250,7 +250,7 @@ def _sorted_runs(columns: Sequence[Mapping[str, Array]], edges: Sequence[Array])
     values = {name: column[order] for name, column in joined.items()}
     return Runs(
         deployment=values.pop("deployment").astype(np.int64),
-        fate=np.zeros(len(order), dtype=np.int8),
+        outcome_source=np.zeros(len(order), dtype=np.int8),
         edges=pairs,
         **values,
     )

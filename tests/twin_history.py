@@ -1,4 +1,4 @@
-"""A history as `sync` would have filled it, from a world of the twin: the truth behind it is known."""
+"""A history as `sync` would have filled it, from a world of the twin: the run_spec behind it is known."""
 
 import json
 import math
@@ -35,9 +35,9 @@ def keep_history(store: SqlRuns, scenario: Scenario, seed: int = 1) -> Twin:
     begun = log[log["kind"] == kinds.STARTED][::-1]  # the first start of each run stays
     started[begun["run"]] = begun["at_s"]
     for number in range(count):
-        truth, mine = twin.world.runs[0, number], twin.state.runs[0, number]
-        source = scenario.sources[int(truth["deployment"])]
-        due_s = float(mine["due_s"])
+        run_spec, run_state = twin.world.runs[0, number], twin.state.runs[0, number]
+        source = scenario.sources[int(run_spec["deployment"])]
+        due_s = float(run_state["due_s"])
         runs.append(
             RunFact(
                 run_id=f"run-{number}",
@@ -47,16 +47,16 @@ def keep_history(store: SqlRuns, scenario: Scenario, seed: int = 1) -> Twin:
                 deployment=source.terms.name,
                 version="v1",
                 host="h",
-                state=_STATES[int(mine["phase"])],
+                state=_STATES[int(run_state["phase"])],
                 cause=None,
-                scheduled_s=float(mine["scheduled_s"]),
-                submitted_s=float(mine["scheduled_s"]),
+                scheduled_s=float(run_state["scheduled_s"]),
+                submitted_s=float(run_state["scheduled_s"]),
                 started_s=None if math.isnan(started[number]) else float(started[number]),
-                ended_s=float(mine["finished_s"]),
+                ended_s=float(run_state["finished_s"]),
                 due_s=due_s if math.isfinite(due_s) else None,
                 size=None,
                 expected_s=None,
-                attempts=int(mine["failures"] + mine["crashes"]) + 1,
+                attempts=int(run_state["failures"] + run_state["crashes"]) + 1,
                 late_usd_per_hour=source.terms.late_usd_per_hour,
                 failure_usd=source.terms.failure_usd,
                 message=None,

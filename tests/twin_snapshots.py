@@ -23,7 +23,7 @@ _PHASES = {
     S.WAITING: RunPhase.WAITING,
     S.PENDING: RunPhase.PENDING,
     S.RUNNING: RunPhase.RUNNING,
-    S.UNBORN: RunPhase.UPCOMING,
+    S.NOT_CREATED: RunPhase.UPCOMING,
     S.DELAYED: RunPhase.UPCOMING,
     S.RESUMING: RunPhase.UPCOMING,
 }
@@ -32,7 +32,7 @@ _PHASES = {
 def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
     """What is known of one pool of one world now."""
     world, state = twin.world, twin.state
-    now_s = float(state.clock["now_s"][row])
+    now_s = float(state.totals["now_s"][row])
     names = [f"resource-{number:02d}" for number in range(world.resources.shape[1])]
     width = world.width
     runs = [_run(twin, row, number, names) for number in range(int(world.settings["runs"][row]))]
@@ -40,37 +40,41 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
     for queue in range(pool * width, (pool + 1) * width):
         if not world.queues["present"][row, queue]:
             continue
-        lane = state.queues[row, queue]
-        mine = [(number, run) for number, run in enumerate(runs) if run and world.runs["queue"][row, number] == queue]
-        waiting = [(state.keys[row, n], n, run) for n, run in mine if run.phase is RunPhase.WAITING]
+        queue_state = state.queues[row, queue]
+        here = [(number, run) for number, run in enumerate(runs) if run and world.runs["queue"][row, number] == queue]
+        waiting = [(state.keys[row, n], n, run) for n, run in here if run.phase is RunPhase.WAITING]
         early = [run for key, _, run in waiting if key > now_s]
         due = [run for key, _, run in sorted(waiting, key=lambda item: item[:2]) if key <= now_s]
-        upcoming = [run for _, run in mine if run.phase is RunPhase.UPCOMING] + early
+        upcoming = [run for _, run in here if run.phase is RunPhase.UPCOMING] + early
         upcoming = [run for run in upcoming if run.scheduled_s - now_s <= LOOK_AHEAD_S]
-        rate = lane["rate_per_s"] * 3600.0 * math.exp((lane["rate_s"] - now_s) / ARRIVAL_MEMORY_S)
+        rate = (
+            queue_state["arrivals_per_s"] * 3600.0 * math.exp((queue_state["arrivals_at_s"] - now_s) / ARRIVAL_MEMORY_S)
+        )
         queues.append(
             QueueState(
                 setting=QueueSetting(
                     name=f"queue-{queue:02d}",
-                    priority=int(lane["priority"]),
-                    limit=None if math.isinf(lane["limit"]) else int(lane["limit"]),
-                    paused=bool(lane["paused"]),
+                    priority=int(queue_state["priority"]),
+                    limit=None if math.isinf(queue_state["limit"]) else int(queue_state["limit"]),
+                    paused=bool(queue_state["paused"]),
                 ),
                 waiting=tuple(due),
-                active=tuple(run for _, run in mine if run.holds_slot),
+                active=tuple(run for _, run in here if run.holds_slot),
                 upcoming=tuple(sorted(upcoming, key=lambda run: (run.scheduled_s, run.slack_s(now_s)))),
                 arrivals_per_hour=float(rate),
             )
         )
-    mine = state.pools[row, pool]
+    pool_state = state.pools[row, pool]
     return Snapshot(
         at_s=now_s,
         pool=PoolSetting(
-            name="pool", limit=None if math.isinf(mine["limit"]) else int(mine["limit"]), paused=bool(mine["paused"])
+            name="pool",
+            limit=None if math.isinf(pool_state["limit"]) else int(pool_state["limit"]),
+            paused=bool(pool_state["paused"]),
         ),
         queues=tuple(queues),
         prices=Prices(
-            slot_usd_per_hour=float(mine["usd_per_hour"]),
+            slot_usd_per_hour=float(pool_state["usd_per_hour"]),
             idle_fraction=float(world.pools["idle_fraction"][row, pool]),
             lateness_weight=float(world.settings["lateness_weight"][row]),
         ),
@@ -84,24 +88,28 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
 
 def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
     """One run, or None if nobody can know of it now."""
-    truth, mine = twin.world.runs[row, number], twin.state.runs[row, number]
-    now_s = float(twin.state.clock["now_s"][row])
-    phase = _PHASES.get(int(mine["phase"]))
-    if phase is None or (mine["phase"] == S.UNBORN and (truth["upstreams"] > 0 or truth["known_s"] > now_s)):
+    run_spec, run_state = twin.world.runs[row, number], twin.state.runs[row, number]
+    now_s = float(twin.state.totals["now_s"][row])
+    phase = _PHASES.get(int(run_state["phase"]))
+    if phase is None or (
+        run_state["phase"] == S.NOT_CREATED and (run_spec["upstreams"] > 0 or run_spec["known_s"] > now_s)
+    ):
         return None
-    terms = twin.world.deployments[row, truth["deployment"]]
-    bits = int(twin.world.loads["resources"][row, terms["load"]])
-    due_s = float(mine["due_s"])
+    deployment_spec = twin.world.deployments[row, run_spec["deployment"]]
+    bits = int(twin.world.contention_groups["resources"][row, deployment_spec["contention_group"]])
+    due_s = float(run_state["due_s"])
     return Run(
         id=f"{number:06d}",
-        deployment=str(int(truth["deployment"])),
-        queue=f"queue-{int(truth['queue']):02d}",
+        deployment=str(int(run_spec["deployment"])),
+        queue=f"queue-{int(run_spec['queue']):02d}",
         phase=phase,
-        scheduled_s=float(mine["scheduled_s"]),
-        estimate=Estimate(p50_s=float(truth["p50_s"]), p90_s=float(truth["p50_s"]) * math.exp(_Z90 * truth["spread"])),
-        started_s=float(mine["claimed_s"]) if phase in (RunPhase.PENDING, RunPhase.RUNNING) else None,
+        scheduled_s=float(run_state["scheduled_s"]),
+        estimate=Estimate(
+            p50_s=float(run_spec["p50_s"]), p90_s=float(run_spec["p50_s"]) * math.exp(_Z90 * run_spec["spread"])
+        ),
+        started_s=float(run_state["claimed_s"]) if phase in (RunPhase.PENDING, RunPhase.RUNNING) else None,
         due_s=None if math.isinf(due_s) else due_s,
-        late_usd_per_hour=float(terms["late_usd_per_hour"]),
-        failure_probability=float(terms["failure_probability"]),
+        late_usd_per_hour=float(deployment_spec["late_usd_per_hour"]),
+        failure_probability=float(deployment_spec["failure_probability"]),
         resources=tuple(name for place, name in enumerate(names) if bits >> place & 1),
     )

@@ -1,4 +1,4 @@
-"""`python -m flows.demo`: the demo from the command line. Prefect is imported only after its environment is ours."""
+"""`python -m flows.demo`: the demo. Prefect is imported only after `prepare_environment`, whose variables it reads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rich.console import Console
 
 from flows.demo.environment import Folders, prepare_environment
 from flows.demo.processes import free_port
+from flows.demo.running_processes import refuse_if_up, take_down
 from flows.demo.server import api_url_of
-from flows.demo.standing import refuse_if_up, take_down
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 POLICY = "atc"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; exit code 0, 1 if something of it failed, 2 if what was typed cannot be used."""
+    """Run the demo; exit code 0, 1 if a part of it failed, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for results and logs")
     parser.add_argument("--policy", default=POLICY, help="policy or bundle of the steered arm (default: %(default)s)")
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         port = free_port()
         folders.clear()
         prepare_environment(folders, api_url_of(port))
-        from flows.demo.show import perform
+        from flows.demo.run import run_demo
 
-        perform(folders, port, policy=args.policy, seed=args.seed, small=args.small, console=console)
+        run_demo(folders, port, policy=args.policy, seed=args.seed, small=args.small, console=console)
     except InvalidInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,9 +91,9 @@ def _draw(folders: Folders, picture: Path) -> int:
 
 
 class _Interruption:
-    """Treats SIGTERM like ctrl-C, so that everything is stopped on the way out.
+    """Treats SIGTERM like ctrl-C, so that all child processes are stopped.
 
-    It also remembers that it came: DuckDB turns a `KeyboardInterrupt` within a query into a `RuntimeError`.
+    It remembers the signal, because DuckDB turns a `KeyboardInterrupt` within a query into a `RuntimeError`.
     """
 
     def __init__(self) -> None:

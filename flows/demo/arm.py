@@ -1,8 +1,7 @@
-"""One arm: the same morning, submitted to the same pool, with the same controller beside it.
+"""One arm of the demo: the same morning, submitted to the same pool, with a controller running.
 
-In the first arm the controller runs in shadow mode: it watches and writes nothing, so what happens is what Prefect does
-by itself. So both arms carry the same load, and the writes are all that differs. (Without a controller the hooks of
-`@intelligent` would steer.)
+In the first arm the controller runs in shadow mode and writes nothing, so Prefect's defaults decide. Both arms carry
+the same load; only the writes differ. (Without a controller the hooks of `@intelligent` would steer.)
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.demo.environment import ROOT, Folders, child_environment
+from flows.demo.pool import FINAL, POOL, SLOTS, DemoPool, Submitted
 from flows.demo.processes import Child, DemoError
 from flows.demo.scoring import RunRecord
 from flows.demo.seed_lake import copy_lake
-from flows.demo.stage import FINAL, POOL, SLOTS, Stage, Submitted
 from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.decision_record import KIND
 from prefect_intelligent.wiring.history import open_history
 
 SUBMIT_S_PER_RUN = 0.12
-"""Time set aside to create one run before the first is due, so that both arms begin with everything submitted. Where it
-is not enough it is doubled."""
+"""Seconds allowed to create one run before the first is due, so that both arms begin with everything submitted; doubled
+if it is not enough."""
 LONGEST_LEAD_S = 300.0
 TIMEOUT_S = 900.0
 CONTROL_INTERVAL_S = 2.0
@@ -33,7 +32,7 @@ CONTROL_INTERVAL_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """What one arm has left behind.
+    """The records of one arm.
 
     Attributes:
         name: "default" or "steered".
@@ -52,31 +51,31 @@ class Arm:
     restored: bool = False
 
 
-def start_worker(stack: ExitStack, stage: Stage, folders: Folders, *, outlives_us: bool = False) -> Child:
-    """Start a process worker, wait until it is there, and leave its stopping to `stack`."""
+def start_worker(stack: ExitStack, pool: DemoPool, folders: Folders, *, outlives_us: bool = False) -> Child:
+    """Start a process worker and wait until it is online; `stack` stops it."""
     name = "worker"
     command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     worker = Child("worker", command, child_environment(), folders.logs / "worker.log", ROOT, outlives_us=outlives_us)
     stack.callback(worker.stop)
-    worker.wait_until(lambda: stage.worker_is_online(name), 60.0)
+    worker.wait_until(lambda: pool.worker_is_online(name), 60.0)
     return worker
 
 
 def start_controller(
     stack: ExitStack, folders: Folders, *, policy: str, mode: str, ship: str | None = None, outlives_us: bool = False
 ) -> Child:
-    """Start `prefect-intelligent control run` on the pool, wait for its first decision, leave its stopping to `stack`.
+    """Start `prefect-intelligent control run` on the pool and wait for its first decision; `stack` stops it.
 
-    A whole morning is squeezed into a minute, so it decides, and may change a value again, every two seconds. When it
-    is stopped it puts the settings back.
+    A morning takes about a minute here, so it decides, and may change a value again, every two seconds. When it is
+    stopped it restores the settings.
 
     Args:
         stack: Stops it.
         folders: Where its log goes.
         policy: What decides.
-        mode: "shadow" only watches, "auto" writes.
+        mode: "shadow" writes nothing, "auto" writes.
         ship: MLflow server to which it sends the records of hooks and decisions; None sends nothing.
-        outlives_us: Whether it stays when this process ends.
+        outlives_us: Whether it goes on when this process ends.
     """
     command = ["-m", "prefect_intelligent", "control", "run", "--pool", POOL, "--mode", mode, "--policy", policy]
     command += ["--interval", f"{CONTROL_INTERVAL_S:g}"] + (["--restore-on-exit"] if mode == "auto" else [])
@@ -95,85 +94,85 @@ def start_controller(
     return controller
 
 
-def warm_up(stage: Stage, folders: Folders, children: Sequence[Child]) -> float:
-    """Run a few stretches of the backfill, so that caches are warm before the first arm.
+def warm_up(pool: DemoPool, folders: Folders, children: Sequence[Child]) -> float:
+    """Run a few runs of the backfill, so that caches are warm before the first arm.
 
     Returns:
         Seconds from one start to the next in a slot.
     """
     launches = plan_backfill(MIN_BACKFILL)[:WARM_UP]
-    submitted = stage.submit(launches, time.time(), "warm-up", folders.lake("seed")) or []
-    _watch(stage, "warm-up", len(launches), children, lambda what, ended: None)
-    return measure_cycle_s([stage.record(run).started_s for run in submitted], SLOTS)
+    submitted = pool.submit(launches, time.time(), "warm-up", folders.lake("seed")) or []
+    _watch(pool, "warm-up", len(launches), children, lambda what, ended: None)
+    return measure_cycle_s([pool.record(run).started_s for run in submitted], SLOTS)
 
 
 def cycle_of(arm: Arm) -> float:
-    """Seconds from one start to the next in a slot while the backfill ran in an arm that was not steered."""
+    """Seconds from one start to the next in a slot during the backfill of an unsteered arm."""
     return measure_cycle_s([run.started_s for run in arm.runs if run.queue == BACKFILL], SLOTS)
 
 
 def play_arm(
-    stage: Stage,
+    pool: DemoPool,
     folders: Folders,
     children: Sequence[Child],
     name: str,
     launches: Sequence[Launch],
-    tell: Callable[[str, int], None],
+    progress: Callable[[str, int], None],
 ) -> Arm:
     """Play the morning once.
 
     Args:
-        stage: The pool.
+        pool: The pool.
         folders: Where the datasets go.
         children: Processes that have to stay alive: worker and controller.
         name: Name of the arm.
         launches: What to submit.
-        tell: Called with what is going on and how many runs have ended.
+        progress: Called with the current step and the number of ended runs.
 
     Raises:
         DemoError: A process ended early, the runs could not be submitted, or they did not end in time.
     """
     lake = folders.lake(name)
     copy_lake(folders.lake("seed"), lake)
-    tell("submitting the runs", 0)
+    progress("submitting the runs", 0)
     tag = f"{name}-{time.time():.0f}"
-    begin_s, submitted = _submit_before_it_begins(stage, launches, tag, lake)
-    limits, priorities = _watch(stage, tag, len(launches), children, tell)
-    runs = tuple(stage.record(run) for run in submitted)
+    begin_s, submitted = _submit_before_it_begins(pool, launches, tag, lake)
+    limits, priorities = _watch(pool, tag, len(launches), children, progress)
+    runs = tuple(pool.record(run) for run in submitted)
     return Arm(name=name, begin_s=begin_s, runs=runs, limits=tuple(limits), priorities=tuple(priorities))
 
 
 def _submit_before_it_begins(
-    stage: Stage, launches: Sequence[Launch], tag: str, lake: Path
+    pool: DemoPool, launches: Sequence[Launch], tag: str, lake: Path
 ) -> tuple[float, list[Submitted]]:
-    """Submit everything before the first run is due; returns the instant of offset 0 as well."""
+    """Submit everything before the first run is due; returns the instant of offset 0 and the runs."""
     lead_s = 2.0 + SUBMIT_S_PER_RUN * len(launches)
     while lead_s <= LONGEST_LEAD_S:
         begin_s = time.time() + lead_s
-        if (submitted := stage.submit(launches, begin_s, tag, lake, until_s=begin_s - 0.5)) is not None:
+        if (submitted := pool.submit(launches, begin_s, tag, lake, until_s=begin_s - 0.5)) is not None:
             return begin_s, submitted
         lead_s *= 2.0
     raise DemoError(f"{len(launches)} runs could not be submitted within {LONGEST_LEAD_S:.0f} s; is this machine busy?")
 
 
 def _watch(
-    stage: Stage, tag: str, count: int, children: Sequence[Child], tell: Callable[[str, int], None]
+    pool: DemoPool, tag: str, count: int, children: Sequence[Child], progress: Callable[[str, int], None]
 ) -> tuple[list[tuple[float, int]], list[tuple[float, dict[str, int]]]]:
-    """Wait until all runs have ended; returns how the pool's limit and the priorities moved meanwhile."""
+    """Wait until all runs have ended; returns the pool's limit and the priorities over time."""
     limits: list[tuple[float, int]] = []
     priorities: list[tuple[float, dict[str, int]]] = []
     give_up_s = time.monotonic() + TIMEOUT_S
     while True:
         for child in children:
             child.check()
-        now_s, limit, numbers = time.time(), stage.limit(), stage.priorities()
+        now_s, limit, numbers = time.time(), pool.limit(), pool.priorities()
         if not limits or limits[-1][1] != limit:
             limits.append((now_s, limit))
         if not priorities or priorities[-1][1] != numbers:
             priorities.append((now_s, numbers))
-        states = stage.states(tag)
+        states = pool.states(tag)
         ended = sum(state in FINAL for state in states.values())
-        tell("running", ended)
+        progress("running", ended)
         if ended == count:
             return limits, priorities
         if time.monotonic() > give_up_s:

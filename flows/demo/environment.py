@@ -1,4 +1,4 @@
-"""Where the demo keeps its things, and an environment in which nothing of the user's Prefect is seen or touched."""
+"""The folders of the demo, and an environment that is isolated from the user's Prefect."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""The same for both arms. The worker asks every second instead of every ten, so that a morning fits into a minute.
-Runs are not renamed to "Late" after 15 s: that changes no order, but locks SQLite most where most runs are late, which
-would slow the default arm."""
+"""Environment of both arms. The worker polls every second instead of every ten, so that a morning fits into a minute.
+Runs are not renamed to "Late" after 15 s: that changes no order, but locks SQLite more often where more runs are late,
+which would slow down the default arm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ class Folders:
         return self.output / "processes.json"
 
     def lake(self, name: str) -> Path:
-        """Datasets of one arm, or the state from which both begin."""
+        """Datasets of one arm, or ("seed") the initial state of both."""
         return self.output / f"lake-{name}"
 
     def clear(self) -> None:
-        """Make the output folder and remove what an earlier demo left in it."""
+        """Create the output folder and remove the files of an earlier demo."""
         self.output.mkdir(parents=True, exist_ok=True)
         for path in (self.home, self.logs, *self.output.glob("lake-*")):
             shutil.rmtree(path, ignore_errors=True)
@@ -70,7 +70,7 @@ class Folders:
 
 
 def prepare_environment(folders: Folders, api_url: str) -> None:
-    """Make this process, before it imports Prefect, and so all its children see only the demo's own server."""
+    """Point this process and its children to the demo's own server; call it before Prefect is imported."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
     os.environ |= QUIET | {

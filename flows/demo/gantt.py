@@ -1,4 +1,4 @@
-"""The runs of an arm as SVG: when each was scheduled, waited, started up, worked, and ran past its due instant."""
+"""The runs of an arm as SVG: when each was scheduled, waited, started, worked, and was late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 ORDER = ("ingest", "refine", "marts", "reports", "reference", "backfill")
-"""Queues from the dearest to the cheapest, top to bottom; also the order of the chain."""
+"""Queues from top to bottom, by falling price of lateness; also the order of the chain."""
 ROW, GAP, LEFT, TOP, BOTTOM, RIGHT = 9, 8, 74, 8, 24, 10
 
 STYLE = """
@@ -62,7 +62,7 @@ def draw_arm(arm: Mapping[str, Any], span_s: float, width: int) -> tuple[str, in
 
 
 def _draw_run(arm: Mapping[str, Any], run: Mapping[str, Any], y: float, scale: float) -> str:
-    """One run as a row: a dashed line while it waits, pale while it starts up, red where it is past its due instant."""
+    """One run as a row: a dashed line while it waits, pale while it starts, red after its due instant."""
     scheduled, started, running, finished = (
         _at_s(arm, run[name]) for name in ("scheduled", "started", "running", "finished")
     )

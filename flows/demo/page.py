@@ -1,4 +1,4 @@
-"""The saved page: both arms side by side, the figures, and every run; one file without outside resources."""
+"""The page of a result: both arms side by side, the figures, and every run; one file without external resources."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.demo.gantt import DARK, LIGHT, ORDER, STYLE, draw_arm, end_s
-from flows.demo.outcome import FIGURES, ranges, warn_if_unlike
-from flows.demo.quality_act import say_quality
+from flows.demo.outcome import FIGURES, ranges, warn_if_incomparable
+from flows.demo.quality import describe_quality
 from flows.fill_template import fill_template
 
 HEADINGS = {"default": "Prefect's defaults", "steered": "Steered"}
@@ -33,8 +33,8 @@ def write_html(result: Mapping[str, Any], arms: Sequence[str]) -> str:
         arms=[_panel(arm, result[arm], span_s) for arm in arms],
         figures=[(label, [form.format(result[arm][key]) for arm in arms]) for label, key, form in FIGURES],
         places=[(queue, [ranges(result[arm]["start_places"][queue]) for arm in arms]) for queue in used],
-        warning=warn_if_unlike(result),
-        quality=say_quality(result["quality"]) if "quality" in result else None,
+        warning=warn_if_incomparable(result),
+        quality=describe_quality(result["quality"]) if "quality" in result else None,
         runs=list(zip(*(result[arm]["runs"] for arm in arms), strict=True)),
     )
 

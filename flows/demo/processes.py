@@ -1,4 +1,4 @@
-"""Child processes with a log each, stopped for certain: in order, with their own children, and when we die first."""
+"""Child processes with a log each, terminated with all their descendants, also when the demo is killed."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def free_port() -> int:
 
 
 class Child:
-    """A process of ours in a process group of its own, so that ctrl-C in the terminal reaches only the demo.
+    """A child process in a process group of its own, so that ctrl-C in the terminal reaches only the demo.
 
     Args:
-        name: What it is, for messages.
+        name: Its name in messages.
         command: Arguments of the Python interpreter, e.g. ["-m", "prefect", "server", "start"].
         env: Its whole environment.
-        log: File that takes its output.
+        log: File for its output.
         cwd: Its working directory.
-        outlives_us: Whether it stays when the demo's process ends (`demo-up`).
+        outlives_us: Whether it goes on when the demo's process ends (`demo-up`).
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id, also the id of its group."""
+        """Process id and process group id."""
         return self._process.pid
 
     def check(self) -> None:
-        """Raise if it has ended by itself.
+        """Raise if it has ended.
 
         Raises:
             DemoError: With the end of its log.
@@ -83,7 +83,7 @@ class Child:
             raise DemoError(f"the {self.name} ended with code {code}; its log {self.log} ends with:\n{tail}")
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until `ready` says so.
+        """Wait until `ready` returns True.
 
         Raises:
             DemoError: It ended, or was not ready in time.
@@ -96,38 +96,38 @@ class Child:
             time.sleep(0.2)
 
     def stop(self, timeout_s: float = 20.0) -> int | None:
-        """Ask it to end, insist after `timeout_s`, do the same to its descendants; returns its exit code."""
+        """Terminate it and its descendants, see `stop_tree`; returns its exit code."""
         stop_tree(self.pid, timeout_s)
         return self._process.wait()
 
 
 def stop_tree(pid: int, timeout_s: float = 20.0) -> None:
-    """End a process and then all its descendants: politely first, after `timeout_s` for certain.
+    """Terminate a process, kill it after `timeout_s`, then kill all its descendants.
 
-    The worker puts each flow run into a session of its own, so ending its group would not reach them.
+    The worker starts each flow run in a session of its own, so a signal to its group would not reach them.
     """
     try:
         root = psutil.Process(pid)
-        family = root.children(recursive=True)
+        descendants = root.children(recursive=True)
         root.terminate()
     except psutil.NoSuchProcess:
         return
     _, alive = psutil.wait_procs([root], timeout_s)
-    for process in (*alive, *family):
+    for process in (*alive, *descendants):
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs([*alive, *family], 5.0)
+    psutil.wait_procs([*alive, *descendants], 5.0)
 
 
 def _reset_signals() -> None:
-    """In the child: a shell's background job inherits an ignored SIGINT, and Prefect's worker stops by SIGINT."""
+    """Restore SIGINT in the child: a background job of a shell ignores it, and Prefect's worker stops by it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _die_with_parent() -> None:
-    """In the child: also end when the demo is killed outright (Linux)."""
+    """Let the child receive SIGTERM when the demo is killed (Linux)."""
     _reset_signals()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

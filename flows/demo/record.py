@@ -1,4 +1,4 @@
-"""The default arm of a demo as a recording that `prefect-intelligent replay` can play.
+"""Write the default arm of a demo as a recording for `prefect-intelligent replay`.
 
 python -m flows.demo.record demo-output/result.json docs/examples/demo-morning.json
 """
@@ -25,7 +25,7 @@ POLL_S = 1.0
 
 
 def record(result: Mapping[str, Any]) -> Recording:
-    """What ran under Prefect's defaults, with the settings it ran under.
+    """The runs of the default arm, with the settings of the pool.
 
     Raises:
         InvalidInputError: It is not the result of a demo.

@@ -1,4 +1,4 @@
-"""What an arm has cost: from recorded starts and ends to the figures of the demo, by the product's own objective."""
+"""The figures of an arm from the recorded starts and ends of its runs, by the objective of `prefect_intelligent`."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _slot_seconds(limits: Sequence[tuple[float, int]], begin_s: float, end_s: fl
 
 
 def start_places(runs: Sequence[RunRecord]) -> dict[str, list[int]]:
-    """For each queue the places, from 1, that its runs took in the order of starts of the whole arm."""
+    """Per queue the positions, from 1, of its runs in the order of starts of the whole arm."""
     places: dict[str, list[int]] = {}
     for place, run in enumerate(sorted(runs, key=lambda run: (run.started_s, run.id)), start=1):
         places.setdefault(run.queue, []).append(place)
@@ -120,6 +120,6 @@ def start_places(runs: Sequence[RunRecord]) -> dict[str, list[int]]:
 
 
 def count_stale_reads(runs: Sequence[RunRecord]) -> int:
-    """How many times a run began to work before a run of the same arm that was to feed it had finished."""
+    """Number of times that a run began before a run whose output it reads had finished."""
     finished_s = {run.id: run.finished_s for run in runs}
     return sum(finished_s[writer] > run.running_s for run in runs for writer in run.reads_from)

@@ -1,4 +1,4 @@
-"""The state from which both arms begin: yesterday's reference tables and a preliminary cut of every day's flights."""
+"""The initial datasets of both arms: reference tables and a first version of every dataset of the demo's days."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from flows.write_report import write_page
 
 
 def seed_lake(folder: Path) -> None:
-    """Run the chain of the demo's days once in this process, so that every pipeline finds something to read.
+    """Run the chain of the demo's days once in this process, so that every pipeline finds its input.
 
-    It also warms the caches of the disk for both arms alike.
+    It also warms the disk cache for both arms.
     """
     before = os.environ.get(LAKE_VARIABLE)
     os.environ[LAKE_VARIABLE] = str(folder)
@@ -41,6 +41,6 @@ def seed_lake(folder: Path) -> None:
 
 
 def copy_lake(seed: Path, arm: Path) -> None:
-    """Give an arm its own copy of the datasets, in place of what an earlier try has left."""
+    """Copy the initial datasets for an arm, replacing those of an earlier attempt."""
     shutil.rmtree(arm, ignore_errors=True)
     shutil.copytree(seed, arm)

@@ -1,4 +1,4 @@
-"""A Prefect server of our own, on SQLite in the demo's folder."""
+"""The Prefect server of the demo, on SQLite in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def api_url_of(port: int) -> str:
 
 
 def start_server(folders: Folders, port: int, *, outlives_us: bool = False) -> Child:
-    """Start `prefect server start` on that port; it is not ready yet."""
+    """Start `prefect server start` on that port; without waiting until it is ready."""
     return Child(
         "Prefect server",
         ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],

@@ -1,17 +1,17 @@
-"""What is run: the deployments, and the morning that is submitted in both arms.
+"""The deployments, and the runs of the morning that is submitted in both arms.
 
 Import this module only after `prepare_environment` has been called: it imports Prefect.
 
-Deadlines follow one rule: a run of the morning is due 25 s after its scheduled start. That is room for its own few
-seconds, for one run in front of it (nothing is interrupted) and for some polls of the worker, on a machine that needs
-twice as long as ours. The small reference tables have three minutes, the backfill ten.
+Deadlines: a run of the morning is due 25 s after its scheduled start. That is enough for its own few seconds, for one
+run before it (nothing is interrupted) and for some polls of the worker, on a machine half as fast as the one it was
+written on. The small reference tables have three minutes, the backfill ten.
 
-A price says what an hour late costs, and that includes what waits: a late report costs 60 USD per hour by itself; each
-mart adds 40, the join and the cleaning 20, an ingest 10, and every step also carries what all steps behind it cost. So
-whatever feeds others is dearer than they are, and a policy that goes by price does not overtake the source of a chain.
+A price is the cost of an hour of lateness, with that of all later steps included: a late report costs 60 USD per hour;
+each mart adds 40, the join and the cleaning 20, an ingest 10. So an upstream costs more than its downstreams, and a
+policy that orders by price starts the upstream first.
 
-A short warm-up measures how often a slot takes a new run on this machine, and the morning is fitted to that (`Size`):
-it meets a busy pool on a fast machine, and the demo ends in time on a slow one.
+A short warm-up measures how often a slot takes a new run on this machine, and the size of the morning follows from that
+(`Size`): the pool is busy on a fast machine, and the demo ends in time on a slow one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from prefect_intelligent.flow.decorator import terms_of
 
 DEPLOYMENT = "morning"
 DAYS = (date(2013, 2, 8), date(2013, 2, 9))
-"""The two days of the blizzard "Nemo": half of all flights were cancelled, so the report is waited for."""
+"""The two days of the blizzard "Nemo", on which half of all flights were cancelled."""
 YEAR_START, YEAR_DAYS = date(2013, 1, 1), 365
 MIN_BACKFILL, MAX_BACKFILL = 12, 90
 MIN_STEP_S, MAX_STEP_S = 7.0, 12.0
@@ -50,7 +50,7 @@ class Pipeline:
     """One deployment of the demo.
 
     Attributes:
-        flow: The flow; its terms were given by `@intelligent`.
+        flow: The flow, with the terms of `@intelligent`.
         queue: Its work queue.
     """
 
@@ -59,7 +59,7 @@ class Pipeline:
 
     @property
     def entrypoint(self) -> str:
-        """Where Prefect finds it, "flows/file.py:function"."""
+        """Its entrypoint for Prefect, "flows/file.py:function"."""
         return f"{self.flow.fn.__module__.replace('.', '/')}.py:{self.flow.fn.__name__}"
 
     @property
@@ -69,7 +69,7 @@ class Pipeline:
 
     @property
     def terms(self) -> Terms:
-        """What its runs are worth."""
+        """Deadline, prices and datasets of its runs."""
         terms = terms_of(self.flow)
         assert terms is not None, f"{self.flow.name} has no @intelligent(...)"
         return terms
@@ -109,7 +109,7 @@ MORNING = (
     (0.4, "ingest-airlines"), (1.0, "clean-flights"), (2.0, "join-weather"), (3.0, "mart-airlines"),
     (3.1, "mart-airports"), (4.0, "write-report"),
 )  # fmt: skip
-"""The chain of one day with its offsets in steps, like the cron lines of a team: each some time after what it reads."""
+"""The chain of one day with its offsets in steps: each run is scheduled some time after those it reads from."""
 MORNING_AFTER_S, SECOND_DAY_AFTER_STEPS = 4.0, 1.6
 SMALL = ("ingest-flights", "clean-flights", "mart-airlines", "write-report")
 SMALL_MORNING_AFTER_S = 0.5
@@ -119,7 +119,7 @@ RUNS_OF_THE_MORNING = len(DAYS) * len(MORNING) - (len(DAYS) - 1) * len(REFERENCE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How the morning is fitted to the machine.
+    """The size of the morning on this machine.
 
     Attributes:
         backfill: Runs of the backfill.
@@ -133,9 +133,9 @@ class Size:
     def fit(cls, cycle_s: float, slots: int) -> Self:
         """Size for a pool in which a slot takes a new run every `cycle_s` seconds.
 
-        A step lasts two and a half such cycles, so that a run which does not wait has ended when the next one reads its
-        output. The backfill keeps the pool busy for as long as the morning arrives, with a fifth to spare for a
-        machine that becomes faster. Both within bounds that keep the demo under six minutes.
+        A step lasts two and a half such cycles, so that a run that does not wait has ended when the next one reads its
+        output. The backfill keeps the pool busy while the morning arrives, with a fifth to spare in case the machine
+        becomes faster. Bounds on both keep the demo under six minutes.
         """
         step_s = min(max(CYCLES_A_STEP * cycle_s, MIN_STEP_S), MAX_STEP_S)
         busy_s = MORNING_AFTER_S + (MORNING[-1][0] + SECOND_DAY_AFTER_STEPS) * step_s
@@ -150,7 +150,7 @@ SMALL_SIZE = Size(backfill=8, step_s=4.0)
 def measure_cycle_s(started_s: Sequence[float], slots: int) -> float:
     """Seconds from one start to the next in a slot, from the starts of runs that were all due at once.
 
-    What came before the first start in each slot (submitting, the worker's first poll) does not count.
+    The time before the first start in each slot (submitting, the first poll) does not count.
 
     Args:
         started_s: When the runs took a slot; more of them than slots.
@@ -161,7 +161,7 @@ def measure_cycle_s(started_s: Sequence[float], slots: int) -> float:
 
 
 def plan_backfill(stretches: int) -> list[Launch]:
-    """The backfill, all of it due at once: the year in so many equal stretches, one run each."""
+    """The runs of the backfill, all due at once, one for each of `stretches` equal parts of the year."""
     cuts = [YEAR_START + timedelta(days=round(index * YEAR_DAYS / stretches)) for index in range(stretches + 1)]
     return [
         Launch(
@@ -176,13 +176,13 @@ def plan_backfill(stretches: int) -> list[Launch]:
 def plan_morning(size: Size, seed: int, *, small: bool = False) -> list[Launch]:
     """The runs of one arm in the order of their submission.
 
-    First the backfill. Then the morning: the chain of two days, the second some seconds after the first, every offset
-    moved by up to a second.
+    First the backfill, then the chains of two days, the second some seconds after the first, each offset shifted at
+    random by up to a second.
 
     Args:
-        size: How much of it.
-        seed: Of those small shifts.
-        small: Only four runs of one day, and the first of them comes as soon as the backfill has begun; for tests.
+        size: Size of the morning.
+        seed: Of the shifts.
+        small: Only four runs of one day, the first of them as soon as the backfill has begun; for tests.
     """
     rng = np.random.default_rng(seed)
     chain: list[Launch] = []
@@ -198,7 +198,7 @@ def plan_morning(size: Size, seed: int, *, small: bool = False) -> list[Launch]:
 
 
 def feeding(launches: Sequence[Launch]) -> list[tuple[int, ...]]:
-    """For each launch the indexes of those that write what it reads: the same day's, or a table that has no days."""
+    """For each launch the indexes of those whose output it reads: of the same day, or a table without days."""
     found = []
     for launch in launches:
         day = launch.parameters.get("day")

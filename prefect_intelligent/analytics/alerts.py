@@ -13,6 +13,7 @@ from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.health import Health
 from prefect_intelligent.analytics.root_cause import group_by_root
 from prefect_intelligent.domain import RunPhase, Snapshot
+from prefect_intelligent.domain.spans import describe_span
 
 AlertSeverity = Literal["page", "ticket"]
 
@@ -128,8 +129,8 @@ def from_snapshot(
             continue
         held = snapshot.at_s - run.started_s
         if held > longest:
-            usual = f"999 of 1000 end within {longest / 60:.0f}"
-            text = f"a run of {run.deployment} has held a slot for {held / 60:.0f} min; {usual}"
+            usual = f"999 of 1000 end within {describe_span(longest)}"
+            text = f"a run of {run.deployment} has held a slot for {describe_span(held)}; {usual}"
             alerts.append(_alert("hung-run", run.id, text, run.started_s + longest))
     risky: dict[str, list[Mapping[str, object]]] = {}
     for row in at_risk:
@@ -145,7 +146,7 @@ def from_snapshot(
         oldest = snapshot.at_s - min(run.scheduled_s for run in state.waiting)
         if oldest > STARVING_S:
             count = len(state.waiting)
-            text = f"queue {state.name}: {count} runs wait and none runs, the oldest for {oldest / 3600:.1f} h"
+            text = f"queue {state.name}: {count} runs wait and none runs, the oldest for {describe_span(oldest)}"
             alerts.append(_alert("queue-starving", state.name, text, snapshot.at_s - oldest))
     return alerts
 
@@ -154,7 +155,7 @@ def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s:
     """An alert if the controller has made no decision for five intervals; none if it never has made one."""
     if last_s is None or now_s - last_s <= 5.0 * interval_s:
         return []
-    text = f"pool {pool}: no decision for {(now_s - last_s) / 60:.0f} min"
+    text = f"pool {pool}: no decision for {describe_span(now_s - last_s)}"
     return [_alert("controller-silent", pool, text, last_s + interval_s)]
 
 

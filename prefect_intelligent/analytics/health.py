@@ -17,6 +17,7 @@ import pandas as pd
 
 from prefect_intelligent.analytics.cost_budget import CostBudget
 from prefect_intelligent.analytics.error_budget import DEFAULT_TARGET, ErrorBudget, bad_intervals, error_budget
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.history.runs_frame import settled
 
 
@@ -234,7 +235,7 @@ def _freshness(ended: pd.DataFrame, runs: pd.DataFrame, now_s: float) -> HealthT
     expected = float(np.quantile(gaps, 0.9)) + float((good["ended_s"] - good["started_s"]).median())
     age = max(0.0, now_s - float(good["ended_s"].max()))
     value = float(np.clip(1.0 - max(0.0, age - expected) / expected, 0.0, 1.0))
-    detail = f"last success {age / 3600:.1f} h ago, expected every {expected / 3600:.1f} h"
+    detail = f"last success {describe_span(age)} ago, expected every {describe_span(expected)}"
     return HealthTerm(name="freshness", value=value, n=len(good), detail=detail)
 
 

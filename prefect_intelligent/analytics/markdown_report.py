@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from prefect_intelligent.analytics.health import Health
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain.spans import format_span
 
 _ROWS: Final = 10
 _MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+!|~"})

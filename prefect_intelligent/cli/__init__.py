@@ -1,14 +1,14 @@
 """The command line: it parses what was typed, calls wiring and one feature, and prints.
 
-Read first:
-    __init__.py  the table of commands, and `main`
-    parsing.py   the table as a cyclopts application, and errors of parsing as one line
-    options.py   options that several commands share
-
 A command is the module of its name, imported only when it is asked for; its `command` is a function or, where there are
 sub-commands, an application. Exit codes: 0 fine, 1 a finding, 2 what was typed cannot be used.
 
-Ports: none, it calls functions of `wiring`
+Read first:
+    __init__.py  the table of commands, and `main`
+    parsing.py   the table as a cyclopts application, help pages, and errors of parsing
+    options.py   options that several commands share, and how settings are read with them
+
+Ports: none
 Command: `prefect-intelligent --help`
 Explained in: docs/reference/cli.md
 """

@@ -46,7 +46,7 @@ def command(
     write: Annotated[bool, Parameter(help="install, uninstall: do it; without it only show")] = False,
 ) -> int:
     """Look; exit code 1 if something pages."""
-    from prefect_intelligent.wiring.alerts import open_alert_finder
+    from prefect_intelligent.wiring.analytics import open_alert_finder
 
     settings, name = settings_and_pool(config, pool)
     if action != "show":

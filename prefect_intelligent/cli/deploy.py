@@ -20,7 +20,7 @@ from prefect_intelligent.cli.options import (
     read_settings,
     tell_finished,
 )
-from prefect_intelligent.domain.deadlines import parse_span
+from prefect_intelligent.domain.spans import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from prefect_intelligent.domain.spans import describe_span
+
 console = Console(markup=False)  # names of queues may hold brackets
 
 
@@ -25,10 +27,7 @@ def instant(at_s: float) -> str:
 
 def ago(seconds: float) -> str:
     """An age in words."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
+    return f"{describe_span(seconds)} ago"
 
 
 def change(row: tuple[str | None, str, int | None, int | None] | list[Any]) -> str:

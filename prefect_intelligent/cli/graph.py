@@ -10,7 +10,7 @@ from urllib.parse import quote
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, add, print_json, read_settings, subcommands, tell_finished
-from prefect_intelligent.domain.deadlines import format_span, parse_span
+from prefect_intelligent.domain.spans import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:

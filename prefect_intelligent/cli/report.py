@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.errors import InvalidInputError
 
 Dimension = Literal["pool", "queue", "deployment", "version", "host", "hour"]
@@ -87,7 +87,7 @@ def seconds(value: float | None) -> str:
     """A span for people."""
     if value is None:
         return "-"
-    return f"{value:.1f}s" if value < 60 else format_span(round(value))
+    return format_span(round(value, 1) if value < 60 else round(value))
 
 
 def share(value: float | None) -> str:

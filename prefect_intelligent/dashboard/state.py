@@ -38,7 +38,7 @@ from prefect_intelligent.analytics.pool_overview import (
 from prefect_intelligent.analytics.report import health_dict, make_report
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.graph import Graph

@@ -13,19 +13,14 @@ Command: none, the features build on it
 Explained in: docs/explanation/architecture.md
 """
 
-from prefect_intelligent.domain.deadlines import (
-    ClockDeadline,
-    Deadline,
-    RelativeDeadline,
-    parse_deadline,
-    parse_span,
-)
+from prefect_intelligent.domain.deadlines import ClockDeadline, Deadline, RelativeDeadline, parse_deadline
 from prefect_intelligent.domain.deployments import Deployment
 from prefect_intelligent.domain.objective import Cost, Prices, run_cost
 from prefect_intelligent.domain.plans import Change, Plan, assign_priorities, diff
 from prefect_intelligent.domain.queues import QueueSetting
 from prefect_intelligent.domain.runs import Estimate, Run, RunPhase
 from prefect_intelligent.domain.snapshot import PoolSetting, QueueState, Resource, Snapshot
+from prefect_intelligent.domain.spans import parse_span
 from prefect_intelligent.domain.terms import Terms
 
 __all__ = [

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
+from prefect_intelligent.domain.spans import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
-_UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*")
 _CLOCK = re.compile(r"(?:by\s+|ready by\s+)?(\d{1,2}):(\d{2})\s+(\S+)")
 _EXPECTED = "expected a span such as '45m' or '1h30m', or a clock time with its zone such as '07:00 Europe/Paris'"
 
@@ -73,34 +72,6 @@ class ClockDeadline:
 
 
 Deadline = RelativeDeadline | ClockDeadline
-
-
-def parse_span(text: str, *, what: str = "span") -> float:
-    """Seconds of a span such as "90s", "45m", "1h30m" or "2d".
-
-    Raises:
-        InvalidInputError: The text is not a span or is not above zero.
-    """
-    cleaned = text.strip()
-    end, total = 0, 0.0
-    while (match := _SPAN.match(cleaned, end)) is not None:
-        total += float(match[1]) * _UNIT_S[match[2]]
-        end = match.end()
-    if end != len(cleaned) or total <= 0 or not math.isfinite(total):
-        raise InvalidInputError(what, text, "expected a span such as '90s', '45m', '1h30m' or '2d'")
-    return total
-
-
-def format_span(seconds: float) -> str:
-    """The shortest text that `parse_span` reads back as `seconds` (to the millisecond)."""
-    parts, rest = [], round(seconds, 3)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if rest >= size:
-            parts.append(f"{int(rest // size)}{unit}")
-            rest = round(rest % size, 3)
-    if rest or not parts:
-        parts.append(f"{rest:g}s")
-    return "".join(parts)
 
 
 def parse_deadline(text: str) -> Deadline:

@@ -185,7 +185,7 @@ def _attach(flow: F, terms: Terms) -> F:
         raise InvalidInputError(
             "@intelligent", flow, "needs a Prefect flow: put @intelligent(...) above @flow, or call attach(flow, ...)"
         )
-    if not hooks.remember(flow, terms):
+    if not hooks.attach_terms(flow, terms):
         raise InvalidInputError(
             "@intelligent", flow.name, "this flow already has its terms: use one @intelligent(...) or attach(...) only"
         )

@@ -53,7 +53,7 @@ _LEADER_KNOWN_S: Final = 3.0  # the holder of the lease may have been a hook tha
 _MOST_RUNS: Final = 1000  # in the dictionaries above; a worker reports crashes and cancellations for months
 
 
-def remember(flow: Any, terms: Terms) -> bool:
+def attach_terms(flow: Any, terms: Terms) -> bool:
     """Attach the terms to the flow; False if it has terms of its own already.
 
     They are attached to its function too, by flow name: `with_options` passes the function on to the flows it makes.

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from prefect_intelligent.domain import Estimate
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.forecasting.forecaster import ForecastReason
 
 HANG_PROBABILITY: Final = 1e-3
@@ -52,25 +53,15 @@ def failure_probability_now(
     reasons = []
     if abs(now - prior) >= 0.005:
         times = elapsed_s / max(completed.p90_s, 1e-9)
-        what = f"at work for {_span(elapsed_s)}, {times:.1f} times what nine runs in ten need"
+        what = f"at work for {describe_span(elapsed_s)}, {times:.1f} times what nine runs in ten need"
         if failed is not None and now < prior:
-            what = f"at work for {_span(elapsed_s)}, failures usually come after {_span(failed.p50_s)}"
+            what = f"at work for {describe_span(elapsed_s)}, failures usually come after {describe_span(failed.p50_s)}"
         reasons.append(ForecastReason(what=what, points=now - prior))
     missed = 0.0 if silent_s is None else silent_s / _HEARTBEAT_S - _TOLERATED_BEATS
     if missed > 0:
         odds = now / max(1e-12, 1.0 - now) * _ODDS_PER_BEAT ** min(missed, 20.0)
         without_silence, now = now, odds / (1.0 + odds)
         if now - without_silence >= 0.005:
-            what = f"no sign of life for {_span(silent_s or 0.0)}"
+            what = f"no sign of life for {describe_span(silent_s or 0.0)}"
             reasons.append(ForecastReason(what=what, points=now - without_silence))
     return now, tuple(sorted(reasons, key=lambda reason: -abs(reason.points)))
-
-
-def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

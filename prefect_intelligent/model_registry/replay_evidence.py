@@ -14,9 +14,9 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.replay.bootstrap import bootstrap, cost_ratio
 from prefect_intelligent.replay.replay import history_world
 from prefect_intelligent.replay.spending import play
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec
-from prefect_intelligent.twin.watched import WatchedArena
 
 BLOCK_S: Final = 3600.0
 """Least length of the blocks of history that the bootstrap draws; runs within a block are dependent."""
@@ -56,9 +56,9 @@ def evaluate_on_history(
         InvalidInputError: There is nothing to replay, or it costs nothing.
     """
     world = history_world(runs, pool, seed=seed)
-    loop = WatchedArena(Twin(world), guard, interval_s)
+    loop = ClosedLoop(Twin(world), guard, interval_s, audit=True)
     ours = play(loop, policy)
-    theirs = play(WatchedArena(Twin(world), guard, interval_s), rule)
+    theirs = play(ClosedLoop(Twin(world), guard, interval_s), rule)
     begin_s, end_s = float(ours.at_s[0]), float(max(ours.at_s[-1], theirs.at_s[-1]))
     count = int(np.clip((end_s - begin_s) // BLOCK_S, 1, MOST_BLOCKS))
     edges = np.linspace(begin_s, end_s, count + 1)

@@ -61,7 +61,7 @@ def _simulate(inventory: Inventory, calendar: Calendar, pool: PoolFacts, day: in
         spread=np.zeros(count),
         due_s=np.full(count, np.inf),
         due_within_s=np.full(count, np.inf),
-        fate=np.full(count, COMPLETES, dtype=np.int8),
+        outcome_source=np.full(count, COMPLETES, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     spec = PoolSpec(queues=queues, limit=pool.limit, max_slots=max(pool.limit or 0, 64), startup_s=0.0)

@@ -13,7 +13,7 @@ import numpy as np
 from croniter import croniter  # type: ignore[import-untyped, unused-ignore]
 
 from prefect_intelligent.domain import Estimate, Prices, Terms
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.errors import InvalidInputError
 
 _Z95 = 1.6448536269514722

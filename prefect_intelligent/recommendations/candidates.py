@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain.spans import describe_span, format_span
 from prefect_intelligent.history.runs_frame import duration_s
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.recommendations.model import ProposedChange, ReplayInput
@@ -74,7 +74,7 @@ def _pool_limits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange
     waits = (runs["started_s"] - runs["scheduled_s"]).clip(lower=0.0)
     evidence = (
         f"Of {now} slots {quantiles[0.5]} were busy half of the time and {quantiles[0.95]} at the 95 % quantile; "
-        f"one run in ten waited {float(waits.quantile(0.9)) / 60:.0f} min or more."
+        f"one run in ten waited {describe_span(float(waits.quantile(0.9)))} or more."
     )
     return [
         ProposedChange(

@@ -162,7 +162,7 @@ def changed_world(
         spread=np.full(count, 0.3),
         due_s=np.where(np.isfinite(due), due, np.inf),
         due_within_s=np.full(count, np.inf),
-        fate=np.where(runs["failed"].to_numpy(dtype=bool), FAILS, COMPLETES).astype(np.int8),
+        outcome_source=np.where(runs["failed"].to_numpy(dtype=bool), FAILS, COMPLETES).astype(np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     return build_world([pool], specs, columns, seed=seed, start_s=start_s)

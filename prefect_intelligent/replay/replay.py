@@ -136,7 +136,7 @@ def history_world(
     if known.empty:
         raise InvalidInputError("history", f"{len(runs)} runs", "none of them has ended; there is nothing to replay")
     estimates = [each for each, keep in zip(past_estimates(runs), kept, strict=True) if keep]
-    return world_from_runs(known, pool, estimates, resources=resources, loads=loads, seed=seed)
+    return world_from_runs(known, pool, estimates, resources=resources, resources_of=loads, seed=seed)
 
 
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:

@@ -33,7 +33,7 @@ class ControllerState:
     """What is carried from pass to pass.
 
     Attributes:
-        passes: How many passes there were; tells an intent that has no decision from an old one.
+        passes: How many passes there were; an intent with more passes than the last decision has no decision.
         releases: How many requests to end manual overrides have been carried out.
         known: The settings, and which of them a person has set.
         guard: The guard's state, as numbers, per queue and for the pool (""); infinity is None.

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from prefect_intelligent.domain import Change, Plan, QueueState, Snapshot, diff
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.policy.base import Policy, Proposal, to_plan
 from prefect_intelligent.policy.census import Census, Q, take_census
 from prefect_intelligent.policy.guard import Permitted, permit
@@ -48,12 +49,12 @@ class LimitBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
-    """What a controller is told to do.
+    """Configuration of a controller.
 
     Attributes:
         policy: Decides.
         rule: The base rule: the fallback, and what each decision is compared with.
-        mode: shadow records, advise also tells, auto writes.
+        mode: shadow records decisions, advise also sends them as events, auto also writes them to Prefect.
         guard: What is permitted; bounds and pins are filled in for each pass.
         pool_bounds: Bounds of the pool limit. Without `most` the pool never gets more than people have given it.
         queue_bounds: Bounds of single queues, by name.
@@ -311,26 +312,18 @@ def _waiting_summary(queue: QueueState, census: Census, row: int, at_s: float) -
     if not queue.waiting:
         if not queue.upcoming:
             return ("nothing waits",)
-        return (f"nothing waits; the next run is scheduled in {_span(queue.upcoming[0].scheduled_s - at_s)}",)
+        return (f"nothing waits; the next run is scheduled in {describe_span(queue.upcoming[0].scheduled_s - at_s)}",)
     slack, price = float(census[Q.URGENT_SLACK_S][row]), float(census[Q.URGENT_USD_PER_HOUR][row])
     if math.isinf(slack):
         return (f"{len(queue.waiting)} wait, none has a deadline",)
-    when = f"can wait {_span(slack)} more" if slack >= 0 else f"will be {_span(-slack)} late"
+    when = f"can wait {describe_span(slack)} more" if slack >= 0 else f"will be {describe_span(-slack)} late"
     return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
 
 
 def _override_reasons(queue: str | None, overrides: Mapping[SettingKey, ManualOverride]) -> tuple[str, ...]:
     return tuple(
         f"{describe(key)} was set by a person to {'unlimited' if found.value is None else found.value}; left alone for "
-        f"{_span(found.until_s - found.since_s)} or until `control release`"
+        f"{describe_span(found.until_s - found.since_s)} or until `control release`"
         for key, found in overrides.items()
         if key[0] == queue
     )
-
-
-def _span(seconds: float) -> str:
-    """A span for people: two digits are enough."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

@@ -1,4 +1,4 @@
-"""What clouds charge: dated price sheets (`prices/*.toml`) turned into the price of a slot."""
+"""What clouds charge: dated price sheets (`prices/*.toml`), and the price of a slot by them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def slot_prices(name: str, vcpu: float = 1.0, gb: float = 2.0, lateness_weight: 
         name: "sheet/offer", see `sheet_names`.
         vcpu: Processors that one run is given.
         gb: Gibibytes of memory that one run is given.
-        lateness_weight: The dial.
+        lateness_weight: Weight of lateness against capacity.
 
     Raises:
         UnknownNameError: There is no such sheet or offer.
@@ -48,7 +48,7 @@ def slot_prices(name: str, vcpu: float = 1.0, gb: float = 2.0, lateness_weight: 
 
 
 def sheet_origin(name: str) -> tuple[str, str]:
-    """Source of an offer ("sheet/offer") and the day on which it said so.
+    """Source of the prices of an offer ("sheet/offer"), and the day on which it was read.
 
     Raises:
         UnknownNameError: There is no such sheet or offer.
@@ -61,6 +61,7 @@ def sheet_origin(name: str) -> tuple[str, str]:
 
 
 def _sheets() -> dict[str, dict[str, Any]]:
+    """The price sheets by name."""
     folder = files(__package__).joinpath("prices")
     return {
         entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text("utf-8"))
@@ -70,4 +71,5 @@ def _sheets() -> dict[str, dict[str, Any]]:
 
 
 def _offers(table: dict[str, Any]) -> list[str]:
+    """The names of the offers of a sheet; its other entries hold for all of them."""
     return sorted(name for name, value in table.items() if isinstance(value, dict))

@@ -1,4 +1,4 @@
-"""A world made of what has happened: recorded runs with their true durations and outcomes."""
+"""A world of what has happened: recorded runs with their true durations and outcomes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, FAILS, World
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
-_FATES: Final = {"COMPLETED": COMPLETES, "FAILED": FAILS, "CRASHED": CRASHES}
+_OUTCOME_SOURCES: Final = {"COMPLETED": COMPLETES, "FAILED": FAILS, "CRASHED": CRASHES}
 _SHORTEST_S: Final = 0.01
+"""Seconds of work of a run that took no time."""
 
 
 def world_from_runs(
@@ -23,7 +24,7 @@ def world_from_runs(
     estimates: Sequence[Estimate],
     *,
     resources: Sequence[ResourceSpec] = (),
-    loads: dict[str, tuple[str, ...]] | None = None,
+    resources_of: dict[str, tuple[str, ...]] | None = None,
     seed: int = 0,
 ) -> World:
     """One world in which exactly the recorded runs come, work as long and end as they did.
@@ -34,8 +35,8 @@ def world_from_runs(
         pool: The pool they are to run in; every queue of the record must be one of its queues.
         estimates: What was predicted for each run when it was submitted, work without start-up.
         resources: Shared resources.
-        loads: Which of them the runs of a deployment use, by name.
-        seed: For polls and start-up times, the only things left to chance.
+        resources_of: Which of them the runs of a deployment use, by name.
+        seed: For poll periods and start-up times, which alone are drawn.
 
     Raises:
         InvalidInputError: There is no run, or one lies in a queue that the pool lacks.
@@ -53,7 +54,7 @@ def world_from_runs(
             queue=queue,
             late_usd_per_hour=float(priced["late_usd_per_hour"][place]),
             failure_usd=float(priced["failure_usd"][place]),
-            resources=(loads or {}).get(deployment, ()),
+            resources=(resources_of or {}).get(deployment, ()),
         )
         for place, (deployment, queue) in enumerate(names)
     ]
@@ -68,7 +69,7 @@ def world_from_runs(
         spread=np.array([estimate.sigma for estimate in estimates]),
         due_s=runs["due_s"].fillna(np.inf).to_numpy(float),
         due_within_s=np.full(len(runs), np.inf),
-        fate=runs["state"].astype(str).map(_FATES).fillna(COMPLETES).to_numpy().astype(np.int8),
+        outcome_source=runs["state"].astype(str).map(_OUTCOME_SOURCES).fillna(COMPLETES).to_numpy().astype(np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     return build_world([pool], deployments, columns, resources=resources, seed=seed, start_s=float(scheduled.min()))

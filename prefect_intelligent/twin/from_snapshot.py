@@ -1,7 +1,7 @@
-"""The twin of a live pool: it begins with the runs of a snapshot, in as many sampled futures as asked for.
+"""The twin of a live pool: worlds that begin with the runs of a snapshot, one world per sampled future.
 
-What is known stays the same in every future: settings, waiting runs, schedules, when each active run took its slot.
-What is not is drawn: durations (lognormal with the predicted quantiles, given how long a run has worked), outcomes,
+What is known is the same in every future: settings, waiting runs, schedules, when each active run took its slot. What
+is not known is drawn: durations (lognormal with the predicted quantiles, given how long a run has worked), outcomes,
 and ad-hoc arrivals at the recent rate of each queue that has no schedule.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,15 +17,16 @@ from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
-from prefect_intelligent.twin.model.nodes import set_timer
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
-from prefect_intelligent.twin.model.state import LATE, PENDING
+from prefect_intelligent.twin.model.state import PENDING, State
+from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
 from prefect_intelligent.twin.model.world import DRAWN, World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
 
 _SHORTEST_S = 0.1
+"""Least seconds of work of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class SampledFutures:
 
     Attributes:
         twin: One world per future, at the instant of the snapshot.
-        runs: The runs of the snapshot; run i of every world is `runs[i]`, ad-hoc arrivals come behind them.
+        runs: The runs of the snapshot; run i of every world is `runs[i]`, ad-hoc arrivals come after them.
     """
 
     twin: Twin
@@ -45,14 +45,14 @@ class SampledFutures:
 def sample_futures(
     snapshot: Snapshot, pool: PoolSpec, rng: np.random.Generator, *, futures: int, horizon_s: float
 ) -> SampledFutures:
-    """Futures of a pool from now on.
+    """Draw futures of a pool, from the instant of a snapshot on.
 
     Args:
         snapshot: The pool as it is.
         pool: How it behaves (polls, start-up, prices, nodes); its queues and limit are those of the snapshot.
-        rng: For everything that is drawn.
+        rng: For all_runs that is drawn.
         futures: How many, 1 or more.
-        horizon_s: How long ad-hoc runs keep coming.
+        horizon_s: Seconds for which ad-hoc runs keep coming.
     """
     runs = tuple(
         run for phase in ("active", "waiting", "upcoming") for queue in snapshot.queues for run in getattr(queue, phase)
@@ -62,7 +62,7 @@ def sample_futures(
     worlds = [_future(snapshot, pool, runs, active, resources, horizon_s, rng) for _ in range(futures)]
     world = stack(worlds)
     twin = Twin(world)
-    _place_active(world, twin.state, active)
+    _begin_active(world, twin.state, active)
     return SampledFutures(twin=twin, runs=runs)
 
 
@@ -75,11 +75,11 @@ def _future(
     horizon_s: float,
     rng: np.random.Generator,
 ) -> World:
-    """One drawn world; its first `active` runs do not arrive, they are placed."""
+    """One drawn world. Its first `active` runs hold their slots already and do not arrive."""
     adhoc = [(queue, at_s) for queue in snapshot.queues for at_s in _adhoc(queue, snapshot.at_s, horizon_s, rng)]
-    models = [_model(queue) for queue, _ in adhoc]
-    everything = [*runs, *models]
-    keys = {(run.deployment, run.queue): run for run in everything}
+    examples = [_example(queue) for queue, _ in adhoc]
+    all_runs = [*runs, *examples]
+    keys = {(run.deployment, run.queue): run for run in all_runs}
     known = {resource.name for resource in resources}
     deployments = [
         DeploymentSpec(
@@ -95,18 +95,18 @@ def _future(
     number = {key: place for place, key in enumerate(keys)}
     scheduled = np.array([run.scheduled_s for run in runs] + [at_s for _, at_s in adhoc])
     due = [math.inf if run.due_s is None else run.due_s for run in runs]
-    for run, (_, at_s) in zip(models, adhoc, strict=True):
+    for run, (_, at_s) in zip(examples, adhoc, strict=True):
         due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
     columns = Runs(
-        deployment=np.array([number[run.deployment, run.queue] for run in everything], dtype=np.int64),
+        deployment=np.array([number[run.deployment, run.queue] for run in all_runs], dtype=np.int64),
         scheduled_s=scheduled,
         known_s=np.concatenate([np.full(len(runs), -np.inf), scheduled[len(runs) :]]),
-        work_s=_work(everything, snapshot.at_s, active, pool.startup_s, rng),
-        p50_s=np.array([run.estimate.p50_s for run in everything]),
-        spread=np.array([run.estimate.sigma for run in everything]),
+        work_s=_work_s(all_runs, snapshot.at_s, active, pool.startup_s, rng),
+        p50_s=np.array([run.estimate.p50_s for run in all_runs]),
+        spread=np.array([run.estimate.sigma for run in all_runs]),
         due_s=np.array(due),
-        due_within_s=np.full(len(everything), np.inf),
-        fate=np.full(len(everything), DRAWN, dtype=np.int8),
+        due_within_s=np.full(len(all_runs), np.inf),
+        outcome_source=np.full(len(all_runs), DRAWN, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     seed = int(rng.integers(1 << 62))
@@ -125,41 +125,41 @@ def _adhoc(queue: QueueState, at_s: float, horizon_s: float, rng: np.random.Gene
     return at_s + np.sort(rng.uniform(0.0, horizon_s, count))
 
 
-def _model(queue: QueueState) -> Run:
-    """The run that a new one of its queue is taken to be like."""
+def _example(queue: QueueState) -> Run:
+    """The run that stands for ad-hoc arrivals of a queue."""
     return (*queue.waiting, *queue.active)[-1]
 
 
-def _work(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng: np.random.Generator) -> Array:
+def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng: np.random.Generator) -> Array:
     """Seconds of work left for each run: lognormal, for active runs given that they have not ended yet."""
-    middle = np.log(np.array([max(run.estimate.p50_s, _SHORTEST_S) for run in runs]))
+    log_median = np.log(np.array([max(run.estimate.p50_s, _SHORTEST_S) for run in runs]))
     sigma = np.maximum(np.array([run.estimate.sigma for run in runs]), 1e-3)
-    total = np.exp(middle + sigma * rng.standard_normal(len(runs)))
+    total = np.exp(log_median + sigma * rng.standard_normal(len(runs)))
     used = np.array([at_s - (run.started_s or at_s) for run in runs[:active]])
     for _ in range(8):  # draw again what would have ended before now; what still would is an overrun
         over = total[:active] <= used
         if not over.any():
             break
-        total[:active][over] = np.exp(middle[:active] + sigma[:active] * rng.standard_normal(active))[over]
-    left = np.where(total[:active] > used, total[:active] - used, 0.5 * np.maximum(used - np.exp(middle[:active]), 1.0))
+        total[:active][over] = np.exp(log_median[:active] + sigma[:active] * rng.standard_normal(active))[over]
+    overrun_s = 0.5 * np.maximum(used - np.exp(log_median[:active]), 1.0)
+    left = np.where(total[:active] > used, total[:active] - used, overrun_s)
     work: Array = np.maximum(np.concatenate([left, total[active:] - startup_s]), _SHORTEST_S)
     return work
 
 
 @compiled
-def _place_active(world: Any, state: Any, active: int) -> None:
-    """Give the first runs of every world the slots that they hold."""
+def _begin_active(world: World, state: State, active: int) -> None:
+    """Let the first `active` runs of every world hold their slots and run."""
     for row in range(world.runs.shape[0]):
-        one, mine = by_reference(world_row(world, row)), by_reference(state_row(state, row))
+        one_world, one_state = by_reference(world_row(world, row)), by_reference(state_row(state, row))
         for run in range(active):
-            truth = one.runs[run]
-            pool = one.queues[truth.queue].pool
-            own = mine.runs[run]
-            own.scheduled_s, own.due_s, own.phase = truth.scheduled_s, truth.due_s, PENDING
-            mine.pools[pool].present += 1
-            if math.isfinite(truth.due_s):
-                set_timer(mine, max(truth.due_s, mine.clock[0].now_s), LATE, run)
-            take_slot(one, mine, run)
-            own.seated = 1
-            mine.pools[pool].seated += 1
-            start(one, mine, run)
+            run_spec, run_state = one_world.runs[run], one_state.runs[run]
+            pool = one_world.queues[run_spec.queue].pool
+            run_state.scheduled_s, run_state.due_s, run_state.phase = run_spec.scheduled_s, run_spec.due_s, PENDING
+            one_state.pools[pool].present += 1
+            if math.isfinite(run_spec.due_s):
+                set_timer(one_state, max(run_spec.due_s, one_state.totals[0].now_s), MARK_LATE, run)
+            take_slot(one_world, one_state, run)
+            run_state.placed = 1
+            one_state.pools[pool].placed += 1
+            start(one_world, one_state, run)

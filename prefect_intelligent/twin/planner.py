@@ -1,8 +1,8 @@
-"""Planning in the twin: try candidate corrections of a rule from the present state, and take the best.
+"""Planning in the twin: try candidate corrections of a rule in copies of the present state, and take the best.
 
-A planner is the teacher of the learned policy (`rl.label` tries candidates in the future that comes), a reference (with
-the true future it is the clairvoyant planner, the best that choosing among these candidates attains) and, with sampled
-futures, a policy of its own where its milliseconds fit.
+It labels states for the learned policy (`rl.label` tries candidates in the true future), and it is a reference: with
+the true future it is the clairvoyant planner, the best that choosing among these candidates attains; with sampled
+futures it knows no more than a controller.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class PlannerConfig:
     """How a planner looks ahead.
 
     Attributes:
-        every: Decisions for which a choice stands.
-        hold: Decisions for which a candidate is held when it is tried.
-        horizon: Decisions that are rolled out in all.
-        futures: Sampled futures per candidate; 0 is clairvoyant: the world's own.
+        every: Decisions for which a choice is kept.
+        hold: Decisions for which a candidate is kept when it is tried.
+        horizon: Decisions that are simulated in all.
+        futures: Sampled futures per candidate; 0 is clairvoyant and takes the true one.
         margin: Share of the expected cost by which a candidate has to be better than the rule to be taken.
     """
 
@@ -43,15 +43,14 @@ class PlannerConfig:
 
 
 class Planner:
-    """Decides for the worlds of an arena by trying every level of the pool in copies of them.
+    """Decides for the worlds of a closed loop by trying every capacity level in copies of them.
 
     Args:
-        base: The rule that is corrected, and that goes on after a candidate.
+        base: The rule that is corrected, and that decides after a candidate.
         config: How it looks ahead.
         rng: Draws the futures.
         name: Short name for records.
-        pupil: A learned policy. Its own plan is then the candidate to beat, and it goes on after every candidate, so
-            that what is chosen improves on it.
+        policy: A policy to improve on: its plan is then the candidate to beat, and it decides after every candidate.
     """
 
     def __init__(
@@ -60,117 +59,128 @@ class Planner:
         config: PlannerConfig,
         rng: np.random.Generator,
         name: str,
-        pupil: Policy | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        self.base, self.config, self.rng, self.name, self.pupil = base, config, rng, name, pupil
+        self.base, self.config, self.rng, self.name, self.policy = base, config, rng, name, policy
 
-    def play(self, arena: ClosedLoop, most_steps: int = 1200) -> Array:
-        """Decide until every run is over; the money of each world, (worlds, 3) US dollars."""
+    def play(self, loop: ClosedLoop, most_steps: int = 1200) -> Array:
+        """Decide until every run is over, at most so many times; the US dollars spent, shape (worlds, 3)."""
         chosen = np.zeros(0, dtype=np.int64)
         for step in range(most_steps):
-            if not arena.running.any():
+            if not loop.running.any():
                 break
             if step % self.config.every == 0:
-                chosen = self.choose(arena)
-            arena.step(self.carried_out(arena.census, chosen))
-        arena.twin.finish()
-        return arena.twin.money
+                chosen = self.choose(loop)
+            loop.step(self.proposal(loop.census, chosen))
+        loop.twin.finish()
+        return loop.twin.money
 
-    def choose(self, arena: ClosedLoop) -> npt.NDArray[np.int64]:
-        """The candidate to hold next in every world: a level of the pool, or the number behind them for the pupil."""
-        rows = np.flatnonzero(arena.running)
-        usual = NEUTRAL_CAPACITY if self.pupil is None else len(CAPACITY_FACTORS)
-        chosen = np.full(len(arena.census.pool), usual)
-        cost = self.costs(arena, rows)
-        worth = cost[:, usual] - cost.min(1) > self.config.margin * np.abs(cost[:, usual])
-        chosen[rows] = np.where(worth, cost.argmin(1), usual)
+    def choose(self, loop: ClosedLoop) -> npt.NDArray[np.int64]:
+        """The candidate to keep next in every world: a capacity level, or the number after them for `policy`."""
+        rows = np.flatnonzero(loop.running)
+        standard = NEUTRAL_CAPACITY if self.policy is None else len(CAPACITY_FACTORS)
+        chosen = np.full(len(loop.census.pool), standard)
+        cost = self.costs(loop, rows)
+        worth = cost[:, standard] - cost.min(1) > self.config.margin * np.abs(cost[:, standard])
+        chosen[rows] = np.where(worth, cost.argmin(1), standard)
         return chosen
 
-    def carried_out(self, census: Census, chosen: npt.NDArray[np.int64]) -> Proposal:
-        """The proposals of the chosen candidates, shape (worlds,)."""
+    def proposal(self, census: Census, chosen: npt.NDArray[np.int64]) -> Proposal:
+        """The proposals of the chosen candidates, one per world."""
         levels = neutral(census)._replace(capacity=np.minimum(chosen, len(CAPACITY_FACTORS) - 1))
         wanted = apply_action(self.base.propose(census), census, levels)
-        if self.pupil is None:
+        if self.policy is None:
             return wanted
-        learned, own = self.pupil.propose(census), chosen == len(CAPACITY_FACTORS)
+        learned, own = self.policy.propose(census), chosen == len(CAPACITY_FACTORS)
         return Proposal(
             np.where(own[:, None], learned.score, wanted.score),
             np.where(own[:, None], learned.limit, wanted.limit),
             np.where(own, learned.pool_limit, wanted.pool_limit),
         )
 
-    def costs(self, arena: ClosedLoop, rows: AnyArray) -> Array:
+    def costs(self, loop: ClosedLoop, rows: AnyArray) -> Array:
         """Expected cost of every candidate in the worlds `rows`, shape (rows, candidates)."""
         if self.config.futures == 0:
-            return self._futures_costs(arena, rows, None)
+            return self._costs_in_one_future(loop, rows, None)
         seeds = self.rng.integers(2**62, size=self.config.futures)
-        return np.asarray(np.mean([self._futures_costs(arena, rows, int(seed)) for seed in seeds], axis=0))
+        return np.asarray(np.mean([self._costs_in_one_future(loop, rows, int(seed)) for seed in seeds], axis=0))
 
-    def _futures_costs(self, arena: ClosedLoop, rows: AnyArray, imagined: int | None) -> Array:
+    def _costs_in_one_future(self, loop: ClosedLoop, rows: AnyArray, future_seed: int | None) -> Array:
         """Costs of the candidates in one future, the true one if None."""
-        count, n = len(CAPACITY_FACTORS), arena.census.queues.shape[-2]
-        still = neutral(Census(arena.census.queues[:1], arena.census.pool[:1]))
+        count, n = len(CAPACITY_FACTORS), loop.census.queues.shape[-2]
+        still = neutral(Census(loop.census.queues[:1], loop.census.pool[:1]))
         capacity = np.tile(np.arange(count), (len(rows), 1))
         shape = (len(rows), count, n)
         levels = Levels(capacity, np.broadcast_to(still.place, shape), np.broadcast_to(still.share, shape))
-        guide = self.base if self.pupil is None else self.pupil
-        hold, horizon = self.config.hold, self.config.horizon
-        cost = tried_usd(arena, rows, levels, self.base, guide, hold=hold, horizon=horizon, imagined=imagined)
-        if self.pupil is None:
+        continuation = self.base if self.policy is None else self.policy
+        horizon = self.config.horizon
+        cost = candidate_costs_usd(
+            loop,
+            rows,
+            levels,
+            self.base,
+            continuation,
+            hold=self.config.hold,
+            horizon=horizon,
+            future_seed=future_seed,
+        )
+        if self.policy is None:
             return cost
         one = Levels(*(part[:, :1] for part in levels))
-        own = tried_usd(arena, rows, one, self.base, self.pupil, hold=0, horizon=horizon, imagined=imagined)
+        own = candidate_costs_usd(
+            loop, rows, one, self.base, self.policy, hold=0, horizon=horizon, future_seed=future_seed
+        )
         return np.concatenate([cost, own], axis=1)
 
 
-def tried_usd(
-    arena: ClosedLoop,
+def candidate_costs_usd(
+    loop: ClosedLoop,
     rows: AnyArray,
     levels: Levels,
     base: RulePolicy,
-    guide: Policy,
+    continuation: Policy,
     *,
     hold: int,
     horizon: int,
-    imagined: int | None = None,
+    future_seed: int | None = None,
 ) -> Array:
-    """What each candidate costs up to the horizon and for what it leaves undone, shape (m, k), US dollars.
+    """What each candidate costs up to the horizon, and for what it leaves undone, shape (m, k), US dollars.
 
     Args:
-        arena: The worlds; they are not touched.
+        loop: The worlds; they are not touched.
         rows: Which of them, shape (m,).
         levels: k candidates for each, shapes (m, k) and (m, k, n_queues).
         base: The rule that candidates correct.
-        guide: What decides after a candidate was held.
-        hold: Decisions for which a candidate is held.
+        continuation: What decides after a candidate.
+        hold: Decisions for which a candidate is kept.
         horizon: Decisions in all.
-        imagined: Seed of a sampled future, the same for all candidates of a world; None takes the true one.
+        future_seed: Seed of a sampled future, the same for all candidates of a world; None takes the true one.
     """
     m, k = levels.capacity.shape
     n = levels.place.shape[-1]
     chosen = Levels(levels.capacity.reshape(-1), levels.place.reshape(-1, n), levels.share.reshape(-1, n))
-    fork = arena.fork(np.repeat(rows, k))
-    if imagined is not None:
-        resample_unknowns(fork, k, np.random.default_rng(imagined))
+    fork = loop.fork(np.repeat(rows, k))
+    if future_seed is not None:
+        resample_unknowns(fork, k, np.random.default_rng(future_seed))
     before = fork.twin.money.sum(-1)
     for step in range(horizon):
         if step < hold:
             fork.step(apply_action(base.propose(fork.census), fork.census, chosen))
         else:
-            fork.step(guide.propose(fork.census))
+            fork.step(continuation.propose(fork.census))
     left_usd = remaining_lateness_usd(fork.census) + work_left_usd(fork.census)
     cost: Array = fork.twin.money.sum(-1) - before + left_usd
     return cost.reshape(m, k)
 
 
-def resample_unknowns(arena: ClosedLoop, copies: int, rng: np.random.Generator) -> None:
+def resample_unknowns(loop: ClosedLoop, copies: int, rng: np.random.Generator) -> None:
     """Replace what a controller cannot know by draws from what it expects, alike in `copies` consecutive worlds.
 
-    Durations of runs that have not begun are drawn from their estimates. Runs that nobody has scheduled come at other
-    times: all that are still to come are spread anew over the rest of the day, evenly, so that their number is about
-    right and their times are not.
+    Durations of runs that have not begun are drawn from their estimates. Runs that are not yet known come at other
+    times: all that are still to come are spread anew over the rest of the day, evenly, so that their number is right
+    and their times are not.
     """
-    twin = arena.twin
+    twin = loop.twin
     groups = twin.n_worlds // copies
     runs, state = twin.world.runs, twin.state.runs
     count = runs.shape[1]
@@ -182,7 +192,7 @@ def resample_unknowns(arena: ClosedLoop, copies: int, rng: np.random.Generator) 
         row = group * copies
         now_s = float(twin.now_s[row])
         used = int(twin.world.settings["arrivals"][row])
-        ahead = twin.world.arrivals[row, int(twin.state.clock["arrival"][row]) : used]
+        ahead = twin.world.arrivals[row, int(twin.state.totals["next_arrival"][row]) : used]
         hidden = ahead[runs["known_s"][row, ahead] > now_s]
         if hidden.size == 0:
             continue

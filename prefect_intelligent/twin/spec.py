@@ -1,4 +1,4 @@
-"""A pool in words, and runs as columns: what worlds are put together from."""
+"""What worlds are built from: pools, deployments and resources by name, runs as columns."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.model.world import (
-    DEPLOYMENT,
-    LOAD,
-    POOL,
-    PRICE,
-    QUEUE,
-    RECLAIM,
-    RESOURCE,
-    RUN,
-    SETTING,
+    CONTENTION_GROUP_DTYPE,
+    DEPLOYMENT_DTYPE,
+    POOL_DTYPE,
+    PRICE_DTYPE,
+    QUEUE_DTYPE,
+    RECLAIM_DTYPE,
+    RESOURCE_DTYPE,
+    RUN_DTYPE,
+    SETTINGS_DTYPE,
     Table,
     World,
 )
 
 MAX_RESOURCES: Final = 62
-"""A set of resources is kept as the bits of one number."""
+"""Most resources of a world: a set of them is kept as the bits of one number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +38,17 @@ class DeploymentSpec:
     Attributes:
         name: Its name.
         queue: Name of its work queue.
-        late_usd_per_hour: Price of lateness.
-        failure_usd: Price of a failed or crashed run.
+        late_usd_per_hour: Price of lateness, US dollars per hour.
+        failure_usd: Price of a failed or crashed run, US dollars.
         failure_probability: What is predicted, per run; None takes the true chance that all attempts fail.
         fails: True chance that an attempt fails, 0 to 1.
         crashes: True chance that an attempt is lost with its infrastructure.
         retries: Retries after a failure.
         crash_retries: Times a crashed run is scheduled again.
-        retry_delay_s: Pause before the first retry.
-        retry_backoff: Each further pause is so many times longer.
+        retry_delay_s: Seconds before the first retry.
+        retry_backoff: Each further delay is so many times longer.
         retry_in_process: Whether a retry resumes in its process without asking for a slot, as Prefect's engine does.
-        timeout_s: An attempt running longer fails; None for no timeout.
+        timeout_s: Seconds after which a running attempt fails; None for no timeout.
         limit: Concurrency limit of the deployment; None is unlimited.
         cancels_new: Whether a run beyond that limit is cancelled instead of waiting.
         resources: Names of the shared resources its runs use while they run.
@@ -116,21 +116,21 @@ class PoolSpec:
         node_slots: Slots of one node.
         max_slots: Most slots that can be bought.
         min_slots: Slots that are kept whatever the limit.
-        boot_s: From ordering a node to its slots being there.
-        cooldown_s: A surplus node is sent back so long after it became one.
-        node_min_billing_s: A node is billed for at least this long.
+        boot_s: Seconds from ordering a node to its slots being there.
+        cooldown_s: Seconds for which a surplus node is kept at least.
+        node_min_billing_s: Seconds for which a node is billed at least.
         follows_demand: Whether an autoscaler buys for claimed runs; else the pool limit is what is bought.
         claims_ahead: Whether runs are claimed up to the limit and wait in PENDING for a node.
-        poll_s: Mean time between two polls, all workers together; 0 hands out runs at once.
+        poll_s: Mean seconds between two polls, all workers together; 0 hands out runs at once.
         poll_jitter: Each period is stretched by a factor within 1 +- this.
         poll_batch: Most runs claimed by one poll.
-        prefetch_s: How early a scheduled run can be claimed.
+        prefetch_s: Seconds before its time at which a scheduled run can be claimed.
         overshoot: Chance that a poll after a change does not yet see the claims of the poll before.
-        startup_s: Median time from having a slot to running.
+        startup_s: Median seconds from having a slot to running.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which new ones are cancelled; None for no bound.
         spot_prices: Slot price from each instant on, (Unix seconds, US dollars per hour).
-        reclaims: When the spot market takes which share of the slots.
+        reclaims: When the spot market takes which share of the slots, (Unix seconds, 0 to 1).
     """
 
     queues: tuple[QueueSetting, ...]
@@ -182,13 +182,13 @@ class Runs:
     Attributes:
         deployment: Number of its deployment.
         scheduled_s: When it is expected to start; the batch's time for a run with upstreams.
-        known_s: From when it shows in the schedule; -inf for always, `scheduled_s` for an ad-hoc run.
+        known_s: From when it shows among the upcoming runs; -inf for always, `scheduled_s` for an ad-hoc run.
         work_s: True seconds of work at full speed.
-        p50_s: Predicted median from claim to end.
+        p50_s: Predicted median seconds from claim to end.
         spread: Predicted standard deviation of the log duration.
         due_s: When it should be finished; inf if it cannot be late.
-        due_within_s: For a run with upstreams, due so long after its release; inf to use `due_s`.
-        fate: `DRAWN`, or the recorded outcome.
+        due_within_s: For a run with upstreams, due so many seconds after its release; inf to use `due_s`.
+        outcome_source: `DRAWN`, or the recorded outcome, see `model.world`.
         edges: Shape (n, 2): upstream run, downstream run.
     """
 
@@ -200,7 +200,7 @@ class Runs:
     spread: Array
     due_s: Array
     due_within_s: Array
-    fate: npt.NDArray[np.int8]
+    outcome_source: npt.NDArray[np.int8]
     edges: npt.NDArray[np.int64]
 
 
@@ -215,7 +215,7 @@ def build_world(
 ) -> World:
     """One world (a batch of one) from its parts.
 
-    Queues and resources are numbered by name, as in a snapshot. All pools share the dial of the first.
+    Queues and resources are numbered by name, as in a snapshot. The lateness weight is that of the first pool.
 
     Raises:
         InvalidInputError: Names do not fit together, or a column holds a value out of range.
@@ -229,32 +229,32 @@ def build_world(
         if deployment.queue not in number:
             raise UnknownNameError(f"queue of deployment {deployment.name!r}", deployment.queue, number)
     _check_columns(runs)
-    bits = _load_bits(deployments, resources)
-    sets = sorted({0, *bits})
-    deployed = _deployments(deployments, [sets.index(each) for each in bits])
+    used = _resources_used(deployments, resources)
+    groups = sorted({0, *used})
+    deployment_rows = _deployments(deployments, [groups.index(each) for each in used])
     table = _runs(runs, deployments, number)
     return World(
         settings=_settings(runs, seed, start_s, pools[0].prices.lateness_weight),
         runs=table,
         arrivals=_arrivals(table, pools, width),
         edges=runs.edges[np.argsort(runs.edges[:, 0], kind="stable"), 1][None].astype(np.int64),
-        deployments=deployed[None],
+        deployments=deployment_rows[None],
         queues=_queues(pools, width, table)[None],
         pools=np.stack([_pool(pool) for pool in pools])[None],
         prices=_prices(pools)[None],
         reclaims=_reclaims(pools)[None],
         resources=_resources(resources)[None],
-        loads=_loads(sets, deployed, table)[None],
+        contention_groups=_contention_groups(groups, deployment_rows, table)[None],
     )
 
 
 def _by_name(pool: PoolSpec) -> list[QueueSetting]:
-    """The queues of a pool in the order of a snapshot."""
+    """The queues of a pool by name, the order of a snapshot."""
     return sorted(pool.queues, key=lambda queue: queue.name)
 
 
 def _not_negative(spec: object, *names: str) -> None:
-    """Refuse negative or endless numbers."""
+    """Refuse numbers that are negative or not finite; None is permitted."""
     for name in names:
         value = getattr(spec, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -274,7 +274,7 @@ def _check_columns(runs: Runs) -> None:
 
 
 def _settings(runs: Runs, seed: int, start_s: float, weight: float) -> Table:
-    out = np.zeros(1, SETTING)
+    out = np.zeros(1, SETTINGS_DTYPE)
     out["seed"], out["start_s"], out["lateness_weight"] = seed, start_s, weight
     out["runs"] = len(runs.deployment)
     out["arrivals"] = len(runs.deployment) - len(np.unique(runs.edges[:, 1]))
@@ -283,9 +283,10 @@ def _settings(runs: Runs, seed: int, start_s: float, weight: float) -> Table:
 
 def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str, int]) -> Table:
     n = len(runs.deployment)
-    table = np.zeros((1, n), RUN)
-    for name in ("scheduled_s", "known_s", "work_s", "p50_s", "spread", "due_s", "due_within_s", "deployment", "fate"):
+    table = np.zeros((1, n), RUN_DTYPE)
+    for name in ("scheduled_s", "known_s", "work_s", "p50_s", "spread", "due_s", "due_within_s"):
         table[name][0] = getattr(runs, name)
+    table["deployment"][0], table["outcome_source"][0] = runs.deployment, runs.outcome_source
     table["queue"][0] = np.array([number[d.queue] for d in deployments], dtype=np.int64)[runs.deployment]
     table["upstreams"][0] = np.bincount(runs.edges[:, 1], minlength=n)
     table["edges"][0] = (count := np.bincount(runs.edges[:, 0], minlength=n))
@@ -294,7 +295,7 @@ def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str
 
 
 def _arrivals(table: Table, pools: Sequence[PoolSpec], width: int) -> Table:
-    """Runs without upstreams by the instant they come within reach of a poll; the others behind them."""
+    """Runs without upstreams by the instant they come within reach of a poll; the others after them."""
     runs = table[0]
     prefetch = np.array([pool.prefetch_s for pool in pools])[runs["queue"] // width]
     reach = np.maximum(runs["scheduled_s"] - prefetch, np.minimum(runs["known_s"], runs["scheduled_s"]))
@@ -302,7 +303,7 @@ def _arrivals(table: Table, pools: Sequence[PoolSpec], width: int) -> Table:
     return order[None].astype(np.int64)
 
 
-def _load_bits(deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]) -> list[int]:
+def _resources_used(deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]) -> list[int]:
     """The set of resources of each deployment, as bits."""
     if len(resources) > MAX_RESOURCES:
         raise InvalidInputError("resources", len(resources), f"at most {MAX_RESOURCES} in one world")
@@ -316,14 +317,14 @@ def _load_bits(deployments: Sequence[DeploymentSpec], resources: Sequence[Resour
     return bits
 
 
-def _deployments(deployments: Sequence[DeploymentSpec], loads: Sequence[int]) -> Table:
-    out = np.zeros(len(deployments), DEPLOYMENT)
-    for row, spec, load in zip(out, deployments, loads, strict=True):
+def _deployments(deployments: Sequence[DeploymentSpec], groups: Sequence[int]) -> Table:
+    out = np.zeros(len(deployments), DEPLOYMENT_DTYPE)
+    for row, spec, group in zip(out, deployments, groups, strict=True):
         lost = 1.0 - (1.0 - spec.fails ** (spec.retries + 1)) * (1.0 - spec.crashes ** (spec.crash_retries + 1))
         row["failure_probability"] = lost if spec.failure_probability is None else spec.failure_probability
         row["timeout_s"] = np.inf if spec.timeout_s is None else spec.timeout_s
         row["limit"] = np.inf if spec.limit is None else spec.limit
-        row["load"] = load
+        row["contention_group"] = group
         for name in ("late_usd_per_hour", "failure_usd", "fails", "crashes", "retries", "crash_retries"):
             row[name] = getattr(spec, name)
         for name in ("retry_delay_s", "retry_backoff", "retry_in_process", "cancels_new"):
@@ -331,18 +332,18 @@ def _deployments(deployments: Sequence[DeploymentSpec], loads: Sequence[int]) ->
     return out
 
 
-def _loads(sets: Sequence[int], deployed: Table, table: Table) -> Table:
+def _contention_groups(groups: Sequence[int], deployments: Table, runs: Table) -> Table:
     """One row per distinct set of resources, with its share of the array of executing heaps."""
-    out = np.zeros(len(sets), LOAD)
-    out["resources"] = sets
-    count = np.bincount(deployed["load"][table[0]["deployment"]], minlength=len(sets))
-    out["first"] = np.cumsum(count) - count
+    out = np.zeros(len(groups), CONTENTION_GROUP_DTYPE)
+    out["resources"] = groups
+    count = np.bincount(deployments["contention_group"][runs[0]["deployment"]], minlength=len(groups))
+    out["heap_start"] = np.cumsum(count) - count
     return out
 
 
 def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
-    out = np.zeros(len(pools) * width, QUEUE)
-    out["priority"] = np.inf  # of padding: behind all
+    out = np.zeros(len(pools) * width, QUEUE_DTYPE)
+    out["priority"] = np.inf  # of padding: served last
     out["pool"] = np.repeat(np.arange(len(pools)), width)
     for place, pool in enumerate(pools):
         for at, queue in enumerate(_by_name(pool)):
@@ -350,12 +351,12 @@ def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
             row["present"], row["paused"], row["priority"] = 1, queue.paused, queue.priority
             row["limit"] = np.inf if queue.limit is None else queue.limit
     count = np.bincount(table[0]["queue"], minlength=len(out))
-    out["first"] = np.cumsum(count) - count
+    out["heap_start"] = np.cumsum(count) - count
     return out
 
 
 def _pool(pool: PoolSpec) -> Table:
-    row = np.zeros((), POOL)
+    row = np.zeros((), POOL_DTYPE)
     row["limit"] = np.inf if pool.limit is None else pool.limit
     row["room"] = np.inf if pool.room is None else pool.room
     row["idle_fraction"], row["min_billing_s"] = pool.prices.idle_fraction, pool.prices.min_billing_s
@@ -369,7 +370,7 @@ def _pool(pool: PoolSpec) -> Table:
 
 def _prices(pools: Sequence[PoolSpec]) -> Table:
     most = max(len(pool.spot_prices) for pool in pools)
-    out = np.zeros((len(pools), most + 1), PRICE)
+    out = np.zeros((len(pools), most + 1), PRICE_DTYPE)
     out["at_s"] = np.inf
     for row, pool in zip(out, pools, strict=True):
         row[0] = (-np.inf, pool.prices.slot_usd_per_hour)
@@ -379,11 +380,11 @@ def _prices(pools: Sequence[PoolSpec]) -> Table:
 
 def _reclaims(pools: Sequence[PoolSpec]) -> Table:
     events = sorted((at_s, share, place) for place, pool in enumerate(pools) for at_s, share in pool.reclaims)
-    return np.array(events, dtype=RECLAIM)
+    return np.array(events, dtype=RECLAIM_DTYPE)
 
 
 def _resources(resources: Sequence[ResourceSpec]) -> Table:
-    out = np.zeros(len(resources), RESOURCE)
+    out = np.zeros(len(resources), RESOURCE_DTYPE)
     for row, spec in zip(out, resources, strict=True):
         row["capacity"], row["slowdown"], row["failure"] = spec.capacity, spec.slowdown, spec.failure
     return out

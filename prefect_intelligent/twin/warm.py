@@ -1,4 +1,4 @@
-"""Compile the twin into its cache: `python -m prefect_intelligent.twin.warm`, after an installation."""
+"""Compile the twin into its cache on disk: `python -m prefect_intelligent.twin.warm`, after an installation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_
 
 
 def warm() -> None:
-    """Run a world of one run through every compiled function."""
-    one = np.ones(1)
+    """Call every compiled function, with a world of one run."""
+    one_run = np.ones(1)
     runs = Runs(
         deployment=np.zeros(1, dtype=np.int64),
-        scheduled_s=one,
-        known_s=one,
-        work_s=one,
-        p50_s=one,
-        spread=one,
-        due_s=one,
-        due_within_s=one,
-        fate=np.zeros(1, dtype=np.int8),
+        scheduled_s=one_run,
+        known_s=one_run,
+        work_s=one_run,
+        p50_s=one_run,
+        spread=one_run,
+        due_s=one_run,
+        due_within_s=one_run,
+        outcome_source=np.zeros(1, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     pool = PoolSpec(queues=(QueueSetting(name="default", priority=1),), limit=1)

@@ -111,7 +111,7 @@ def _is_plain(world: World, row: int) -> bool:
         and (terms["fails"] == 0).all()
         and (terms["crashes"] == 0).all()
         and (world.resources["failure"][row] == 0).all()
-        and (world.runs["fate"][row, :count] <= 1).all()
+        and (world.runs["outcome_source"][row, :count] <= 1).all()
         and np.isinf(terms["timeout_s"]).all()
         and np.isinf(world.runs["due_within_s"][row, :count]).all()
     )

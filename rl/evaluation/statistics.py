@@ -75,14 +75,6 @@ def probability_of_improvement(ratios: Array) -> float:
     return float((ratios < 1).mean() + 0.5 * (ratios == 1).mean())
 
 
-def conditional_value_at_risk(values: Array, level: float = 0.95) -> float:
-    """Mean of the worst 1 - level share of the values; 0 without values."""
-    if values.size == 0:
-        return 0.0
-    worst = np.sort(values)[int(np.floor(level * values.size)) :]
-    return float(worst.mean())
-
-
 def performance_profile(ratios: Array, at: Sequence[float]) -> list[float]:
     """Share of episodes whose ratio is at most each of the thresholds."""
     return [float((ratios <= threshold).mean()) for threshold in at]

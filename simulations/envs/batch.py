@@ -125,7 +125,7 @@ class Batch:
         """
         self._steps += 1
         self.loop.act(action, self._start_s + self._steps * self._decision_s)
-        usd = self.twin.desk.usd.sum(axis=1)
+        usd = self.twin.buffers.usd.sum(axis=1)
         spent, self._usd = usd - self._usd, usd
         if self.settings.reward == "advantage":
             base_usd = self.deck.base_usd
@@ -137,7 +137,7 @@ class Batch:
 
     def observe(self) -> Observation:
         """Observation of every pool; a view that the next step overwrites."""
-        return self.loop.seen
+        return self.loop.observation
 
     def _draw_deck(self) -> None:
         settings = self.settings

@@ -41,9 +41,9 @@ def test_every_run_ends_once_and_the_log_tells_the_same_money(seed: int, policy:
     assert sorted(done["run"]) == list(range(world.runs.shape[1]))
     assert set(done["where"]) <= {COMPLETED, FAILED, CANCELLED}
     assert np.all(np.diff(log["at_s"]) >= 0)
-    told, counted = cost_of_log(world, log, until_s=float(twin.now_s[0])), twin.cost()
+    by_log, counted = cost_of_log(world, log, until_s=float(twin.now_s[0])), twin.cost()
     for part in ("capacity_usd", "lateness_usd", "failure_usd"):
-        assert getattr(told, part) == pytest.approx(getattr(counted, part), rel=1e-9, abs=1e-9), part
+        assert getattr(by_log, part) == pytest.approx(getattr(counted, part), rel=1e-9, abs=1e-9), part
 
 
 @relaxed
@@ -84,12 +84,12 @@ def test_a_world_does_not_notice_its_neighbours_in_the_batch(seeds: list[int]) -
 def test_claims_respect_the_limits_in_force(seed: int, limits: list[int], pool: int) -> None:
     twin = Twin(FAMILY.world(seed), log=True)
     twin.world.deployments["retry_in_process"] = 0  # these would resume without asking for a slot
-    lanes = twin.world.queues.shape[1]
-    wanted = Proposal(np.zeros((1, lanes)), np.array([limits[:lanes]], dtype=float), np.array([float(pool)]))
+    width = twin.world.queues.shape[1]
+    wanted = Proposal(np.zeros((1, width)), np.array([limits[:width]], dtype=float), np.array([float(pool)]))
     twin.plan(wanted)
     twin.advance(twin.now_s + 3 * 3600.0)
     log = twin.log()
-    active = np.zeros(lanes, dtype=int)
+    active = np.zeros(width, dtype=int)
     for entry in log:
         if entry["run"] < 0:
             continue

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.domain.objective import lateness_usd
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_S, Calendar
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory

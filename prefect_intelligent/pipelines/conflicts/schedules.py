@@ -10,8 +10,8 @@ from itertools import combinations, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from prefect_intelligent.domain.deadlines import format_span
 from prefect_intelligent.domain.objective import lateness_usd
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.pipelines.conflicts.findings import Finding, Fix
 from prefect_intelligent.pipelines.conflicts.start_times import DAY_S, HORIZONS_S, Calendar, finish_p95_s, one_at_a_time
 from prefect_intelligent.pipelines.deployments import DeploymentNode, Inventory, Schedule

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.prevention.evidence import Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
@@ -27,7 +28,7 @@ def keeps_failing(evidence: Evidence, measures: Mapping[str, MeasureInForce]) ->
             continue
         name = entry.measure.deployments[0]
         if entry.phase is MeasurePhase.ON and evidence.now_s >= entry.phase_ends_s:
-            why = f"held for {entry.wait_s / 60:.0f} min: one run may start, to see whether it works"
+            why = f"held for {describe_span(entry.wait_s)}: one run may start, to see whether it works"
             yield entry.with_phase(MeasurePhase.PROBING, evidence.now_s, why)
         elif entry.phase is MeasurePhase.PROBING:
             tried = [run for run in evidence.since(name, entry.since_s) if run.started_s >= entry.since_s]
@@ -36,7 +37,7 @@ def keeps_failing(evidence: Evidence, measures: Mapping[str, MeasureInForce]) ->
             if tried[-1].failed:
                 read = any(name in sources for sources in evidence.upstream.values())
                 wait = min(2.0 * entry.wait_s, LONGEST_WAIT_OF_SOURCE_S if read else LONGEST_WAIT_S)
-                why = f"the probe failed: held for {wait / 60:.0f} min"
+                why = f"the probe failed: held for {describe_span(wait)}"
                 yield entry.with_phase(MeasurePhase.ON, evidence.now_s, why, wait_s=wait, count=entry.count + 1)
             else:
                 yield entry.with_phase(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.prevention.evidence import EndedRun, Evidence, binomial_tail, smoothed_rate
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
@@ -79,7 +80,7 @@ def _probed(old: MeasureInForce, evidence: Evidence) -> Iterator[MeasureInForce]
     ]
     if any(map(_had_trouble, since)):
         wait = min(2 * old.wait_s, _LONGEST_S)
-        why = f"host {old.measure.host} still fails: avoided for {wait / 3600:.0f} h"
+        why = f"host {old.measure.host} still fails: avoided for {describe_span(wait)}"
         yield old.with_phase(MeasurePhase.ON, evidence.now_s, why, wait_s=wait, count=old.count + 1)
     elif len(since) >= _PROBES:
         yield old.with_phase(MeasurePhase.OVER, evidence.now_s, f"host {old.measure.host} works again", wait_s=DAY_S)

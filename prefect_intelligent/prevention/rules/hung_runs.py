@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.prevention.evidence import Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
@@ -31,11 +32,12 @@ def hung_run(evidence: Evidence, measures: Mapping[str, MeasureInForce]) -> Iter
         silent = None if run.heartbeat_s is None else evidence.now_s - max(run.heartbeat_s, run.started_s)
         why = None
         if silent is not None and silent > SILENT_S:
-            why = f"no sign of life for {silent / 60:.0f} min"
+            why = f"no sign of life for {describe_span(silent)}"
         elif elapsed > _SHORTEST_S:
             longest = evidence.longest_s(run.deployment)
             if longest is not None and elapsed > _BEYOND * longest:
-                why = f"runs for {elapsed / 60:.0f} min, 99.9 % of the deployment's runs end within {longest / 60:.0f}"
+                usual = f"99.9 % of the deployment's runs end within {describe_span(longest)}"
+                why = f"runs for {describe_span(elapsed)}, {usual}"
         if why is not None:
             yield MeasureInForce(
                 rule=NAME,

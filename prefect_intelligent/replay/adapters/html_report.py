@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) 
         pool=recording.pool.name,
         limit="no limit" if recording.pool.limit is None else f"limit {recording.pool.limit}",
         runs=len(found[0].runs),
-        span=_span(span_s),
+        span=describe_span(span_s),
         results=found,
         proven=[each.policy for each in found if (each.saving_low_usd or 0.0) > 0],
         tradeoff=_tradeoff(Figure, found),
@@ -55,14 +56,6 @@ def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) 
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8")
     part.replace(path)
-
-
-def _span(seconds: float) -> str:
-    """A length of time in the unit that suits it."""
-    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _tradeoff(figure_of: Any, found: Sequence[ReplayResult]) -> str:

@@ -1,1 +1,4 @@
-"""The machinery of the twin: compilation, structs by address, threads and buffers. It knows nothing of Prefect."""
+"""What makes the twin fast: compilation, structs by address, threads, heaps, random numbers, buffers.
+
+Nothing here knows of Prefect; the model of Prefect is in `twin.model`.
+"""

@@ -1,8 +1,11 @@
-"""Levers, guard, rule and features on the desk of one world: `policy`'s own functions, pool by pool."""
+"""Actions, guard, rule and features of one world: `policy`'s own functions, on its buffers, pool by pool."""
+
+# The functions of policy are typed for lists, which an interpreter reads faster; compiled, they take arrays.
+# mypy: disable-error-code="arg-type"
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 from prefect_intelligent.policy.actions import adjust_pool
 from prefect_intelligent.policy.census import P
@@ -12,74 +15,78 @@ from prefect_intelligent.policy.guard_steps import Draft, GuardMemory, Requested
 from prefect_intelligent.policy.priority_rules import rank_pool
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 from prefect_intelligent.policy.rule_policy import propose_pool
-from prefect_intelligent.twin.engine import jit_policies  # noqa: F401  (lets the functions above be called)
+from prefect_intelligent.twin.engine import jit_policies  # noqa: F401  (compiles the functions of policy)
+from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers
 from prefect_intelligent.twin.engine.jit import compiled
+
+_ACTIVE: Final = int(P.ACTIVE)
+"""Numba before 0.68 takes no member of an enumeration among several indices."""
 
 
 @compiled
-def apply_actions(desk: Any) -> None:
-    """Want the base rule, corrected by the levels of the actions."""
-    pools = desk.pools.shape[0]
-    width = desk.queues.shape[0] // pools
+def apply_actions(buffers: DecisionBuffers) -> None:
+    """What is wanted becomes the base rule's proposal, corrected by the actions."""
+    pools = buffers.pools.shape[0]
+    width = buffers.queues.shape[0] // pools
     for pool in range(pools):
         a, b = pool * width, (pool + 1) * width
-        desk.pool_limit[pool] = adjust_pool(
-            desk.actions[pool],
-            desk.rule_place[a:b],
-            desk.rule_limit[a:b],
-            desk.rule_pool_limit[pool],
-            desk.pools[pool, P.ACTIVE],
-            desk.score[a:b],
-            desk.limit[a:b],
+        buffers.pool_limit[pool] = adjust_pool(
+            buffers.actions[pool],
+            buffers.rule_place[a:b],
+            buffers.rule_limit[a:b],
+            buffers.rule_pool_limit[pool],
+            buffers.pools[pool, _ACTIVE],
+            buffers.score[a:b],
+            buffers.limit[a:b],
         )
 
 
 @compiled
-def apply_rule(desk: Any) -> None:
-    """Want the base rule as it is."""
-    for queue in range(desk.score.shape[0]):
-        desk.score[queue], desk.limit[queue] = desk.rule_score[queue], desk.rule_limit[queue]
-    for pool in range(desk.pools.shape[0]):
-        desk.pool_limit[pool] = desk.rule_pool_limit[pool]
+def apply_rule(buffers: DecisionBuffers) -> None:
+    """What is wanted becomes the base rule's proposal."""
+    for queue in range(buffers.score.shape[0]):
+        buffers.score[queue], buffers.limit[queue] = buffers.rule_score[queue], buffers.rule_limit[queue]
+    for pool in range(buffers.pools.shape[0]):
+        buffers.pool_limit[pool] = buffers.rule_pool_limit[pool]
 
 
 @compiled
-def guard(desk: Any, now_s: float, backed: bool, numbers: GuardNumbers) -> None:
-    """Turn what is wanted into what is permitted."""
-    pools = desk.pools.shape[0]
-    width = desk.queues.shape[0] // pools
+def guard(buffers: DecisionBuffers, now_s: float, has_fallback: bool, numbers: GuardNumbers) -> None:
+    """What is wanted becomes what is permitted; the base rule's proposal is the fallback, if there is to be one."""
+    pools = buffers.pools.shape[0]
+    width = buffers.queues.shape[0] // pools
     for pool in range(pools):
         a, b = pool * width, (pool + 1) * width
         draft = Draft(
-            desk.place[a:b],
-            desk.limit[a:b],
-            desk.queue_notes[a:b],
-            desk.kept[a:b],
-            desk.sequence[a:b],
-            desk.seat[a:b],
-            desk.starts[a:b],
-            desk.unmet[a:b],
+            buffers.place[a:b],
+            buffers.limit[a:b],
+            buffers.queue_notes[a:b],
+            buffers.kept[a:b],
+            buffers.sequence[a:b],
+            buffers.spare_sequence[a:b],
+            buffers.starts[a:b],
+            buffers.unmet[a:b],
         )
         verdict = permit_pool(
-            desk.queues[a:b].T,
-            desk.pools[pool],
-            RequestedSettings(desk.score[a:b], desk.limit[a:b], desk.pool_limit[pool]),
-            RequestedSettings(desk.rule_score[a:b], desk.rule_limit[a:b], desk.rule_pool_limit[pool]),
-            backed,
+            buffers.queues[a:b].T,
+            buffers.pools[pool],
+            RequestedSettings(buffers.score[a:b], buffers.limit[a:b], buffers.pool_limit[pool]),
+            RequestedSettings(buffers.rule_score[a:b], buffers.rule_limit[a:b], buffers.rule_pool_limit[pool]),
+            has_fallback,
             GuardMemory(
-                desk.own_limit[a:b],
-                desk.limit_changed_s[a:b],
-                desk.order_changed_s[pool],
-                desk.pool_changed_s[pool],
+                buffers.own_limit[a:b],
+                buffers.limit_changed_s[a:b],
+                buffers.order_changed_s[pool],
+                buffers.pool_changed_s[pool],
             ),
             Bounds(
-                desk.queue_min[a:b],
-                desk.queue_max[a:b],
-                desk.order_pinned[a:b],
-                desk.limit_pinned[a:b],
-                desk.pool_min[pool],
-                desk.pool_max[pool],
-                desk.pool_pinned[pool],
+                buffers.queue_min[a:b],
+                buffers.queue_max[a:b],
+                buffers.order_pinned[a:b],
+                buffers.limit_pinned[a:b],
+                buffers.pool_min[pool],
+                buffers.pool_max[pool],
+                buffers.pool_pinned[pool],
             ),
             numbers,
             now_s,
@@ -87,24 +94,24 @@ def guard(desk: Any, now_s: float, backed: bool, numbers: GuardNumbers) -> None:
             draft,
         )
         for queue in range(a, b):
-            desk.score[queue] = -desk.place[queue]
-        desk.pool_limit[pool], desk.pool_notes[pool] = verdict.pool_limit, verdict.notes
+            buffers.score[queue] = -buffers.place[queue]
+        buffers.pool_limit[pool], buffers.pool_notes[pool] = verdict.pool_limit, verdict.notes
         if verdict.reordered:
-            desk.order_changed_s[pool] = now_s
+            buffers.order_changed_s[pool] = now_s
         if verdict.resized:
-            desk.pool_changed_s[pool] = now_s
+            buffers.pool_changed_s[pool] = now_s
 
 
 @compiled
-def observe(desk: Any, numbers: RuleNumbers) -> None:
+def observe(buffers: DecisionBuffers, numbers: RuleNumbers) -> None:
     """Ask the base rule about the census, and write the features of both."""
-    pools = desk.pools.shape[0]
-    width = desk.queues.shape[0] // pools
+    pools = buffers.pools.shape[0]
+    width = buffers.queues.shape[0] // pools
     for pool in range(pools):
         a, b = pool * width, (pool + 1) * width
-        table, figures = desk.queues[a:b].T, desk.pools[pool]
-        score, limit, place = desk.rule_score[a:b], desk.rule_limit[a:b], desk.rule_place[a:b]
+        table, figures = buffers.queues[a:b].T, buffers.pools[pool]
+        score, limit, place = buffers.rule_score[a:b], buffers.rule_limit[a:b], buffers.rule_place[a:b]
         slots = propose_pool(table, figures, numbers, score, limit)
-        desk.rule_pool_limit[pool] = slots
-        rank_pool(score, table, place, desk.sequence[a:b])
-        encode_pool(table, figures, place, limit, slots, desk.seen_queues[a:b], desk.seen_pools[pool])
+        buffers.rule_pool_limit[pool] = slots
+        rank_pool(score, table, place, buffers.sequence[a:b])
+        encode_pool(table, figures, place, limit, slots, buffers.queue_features[a:b], buffers.pool_features[pool])

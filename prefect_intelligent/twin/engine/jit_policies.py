@@ -1,8 +1,8 @@
-"""The functions of `policy` as machine code: the very ones that a live controller runs interpreted.
+"""The functions of `policy` as machine code: the same functions that a live controller interprets.
 
-Importing this module is enough: from then on `policy.backend.run` calls the compiled loops. There is no second copy of
-a rule, a feature or a promise of the guard; `tests/conformance/test_compiled_policies.py` holds the two ways of
-running them to each other.
+Importing this module is enough: from then on `policy.backend.run_batch` calls the compiled loops. There is no second
+copy of a rule, a feature or a step of the guard; `tests/conformance/test_compiled_policies.py` compares the two ways of
+running them.
 """
 
 # Numba's extension interface is untyped.
@@ -29,12 +29,12 @@ from prefect_intelligent.policy import (
     rule_policy,
 )
 from prefect_intelligent.policy.backend import use_compiled
-from prefect_intelligent.twin.engine.jit import compiled, usable
+from prefect_intelligent.twin.engine.jit import allow_calls, compiled
 
 
 @type_callable(backend.columns)
 def _type_of_columns(_: Any) -> Any:
-    """Where it meets an array, `columns` is a view; numba's own functions may not return one uncounted."""
+    """The type of `columns` of an array: a view, which Numba's own functions return only with a reference count."""
     return lambda queues: queues.copy(layout="F")
 
 
@@ -43,12 +43,12 @@ def _columns(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return array_T(context, builder, signature.args[0], arguments[0])
 
 
-def _use(module: ModuleType) -> None:
+def _allow_calls_of(module: ModuleType) -> None:
     """Let compiled functions call the functions of a module."""
     for function in vars(module).values():
         own = isinstance(function, FunctionType) and function.__module__ == module.__name__
         if own and function is not backend.columns:
-            usable(function)
+            allow_calls(function)
 
 
 for _module in (
@@ -62,7 +62,7 @@ for _module in (
     guard_steps,
     guard,
 ):
-    _use(_module)
+    _allow_calls_of(_module)
 
 propose_pools = compiled(rule_policy.propose_pools)
 rank_pools = compiled(priority_rules.rank_pools)

@@ -1,9 +1,13 @@
-"""A batch and one world of it, passed through the kernel by reference.
+"""Structs of arrays that compiled functions pass by address.
 
-Numba passes a named tuple of arrays as a hundred arguments. `by_reference` puts the arrays into a struct on the
-caller's stack and passes its address; the struct must not outlive the caller, who holds the arrays. `letter` writes the
-same struct for a whole batch into an array of its own, so that a call from Python hands over three arrays instead of
-sixty; whoever keeps the letter keeps the batch.
+Numba passes a named tuple of arrays as about a hundred arguments. `by_reference` stores the arrays in a struct on the
+stack of the calling function and passes its address; the struct must not outlive that function, which keeps the arrays.
+`pack_pointers` writes the same struct for a whole batch into an array, and a function made by `unpacker` turns that
+array back into the arrays, so that a call from Python passes three arguments instead of sixty. The packed array keeps
+nothing alive: the caller must.
+
+All of this relies on how Numba lays out an array (`numba.core.datamodel.ArrayModel`), which is not documented. The
+versions that pyproject permits have been tried, and `check_array_layout` refuses another layout at import.
 """
 
 # Numba's extension interface is untyped.
@@ -12,19 +16,57 @@ sixty; whoever keeps the letter keeps the batch.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
+from numba.core.datamodel.registry import default_manager
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import intrinsic, lower_getattr_generic, register_model
 from numba.np.numpy_support import from_dtype
 
+from prefect_intelligent.errors import IncompatibleLibraryError, InvalidInputError
 
-class RowType(types.Type):
+ARRAY_LAYOUT: Final = (
+    ("meminfo", "pointer"),
+    ("parent", "pointer"),
+    ("nitems", "i64"),
+    ("itemsize", "i64"),
+    ("data", "pointer"),
+    ("shape", "[2 x i64]"),
+    ("strides", "[2 x i64]"),
+)
+"""Name and type of each member of Numba's struct for an array of two dimensions, in their order."""
+
+
+def check_array_layout() -> None:
+    """Refuse a Numba whose arrays are laid out otherwise than `pack_pointers` and `by_reference` assume.
+
+    Raises:
+        IncompatibleLibraryError: They are.
+    """
+    model = default_manager.lookup(types.Array(types.float64, 2, "C"))
+    struct = model.get_value_type()
+    kinds = ["pointer" if isinstance(kind, ir.PointerType) else str(kind) for kind in getattr(struct, "elements", ())]
+    found = tuple(zip(getattr(model, "_fields", ()), kinds, strict=False))
+    if found != ARRAY_LAYOUT or getattr(struct, "packed", False):
+        library = f"Numba {numba.__version__}"
+        raise IncompatibleLibraryError(library, "layout of an array", _shown(found), _shown(ARRAY_LAYOUT), "twin")
+
+
+def _shown(layout: tuple[tuple[str, str], ...]) -> str:
+    """A layout as in an error message."""
+    return "(" + ", ".join(f"{name}: {kind}" for name, kind in layout) + ")"
+
+
+check_array_layout()
+
+
+class StructType(types.Type):
     """Numba's type of the address of a struct of arrays.
 
     Args:
@@ -33,44 +75,45 @@ class RowType(types.Type):
 
     def __init__(self, fields: tuple[tuple[str, types.Array], ...]) -> None:
         self.fields = fields
-        digest = hashlib.sha256(str(fields).encode()).hexdigest()[:16]  # every compiled name carries it
-        super().__init__(name=f"Row{digest}")
+        digest = hashlib.sha256(str(fields).encode()).hexdigest()[:16]  # short, as every compiled name contains it
+        super().__init__(name=f"Struct{digest}")
 
 
-@register_model(RowType)
-class RowModel(models.OpaqueModel):
+@register_model(StructType)
+class StructModel(models.OpaqueModel):
     """An address and nothing else."""
 
 
 @infer_getattr
-class RowAttributes(AttributeTemplate):
-    """`row.runs` and the like."""
+class StructAttributes(AttributeTemplate):
+    """Types of `struct.runs` and the like."""
 
-    key = RowType
+    key = StructType
 
-    def generic_resolve(self, typ: RowType, attr: str) -> Any:
+    def generic_resolve(self, typ: StructType, attr: str) -> Any:
         """The type of a field, or None if there is none of that name."""
         return dict(typ.fields).get(attr)
 
 
-def _struct(context: Any, typ: RowType) -> Any:
+def _llvm_struct(context: Any, typ: StructType) -> Any:
     """The LLVM type of the struct."""
     return ir.LiteralStructType([context.get_value_type(field) for _, field in typ.fields])
 
 
-@lower_getattr_generic(RowType)
-def _field(context: Any, builder: Any, typ: RowType, value: Any, attr: str) -> Any:
+@lower_getattr_generic(StructType)
+def _load_field(context: Any, builder: Any, typ: StructType, value: Any, attr: str) -> Any:
+    """Code of `struct.runs` and the like."""
     place = [name for name, _ in typ.fields].index(attr)
-    address = builder.bitcast(value, _struct(context, typ).as_pointer())
+    address = builder.bitcast(value, _llvm_struct(context, typ).as_pointer())
     return builder.load(cgutils.gep_inbounds(builder, address, 0, place))
 
 
 def _by_reference(typing_context: Any, row: Any) -> Any:
     """Typing and code of `by_reference`."""
-    typ = RowType(tuple(zip(row.fields, row.types, strict=True)))
+    typ = StructType(tuple(zip(row.fields, row.types, strict=True)))
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        struct = cgutils.alloca_once(builder, _struct(context, typ))
+        struct = cgutils.alloca_once(builder, _llvm_struct(context, typ))
         for place, (_, field) in enumerate(typ.fields):
             array = context.make_array(field)(context, builder, value=builder.extract_value(arguments[0], place))
             array.meminfo = cgutils.get_null_value(array.meminfo.type)
@@ -82,35 +125,39 @@ def _by_reference(typing_context: Any, row: Any) -> Any:
 
 
 by_reference: Any = intrinsic(_by_reference)
-"""The address of a struct on the stack of the calling function that holds the arrays of a named tuple."""
+"""The address of a struct, on the stack of the calling function, that holds the arrays of a named tuple."""
 
 
 def pack_pointers(tables: tuple[npt.NDArray[Any], ...]) -> npt.NDArray[np.int64]:
-    """The struct of the arrays of a named tuple, as Numba lays it out; see `numba.core.datamodel.ArrayModel`."""
+    """The struct of the arrays of a named tuple, as `ARRAY_LAYOUT` says, each array with its number of dimensions.
+
+    Raises:
+        InvalidInputError: A table is not contiguous.
+    """
     words: list[int] = []
     for table in tables:
         if not table.flags.c_contiguous:
-            raise ValueError("tables of a batch have to be contiguous")
-        owner, parent, address = 0, 0, table.__array_interface__["data"][0]
-        words += [owner, parent, table.size, table.itemsize, address, *table.shape, *table.strides]
+            raise InvalidInputError("strides of a table", table.strides, "tables of a batch must be C-contiguous")
+        meminfo, parent, address = 0, 0, table.__array_interface__["data"][0]
+        words += [meminfo, parent, table.size, table.itemsize, address, *table.shape, *table.strides]
     return np.array(words, dtype=np.int64)
 
 
 def unpacker(example: NamedTuple) -> Any:
-    """The function that turns the letter of a named tuple back into its arrays."""
+    """The compiled function that turns what `pack_pointers` wrote of such a named tuple back into its arrays."""
     fields = [
         (name, types.Array(from_dtype(table.dtype), table.ndim, "C")) for name, table in example._asdict().items()
     ]
-    typ = RowType(tuple(fields))
+    typ = StructType(tuple(fields))
 
-    def opened(typing_context: Any, words: Any) -> Any:
+    def unpack(typing_context: Any, words: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
             return builder.bitcast(array.data, cgutils.voidptr_t)
 
         return typ(words), build
 
-    return intrinsic(opened)
+    return intrinsic(unpack)
 
 
 def _take(typing_context: Any, counters: Any, place: Any, count: Any) -> Any:
@@ -124,4 +171,4 @@ def _take(typing_context: Any, counters: Any, place: Any, count: Any) -> Any:
 
 
 take: Any = intrinsic(_take)
-"""Add to one number of an array, which other threads may be doing too, and return what it was."""
+"""`take(counters, place, count)`: add to one number of an array, atomically among threads, and return what it was."""

@@ -1,8 +1,8 @@
 """Random numbers that depend only on what they are for, never on what was drawn before.
 
-A draw is named by (seed of the world, stream, run, attempt). Two policies that serve the same world in a different
-order therefore meet the same durations, failures and start-up times: common random numbers. The mixer is splitmix64
-(Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+A draw is named by (seed of the world, stream, run or pool, attempt). Two policies that serve the same world in a
+different order therefore meet the same durations, failures and start-up times: common random numbers. The mixer is
+splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 from prefect_intelligent.twin.engine.jit import code, compiled, inlined
 
-STARTUP: Final = code(1)
-FAILURE: Final = code(2)
-CRASH: Final = code(3)
-CUT: Final = code(4)
-POLL: Final = code(5)
-RACE: Final = code(6)
-RECLAIM: Final = code(7)
-BACKOFF: Final = code(8)
+# Streams of draws.
+STARTUP: Final = code(1)  # how long an attempt's infrastructure takes to start
+FAILURE: Final = code(2)  # whether an attempt fails
+CRASH: Final = code(3)  # whether it is lost with its infrastructure
+FAILURE_TIME: Final = code(4)  # after which share of its work it then ends
+POLL: Final = code(5)  # by how much a poll period is stretched
+RACE: Final = code(6)  # whether a poll overlooks the claims of the one before
+RECLAIM: Final = code(7)  # whether the spot market takes a run's slot
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)
@@ -43,14 +43,14 @@ def mix(value: np.uint64) -> np.uint64:
 
 @inlined
 def stream_key(seed: np.uint64, stream: int, run: int) -> np.uint64:
-    """What the draws for all attempts of a run in a stream have in common."""
+    """The part of a name that all attempts of a run in a stream share."""
     return mix(mix(mix(seed) ^ np.uint64(stream)) ^ np.uint64(run))
 
 
 @inlined
-def uniform_at(named: np.uint64, attempt: int) -> float:
-    """A number in [0, 1) for an attempt."""
-    return float(mix(named ^ np.uint64(attempt)) >> _S11) * (1.0 / 9007199254740992.0)
+def uniform_at(key: np.uint64, attempt: int) -> float:
+    """A number in [0, 1) for an attempt of a stream key."""
+    return float(mix(key ^ np.uint64(attempt)) >> _S11) * (1.0 / 9007199254740992.0)
 
 
 @compiled

@@ -1,8 +1,9 @@
-"""One world of a batch, for compiled functions: views of its part of every table."""
+"""One world of a batch as compiled functions get it: its part of every table.
+
+Pass what these return through `by_reference`; the result is a `WorldRow` or a `StateRow`.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 from prefect_intelligent.twin.engine.jit import inlined
 from prefect_intelligent.twin.model.state import State
@@ -10,8 +11,8 @@ from prefect_intelligent.twin.model.world import World
 
 
 @inlined
-def world_row(world: Any, row: int) -> Any:
-    """The tables of one world; single records are tables of length one."""
+def world_row(world: World, row: int) -> World:
+    """What is given of one world; its settings are a table of one row."""
     return World(
         world.settings[row : row + 1],
         world.runs[row],
@@ -23,15 +24,15 @@ def world_row(world: Any, row: int) -> Any:
         world.prices[row],
         world.reclaims[row],
         world.resources[row],
-        world.loads[row],
+        world.contention_groups[row],
     )
 
 
 @inlined
-def state_row(state: Any, row: int) -> Any:
-    """The state of one world; writing to it writes to the batch."""
+def state_row(state: State, row: int) -> State:
+    """The state of one world: to write to it is to write to the batch. Its totals are a table of one row."""
     return State(
-        state.clock[row : row + 1],
+        state.totals[row : row + 1],
         state.runs[row],
         state.keys[row],
         state.waiting[row],
@@ -39,10 +40,10 @@ def state_row(state: Any, row: int) -> Any:
         state.active[row],
         state.queues[row],
         state.pools[row],
-        state.loads[row],
-        state.using[row],
-        state.claimed[row],
-        state.deployed[row],
+        state.contention_groups[row],
+        state.resource_runs[row],
+        state.resource_claims[row],
+        state.deployment_active[row],
         state.node_since[row],
         state.timers[row],
         state.log[row],

@@ -1,8 +1,8 @@
-"""What a batch of worlds is made of: tables that never change while the worlds run.
+"""What is given: tables of a batch of worlds that never change while the worlds run.
 
 A world is one or more work pools with their queues, deployments, shared resources, prices and all runs that will ever
-come. Each table is a structured array with a leading axis of worlds and a second axis of the things it lists, padded to
-the largest world of the batch. Instants are Unix seconds; `inf` means never or unlimited.
+come. Each table has a leading axis of worlds and a second axis of what it lists, padded to the largest world of the
+batch. Instants are Unix seconds; `inf` means never or unlimited; flags are 0 or 1.
 
 Queues are numbered through the pools: pool p owns the queues `p * width` to `(p + 1) * width - 1`, where `width` is the
 number of queues divided by the number of pools. Padding queues have `present` 0.
@@ -10,126 +10,275 @@ number of queues divided by the number of pools. Padding queues have `present` 0
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Table = npt.NDArray[Any]
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.twin.engine.records import F8, I1, I8, U8, RecordGrid, Records, dtype_of
 
-RUN: Final = np.dtype(
-    [
-        ("scheduled_s", "f8"),  # when it is expected to start; ignored if it waits for upstream runs
-        ("known_s", "f8"),  # from when it shows among the upcoming runs; -inf for schedules
-        ("work_s", "f8"),  # true seconds of running at full speed, without start-up
-        ("p50_s", "f8"),  # predicted median from claim to end
-        ("spread", "f8"),  # predicted standard deviation of the log duration
-        ("due_s", "f8"),  # when it should be finished; inf if it cannot be late
-        ("due_within_s", "f8"),  # for a run with upstreams: due so long after its release; inf to use due_s
-        ("deployment", "i8"),
-        ("queue", "i8"),
-        ("upstreams", "i8"),  # runs that have to complete before it is created
-        ("first_edge", "i8"),  # its downstream runs are edges[first_edge : first_edge + edges]
-        ("edges", "i8"),
-        ("fate", "i1"),  # DRAWN, or what the record says
-    ],
-    align=True,
-)
+Table: TypeAlias = npt.NDArray[Any]
+
 DRAWN, COMPLETES, FAILS, CRASHES = 0, 1, 2, 3
+"""Sources of a run's outcome: drawn with the chances of its deployment, or what the record says."""
 
-DEPLOYMENT: Final = np.dtype(
-    [
-        ("late_usd_per_hour", "f8"),
-        ("failure_usd", "f8"),
-        ("failure_probability", "f8"),  # as predicted, per run
-        ("fails", "f8"),  # true chance that an attempt fails
-        ("crashes", "f8"),  # true chance that an attempt is lost with its infrastructure
-        ("retries", "i8"),  # after a failure
-        ("crash_retries", "i8"),  # after a crash (an automation that reschedules)
-        ("retry_delay_s", "f8"),
-        ("retry_backoff", "f8"),  # each further delay is so many times longer
-        ("retry_in_process", "i1"),  # as the flow engine does: resumes without asking for a slot
-        ("timeout_s", "f8"),
-        ("limit", "f8"),  # concurrency limit of the deployment
-        ("cancels_new", "i1"),  # collision strategy CANCEL_NEW; else ENQUEUE
-        ("load", "i8"),  # row of `loads`: which resources its runs use together
-    ],
-    align=True,
-)
 
-QUEUE: Final = np.dtype(
-    [
-        ("present", "i1"),
-        ("paused", "i1"),
-        ("priority", "f8"),  # smaller is served first, equal ones merge
-        ("limit", "f8"),
-        ("first", "i8"),  # its share of the array of waiting heaps
-        ("pool", "i8"),  # the pool that owns it
-    ],
-    align=True,
-)
+class SettingsRow(Protocol):
+    """What holds for a whole world.
 
-POOL: Final = np.dtype(
-    [
-        ("limit", "f8"),
-        ("paused", "i1"),
-        ("idle_fraction", "f8"),
-        ("min_billing_s", "f8"),  # per attempt
-        ("owned", "i1"),  # slots are bought ahead (slots, nodes); 0 is serverless: paid per attempt
-        ("node_slots", "f8"),  # slots of one node
-        ("max_slots", "f8"),  # most that can be bought
-        ("min_slots", "f8"),  # bought whatever the limit says
-        ("boot_s", "f8"),  # from ordering a node to its slots
-        ("cooldown_s", "f8"),  # a surplus node is kept at least so long
-        ("node_min_billing_s", "f8"),
-        ("follows_demand", "i1"),  # an autoscaler buys for claimed runs; else the pool limit is what is bought
-        ("claims_ahead", "i1"),  # runs are claimed up to the limit and wait for a node in PENDING
-        ("poll_s", "f8"),  # 0: dispatch at once, for theory
-        ("poll_jitter", "f8"),  # each period is stretched by a factor in 1 +- jitter
-        ("poll_batch", "i8"),
-        ("prefetch_s", "f8"),
-        ("overshoot", "f8"),  # chance that a poll after a change does not yet see the claims of the last one
-        ("startup_s", "f8"),  # median of PENDING
-        ("startup_spread", "f8"),  # standard deviation of its log
-        ("room", "f8"),  # runs in the pool beyond which arrivals are cancelled
-    ],
-    align=True,
-)
+    Attributes:
+        seed: Names all random draws of the world.
+        start_s: Its first instant.
+        lateness_weight: Weight of lateness against capacity in the objective.
+        runs: Number of runs; further rows of `runs` are padding.
+        arrivals: Number of runs without upstreams; further entries of `arrivals` are padding.
+    """
 
-RESOURCE: Final = np.dtype(
-    [
-        ("capacity", "f8"),  # runs at full speed
-        ("slowdown", "f8"),  # beyond it speed is (capacity / runs) ** slowdown
-        ("failure", "f8"),  # added chance of failure per capacity in excess
-    ],
-    align=True,
-)
+    seed: U8
+    start_s: F8
+    lateness_weight: F8
+    runs: I8
+    arrivals: I8
 
-LOAD: Final = np.dtype([("resources", "i8"), ("first", "i8")], align=True)
-"""A set of resources as bits, and its share of the array of executing heaps. Row 0 is the empty set."""
 
-PRICE: Final = np.dtype([("at_s", "f8"), ("usd_per_hour", "f8")], align=True)
-RECLAIM: Final = np.dtype([("at_s", "f8"), ("share", "f8"), ("pool", "i8")], align=True)
-SETTING: Final = np.dtype(
-    [("seed", "u8"), ("start_s", "f8"), ("lateness_weight", "f8"), ("runs", "i8"), ("arrivals", "i8")], align=True
-)
+class RunRow(Protocol):
+    """A run as it is given.
+
+    Attributes:
+        scheduled_s: When it is expected to start; ignored if it waits for upstream runs.
+        known_s: From when it shows among the upcoming runs; `-inf` for schedules.
+        work_s: True seconds of running at full speed, without start-up.
+        p50_s: Predicted median seconds from claim to end.
+        spread: Predicted standard deviation of the log duration.
+        due_s: When it should be finished; `inf` if it cannot be late.
+        due_within_s: For a run with upstreams, due so many seconds after its release; `inf` to use `due_s`.
+        deployment: Row of `deployments`.
+        queue: Row of `queues`.
+        upstreams: Number of runs that have to complete before it is created.
+        first_edge: Its downstream runs are `edges[first_edge : first_edge + edges]`.
+        edges: Number of its downstream runs.
+        outcome_source: `DRAWN`, `COMPLETES`, `FAILS` or `CRASHES`.
+    """
+
+    scheduled_s: F8
+    known_s: F8
+    work_s: F8
+    p50_s: F8
+    spread: F8
+    due_s: F8
+    due_within_s: F8
+    deployment: I8
+    queue: I8
+    upstreams: I8
+    first_edge: I8
+    edges: I8
+    outcome_source: I1
+
+
+class DeploymentRow(Protocol):
+    """How the runs of a deployment behave.
+
+    Attributes:
+        late_usd_per_hour: Price of lateness, US dollars per hour.
+        failure_usd: Price of a failed or crashed run, US dollars.
+        failure_probability: Predicted chance that a run fails, 0 to 1.
+        fails: True chance that an attempt fails, 0 to 1.
+        crashes: True chance that an attempt is lost with its infrastructure, 0 to 1.
+        retries: Retries after a failure.
+        crash_retries: Retries after a crash (an automation that reschedules).
+        retry_delay_s: Seconds before the first retry.
+        retry_backoff: Each further delay is so many times longer.
+        retry_in_process: Flag: a retry resumes without asking for a slot, as Prefect's engine does.
+        timeout_s: Seconds of running after which an attempt fails; `inf` for none.
+        limit: Concurrency limit of the deployment, runs.
+        cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW); else it is enqueued again (ENQUEUE).
+        contention_group: Row of `contention_groups`.
+    """
+
+    late_usd_per_hour: F8
+    failure_usd: F8
+    failure_probability: F8
+    fails: F8
+    crashes: F8
+    retries: I8
+    crash_retries: I8
+    retry_delay_s: F8
+    retry_backoff: F8
+    retry_in_process: I1
+    timeout_s: F8
+    limit: F8
+    cancels_new: I1
+    contention_group: I8
+
+
+class QueueRow(Protocol):
+    """A work queue at the beginning.
+
+    Attributes:
+        present: Flag: 0 is padding.
+        paused: Flag.
+        priority: Smaller is served first, equal ones merge.
+        limit: Most runs that hold a slot.
+        heap_start: Where its part of `State.waiting` begins.
+        pool: Row of `pools` that owns it.
+    """
+
+    present: I1
+    paused: I1
+    priority: F8
+    limit: F8
+    heap_start: I8
+    pool: I8
+
+
+class PoolRow(Protocol):
+    """A work pool with its workers and what its slots cost; `spec.PoolSpec` in numbers.
+
+    Attributes:
+        limit: Pool limit at the beginning, slots.
+        paused: Flag.
+        idle_fraction: Price of an idle slot as a share of that of a busy one, 0 to 1.
+        min_billing_s: Seconds for which an attempt is billed at least; only if slots are not owned.
+        owned: Flag: slots are bought ahead as nodes; 0 is serverless, paid per attempt.
+        node_slots: Slots of one node.
+        max_slots: Most slots that can be bought.
+        min_slots: Slots that are bought whatever the limit.
+        boot_s: Seconds from ordering a node to its slots.
+        cooldown_s: Seconds for which a surplus node is kept at least.
+        node_min_billing_s: Seconds for which a node is billed at least.
+        follows_demand: Flag: an autoscaler buys for claimed runs; else the pool limit is what is bought.
+        claims_ahead: Flag: runs are claimed up to the limit and wait in PENDING for a node.
+        poll_s: Mean seconds between polls; 0 hands out runs at once, as theory assumes.
+        poll_jitter: Each period is stretched by a factor within 1 +- this.
+        poll_batch: Most runs that one poll claims.
+        prefetch_s: Seconds before its time at which a scheduled run can be claimed.
+        overshoot: Chance that a poll after a change of settings does not yet see the claims of the one before.
+        startup_s: Median seconds from having a slot to running; 0 for none.
+        startup_spread: Standard deviation of its logarithm.
+        room: Runs in the pool beyond which arrivals are cancelled.
+    """
+
+    limit: F8
+    paused: I1
+    idle_fraction: F8
+    min_billing_s: F8
+    owned: I1
+    node_slots: F8
+    max_slots: F8
+    min_slots: F8
+    boot_s: F8
+    cooldown_s: F8
+    node_min_billing_s: F8
+    follows_demand: I1
+    claims_ahead: I1
+    poll_s: F8
+    poll_jitter: F8
+    poll_batch: I8
+    prefetch_s: F8
+    overshoot: F8
+    startup_s: F8
+    startup_spread: F8
+    room: F8
+
+
+class PriceRow(Protocol):
+    """The price of a busy slot, US dollars per hour, from the instant `at_s` on."""
+
+    at_s: F8
+    usd_per_hour: F8
+
+
+class ReclaimRow(Protocol):
+    """At `at_s` the spot market takes a `share`, 0 to 1, of the nodes of `pool`; of its runs if it has no nodes."""
+
+    at_s: F8
+    share: F8
+    pool: I8
+
+
+class ResourceRow(Protocol):
+    """Something that runs share while they run, such as a database.
+
+    Attributes:
+        capacity: Runs that it serves at full speed.
+        slowdown: Beyond that, speed is `(capacity / runs) ** slowdown`.
+        failure: Added chance that an attempt fails per capacity in excess.
+    """
+
+    capacity: F8
+    slowdown: F8
+    failure: F8
+
+
+class ContentionGroupRow(Protocol):
+    """Runs that use the same set of resources and are therefore slowed down alike. Row 0 is the empty set.
+
+    Attributes:
+        resources: The set as bits: bit r is row r of `resources`.
+        heap_start: Where its part of `State.executing` begins.
+    """
+
+    resources: I8
+    heap_start: I8
+
+
+SETTINGS_DTYPE: Final = dtype_of(SettingsRow)
+RUN_DTYPE: Final = dtype_of(RunRow)
+DEPLOYMENT_DTYPE: Final = dtype_of(DeploymentRow)
+QUEUE_DTYPE: Final = dtype_of(QueueRow)
+POOL_DTYPE: Final = dtype_of(PoolRow)
+PRICE_DTYPE: Final = dtype_of(PriceRow)
+RECLAIM_DTYPE: Final = dtype_of(ReclaimRow)
+RESOURCE_DTYPE: Final = dtype_of(ResourceRow)
+CONTENTION_GROUP_DTYPE: Final = dtype_of(ContentionGroupRow)
+
+
+class WorldRow(Protocol):
+    """One world of a batch, as compiled functions get it; see `World`, without the axis of worlds.
+
+    Attributes:
+        settings: One row.
+        runs: Shape (runs,).
+        arrivals: Shape (runs,): rows of `runs` without upstreams, soonest within reach of a poll first.
+        edges: Shape (edges,): rows of `runs`.
+        deployments: Shape (deployments,).
+        queues: Shape (queues,).
+        pools: Shape (pools,).
+        prices: Shape (pools, changes).
+        reclaims: Shape (reclaims,).
+        resources: Shape (resources,).
+        contention_groups: Shape (groups,).
+    """
+
+    settings: Records[SettingsRow]
+    runs: Records[RunRow]
+    arrivals: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.int64]
+    deployments: Records[DeploymentRow]
+    queues: Records[QueueRow]
+    pools: Records[PoolRow]
+    prices: RecordGrid[PriceRow]
+    reclaims: Records[ReclaimRow]
+    resources: Records[ResourceRow]
+    contention_groups: Records[ContentionGroupRow]
 
 
 class World(NamedTuple):
-    """A batch of worlds; see the tables above for the columns.
+    """A batch of worlds; one of them is a `WorldRow`.
 
     Attributes:
-        settings: Shape (worlds,), `SETTING`.
-        runs: Shape (worlds, runs), `RUN`.
-        arrivals: Shape (worlds, runs): runs without upstreams, soonest in their queue first.
+        settings: Shape (worlds,), records of `SettingsRow`.
+        runs: Shape (worlds, runs), records of `RunRow`.
+        arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first.
         edges: Shape (worlds, edges): downstream runs, grouped by upstream run.
-        deployments: Shape (worlds, deployments), `DEPLOYMENT`.
-        queues: Shape (worlds, queues), `QUEUE`.
-        pools: Shape (worlds, pools), `POOL`.
-        prices: Shape (worlds, pools, changes), `PRICE`: price of a slot from each instant on, the first from -inf.
-        reclaims: Shape (worlds, reclaims), `RECLAIM`: when a spot market takes which share of a pool, soonest first.
-        resources: Shape (worlds, resources), `RESOURCE`.
-        loads: Shape (worlds, loads), `LOAD`.
+        deployments: Shape (worlds, deployments), records of `DeploymentRow`.
+        queues: Shape (worlds, queues), records of `QueueRow`.
+        pools: Shape (worlds, pools), records of `PoolRow`.
+        prices: Shape (worlds, pools, changes), records of `PriceRow`, the first from -inf on.
+        reclaims: Shape (worlds, reclaims), records of `ReclaimRow`, soonest first.
+        resources: Shape (worlds, resources), records of `ResourceRow`.
+        contention_groups: Shape (worlds, groups), records of `ContentionGroupRow`.
     """
 
     settings: Table
@@ -142,7 +291,7 @@ class World(NamedTuple):
     prices: Table
     reclaims: Table
     resources: Table
-    loads: Table
+    contention_groups: Table
 
     @property
     def n_worlds(self) -> int:
@@ -162,21 +311,19 @@ def as_bytes(table: Table) -> npt.NDArray[np.uint8]:
 
 def blank_world() -> World:
     """A batch without worlds: its tables have their types and dimensions, and no rows."""
-    dimensions = {"settings": 1, "prices": 3}
-    kinds = {
-        "settings": SETTING,
-        "runs": RUN,
-        "arrivals": np.dtype(np.int64),
-        "edges": np.dtype(np.int64),
-        "deployments": DEPLOYMENT,
-        "queues": QUEUE,
-        "pools": POOL,
-        "prices": PRICE,
-        "reclaims": RECLAIM,
-        "resources": RESOURCE,
-        "loads": LOAD,
-    }
-    return World(*(np.zeros((0, 1, 1)[: dimensions.get(name, 2)], kinds[name]) for name in World._fields))
+    return World(
+        settings=np.zeros(0, SETTINGS_DTYPE),
+        runs=np.zeros((0, 1), RUN_DTYPE),
+        arrivals=np.zeros((0, 1), np.int64),
+        edges=np.zeros((0, 1), np.int64),
+        deployments=np.zeros((0, 1), DEPLOYMENT_DTYPE),
+        queues=np.zeros((0, 1), QUEUE_DTYPE),
+        pools=np.zeros((0, 1), POOL_DTYPE),
+        prices=np.zeros((0, 1, 1), PRICE_DTYPE),
+        reclaims=np.zeros((0, 1), RECLAIM_DTYPE),
+        resources=np.zeros((0, 1), RESOURCE_DTYPE),
+        contention_groups=np.zeros((0, 1), CONTENTION_GROUP_DTYPE),
+    )
 
 
 _PADDING: Final = {"at_s": np.inf, "limit": np.inf, "priority": np.inf}
@@ -186,36 +333,23 @@ def stack(worlds: list[World]) -> World:
     """Join batches into one, padding each table to the largest.
 
     Raises:
-        ValueError: The worlds have different numbers of pools (queues are numbered by pool).
+        InvalidInputError: The worlds have different numbers of pools (queues are numbered by pool).
     """
-    if len({world.pools.shape[1] for world in worlds}) > 1:
-        raise ValueError("worlds of one batch need the same number of pools")
     pools = worlds[0].pools.shape[1]
+    if any(world.pools.shape[1] != pools for world in worlds):
+        got = sorted({world.pools.shape[1] for world in worlds})
+        raise InvalidInputError(
+            "pools per world", got, "all worlds of a batch need the same number; make batches apart"
+        )
     width = max(world.width for world in worlds)
     widened = [world if world.width == width else _widen(world, width, pools) for world in worlds]
     return World(*(_join([getattr(world, name) for world in widened]) for name in World._fields))
 
 
-def put(batch: World, row: int, world: World) -> bool:
-    """Overwrite row `row` of a batch in place by the first world of another; False if it does not fit."""
-    if world.width != batch.width:
-        if world.width > batch.width:
-            return False
-        world = _widen(world, batch.width, batch.pools.shape[1])
-    for mine, other in zip(batch, world, strict=True):
-        if any(have < need for have, need in zip(mine.shape[1:], other.shape[1:], strict=True)):
-            return False
-    for mine, other in zip(batch, world, strict=True):
-        mine[row] = _blank(mine.shape[1:], mine.dtype)
-        place: tuple[int | slice, ...] = (row, *(slice(0, size) for size in other.shape[1:]))
-        mine[place] = other[0]
-    return True
-
-
 def _widen(world: World, width: int, pools: int) -> World:
     """The same worlds with more padding queues per pool."""
     old = world.width
-    queues = _blank((world.n_worlds, pools * width), QUEUE)
+    queues = _blank((world.n_worlds, pools * width), QUEUE_DTYPE)
     queues["pool"] = np.repeat(np.arange(pools), width)
     runs = world.runs.copy()
     runs["queue"] = runs["queue"] // old * width + runs["queue"] % old
@@ -225,6 +359,7 @@ def _widen(world: World, width: int, pools: int) -> World:
 
 
 def _join(tables: list[Table]) -> Table:
+    """The tables below each other, each padded to the largest."""
     shape = tuple(max(sizes) for sizes in zip(*(table.shape[1:] for table in tables), strict=True))
     out = _blank((sum(table.shape[0] for table in tables), *shape), tables[0].dtype)
     row = 0
@@ -236,7 +371,7 @@ def _join(tables: list[Table]) -> Table:
 
 
 def _blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Table:
-    """Rows that nothing refers to: never due, never coming, without queues."""
+    """Padding rows: at no instant, without a limit, served last."""
     out = np.zeros(shape, dtype)
     for name in dtype.names or ():
         if name in _PADDING:

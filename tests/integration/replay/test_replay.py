@@ -1,6 +1,7 @@
 """A recording replayed under several policies, from the file to the page."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -204,8 +205,7 @@ def test_the_page_says_what_is_proven_and_over_how_long(recording, tmp_path, cap
     assert main(words) == 0
     text = page.read_text()
     assert "Proven better than today's settings (interval above zero): edf" in text.replace("&#x27;", "'")
-    assert "33 recorded runs over " in text
-    assert "0.0 hours" not in text
+    assert re.search(r"33 recorded runs over [1-9]", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["etl.json", "replay.html"]
 
 

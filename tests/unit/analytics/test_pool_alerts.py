@@ -81,7 +81,9 @@ def test_what_cannot_be_read_is_an_error_and_not_an_all_clear():
 
 
 def test_the_command_imports_no_dashboard():
-    code = "import sys; import prefect_intelligent.cli.alerts, prefect_intelligent.wiring.alerts; print(*sys.modules)"
+    code = (
+        "import sys; import prefect_intelligent.cli.alerts, prefect_intelligent.wiring.analytics; print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not [name for name in loaded if name.startswith(("prefect_intelligent.dashboard", "fastapi", "uvicorn"))]
     assert "prefect_intelligent.analytics.pool_alerts" in loaded

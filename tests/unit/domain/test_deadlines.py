@@ -5,8 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from prefect_intelligent.domain import ClockDeadline, RelativeDeadline, Terms, parse_deadline, parse_span
-from prefect_intelligent.domain.deadlines import format_span
+from prefect_intelligent.domain import ClockDeadline, RelativeDeadline, Terms, parse_deadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -14,25 +13,6 @@ PARIS = ZoneInfo("Europe/Paris")
 
 def at(text: str, fold: int = 0) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=PARIS, fold=fold).timestamp()
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90s", 90), ("45m", 2700), ("45min", 2700), ("1h30m", 5400), ("1h 30m", 5400), ("2d", 172800), ("0.5h", 1800)],
-)
-def test_a_span_is_read_in_seconds(text, seconds):
-    assert parse_span(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "5", "-5m", "0s", "1h30", "5 parsecs"])
-def test_what_is_not_a_span_is_refused_with_an_example(text):
-    with pytest.raises(InvalidInputError, match="'45m'"):
-        parse_span(text)
-
-
-@pytest.mark.parametrize("seconds", [1, 61, 3600, 5400.5, 90061])
-def test_a_formatted_span_reads_back(seconds):
-    assert parse_span(format_span(seconds)) == seconds
 
 
 def test_a_relative_deadline_counts_from_the_scheduled_start():

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flows.demo.arm import Arm
 from flows.demo.gantt import draw_picture
-from flows.demo.outcome import describe, ranges, tabulate, warn_if_unlike
+from flows.demo.outcome import describe, ranges, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
 from flows.demo.scoring import RunRecord
 from flows.demo.workload import (
@@ -114,9 +114,9 @@ def test_neighbouring_places_are_drawn_together():
 
 
 def test_a_machine_that_was_busier_in_one_morning_is_told(result):
-    assert (result["default"]["backfill_run_s"], warn_if_unlike(result)) == (5.0, None)
+    assert (result["default"]["backfill_run_s"], warn_if_incomparable(result)) == (5.0, None)
     result["steered"]["backfill_run_s"] = 8.0
-    assert "took 5.0 s in the first and 8.0 s in the second" in warn_if_unlike(result)
+    assert "took 5.0 s in the first and 8.0 s in the second" in warn_if_incomparable(result)
     assert "took 5.0 s in the first" in write_html(result, ["default", "steered"])
 
 

@@ -44,7 +44,7 @@ def single_machine(work_s: Array, due_s: Array, price: Array, slots: int = 1) ->
         spread=np.zeros(n),
         due_s=due_s.astype(float),
         due_within_s=np.full(n, np.inf),
-        fate=np.ones(n, dtype=np.int8),
+        outcome_source=np.ones(n, dtype=np.int8),
         edges=np.zeros((0, 2), dtype=np.int64),
     )
     pool = PoolSpec(
@@ -257,7 +257,7 @@ def test_failed_runs_fail_in_the_twin() -> None:
         failed=np.arange(n) % 4 == 0,
         key=rng.integers(0, 5, n).astype(float),
     )
-    assert (window.world(3, 8, 1.0, 0).runs["fate"] == FAILS).sum() == 10
+    assert (window.world(3, 8, 1.0, 0).runs["outcome_source"] == FAILS).sum() == 10
 
 
 def test_a_planner_with_foresight_improves_on_its_pupil() -> None:

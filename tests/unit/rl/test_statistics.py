@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from rl.evaluation.statistics import (
-    conditional_value_at_risk,
     geometric_ratio,
     interquartile_mean,
     performance_profile,
@@ -50,6 +49,4 @@ def test_interquartile_mean_is_the_trimmed_mean(count: int) -> None:
 
 def test_small_figures() -> None:
     assert probability_of_improvement(np.array([0.5, 1.0, 2.0, 0.9])) == 0.625
-    assert conditional_value_at_risk(np.arange(100.0)) == 97.0  # mean of 95 to 99
-    assert conditional_value_at_risk(np.array([])) == 0.0
     assert performance_profile(np.array([0.8, 1.0, 1.2]), [0.9, 1.0, 2.0]) == pytest.approx([1 / 3, 2 / 3, 1.0])

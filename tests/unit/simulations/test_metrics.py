@@ -66,5 +66,5 @@ def test_batches_are_joined_in_order() -> None:
 
 
 def test_the_tail_is_the_mean_of_the_worst_values() -> None:
-    assert conditional_value_at_risk(np.arange(100.0)) == pytest.approx(np.arange(95.0, 100.0).mean())
+    assert conditional_value_at_risk(np.arange(100.0)) == 97.0  # mean of 95 to 99
     assert conditional_value_at_risk(np.zeros(0)) == 0.0

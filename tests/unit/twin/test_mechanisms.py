@@ -35,7 +35,7 @@ def runs_of(rows: list[dict], edges: list[tuple[int, int]] | None = None) -> Run
         spread=np.zeros(len(rows)),
         due_s=column("due", math.inf),
         due_within_s=column("within", math.inf),
-        fate=np.array([row.get("fate", 0) for row in rows], dtype=np.int8),
+        outcome_source=np.array([row.get("outcome_source", 0) for row in rows], dtype=np.int8),
         edges=np.array(edges or np.zeros((0, 2)), dtype=np.int64).reshape(-1, 2),
     )
 
@@ -155,7 +155,7 @@ def test_the_spot_market_takes_runs_and_they_start_over() -> None:
 
 def test_retries_back_off_and_resume_without_asking_for_a_slot() -> None:
     deployments = [DeploymentSpec(name="x", queue="q", retries=2, retry_delay_s=20, retry_backoff=2.0, failure_usd=1.0)]
-    rows = [{"fate": FAILS}, {"work": 1000}]
+    rows = [{"outcome_source": FAILS}, {"work": 1000}]
     twin = run(build_world([PoolSpec(queues=ONE_QUEUE, limit=1, **AT_ONCE)], deployments, runs_of(rows)))
     assert ends(twin)[0] == 10 + 20 + 10 + 40 + 10
     assert claims(twin)[1] == 10  # the slot was free while the retry waited; both then run at once
@@ -187,7 +187,7 @@ def test_downstream_runs_are_released_by_all_their_upstreams_and_dropped_with_a_
     twin = run(build_world([pool], deployments, runs_of(rows, edges)))
     assert ends(twin) == [10, 30, 35, 40]
     assert twin.state.runs["due_s"][0].tolist()[2:] == [34, 36]
-    rows[1]["fate"] = FAILS
+    rows[1]["outcome_source"] = FAILS
     dropped = run(build_world([pool], deployments, runs_of(rows, edges)))
     assert dropped.state.runs["phase"][0].tolist() == [
         phases.COMPLETED, phases.FAILED, phases.CANCELLED, phases.CANCELLED,
@@ -233,14 +233,14 @@ def test_the_draws_of_a_run_do_not_depend_on_the_order_of_service() -> None:
     deployments = [DeploymentSpec(name=name, queue=name, fails=0.5, retries=3) for name in ("a", "b")]
     rows = [{"deployment": number % 2} for number in range(60)]
     pool = PoolSpec(queues=queues, limit=2, poll_s=0.0, prefetch_s=0.0)
-    told = []
+    seen = []
     for score in ([1.0, 0.0], [0.0, 1.0]):
         twin = Twin(build_world([pool], deployments, runs_of(rows), seed=5))
         twin.plan(Proposal(np.array([score]), np.full((1, 2), np.inf), np.array([2.0])))
         twin.finish()
-        told.append((twin.state.runs["failures"][0].tolist(), twin.state.runs["held_s"][0].round(6).tolist()))
-    assert told[0] == told[1]
-    assert max(told[0][0]) > 1
+        seen.append((twin.state.runs["failures"][0].tolist(), twin.state.runs["held_s"][0].round(6).tolist()))
+    assert seen[0] == seen[1]
+    assert max(seen[0][0]) > 1
 
 
 def test_a_poll_comes_within_its_jittered_period() -> None:
@@ -330,7 +330,7 @@ def test_crashes_come_with_their_chance_and_are_scheduled_again() -> None:
 
 def test_a_retry_through_the_queue_waits_for_a_slot_like_everybody() -> None:
     deployments = [DeploymentSpec(name="x", queue="q", retries=1, retry_delay_s=5, retry_in_process=False)]
-    rows = [{"fate": FAILS}, {"work": 1000}]
+    rows = [{"outcome_source": FAILS}, {"work": 1000}]
     twin = run(build_world([PoolSpec(queues=ONE_QUEUE, limit=1, **AT_ONCE)], deployments, runs_of(rows)))
     assert claims(twin) == [0, 10]
     assert ends(twin) == [1010 + 10, 1010]

@@ -1,4 +1,4 @@
-"""The stage: a Prefect server of our own with the pool, the queues and the deployments, and what is asked of it.
+"""The pool of the demo on its Prefect server: queues, deployments, submitted runs and their records.
 
 Import this module only after `prepare_environment` has been called: Prefect reads its environment when it is imported.
 """
@@ -33,10 +33,10 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 POOL = "flights"
 SLOTS = 2
 PRIORITY_AS_CREATED = 1
-"""Priority of every queue before steering: that of Prefect's own queue `default`. Equal numbers are one line, first
-come first served, which is also what a team gets that names no queue at all."""
+"""Priority of every queue before steering: that of Prefect's own queue `default`. Queues of equal priority are served
+first come first served, as are the runs of a team that uses no queues."""
 COLD = 3
-"""The first few runs take longer to submit; how fast it goes is not judged by them alone."""
+"""Number of first runs that are not used to estimate the speed of submitting; they take longer."""
 FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
 
 
@@ -48,7 +48,7 @@ class Submitted:
         id: Prefect's flow run id.
         launch: What it runs.
         scheduled_s: Its scheduled start, Unix seconds.
-        reads_from: Ids of the runs that feed it.
+        reads_from: Ids of the runs whose output it reads.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Submitted:
     reads_from: tuple[str, ...]
 
 
-class Stage:
+class DemoPool:
     """The pool on the server of `PREFECT_API_URL`.
 
     Args:
@@ -70,7 +70,7 @@ class Stage:
         self._deployments: dict[str, UUID] = {}
 
     def build(self) -> None:
-        """Make the pool, its queues and the deployments."""
+        """Create the pool, its queues and the deployments."""
         self._client.create_work_pool(
             WorkPoolCreate(
                 name=POOL,
@@ -84,10 +84,10 @@ class Stage:
         self.reset()
         for pipeline in PIPELINES:
             self.deploy(pipeline)
-            publish(pipeline.flow)  # the first run would do it too, but the controller is to know before
+            publish(pipeline.flow)  # the first run would do it too, but the controller needs the terms before
 
     def deploy(self, pipeline: Pipeline, parameters: Mapping[str, Any] | None = None) -> None:
-        """Make a deployment, with default parameters for its runs."""
+        """Create a deployment, with default parameters for its runs."""
         command = [sys.executable, "-m", "prefect.flow_engine", str(ROOT / pipeline.entrypoint)]
         self._deployments[pipeline.name] = self._client.create_deployment(
             flow_id=self._client.create_flow_from_name(pipeline.flow.name),
@@ -102,10 +102,10 @@ class Stage:
         )
 
     def reset(self) -> None:
-        """Put every setting of the pool and its queues to what it was when they were created.
+        """Reset every setting of the pool and its queues to its initial value.
 
         Raises:
-            DemoError: Prefect does not hold them afterwards.
+            DemoError: A setting has another value afterwards.
         """
         self._client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=SLOTS, is_paused=False))
         for queue in self._client.read_work_queues(work_pool_name=POOL):
@@ -163,7 +163,7 @@ class Stage:
             route = f"/deployments/{self._deployments[launch.pipeline.name]}/create_flow_run"
             ids.append(self._api.call("POST", route, body)["id"])
             done = len(ids) / len(launches)
-            if until_s is not None and len(ids) > COLD and _will_end_s(begun_s, done) > until_s:
+            if until_s is not None and len(ids) > COLD and _expected_end_s(begun_s, done) > until_s:
                 for run_id in ids:
                     self._client.delete_flow_run(UUID(run_id))
                 return None
@@ -196,7 +196,7 @@ class Stage:
         """What happened to a finished run, from Prefect's own record of its states.
 
         Raises:
-            DemoError: It never took a slot.
+            DemoError: The run never took a slot.
         """
         run = self._client.read_flow_run(UUID(submitted.id))
         states = self._client.read_flow_run_states(run.id)
@@ -222,6 +222,6 @@ class Stage:
         )
 
 
-def _will_end_s(begun_s: float, done: float) -> float:
-    """When something will have ended that began then, and of which that share is done by now."""
+def _expected_end_s(begun_s: float, done: float) -> float:
+    """Expected end of an activity that began at `begun_s` and of which the share `done` is done."""
     return begun_s + (time.time() - begun_s) / done

@@ -1,4 +1,4 @@
-"""The third act: bad data arrives, is found, set aside or held, and what waited for it is let go."""
+"""The third part of the demo: bad data is found, set aside or blocks a mart, which runs once the data are good."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import duckdb
 
 from flows.check_quality import build_punctuality, check_flights
 from flows.demo.environment import Folders
+from flows.demo.pool import DemoPool
 from flows.demo.processes import Child, DemoError
-from flows.demo.stage import Stage
 from flows.demo.workload import Pipeline
 from flows.seed_defects import ROW_DEFECTS, Seeded, load_year
 
@@ -23,32 +23,32 @@ HELD = "AwaitingConcurrencySlot"
 TIMEOUT_S = 120.0
 
 
-def play_quality(stage: Stage, folders: Folders, worker: Child, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Load the year with a renamed column, then with bad rows, and record what the gate makes of both.
+def play_quality(pool: DemoPool, folders: Folders, worker: Child, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Load the year with a renamed column, then with bad rows, and record the results of the gate.
 
     Returns:
-        JSON-ready: what was planted and set aside per kind of defect, whether exactly the planted rows were, how the
-        mart was held and released.
+        JSON-ready: rows planted and set aside per kind of defect, whether exactly the planted rows were set aside, and
+        the states of the mart's run.
 
     Raises:
-        DemoError: A run did not come to its end.
+        DemoError: A run did not end in time.
     """
     warehouse = folders.output / "lake-quality" / "warehouse.duckdb"
     begin_s = time.monotonic()
     parameters = {"warehouse": str(warehouse)}
-    stage.deploy(CHECK, {**parameters, "downstream": [BUILD.name]})
-    stage.deploy(BUILD, parameters)
+    pool.deploy(CHECK, {**parameters, "downstream": [BUILD.name]})
+    pool.deploy(BUILD, parameters)
 
-    tell("a load with a renamed column")
+    progress("a load with a renamed column")
     load_year(warehouse, now_s=time.time(), defects=["renamed_column"])
-    blocked = _wait(stage, worker, stage.start(CHECK), lambda state: state["final"])
-    mart = stage.start(BUILD)
-    held = _wait(stage, worker, mart, lambda state: state["final"] or state["name"] == HELD)
+    blocked = _wait(pool, worker, pool.start(CHECK), lambda state: state["final"])
+    mart = pool.start(BUILD)
+    held = _wait(pool, worker, mart, lambda state: state["final"] or state["name"] == HELD)
 
-    tell("a load with bad rows among 336,776 good ones")
+    progress("a load with bad rows among 336,776 good ones")
     seeded = load_year(warehouse, now_s=time.time(), defects=list(ROW_DEFECTS))
-    passed = _wait(stage, worker, stage.start(CHECK), lambda state: state["final"])
-    built = _wait(stage, worker, mart, lambda state: state["final"])
+    passed = _wait(pool, worker, pool.start(CHECK), lambda state: state["final"])
+    built = _wait(pool, worker, mart, lambda state: state["final"])
     return {
         "rows": seeded.rows,
         "renamed_column": {"check": blocked["name"], "message": blocked["message"], "mart": held["name"]},
@@ -58,7 +58,7 @@ def play_quality(stage: Stage, folders: Folders, worker: Child, tell: Callable[[
 
 
 def is_as_planted(quality: Mapping[str, Any]) -> bool:
-    """Whether the gate did all that it should."""
+    """Whether the gate blocked and set aside exactly what was planted."""
     schema, rows = quality["renamed_column"], quality["bad_rows"]
     return bool(
         (schema["check"], schema["mart"]) == ("Failed", HELD)
@@ -67,8 +67,8 @@ def is_as_planted(quality: Mapping[str, Any]) -> bool:
     )
 
 
-def say_quality(quality: Mapping[str, Any]) -> str:
-    """What happened, in three sentences."""
+def describe_quality(quality: Mapping[str, Any]) -> str:
+    """The results as text."""
     schema, rows = quality["renamed_column"], quality["bad_rows"]
     planted, aside = sum(rows["planted"].values()), sum(rows["set_aside"].values())
     return (
@@ -79,10 +79,12 @@ def say_quality(quality: Mapping[str, Any]) -> str:
     )
 
 
-def _wait(stage: Stage, worker: Child, run_id: str, reached: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+def _wait(
+    pool: DemoPool, worker: Child, run_id: str, reached: Callable[[Mapping[str, Any]], bool]
+) -> Mapping[str, Any]:
     """The state of the run as soon as `reached` holds for it."""
     give_up_s = time.monotonic() + TIMEOUT_S
-    while not reached(state := stage.state(run_id)):
+    while not reached(state := pool.state(run_id)):
         worker.check()
         if time.monotonic() > give_up_s:
             raise DemoError(f"run {run_id} is still {state['name']} after {TIMEOUT_S:.0f} s; see {worker.log}")

@@ -1,4 +1,4 @@
-"""What `demo-up` has left running, and `demo-down`, which stops it."""
+"""The processes that `make demo-up` has left running, and `make demo-down`, which stops them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from prefect_intelligent.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RunningProcess:
     """A process that was left running.
 
     Attributes:
-        name: What it is.
+        name: Its name in messages.
         pid: Process id.
-        created_s: When it was created, Unix seconds; tells it from a later process of the same id.
+        created_s: When it was created, Unix seconds; distinguishes it from a later process with the same id.
     """
 
     name: str
@@ -29,38 +29,38 @@ class Standing:
 
     @property
     def alive(self) -> bool:
-        """Whether that very process still runs."""
+        """Whether that process still runs."""
         try:
             return abs(psutil.Process(self.pid).create_time() - self.created_s) < 1.0
         except psutil.NoSuchProcess:
             return False
 
 
-def read_standing(folders: Folders) -> list[Standing]:
-    """The processes that `bring_up` has left, in the order in which they were started."""
+def read_processes(folders: Folders) -> list[RunningProcess]:
+    """The processes that `bring_up` has left running, in the order of their start."""
     if not folders.processes.exists():
         return []
-    return [Standing(**entry) for entry in json.loads(folders.processes.read_text(encoding="utf-8"))]
+    return [RunningProcess(**entry) for entry in json.loads(folders.processes.read_text(encoding="utf-8"))]
 
 
 def refuse_if_up(folders: Folders) -> None:
-    """Refuse to start a second time.
+    """Raise if the demo is up.
 
     Raises:
-        InvalidInputError: Something of it still runs.
+        InvalidInputError: A process of it still runs.
     """
-    if any(process.alive for process in read_standing(folders)):
+    if any(process.alive for process in read_processes(folders)):
         raise InvalidInputError("demo-up", str(folders.output), "is up already; stop it first with `make demo-down`")
 
 
-def note(name: str, pid: int) -> Standing:
-    """What to remember of a process that runs."""
-    return Standing(name=name, pid=pid, created_s=psutil.Process(pid).create_time())
+def describe_process(name: str, pid: int) -> RunningProcess:
+    """The entry of a running process."""
+    return RunningProcess(name=name, pid=pid, created_s=psutil.Process(pid).create_time())
 
 
 def take_down(folders: Folders, console: Console) -> None:
-    """Stop what `bring_up` has left running, the controller first; nothing happens if nothing runs."""
-    for process in reversed(read_standing(folders)):
+    """Stop the processes that `bring_up` has left running, in reverse order of their start."""
+    for process in reversed(read_processes(folders)):
         if process.alive:
             stop_tree(process.pid)
             console.print(f"stopped the {process.name}")

@@ -1,4 +1,4 @@
-"""The performance: prepare, start the server, play both arms, write down what happened."""
+"""The whole demo: start the server, play both arms, write the result."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flows.demo.arm import Arm, cycle_of, play_arm, start_controller, start_worker, warm_up
 from flows.demo.environment import Folders
-from flows.demo.outcome import describe, tabulate, warn_if_unlike
+from flows.demo.outcome import describe, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
+from flows.demo.pool import SLOTS, DemoPool
 from flows.demo.processes import DemoError
-from flows.demo.quality_act import is_as_planted, play_quality, say_quality
+from flows.demo.quality import describe_quality, is_as_planted, play_quality
 from flows.demo.seed_lake import seed_lake
 from flows.demo.server import start_server, wait_for_server
-from flows.demo.stage import SLOTS, Stage
 from flows.demo.workload import SMALL_SIZE, Launch, Size, plan_morning
 from prefect_intelligent.domain.objective import Prices
 
 MODES = {"default": "shadow", "steered": "auto"}
-"""Arms in their order, with the mode of the controller beside each."""
+"""Arms in their order, with the mode of the controller in each."""
 
 
-def perform(folders: Folders, port: int, *, policy: str, seed: int, small: bool, console: Console) -> dict[str, Any]:
+def run_demo(folders: Folders, port: int, *, policy: str, seed: int, small: bool, console: Console) -> dict[str, Any]:
     """Play the demo and write `result.json` and `demo.html` into the output folder.
 
     Raises:
-        DemoError: Something of it could not be started, did not end, or failed; all of it has been stopped.
+        DemoError: A process could not be started, or runs failed or did not end; everything has been stopped.
     """
     arms: list[Arm] = []
     with ExitStack() as stack:
         progress = stack.enter_context(_progress(console))
-        step = Step(progress, "stage")
+        step = Step(progress, "prepare")
         step("a Prefect server starts, the flights are unpacked")
         server = start_server(folders, port)
         stack.callback(server.stop)
         seed_lake(folders.lake("seed"))
         wait_for_server(server, port)
-        stage = Stage(stack.enter_context(get_client(sync_client=True)))
-        stage.build()
+        pool = DemoPool(stack.enter_context(get_client(sync_client=True)))
+        pool.build()
         step("the worker starts")
-        worker = start_worker(stack, stage, folders)
+        worker = start_worker(stack, pool, folders)
         launches: list[Launch] = []
         size = SMALL_SIZE
         for name, mode in MODES.items():
-            with ExitStack() as beside:
-                stage.reset()
-                controller = start_controller(beside, folders, policy=policy, mode=mode)
+            with ExitStack() as arm_stack:
+                pool.reset()
+                controller = start_controller(arm_stack, folders, policy=policy, mode=mode)
                 children = (worker, controller)
                 if not launches:
                     if not small:
                         step("warming up")
-                        size = Size.fit(warm_up(stage, folders, children), SLOTS)
+                        size = Size.fit(warm_up(pool, folders, children), SLOTS)
                     step(f"ready, {size.backfill} runs of backfill, a step every {size.step_s:.0f} s", 1, 1)
                     launches = plan_morning(size, seed, small=small)
                 step = Step(progress, name)
-                arm = play_arm(stage, folders, children, name, launches, _bind(step, len(launches)))
+                arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
                 if mode == "shadow" and not small and not any(run.late_s > 0 for run in arm.runs):
-                    # The machine has become faster: the morning met an idle pool, which shows nothing about order.
+                    # The machine has become faster: nothing waited in the pool, so the order of runs did not matter.
                     size = Size.fit(cycle_of(arm), SLOTS)
                     launches = plan_morning(size, seed)
                     step(f"nothing had to wait for long; once more, with {size.backfill} runs of backfill")
-                    arm = play_arm(stage, folders, children, name, launches, _bind(step, len(launches)))
+                    arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
                 step("done", len(launches), len(launches))
-            arms.append(replace(arm, restored=stage.is_as_created()))
+            arms.append(replace(arm, restored=pool.is_as_created()))
         if small:
             quality = None
         else:
             step = Step(progress, "quality")
-            quality = play_quality(stage, folders, worker, step)
+            quality = play_quality(pool, folders, worker, step)
             step("done", 1, 1)
     result = describe(arms, Prices(), policy=policy, seed=seed, small=small, size=size)
     if quality is not None:
@@ -82,10 +82,10 @@ def perform(folders: Folders, port: int, *, policy: str, seed: int, small: bool,
     (folders.output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (folders.output / "demo.html").write_text(write_html(result, [arm.name for arm in arms]), encoding="utf-8")
     console.print(tabulate(result, [arm.name for arm in arms]))
-    if (warning := warn_if_unlike(result)) is not None:
+    if (warning := warn_if_incomparable(result)) is not None:
         console.print(warning, style="yellow", highlight=False)
     if quality is not None:
-        console.print(say_quality(quality), highlight=False)
+        console.print(describe_quality(quality), highlight=False)
         if not is_as_planted(quality):
             raise DemoError(f"the quality gate did not do what it should; see {folders.output / 'result.json'}")
     if failed := sum(run.failed for arm in arms for run in arm.runs):
@@ -94,7 +94,7 @@ def perform(folders: Folders, port: int, *, policy: str, seed: int, small: bool,
 
 
 class Step:
-    """One line of the progress display; without a terminal, a printed line whenever what is going on changes.
+    """One line of the progress display; without a terminal, a line is printed for every new step.
 
     Args:
         progress: The display.
@@ -106,7 +106,7 @@ class Step:
         self._task = progress.add_task(name, total=None)
 
     def __call__(self, what: str, ended: int = 0, total: int | None = None) -> None:
-        """Say what is going on and how much of it is done."""
+        """Show the current step and its progress."""
         self._progress.update(self._task, description=f"{self._name}: {what}", completed=ended, total=total)
         if what != self._last and not self._progress.console.is_terminal:
             self._progress.console.print(f"{self._name}: {what}")

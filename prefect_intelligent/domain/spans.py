@@ -1,0 +1,53 @@
+"""Spans of time as text: read, written exactly, and told to people in about two digits."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from prefect_intelligent.errors import InvalidInputError
+
+_UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*")
+
+
+def parse_span(text: str, *, what: str = "span") -> float:
+    """Seconds of a span such as "90s", "45m", "1h30m" or "2d".
+
+    Raises:
+        InvalidInputError: The text is not a span or is not above zero.
+    """
+    cleaned = text.strip()
+    end, total = 0, 0.0
+    while (match := _SPAN.match(cleaned, end)) is not None:
+        total += float(match[1]) * _UNIT_S[match[2]]
+        end = match.end()
+    if end != len(cleaned) or total <= 0 or not math.isfinite(total):
+        raise InvalidInputError(what, text, "expected a span such as '90s', '45m', '1h30m' or '2d'")
+    return total
+
+
+def format_span(seconds: float) -> str:
+    """The shortest text that `parse_span` reads back as `seconds` (to the millisecond)."""
+    parts, rest = [], round(seconds, 3)
+    for unit in ("d", "h", "m"):
+        size = _UNIT_S[unit]
+        if rest >= size:
+            parts.append(f"{int(rest // size)}{unit}")
+            rest = round(rest % size, 3)
+    if rest or not parts:
+        parts.append(f"{rest:g}s")
+    return "".join(parts)
+
+
+def describe_span(seconds: float) -> str:
+    """A span for people, in the largest unit of which there are two or more: "90 s", "5 min", "2.5 h", "12 d".
+
+    Below 0 it is "0 s".
+    """
+    for unit in ("d", "h", "min"):
+        count = seconds / _UNIT_S[unit]
+        if count >= 2:
+            return f"{count:.1f}".removesuffix(".0") + f" {unit}" if count < 9.95 else f"{count:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

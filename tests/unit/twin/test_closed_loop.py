@@ -1,0 +1,62 @@
+"""The closed loop counts what the guard permits against its promise, where it is asked to, and nothing else changes."""
+
+import numpy as np
+import pytest
+
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.base import Proposal
+from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.rule_policy import parse_policy
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.simulator import Twin
+from simulations.family import Family
+
+FAMILY = Family(queues=(3, 3), slots=(3, 4), load=(0.9, 1.2), hours=2.0)
+
+
+def loop(guard: GuardSettings | None, *, audit: bool) -> ClosedLoop:
+    twin = Twin(stack([FAMILY.world(seed) for seed in range(3)]))
+    return ClosedLoop(twin, guard, 120.0, parse_policy("atc+reactive"), audit=audit)
+
+
+def nothing_runs(loop: ClosedLoop) -> Proposal:
+    """Limits of 0 for every queue, and half a slot for the pool."""
+    shape = loop.census.present.shape
+    return Proposal(np.zeros(shape), np.zeros(shape), np.full(shape[0], 0.5))
+
+
+def test_what_no_guard_prevents_is_counted_in_each_world():
+    bare = loop(None, audit=True)
+    bare.step(parse_policy("edf").propose(bare.census))
+    assert not bare.violations.any()
+    bare.step(nothing_runs(bare))
+    assert (bare.violations >= 1).all()
+
+
+def test_the_guard_lets_nothing_pass_whoever_decides():
+    guarded = loop(GuardSettings(), audit=True)
+    for step in range(30):
+        if step % 3 == 0:
+            guarded.step(nothing_runs(guarded))
+        elif step % 3 == 1:
+            guarded.follow()
+        else:
+            guarded.act(np.zeros_like(guarded.twin.buffers.actions))
+    assert not guarded.violations.any()
+
+
+def test_an_audit_changes_nothing_else():
+    money = []
+    for audit in (True, False):
+        played = loop(GuardSettings(), audit=audit)
+        money.append(played.play(parse_policy("edf+reactive")))
+    assert np.array_equal(money[0], money[1])
+
+
+def test_violations_that_nobody_counts_are_not_zero():
+    plain = loop(GuardSettings(), audit=False)
+    with pytest.raises(InvalidInputError, match="audit=True"):
+        _ = plain.violations
+    with pytest.raises(InvalidInputError, match="audit=True"):
+        _ = loop(GuardSettings(), audit=True).fork(np.array([0])).violations
