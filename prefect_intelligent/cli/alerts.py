@@ -94,22 +94,22 @@ def _look(settings: Settings, controller: PoolController, finder: AlertFinder, *
 
 def _arrange(pool: str, action: str, blocks: Sequence[str], *, pages_only: bool, write: bool, as_json: bool) -> int:
     """Write or remove the automations, or show what would be done."""
-    from prefect_intelligent.wiring.analytics import arrange_notices, remove_notices
+    from prefect_intelligent.wiring.analytics import install_notifications, remove_notifications
 
     if action == "install" and not blocks:
         raise InvalidInputError("--block", None, "name a notification block, e.g. --block slack-webhook/data-team")
-    notices = (
-        arrange_notices(pool, blocks, pages_only=pages_only, write=write)
+    changes = (
+        install_notifications(pool, blocks, pages_only=pages_only, write=write)
         if action == "install"
-        else remove_notices(pool, write=write)
+        else remove_notifications(pool, write=write)
     )
     if as_json:
-        rows: list[dict[str, Any]] = [{"automation": n.name, "step": n.step, "body": n.body} for n in notices]
+        rows: list[dict[str, Any]] = [{"automation": n.name, "step": n.step, "body": n.body} for n in changes]
         print_json({"automations": rows, "written": write})
         return 0
-    for notice in notices:
-        print(f"{_DONE[notice.step]} {notice.name}" if write else f"would {notice.step} {notice.name}")
-    if not notices:
+    for change in changes:
+        print(f"{_DONE[change.step]} {change.name}" if write else f"would {change.step} {change.name}")
+    if not changes:
         print("There is nothing of ours to remove.")
     elif not write:
         print("add --write to do it")

@@ -1,11 +1,11 @@
-"""Settings to what finds the alerts of a pool, and automations that hand them to Prefect's notification blocks."""
+"""Opens what finds the alerts of a pool, and installs automations that send them to Prefect's notification blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from prefect_intelligent.analytics.adapters import prefect_notifications
-from prefect_intelligent.analytics.adapters.prefect_notifications import Notice
+from prefect_intelligent.analytics.adapters.prefect_notifications import NotificationChange
 from prefect_intelligent.analytics.pool_alerts import AlertFinder
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
@@ -13,11 +13,11 @@ from prefect_intelligent.wiring.history import open_runs
 from prefect_intelligent.wiring.pipeline_graph import open_graph
 from prefect_intelligent.wiring.steering import PoolController, open_controller
 
-__all__ = ["Notice", "arrange_notices", "open_alert_finder", "remove_notices"]
+__all__ = ["NotificationChange", "install_notifications", "open_alert_finder", "remove_notifications"]
 
 
 def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, AlertFinder]:
-    """The pool, and what finds its alerts.
+    """The pool and the finder of its alerts.
 
     Raises:
         InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
@@ -38,24 +38,26 @@ def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, Al
     return controller, finder
 
 
-def arrange_notices(pool: str, blocks: Sequence[str], *, pages_only: bool, write: bool) -> Sequence[Notice]:
-    """What has to be written so that alerts of the pool go to these blocks; done if `write`.
+def install_notifications(
+    pool: str, blocks: Sequence[str], *, pages_only: bool, write: bool
+) -> Sequence[NotificationChange]:
+    """The changes that make alerts of the pool go to these blocks; written if `write`.
 
     Raises:
         UnknownNameError: There is no such block.
-        InvalidInputError: The block cannot notify, or an automation of that name is somebody else's.
+        InvalidInputError: The block cannot notify, or there is an automation of that name without our tag.
     """
     api = PrefectApi()
-    notices = prefect_notifications.plan_notices(api, pool, blocks, pages_only=pages_only)
+    changes = prefect_notifications.plan_notifications(api, pool, blocks, pages_only=pages_only)
     if write:
-        prefect_notifications.write_notices(api, notices)
-    return notices
+        prefect_notifications.write_changes(api, changes)
+    return changes
 
 
-def remove_notices(pool: str, *, write: bool) -> Sequence[Notice]:
-    """What has to be deleted so that nothing of ours notifies about the pool; done if `write`."""
+def remove_notifications(pool: str, *, write: bool) -> Sequence[NotificationChange]:
+    """The changes that delete all our automations of the pool; written if `write`."""
     api = PrefectApi()
-    notices = prefect_notifications.plan_removal(api, pool)
+    changes = prefect_notifications.plan_removal(api, pool)
     if write:
-        prefect_notifications.write_notices(api, notices)
-    return notices
+        prefect_notifications.write_changes(api, changes)
+    return changes

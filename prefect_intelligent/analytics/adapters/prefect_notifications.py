@@ -29,7 +29,7 @@ _COMPARED: Final = ("description", "enabled", "trigger", "actions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class NotificationChange:
     """A planned change of one automation.
 
     Attributes:
@@ -45,7 +45,9 @@ class Notice:
     id: str | None = None
 
 
-def plan_notices(api: PrefectApi, pool: str, blocks: Sequence[str], *, pages_only: bool) -> list[Notice]:
+def plan_notifications(
+    api: PrefectApi, pool: str, blocks: Sequence[str], *, pages_only: bool
+) -> list[NotificationChange]:
     """The changes that make alerts of the pool go to these blocks; nothing is written.
 
     Args:
@@ -59,39 +61,41 @@ def plan_notices(api: PrefectApi, pool: str, blocks: Sequence[str], *, pages_onl
         InvalidInputError: The block cannot notify, or there is an automation of that name without our tag.
     """
     existing = _by_name(api)
-    notices = []
+    changes = []
     for block in blocks:
         body = _automation(pool, block, _block_id(api, block), pages_only=pages_only)
         found = existing.get(body["name"])
         if found is None:
-            notices.append(Notice(name=body["name"], step="create", body=body))
+            changes.append(NotificationChange(name=body["name"], step="create", body=body))
         elif TAG not in found["tags"]:
             raise InvalidInputError("automation", body["name"], "exists and is not ours; rename or delete it first")
         else:
             same = all(_plain(found[key], body[key]) == body[key] for key in _COMPARED)
-            notices.append(Notice(name=body["name"], step="keep" if same else "change", body=body, id=found["id"]))
-    return notices
+            changes.append(
+                NotificationChange(name=body["name"], step="keep" if same else "change", body=body, id=found["id"])
+            )
+    return changes
 
 
-def plan_removal(api: PrefectApi, pool: str) -> list[Notice]:
+def plan_removal(api: PrefectApi, pool: str) -> list[NotificationChange]:
     """The changes that delete all our automations of the pool; nothing is written."""
     prefix = _prefix(pool)
     return [
-        Notice(name=name, step="delete", id=found["id"])
+        NotificationChange(name=name, step="delete", id=found["id"])
         for name, found in sorted(_by_name(api).items())
         if name.startswith(prefix) and TAG in found["tags"]
     ]
 
 
-def write_notices(api: PrefectApi, notices: Sequence[Notice]) -> None:
+def write_changes(api: PrefectApi, changes: Sequence[NotificationChange]) -> None:
     """Write the changes; repeating it changes nothing more."""
-    for notice in notices:
-        if notice.step == "create":
-            api.call("POST", "/automations/", dict(notice.body or {}))
-        elif notice.step == "change":
-            api.call("PUT", f"/automations/{notice.id}", dict(notice.body or {}))
-        elif notice.step == "delete":
-            api.call("DELETE", f"/automations/{notice.id}", absent_ok=True)
+    for change in changes:
+        if change.step == "create":
+            api.call("POST", "/automations/", dict(change.body or {}))
+        elif change.step == "change":
+            api.call("PUT", f"/automations/{change.id}", dict(change.body or {}))
+        elif change.step == "delete":
+            api.call("DELETE", f"/automations/{change.id}", absent_ok=True)
 
 
 def _prefix(pool: str) -> str:
