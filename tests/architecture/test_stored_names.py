@@ -21,6 +21,7 @@ NOT_STORED = {
     "settings/": "settings of a process",
     "__init__.py": "where the public names are imported from",
     "steering/preflight.py": "advice to people",
+    "wiring/preflight.py": "the same",
 }
 PASSING = {
     "PREFECT_INTELLIGENT_DATA_DIR": "a setting",

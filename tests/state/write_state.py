@@ -253,7 +253,7 @@ class Editor:
     """A `DatasetEditor` that says it has done it."""
 
     def edit(self, dataset, table, edits, *, run_id, at_s, budget_rows=None, dry_run=False):
-        return EditReport(quarantined=1, by_check={edit.check.id: 1 for edit in edits}, place="q")
+        return EditReport(quarantined=1, by_check={edit.check.id: 1 for edit in edits}, quarantine="q")
 
     def keep_good(self, dataset, table):
         return True
@@ -440,7 +440,7 @@ def write_history(url, blobs, crowded):
                 "restores": [
                     [change.queue, change.field, change.after] for change in plan_restoration(pool, history).changes
                 ],
-                "held": [list(key) for key in load_state(history, pool.pool).standing.holds],
+                "held": [list(key) for key in load_state(history, pool.pool).known.overrides],
                 "homes": {found.name: found.queue for found in pool.deployments()},
             }
             for pool in (warehouse, lake, mill)

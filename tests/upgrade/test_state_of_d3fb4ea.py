@@ -46,7 +46,7 @@ from prefect_intelligent.testing.runs import FakeRuns
 from prefect_intelligent.testing.tracker import InMemoryTracker
 from prefect_intelligent.tracking.outbox import Outbox
 from prefect_intelligent.tracking.shipper import ship
-from tests.stored_state import AT_S, EXPECTED, load_postgres, unpack
+from tests.stored_state import AT_S, EXPECTED, FOLDER, load_postgres, unpack
 
 UNDELIVERED = EXPECTED["undelivered"]
 EDF = parse_policy("edf")
@@ -145,7 +145,7 @@ def test_a_controller_steers_on_and_takes_none_of_our_values_for_a_persons(histo
     state = load_state(history, name)
     assert state.passes == passes + 1
     by_recommend = [["gold", "limit"]] if name == "mill" else []  # a person has applied a recommendation
-    assert [list(key) for key in state.standing.holds] == expected["held"] + by_recommend
+    assert [list(key) for key in state.known.overrides] == expected["held"] + by_recommend
     if name == "mill":  # it was restored: somebody has to start a controller
         assert read_switch(history, name) == "restored"
         return
@@ -300,3 +300,13 @@ def test_two_processes_open_it_at_once(url, data):
         kind: count for kind, count in EXPECTED["kinds"].items() if kind != "decision"
     }
     assert Outbox(data / "outbox.db").status().waiting == len(UNDELIVERED["waiting"])
+
+
+@pytest.mark.postgres
+def test_the_writer_still_runs_so_that_it_can_write_what_the_next_version_has_to_read(postgres_database, tmp_path):
+    command = [sys.executable, "-W", "ignore", str(FOLDER.parent / "write_state.py"), str(tmp_path / "now")]
+    subprocess.run(command, check=True)
+    written = json.loads((tmp_path / "now" / "expected.json").read_text())
+    assert written["kinds"] == EXPECTED["kinds"]
+    assert written["pools"] == EXPECTED["pools"]
+    assert {path.name for path in (tmp_path / "now").iterdir()} == {path.name for path in FOLDER.iterdir()}
