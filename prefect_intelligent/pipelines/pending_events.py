@@ -61,7 +61,7 @@ def make_pending_event(
 
 
 def read_pending_event(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A letter as it was kept, with a default for the batch parameter.
+    """A pending event as it was stored, with a default for the batch parameter.
 
     Raises:
         Exception: One of `UNREADABLE`.

@@ -8,7 +8,9 @@ from prefect_intelligent.local.spool import Spool
 
 _WRITER = """
 import sys
+from prefect_intelligent.local import spool as module
 from prefect_intelligent.local.spool import Spool
+module._PATIENCE_S = 120.0  # one that gives up on the lock writes a segment of its own, out of order
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 spool = Spool(folder, segment_bytes=20_000)
 for i in range(count):
