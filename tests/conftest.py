@@ -38,12 +38,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     share the work they come last, since small files fill the time until the last long one has ended.
     """
     if config.stash[ROOM] is None:
-        items.sort(key=lambda item: item.path.parent.name not in PURE)
+        items.sort(key=lambda item: not _is_pure(item))
         return
     weights: Counter[Path] = Counter()
     for item in items:
         weights[item.path] = max(weights[item.path], sum(mark.name in LONG for mark in item.iter_markers()))
-    items.sort(key=lambda item: (item.path.parent.name in PURE, -weights[item.path]))
+    items.sort(key=lambda item: (_is_pure(item), -weights[item.path]))
+
+
+def _is_pure(item: pytest.Item) -> bool:
+    return item.path.relative_to(Path(__file__).parent).parts[0] in PURE
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
