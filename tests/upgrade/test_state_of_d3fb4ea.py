@@ -1,6 +1,7 @@
 """What commit d3fb4ea has stored is opened and carried on with: nothing is lost, nothing is done twice."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -305,7 +306,8 @@ def test_two_processes_open_it_at_once(url, data):
 @pytest.mark.postgres
 def test_the_writer_still_runs_so_that_it_can_write_what_the_next_version_has_to_read(postgres_database, tmp_path):
     command = [sys.executable, "-W", "ignore", str(FOLDER.parent / "write_state.py"), str(tmp_path / "now")]
-    subprocess.run(command, check=True)
+    # First on the path: one of the libraries installs a package that is called `tests`, too.
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(FOLDER.parents[2])}, check=True)
     written = json.loads((tmp_path / "now" / "expected.json").read_text())
     assert written["kinds"] == EXPECTED["kinds"]
     assert written["pools"] == EXPECTED["pools"]
