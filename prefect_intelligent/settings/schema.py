@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 
 from prefect_intelligent.settings.values import Settings
 
@@ -22,10 +21,10 @@ def settings_schema() -> dict[str, Any]:
 class _ForToml(GenerateJsonSchema):
     """Leaves out null, which TOML does not have, and titles that only repeat a name."""
 
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
         found = super().default_schema(schema)
         if found.get("default", ...) is None:
             del found["default"]
