@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from prefect_intelligent.policy.actions import adjust_pool
 from prefect_intelligent.policy.census import P
 from prefect_intelligent.policy.encoding import encode_pool
@@ -18,9 +16,6 @@ from prefect_intelligent.policy.rule_policy import propose_pool
 from prefect_intelligent.twin.engine import jit_policies  # noqa: F401  (compiles the functions of policy)
 from prefect_intelligent.twin.engine.decision_buffers import DecisionBuffers
 from prefect_intelligent.twin.engine.jit import compiled
-
-_ACTIVE: Final = int(P.ACTIVE)
-"""Numba before 0.68 takes no member of an enumeration among several indices."""
 
 
 @compiled
@@ -35,7 +30,7 @@ def apply_actions(buffers: DecisionBuffers) -> None:
             buffers.rule_place[a:b],
             buffers.rule_limit[a:b],
             buffers.rule_pool_limit[pool],
-            buffers.pools[pool, _ACTIVE],
+            buffers.pools[pool, P.ACTIVE],
             buffers.score[a:b],
             buffers.limit[a:b],
         )
