@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
-from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
 from rl.tune import read_rule
 
@@ -41,8 +40,10 @@ SINGLE_RULES: Final = (
 )
 """The untuned rules, each with the capacity and limit rules without which none is competitive."""
 SEEDS: Final = "seeds"
-REFERENCE: Final = PlannerConfig(futures=0, hold=18, horizon=70)
+REFERENCE: Final = PlannerConfig(hold_s=2160.0, horizon_s=8400.0, round_futures=1, most_futures=1)
 """The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
+UNHURRIED: Final = PlannerConfig(budget_s=math.inf)
+"""The planner of a controller, bounded by its number of futures alone, so that the result does not hang on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Contestant:
     """
 
     name: str
-    policies: tuple[Policy | Planner, ...]
+    policies: tuple[Policy, ...]
     weights_sha256: str | None = None
     training_seeds: tuple[Any, ...] = ()
 
@@ -65,6 +66,11 @@ class Contestant:
     def plans(self) -> bool:
         """Whether it is a planner, which takes long and therefore plays few episodes."""
         return isinstance(self.policies[0], Planner)
+
+    @property
+    def clairvoyant(self) -> bool:
+        """Whether it knows what will happen; its cost is a bound, not a claim."""
+        return self.name == CLAIRVOYANT
 
     def fingerprint(self) -> str:
         """Hash of weights and parameters."""
@@ -109,10 +115,10 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     if name == TUNED:
         return [Contestant(name, (read_rule(TUNED_RULE),))]
     if name == CLAIRVOYANT:
-        return [Contestant(name, (_planner(name, REFERENCE, None),))]
+        return [Contestant(name, (_planner(None, REFERENCE),))]
     if name == PLANNER:
         learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
-        return [Contestant(name, (_planner(name, PlannerConfig(), learned),))]
+        return [Contestant(name, (_planner(learned, UNHURRIED),))]
     if name == SEEDS:
         if not bundles:
             raise InvalidInputError("--policies", SEEDS, "needs --bundles with one folder per training seed")
@@ -129,8 +135,9 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     return [Contestant(name, (parse_policy(name),))]
 
 
-def _planner(name: str, config: PlannerConfig, learned: Policy | None) -> Planner:
-    return Planner(read_rule(TUNED_RULE), config, np.random.default_rng(0), name, learned)
+def _planner(learned: LearnedPolicy | None, config: PlannerConfig) -> Planner:
+    base = read_rule(TUNED_RULE) if learned is None else learned.base
+    return Planner(inner=learned or base, base=base, config=config)
 
 
 def _from_bundle(name: str, folder: Path) -> Contestant:

@@ -22,13 +22,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.policy.regime import Regime
 from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
 from rl.evaluation.bounds import lower_bound_usd
 from rl.evaluation.comparisons import (
@@ -50,6 +51,7 @@ from rl.provenance import commit
 from rl.simulators import play
 from rl.suites import SUITES, TRACE_FOLDER, Case, suite
 from simulations.metrics import EpisodeMetrics
+from simulations.regime import add_regime, read_regime
 
 DIALS: Final = (0.1, 0.3, 1.0, 3.0)
 """Prices of lateness, relative to the usual one, at which the front is drawn."""
@@ -71,6 +73,7 @@ class Contest:
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
         planner_episodes: How many of them planners play; see `rl.evaluation.comparisons.WHOLE`.
+        regime: How every policy is run.
         front: Whether to also measure cost against lateness at several prices of lateness.
     """
 
@@ -81,6 +84,7 @@ class Contest:
     cases: tuple[str, ...] = ()
     episodes: int = 40
     planner_episodes: int = 8
+    regime: Regime = field(default_factory=Regime)
     front: bool = True
 
     def __post_init__(self) -> None:
@@ -101,7 +105,9 @@ class Contest:
         return cases, left_out
 
 
-def run_case(case: Case, contestants: Sequence[Contestant], episodes: int, planner_episodes: int) -> Played:
+def run_case(
+    case: Case, contestants: Sequence[Contestant], episodes: int, planner_episodes: int, regime: Regime
+) -> Played:
     """Figures of every contestant, one batch per training seed, on the same episodes."""
     parts: dict[str, list[list[EpisodeMetrics]]] = {
         contestant.name: [[] for _ in contestant.policies] for contestant in contestants
@@ -115,7 +121,9 @@ def run_case(case: Case, contestants: Sequence[Contestant], episodes: int, plann
             for contestant in contestants:
                 if shares[contestant.name] == count:
                     for place, policy in enumerate(contestant.policies):
-                        parts[contestant.name][place].append(play(world, policy))
+                        parts[contestant.name][place].append(
+                            play(world, policy, regime, clairvoyant=contestant.clairvoyant)
+                        )
     outcomes = {name: [EpisodeMetrics.join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
 
@@ -126,7 +134,7 @@ def _episodes(contestant: Contestant, case: Case, episodes: int, planner_episode
     return episodes if whole else min(episodes, planner_episodes)
 
 
-def run_front(case: Case, contestants: Sequence[Contestant], days: int) -> dict[str, list[dict[str, float]]]:
+def run_front(case: Case, contestants: Sequence[Contestant], days: int, regime: Regime) -> dict[str, list[dict[str, float]]]:
     """Geometric mean of capacity cost and weighted lateness of every contestant at every price of lateness."""
     world = next(case.batches(days))
     found: dict[str, list[dict[str, float]]] = {}
@@ -138,7 +146,7 @@ def run_front(case: Case, contestants: Sequence[Contestant], days: int) -> dict[
         for dial in DIALS if turned else (1.0,):
             priced = world._replace(settings=world.settings.copy())
             priced.settings["lateness_weight"] = dial
-            played = [play(priced, policy) for policy in contestant.policies]
+            played = [play(priced, policy, regime) for policy in contestant.policies]
             late = np.concatenate([outcome.weighted_late_hours for outcome in played])
             capacity = np.concatenate([outcome.capacity_usd for outcome in played])
             points.append(
@@ -157,8 +165,8 @@ def _play_named(contest: Contest, name: str) -> tuple[str, Played | dict[str, li
     contestants = read_contestants(contest.policies, contest.bundles)
     cases = {case.name: case for case in suite(contest.suite, contest.traces)[0]}
     if name == "":
-        return name, run_front(cases[_FRONT_CASE], contestants, min(_FRONT_DAYS, contest.episodes))
-    return name, run_case(cases[name], contestants, contest.episodes, contest.planner_episodes)
+        return name, run_front(cases[_FRONT_CASE], contestants, min(_FRONT_DAYS, contest.episodes), contest.regime)
+    return name, run_case(cases[name], contestants, contest.episodes, contest.planner_episodes, contest.regime)
 
 
 def _play_all(contest: Contest, names: Sequence[str], jobs: int) -> Iterator[Any]:
@@ -186,7 +194,7 @@ def play_part(contest: Contest, name: str, part: int, parts: int) -> Played:
         raise InvalidInputError("parts", parts, f"case {name!r} has only {edges[-1]} episodes")
     share = replace(case, world=lambda number: case.world(first + number), most=count)
     planned = max(0, min(count, contest.planner_episodes - first))
-    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned)
+    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned, contest.regime)
 
 
 def join_parts(parts: Sequence[Played]) -> Played:
@@ -255,6 +263,7 @@ def make_report(
         "context": {
             "verdict": verdict(figures),
             "suite": " ".join(contest.suite),
+            "regime": contest.regime.to_dict() | {"name": contest.regime.name},
             "episodes_per_case": min(case.episodes(contest.episodes) for case in cases),
             "planner_episodes_per_case": min(contest.planner_episodes, contest.episodes),
             "ours": ours,
@@ -319,6 +328,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--policies", default="shipped,tuned,rules", help="the first is compared with the others")
     parser.add_argument("--bundles", nargs="*", default=[], help="folders of one recipe with several training seeds")
     parser.add_argument("--cases", default="", help="only these cases, comma-separated")
+    add_regime(parser)
     parser.add_argument("--traces", type=Path, default=TRACE_FOLDER, help="folder of recorded workloads")
     parser.add_argument("--episodes", type=int, default=40, help="paired episodes per case (default: 40)")
     parser.add_argument("--planner-episodes", type=int, default=8, help="episodes that planners play (default: 8)")
@@ -341,6 +351,7 @@ def main(argv: list[str] | None = None) -> int:
             cases=tuple(name for name in args.cases.split(",") if name),
             episodes=args.episodes,
             planner_episodes=args.planner_episodes,
+            regime=read_regime(args),
             front=not args.no_front,
         )
         report = evaluate(contest, jobs=args.jobs)

@@ -28,11 +28,12 @@ class Validation:
         first = SPLITS[split].start
         chosen = [(first + number, 0) for number in range(days)]
         self.worlds = [workload.batch(chosen[start : start + _BATCH]) for start in range(0, days, _BATCH)]
+        self.regime = workload.regime
         self.reference_usd = self.cost_usd(reference)
 
     def cost_usd(self, policy: Policy) -> Array:
         """Objective of every day, shape (days,)."""
-        return np.concatenate([spent_usd(world, policy)[0].sum(-1) for world in self.worlds])
+        return np.concatenate([spent_usd(world, self.regime, policy)[0].sum(-1) for world in self.worlds])
 
     def ratios(self, policy: Policy) -> Array:
         """Cost of every day over that of the reference; 1 for days without cost."""

@@ -112,7 +112,6 @@ class Scenario:
         resources: The resources that they share.
         hours: Length of the time in which runs arrive.
         start_s: The first instant, Unix seconds.
-        decision_s: Time between two decisions.
         budget_slots: Slots that all pools may have together; None is unlimited.
     """
 
@@ -123,13 +122,11 @@ class Scenario:
     resources: tuple[ResourceSpec, ...] = ()
     hours: float = 24.0
     start_s: float = 1767571200.0  # Monday 2026-01-05, 00:00 UTC
-    decision_s: float = 60.0
     budget_slots: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("hours", "decision_s"):
-            if not getattr(self, name) > 0:
-                raise InvalidInputError(name, getattr(self, name), "must be above 0")
+        if not self.hours > 0:
+            raise InvalidInputError("hours", self.hours, "must be above 0")
         for name in ("hours", "start_s"):
             if not math.isfinite(getattr(self, name)):
                 raise InvalidInputError(name, getattr(self, name), "must be a finite number")

@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         default="atc", min_length=1, description="The base rule: takes over when the policy cannot be followed."
     )
     look_ahead_ms: float = Field(
-        default=200.0,
+        default=1000.0,
         ge=0,
         description="Milliseconds for asking the twin before a learned plan is followed; 0 does not ask.",
     )

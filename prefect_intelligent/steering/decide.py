@@ -148,8 +148,8 @@ def decide(
     """
     values = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
     overrides = detect_overrides(state.known, values, snapshot.at_s, config.hold_s)
-    census = take_census(snapshot)
     settings = _guard_settings(config, snapshot, overrides, baseline, enabled)
+    census = take_census(snapshot, float(settings.pool_max))
     guard_before = restore_guard_state(state, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
     for row, queue in enumerate(snapshot.queues):
         if (queue.name, "limit") in overrides:
@@ -159,9 +159,7 @@ def decide(
     wanted = proposal
     assessment = PlanAssessment()
     if problem is None and enabled:
-        assessment = assess_plan(
-            config.policy, config.rule, config.look_ahead, snapshot, census, (proposal, base), settings
-        )
+        assessment = assess_plan(config.policy, config.rule, config.look_ahead, snapshot, census, settings)
         proposal = assessment.replacement or proposal
 
     def guarded(wanted: Proposal) -> Permitted:

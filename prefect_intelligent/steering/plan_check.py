@@ -5,8 +5,9 @@ A plan that the twin expects to be clearly worse than the rule's is replaced by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from prefect_intelligent.domain import Snapshot
 from prefect_intelligent.policy.base import Policy, Proposal
@@ -14,10 +15,13 @@ from prefect_intelligent.policy.census import Census
 from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.planner import INCUMBENT, RULE, PlanCosts, Planner
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner, PlanCosts
+from prefect_intelligent.steering.lookahead import LookAhead
 
 _MOST_FEATURES = 3
+CLEARLY: Final = 0.05
+"""Share of the rule's expected cost by which a plan must be dearer to be refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,6 @@ def assess_plan(
     look_ahead: LookAhead | None,
     snapshot: Snapshot,
     census: Census,
-    plans: tuple[Proposal, Proposal],
     guard: GuardSettings,
 ) -> PlanAssessment:
     """Explain a policy's plan and ask the twin about it; nothing for a rule.
@@ -54,25 +57,25 @@ def assess_plan(
         look_ahead: How the twin is asked; None does not ask.
         snapshot: The pool as it is.
         census: Its figures.
-        plans: What the policy and what the rule propose.
         guard: What is permitted.
     """
     deciding = innermost_policy(policy)
-    if isinstance(deciding, RulePolicy) and not isinstance(policy, OnlinePlanner):
+    if isinstance(deciding, RulePolicy) and not isinstance(policy, Planner):
         return PlanAssessment()
     why = _explain_by_queue(deciding, snapshot, census)
     if look_ahead is None:
         return PlanAssessment(by_queue=why)
     if not look_ahead.ready():
         return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), by_queue=why)
-    tried = policy.candidates(census) if isinstance(policy, OnlinePlanner) else [plans[0]]
+    tried = (deciding, *policy.candidates[1:]) if isinstance(policy, Planner) else (deciding, rule)
     try:
-        found = look_ahead.estimate_costs(snapshot, [*tried, plans[1]], rule, guard)
+        found = look_ahead.estimate(snapshot, tried, guard)
     except Exception as error:  # the pass goes on without the twin's estimate; the guard holds all the same
         return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), by_queue=why)
     if found is None:
-        return PlanAssessment(reasons=(f"no time to look ahead within {look_ahead.budget_ms:g} ms",), by_queue=why)
-    return _choose_plan(found, tried, plans[1], look_ahead, why)
+        budget_ms = 1e3 * look_ahead.config.budget_s
+        return PlanAssessment(reasons=(f"no time to look ahead within {budget_ms:g} ms",), by_queue=why)
+    return _choose_plan(found, tried, census, look_ahead.config.margin, why)
 
 
 def innermost_policy(policy: Policy) -> Policy:
@@ -84,36 +87,36 @@ def innermost_policy(policy: Policy) -> Policy:
 
 def _choose_plan(
     found: PlanCosts,
-    tried: list[Proposal],
-    rule_plan: Proposal,
-    look_ahead: LookAhead,
+    tried: Sequence[Policy],
+    census: Census,
+    margin: float,
     explanations: Mapping[str | None, tuple[str, ...]],
 ) -> PlanAssessment:
-    """Choose among the plans that were tried; column `len(tried)` of the costs is the rule's plan."""
-    mean, last = found.mean_usd, len(tried)
-    best = int(mean[:last].argmin())
-    chosen = best if mean[0] - mean[best] > look_ahead.margin * abs(mean[0]) else 0
-    span = f"over {found.horizon_s / 60:.0f} min in {len(found.costs_usd)} futures"
-    summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[last]:.2f} with the rule's {span}"
+    """Choose among the plans that were tried."""
+    mean = found.mean_usd[0]
+    chosen = int(found.best(margin)[0]) if len(tried) > RULE + 1 else INCUMBENT
+    futures = found.costs_usd.shape[1]
+    span = f"over {found.horizon_s / 60:.0f} min in {futures} futures"
+    summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[RULE]:.2f} with the rule's {span}"
     figures = {
         "plan_usd": float(mean[chosen]),
-        "rule_usd": float(mean[last]),
-        "futures": float(len(found.costs_usd)),
+        "rule_usd": float(mean[RULE]),
+        "futures": float(futures),
         "horizon_s": found.horizon_s,
-        "took_ms": found.took_ms,
-        "plans": float(last),
+        "took_ms": 1e3 * found.took_s,
+        "plans": float(len(tried)),
     }
-    if found.clearly_worse(chosen, last, look_ahead.margin):
+    if found.clearly_worse(chosen, RULE, CLEARLY):
         return PlanAssessment(
-            replacement=rule_plan,
+            replacement=tried[RULE].propose(census),
             reasons=(f"{summary}: the rule's plan was followed instead",),
             by_queue=explanations,
             foreseen=figures | {"followed_rule": 1.0},
         )
     if chosen:
-        summary = f"{summary}; it is the best of {last} plans that were tried"
+        summary = f"{summary}; it is the best of {len(tried)} plans that were tried: {tried[chosen].name}"
     return PlanAssessment(
-        replacement=tried[chosen] if chosen else None,
+        replacement=tried[chosen].propose(census) if chosen else None,
         reasons=(summary,),
         by_queue={} if chosen else explanations,
         foreseen=figures | {"followed_rule": 0.0},

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
-from prefect_intelligent.settings import PoolSettings, Settings
+from prefect_intelligent.settings import BoundSettings, PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.wiring.history import has_history, open_runs
@@ -24,6 +29,7 @@ __all__ = [
     "Recording",
     "observe_pool",
     "pool_model",
+    "pool_regime",
     "read_recording",
     "recording_model",
     "recording_of",
@@ -39,6 +45,7 @@ def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting
     return PoolSpec(
         queues=queues,
         limit=pool.limit,
+        most=own.most_slots or pool.limit,
         prices=settings.prices_of(pool.name),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
@@ -50,6 +57,19 @@ def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting
 def snapshot_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
     """How the twin models the pool of a snapshot."""
     return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
+
+
+def pool_regime(settings: Settings, pool: str, model: PoolSpec) -> Regime:
+    """How a controller with these settings runs the pool that is modelled; its `most` bounds the pool limit."""
+    own = settings.pools.get(pool, PoolSettings())
+    bounds = [own.queues.get(queue.name, BoundSettings()) for queue in model.queues_by_name]
+    guard = GuardSettings(
+        **settings.guard.model_dump(),
+        pool_min=float(own.least_slots),
+        queue_min=np.array([float(each.least) for each in bounds]),
+        queue_max=np.array([math.inf if each.most is None else float(each.most) for each in bounds]),
+    )
+    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=math.inf)
 
 
 def observe_pool(settings: Settings, pool: str) -> Snapshot:
@@ -98,16 +118,18 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
     )
 
 
-def recording_model(recording: Recording) -> PoolSpec:
+def recording_model(settings: Settings, recording: Recording) -> PoolSpec:
     """How the twin models the pool of a recording. Queues that have gone since come last, without a limit."""
+    own = settings.pools.get(recording.pool.name, PoolSettings())
     there = {queue.name for queue in recording.queues}
     behind = max((queue.priority for queue in recording.queues), default=0) + 1
     gone = sorted(set(recording.runs["queue"].dropna().astype(str)) - there)
     return PoolSpec(
         queues=(*recording.queues, *(QueueSetting(name=name, priority=behind) for name in gone)),
         limit=recording.pool.limit,
+        most=own.most_slots or recording.pool.limit,
         prices=recording.prices,
-        max_slots=max(recording.pool.limit or 0, 64),
+        max_slots=max(own.most_slots or 0, recording.pool.limit or 0, 64),
         poll_s=recording.poll_s,
         prefetch_s=recording.poll_s,
         startup_s=recording.startup_s,

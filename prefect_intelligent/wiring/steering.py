@@ -24,6 +24,7 @@ from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
@@ -32,7 +33,7 @@ from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrat
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.kill_switch import read_switch
-from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
+from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
@@ -177,7 +178,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
         behind = open_policy(settings, pupil if colon else settings.rule)
         decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
-        return OnlinePlanner(inner=behind, base=base)
+        return Planner(inner=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
 
 
@@ -189,7 +190,9 @@ def open_look_ahead(settings: Settings) -> LookAhead | None:
 
     ready = Readiness()
     return LookAhead(
-        model=lambda snapshot: snapshot_model(settings, snapshot), budget_ms=settings.look_ahead_ms, ready=ready
+        model=lambda snapshot: snapshot_model(settings, snapshot),
+        config=PlannerConfig(budget_s=settings.look_ahead_ms / 1e3),
+        ready=ready,
     )
 
 
