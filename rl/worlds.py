@@ -26,7 +26,7 @@ _SCENARIO_SEEDS: Final = 10**12
 DRAIN_HOURS: Final = 0.2
 """Time at the end of a day, after the last arrival, for which decisions go on."""
 TRAINING: Final = Regime(interval_s=60.0, pool_factor=math.inf)
-"""A controller's guard and a decision a minute, which gives the costs of a decision every 20 s in a third of the time."""
+"""A controller's guard and a decision a minute: the ratios are those of one every 20 s, in a third of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

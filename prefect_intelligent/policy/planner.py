@@ -250,9 +250,7 @@ def estimate_costs(
             alive = _halved(alive, np.concatenate(rounds, axis=1))
     if futures < min(_LEAST_FUTURES, config.most_futures):
         return None
-    return PlanCosts(
-        costs_usd=np.concatenate(rounds, axis=1), horizon_s=config.horizon_s, took_s=stopwatch() - begun
-    )
+    return PlanCosts(costs_usd=np.concatenate(rounds, axis=1), horizon_s=config.horizon_s, took_s=stopwatch() - begun)
 
 
 def _halved(alive: Flags, costs: Array) -> Flags:

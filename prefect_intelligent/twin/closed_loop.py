@@ -115,7 +115,9 @@ class ClosedLoop:
         pool_max, queue_max = (table[worlds] for table in self._asked_max)
         buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
         permitted = np.minimum(pools["most"], np.maximum(self.regime.pool_factor * pools["limit"], 1.0))
-        buffers.pool_max[worlds] = np.maximum(np.minimum(pool_max, np.minimum(permitted, buyable)), buffers.pool_min[worlds])
+        buffers.pool_max[worlds] = np.maximum(
+            np.minimum(pool_max, np.minimum(permitted, buyable)), buffers.pool_min[worlds]
+        )
         most = np.maximum(self.regime.queue_factor * np.maximum(queues["limit"], 1.0), 1.0)
         buffers.queue_max[worlds] = np.maximum(np.minimum(queue_max, most), buffers.queue_min[worlds])
 
