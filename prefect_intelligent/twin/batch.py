@@ -100,7 +100,8 @@ def run_phases(
                 run_until(one_world, one_state, one.until_s[0], (phases & FINISH) != 0)
             if phases & CENSUS:
                 fill_census(one_world, one_state, one.queues, one.pools)
-                one.pools[:, P.MOST] = one.pool_max
+                for pool in range(one.pools.shape[0]):
+                    one.pools[pool, P.MOST] = one.pool_max[pool]
                 one.usd[0] = totals.busy_usd + totals.idle_usd
                 one.usd[1], one.usd[2] = totals.lateness_usd, totals.failure_usd
             if phases & OBSERVE:
