@@ -18,7 +18,7 @@ from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.twin.batch import FINISH
 from prefect_intelligent.twin.model.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
-from simulations.envs.deck import Deck, Source, draw_deck, find_source, start_loop
+from simulations.envs.deck import LEAST_USD, Deck, Source, draw_deck, find_source, start_loop
 from simulations.family import SPLITS
 
 Flags = npt.NDArray[np.bool_]
@@ -172,18 +172,20 @@ class Batch:
     @property
     def cost_ratio(self) -> Array:
         """What has been spent so far over the rule's cost of the whole day, shape (n,)."""
-        ratio: Array = self._spent_usd / self.deck.total_usd[self._chosen]
+        ratio: Array = np.maximum(self._spent_usd, LEAST_USD) / np.maximum(self.deck.total_usd[self._chosen], LEAST_USD)
         return ratio
 
     def _reward(self) -> Array:
         """The reward of the last step, shape (n,)."""
         spent_usd, total_usd = self._loop.spent_usd, self.deck.total_usd[self._chosen]
         before_usd, self._spent_usd = self._spent_usd, spent_usd
+        scale_usd = np.maximum(total_usd, LEAST_USD)
         if self.settings.reward == "cost":
-            return PER_CENT * (before_usd - spent_usd) / total_usd
+            return PER_CENT * (before_usd - spent_usd) / scale_usd
         rule_usd = self.deck.spent_usd[self._chosen, self._step]
         rule_usd = np.where(self.twin.done, total_usd, rule_usd)  # what is left to the rule is saved or lost already
-        before, self._log_excess = self._log_excess, np.log1p(np.maximum((spent_usd - rule_usd) / total_usd, MOST_SAVED))
+        excess = np.maximum((spent_usd - rule_usd) / scale_usd, MOST_SAVED)
+        before, self._log_excess = self._log_excess, np.log1p(excess)
         return PER_CENT * (before - self._log_excess)
 
     def _finish(self, rows: npt.NDArray[np.int64]) -> None:

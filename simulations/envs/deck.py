@@ -26,7 +26,8 @@ DRAIN_HOURS: Final = 0.2
 _DAYS: Final = 8
 """Days that are drawn of each seed."""
 _TOGETHER: Final = 64
-_LEAST_USD: Final = 1e-6
+LEAST_USD: Final = 1e-6
+"""Costs of a day below this count as this."""
 
 
 class Source(Protocol):
@@ -71,7 +72,7 @@ class Deck:
         worlds: The worlds, one each, as large as they are.
         largest: Some of them that have, together, the most rows of every table.
         spent_usd: What the base rule has spent after each step, shape (worlds, steps + 1), US dollars.
-        total_usd: What it spends in the whole day, shape (worlds,), at least a millionth of a dollar.
+        total_usd: What it spends in the whole day, shape (worlds,).
     """
 
     worlds: Sequence[World]
@@ -127,7 +128,7 @@ def draw_deck(
         worlds=worlds,
         largest=_largest(worlds),
         spent_usd=np.concatenate(spent),
-        total_usd=np.maximum(np.concatenate(total), _LEAST_USD),
+        total_usd=np.concatenate(total),
     )
 
 
