@@ -31,8 +31,8 @@ from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
-from rl.spaces import action_space, observation_space
 from rl.worlds import Workload
+from simulations.envs.spaces import action_space, as_dict, observation_space
 from simulations.family import SPLITS
 
 SAMPLES: Final = 10_000
@@ -64,8 +64,8 @@ def disagreements(bundle: Bundle, seen: Observation) -> int:
         neutral_bonus=bundle.margin,
     )
     policy.actor.load(bundle.weights)
-    inputs = {"queues": seen.queues, "pool": seen.pool, "mask": seen.mask.astype(np.float32)}
-    theirs = unflatten(np.asarray(policy.predict(inputs, deterministic=True)[0], dtype=np.int64))
+    chosen = policy.predict(as_dict(seen, len(seen.pool)), deterministic=True)[0]  # type: ignore[arg-type]
+    theirs = unflatten(np.asarray(chosen, dtype=np.int64))
     gains = Network(bundle.weights).gains(seen)
     ours = choose(gains, bundle.margin)
     return int(_differ(ours, theirs, gains, bundle.margin, seen).sum())

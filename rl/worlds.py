@@ -23,8 +23,6 @@ _NOT_TRAINED: Final = ("toy",)
 """Scenarios too small to learn anything from."""
 _SCENARIO_SEEDS: Final = 10**12
 """Offset of the seeds of training days of scenarios, beyond all seeds of the suites."""
-DRAIN_HOURS: Final = 0.2
-"""Time at the end of a day, after the last arrival, for which decisions go on."""
 TRAINING: Final = Regime(interval_s=60.0, pool_factor=math.inf)
 """A controller's guard and a decision a minute: the ratios are those of one every 20 s, in a third of the time."""
 
@@ -83,11 +81,6 @@ class Workload:
         if self.scenarios and self.share == 1.0:
             return max(scenario.hours for scenario in self.scenarios)
         return self.family.hours
-
-    @property
-    def steps(self) -> int:
-        """Decisions in a day."""
-        return math.ceil((self.hours + DRAIN_HOURS) * HOUR_S / self.regime.interval_s)
 
     def world(self, cluster: int, day: int) -> World:
         """One day of one cluster."""

@@ -17,6 +17,7 @@ from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004
+_SEEDS_PER_DAY: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,10 @@ class Scenario:
     def end_s(self) -> float:
         """End of the arrivals, Unix seconds."""
         return self.start_s + self.hours * HOUR_S
+
+    def world(self, seed: int, day: int = 0) -> World:
+        """A world of a seed below 10 million; further days of the seed are other worlds of the same scenario."""
+        return draw_world(self, seed + day * _SEEDS_PER_DAY)
 
 
 def in_order(sources: Sequence[Source]) -> list[Source]:
