@@ -65,14 +65,15 @@ def assess_plan(
         before: The planner's last choice.
     """
     deciding = innermost_policy(policy)
-    if isinstance(deciding, RulePolicy) and not isinstance(policy, Planner):
+    planner = _planner_of(policy)
+    if isinstance(deciding, RulePolicy) and planner is None:
         return PlanAssessment()
     why = _explain_by_queue(deciding, snapshot, census)
     if look_ahead is None:
         return PlanAssessment(by_queue=why)
     if not look_ahead.ready():
         return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), by_queue=why)
-    tried = (deciding, *policy.candidates[1:]) if isinstance(policy, Planner) else (deciding, rule)
+    tried = (deciding, rule) if planner is None else planner.candidates
     if before is not None and before.holds(snapshot.at_s, look_ahead.config.every_s):
         kept = [number for number, candidate in enumerate(tried) if candidate.name == before.name]
         if kept:
@@ -85,6 +86,13 @@ def assess_plan(
         budget_ms = 1e3 * look_ahead.config.budget_s
         return PlanAssessment(reasons=(f"no time to look ahead within {budget_ms:g} ms",), by_queue=why)
     return _choose_plan(found, tried, census, look_ahead, snapshot.at_s, why)
+
+
+def _planner_of(policy: Policy | None) -> Planner | None:
+    """The planner among a policy and those inside it."""
+    while policy is not None and not isinstance(policy, Planner):
+        policy = getattr(policy, "acting", None)
+    return policy
 
 
 def innermost_policy(policy: Policy) -> Policy:

@@ -188,11 +188,15 @@ class ClosedLoop:
         """
         fork = ClosedLoop.__new__(ClosedLoop)  # also where this is a subclass
         fork.regime, fork.guarded, fork.base, fork._numbers = self.regime, self.guarded, self.base, self._numbers
-        if interval_s is not None:
-            fork.regime = replace(self.regime, interval_s=interval_s)
-            fork._numbers = {**self._numbers, "interval_s": interval_s}
         fork.twin, fork._violations = self.twin.take(rows), None
+        if interval_s is not None:
+            fork.pace(interval_s)
         return fork
+
+    def pace(self, interval_s: float) -> None:
+        """Let so many seconds pass between two decisions from now on."""
+        self.regime = replace(self.regime, interval_s=interval_s)
+        self._numbers = {**self._numbers, "interval_s": interval_s}
 
     @property
     def _observe(self) -> int:
