@@ -37,6 +37,8 @@ POOLS: Final = (
 )
 """The pools of the suite `pools`, chosen before any was tried: scenarios with something to decide, the first clusters
 of the test split, and every recorded workload at load 0.95."""
+AS_GIVEN: Final = replace(TRAINING, pool_factor=1.0)
+"""A controller's default, with a decision a minute."""
 _HELD_BACK: Final = 0.3
 """Share of a recorded workload's earlier windows that choices are made by."""
 
@@ -57,7 +59,7 @@ class PoolDays:
     hours: float
     draw: Callable[[str, int], World]
     most: dict[str, int]
-    regime: Regime = replace(TRAINING, pool_factor=1.0)
+    regime: Regime = AS_GIVEN
 
     def world(self, cluster: int, day: int) -> World:
         """One day; the split follows from the number of the cluster, as everywhere."""

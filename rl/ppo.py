@@ -85,7 +85,8 @@ class DayPPO(PPO):
     def update(self) -> None:
         """Play the next worlds of the environment, as many as it has rows, and learn from them."""
         env = self.get_env()
-        assert self.seed is not None and env is not None
+        assert self.seed is not None
+        assert env is not None
         torch.manual_seed(self.seed * 100_003 + self.updates)
         np.random.seed(self.updates % 2**31)  # noqa: NPY002 - the roll-out buffer shuffles with it
         env.seed(self.seed + self.updates)

@@ -20,8 +20,8 @@ class PrefectCluster(gym.Env[Arrays, npt.NDArray[np.int64]]):
     The environment that `rl.train` trains in, for one world; `simulations.envs.vector` has many at once.
 
     Observation: a Dict of three flat float32 rows, made by the encoder that a live controller uses. "queues" has the
-    features of every queue (`policy.encoding.QUEUE_FEATURES`), queue by queue; "pool" those of the pool (`POOL_FEATURES`);
-    "mask" is 1 for queues that exist. With several pools in a world, those of one stand after those of the other.
+    features of every queue (`policy.encoding.QUEUE_FEATURES`), queue by queue; "pool" those of the pool
+    (`POOL_FEATURES`); "mask" is 1 for queues that exist. With several pools, those of one stand after those of another.
 
     Action: MultiDiscrete, for each pool a factor on the rule's pool limit, then for every queue a place (last, as the
     rule has it, first) and the largest share of the pool that it may hold; see `policy.actions`. The neutral level of
