@@ -64,7 +64,7 @@ def disagreements(bundle: Bundle, seen: Observation) -> int:
         neutral_bonus=bundle.margin,
     )
     policy.actor.load(bundle.weights)
-    chosen = policy.predict(as_dict(seen, len(seen.pool)), deterministic=True)[0]  # type: ignore[arg-type]
+    chosen = policy.predict(as_dict(seen, len(seen.pool)), deterministic=True)[0]
     theirs = unflatten(np.asarray(chosen, dtype=np.int64))
     gains = Network(bundle.weights).gains(seen)
     ours = choose(gains, bundle.margin)

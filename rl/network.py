@@ -263,4 +263,5 @@ class LeverPolicy(ActorCriticPolicy):
 def _unflatten(obs: PyTorchObs) -> Observations:
     """The environment's flat rows as tables with one row per queue."""
     assert not isinstance(obs, Tensor)
-    return {**obs, "queues": obs["queues"].unflatten(1, (-1, N_QUEUE))}
+    queues = obs["queues"]
+    return {**obs, "queues": queues.reshape(len(queues), -1, N_QUEUE)}

@@ -19,7 +19,7 @@ from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.steering.controller_state import ControllerState
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds, PlannedPass, decide
 from prefect_intelligent.steering.lookahead import LookAhead
-from prefect_intelligent.steering.manual_overrides import key_of
+from prefect_intelligent.steering.manual_overrides import SettingValues, key_of
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import PoolSpec
@@ -70,7 +70,8 @@ def _play_one(world: World, service: Service, regime: Regime) -> EpisodeMetrics:
         pool_bounds=LimitBounds(most=None if math.isinf(bound) else int(bound)),
         look_ahead=LookAhead(model=lambda _: model, config=service.look_ahead),
     )
-    state, baseline = ControllerState(), {(None, "limit"): None if math.isinf(given) else int(given)}
+    state = ControllerState()
+    baseline: SettingValues = {(None, "limit"): None if math.isinf(given) else int(given)}
     for _ in range(regime.most_decisions):
         if twin.done[0]:
             break
@@ -104,10 +105,6 @@ def pool_of(world: World) -> PoolSpec:
     """What an operator tells of the one pool of a world: how it polls, starts, buys and what it costs."""
     pool = world.pools[0, 0]
     names = [f"queue-{number:02d}" for number in np.flatnonzero(world.queues["present"][0])]
-    plain = {
-        name: float(pool[name])
-        for name in ("boot_s", "cooldown_s", "poll_s", "prefetch_s", "startup_s", "startup_spread")
-    }
     return PoolSpec(
         queues=tuple(QueueSetting(name=name, priority=place + 1) for place, name in enumerate(names)),
         prices=Prices(
@@ -121,5 +118,10 @@ def pool_of(world: World) -> PoolSpec:
         max_slots=int(pool["max_slots"]),
         follows_demand=bool(pool["follows_demand"]),
         claims_ahead=bool(pool["claims_ahead"]),
-        **plain,
+        boot_s=float(pool["boot_s"]),
+        cooldown_s=float(pool["cooldown_s"]),
+        poll_s=float(pool["poll_s"]),
+        prefetch_s=float(pool["prefetch_s"]),
+        startup_s=float(pool["startup_s"]),
+        startup_spread=float(pool["startup_spread"]),
     )

@@ -37,7 +37,7 @@ from rl.ppo import DayPPO, TwoRateAdam, WinsorizedRolloutBuffer
 from rl.provenance import commit
 from rl.tracking import add_tracking, keep_results, tracked
 from rl.validate import Validation
-from rl.worlds import Workload, training
+from rl.worlds import Days, Workload, training
 from simulations.envs.vector import PrefectClusterVecEnv
 from simulations.scenario import load_scenario
 
@@ -124,7 +124,7 @@ _SHOWN: Final = ("saved_percent", "approx_kl", "validation_ratio", "steps_per_s"
 """Figures of the progress bar."""
 
 
-def make_env(config: TrainConfig, workload: Workload, base: RulePolicy) -> PrefectClusterVecEnv:
+def make_env(config: TrainConfig, workload: Days, base: RulePolicy) -> PrefectClusterVecEnv:
     """The environment of a run; the same configuration gives the same days.
 
     Args:
@@ -203,9 +203,7 @@ def update_average(model: DayPPO, config: TrainConfig) -> None:
     }
 
 
-def train(
-    config: TrainConfig, workload: Workload, *, resume: bool = False, logger: Logger | None = None
-) -> dict[str, Any]:
+def train(config: TrainConfig, workload: Days, *, resume: bool = False, logger: Logger | None = None) -> dict[str, Any]:
     """Run PPO.
 
     Args:

@@ -27,7 +27,7 @@ from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.model.world import World
 from rl.simulators import spent_usd
-from rl.worlds import Workload, training
+from rl.worlds import Days, training
 
 SEARCHED: Final = (
     "atc_k",
@@ -55,7 +55,7 @@ def costs(policies: Sequence[Policy], world: World, regime: Regime) -> Array:
 
 def tune(
     start: RulePolicy,
-    workload: Workload,
+    workload: Days,
     *,
     worlds: int,
     seed: int = 0,

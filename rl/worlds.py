@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -25,6 +25,24 @@ _SCENARIO_SEEDS: Final = 10**12
 """Offset of the seeds of training days of scenarios, beyond all seeds of the suites."""
 TRAINING: Final = Regime(interval_s=60.0, pool_factor=math.inf)
 """A controller's guard and a decision a minute: the ratios are those of one every 20 s, in a third of the time."""
+
+
+class Days(Protocol):
+    """Where the days of tuning, training and validation come from."""
+
+    @property
+    def hours(self) -> float:
+        """Length of the time in which runs arrive."""
+
+    @property
+    def regime(self) -> Regime:
+        """How policies are run on these days."""
+
+    def world(self, cluster: int, day: int, /) -> World:
+        """One day of one cluster."""
+
+    def batch(self, days: list[tuple[int, int]], /) -> World:
+        """Several days as one batch; each is (cluster, day)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

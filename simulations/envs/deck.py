@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.regime import Regime
@@ -83,15 +84,15 @@ class Deck:
     @property
     def steps(self) -> int:
         """Steps in a day."""
-        return self.spent_usd.shape[1] - 1
+        return int(self.spent_usd.shape[1]) - 1
 
-    def deal(self, first: int, count: int) -> tuple[World, Array]:
+    def deal(self, first: int, count: int) -> tuple[World, npt.NDArray[np.int64]]:
         """So many worlds from number `first` on, begun again after the last, and their numbers.
 
         Tables are as large as the largest of the deck, and longer by some rows of other worlds.
         """
-        numbers = (first + np.arange(count)) % len(self.worlds)
-        return stack([*(self.worlds[number] for number in numbers), *self.largest]), numbers
+        numbers = (first + np.arange(count, dtype=np.int64)) % len(self.worlds)
+        return stack([*(self.worlds[int(number)] for number in numbers), *self.largest]), numbers
 
 
 def draw_deck(

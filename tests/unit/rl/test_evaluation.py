@@ -12,12 +12,13 @@ import pytest
 
 pytest.importorskip("ortools")
 
+from prefect_intelligent.twin.planner import Planner, PlannerConfig
+
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.model.world import FAILS, World
-from prefect_intelligent.twin.planner import Planner, PlannerConfig
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
