@@ -112,7 +112,7 @@ def test_sync_without_a_server_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", f"sqlite:///{tmp_path}/new/h.db")
     monkeypatch.chdir(tmp_path)
-    assert main(["sync"]) == 2
+    assert main(["sync"]) == 3
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "new").exists()
 
