@@ -44,8 +44,9 @@ def reconcile(
     pool = orchestrator.pool
     state = apply_release_requests(history, pool, load_state(history, pool))
     baseline = read_baseline(history, pool)
-    enabled = read_switch(history, pool) == "on"
     snapshot = orchestrator.observe()
+    position = read_switch(history, pool)  # after the snapshot, which knows whether the pool was made anew
+    enabled = position == "on" or (position == "unset" and config.mode != "auto")
 
     computing = stopwatch()
     age_s = max(0.0, clock.now_s() - snapshot.at_s)
