@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -76,6 +76,7 @@ def all_health(
     quality: Mapping[str, tuple[float, int]] | None = None,
     prices: Prices | None = None,
     budgets: Mapping[str, float] | None = None,
+    awaited: Collection[str] | None = None,
 ) -> dict[str, list[Health]]:
     """Health of every deployment, queue and pool of a table of runs (ordered by submission), worst first.
 
@@ -86,6 +87,7 @@ def all_health(
         quality: Deployment to the severity-weighted share of passed checks and their number.
         prices: Prices of capacity; without them the cost term is unknown.
         budgets: Deployment to its budget, US dollars a day; without one its own past is the budget.
+        awaited: Deployments that have a schedule or declare what they write; None if that is not known.
     """
     quality, budgets = quality or {}, budgets or {}
     deployments: dict[str, Health] = {}
@@ -105,6 +107,7 @@ def all_health(
             now_s,
             target=target,
             quality=quality.get(str(name)),
+            awaited=awaited is None or str(name) in awaited,
             cost=None if prices is None else cost_budget(part, now_s, prices, budgets.get(str(name))),
         )
         last = part.iloc[-1]

@@ -61,7 +61,7 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
     """What is replayed."""
     from prefect_intelligent.recommendations.model import ReplayInput
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import history_graph, unread
+    from prefect_intelligent.wiring.pipeline_graph import history_graph, scheduled_deployments, unread
 
     name = controller.orchestrator.pool
     pool, queues = controller.orchestrator.settings()
@@ -73,6 +73,7 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
         queues=queues,
         prices=settings.prices_of(name),
         unread=unread(history_graph(store), runs),
+        scheduled=scheduled_deployments(store),
     )
 
 

@@ -49,7 +49,7 @@ def command(
     if html is not None:
         from prefect_intelligent.dashboard.export import write_page
         from prefect_intelligent.dashboard.state import StateBuilder
-        from prefect_intelligent.wiring.pipeline_graph import history_graph
+        from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, history_graph
 
         builder = StateBuilder(
             observe=None,
@@ -61,6 +61,7 @@ def command(
             graph=lambda: history_graph(store),
             slots=limit,
             budgets=settings.budgets_usd_per_day,
+            awaited=lambda: awaited_deployments(store),
         )
         builder()
         builder.wait()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -70,6 +70,7 @@ class StateBuilder:
         graph: Gives the pipeline graph.
         slots: The pool's limit, if it is not observed.
         budgets: Deployment to its budget, US dollars a day.
+        awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
         now: Gives the present, Unix seconds.
     """
 
@@ -87,12 +88,13 @@ class StateBuilder:
         graph: Callable[[], Graph] | None = None,
         slots: float | None = None,
         budgets: Mapping[str, float] | None = None,
+        awaited: Callable[[], Collection[str] | None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history = observe, read_runs, history
         self._pool, self._prices, self._interval_s, self._slow_s = pool, prices, interval_s, slow_s
         self._span_s = span_s
-        self._graph, self._now = graph, now
+        self._graph, self._now, self._awaited = graph, now, awaited
         self._upstream: dict[str, list[str]] = {}
         self._slots, self._budgets = slots, budgets or {}
         self._slow: State = {}
@@ -198,7 +200,9 @@ class StateBuilder:
             slots=self._slots,
             dimensions=SPENT_BY,
         )
-        findings = find_in_runs(runs, now_s, quality=quality, prices=self._prices, budgets=self._budgets)
+        findings = find_in_runs(
+            runs, now_s, quality=quality, prices=self._prices, budgets=self._budgets, awaited=self._awaited()
+        )
         self._findings = findings
         return {
             "totals": {

@@ -35,7 +35,7 @@ def propose(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
         *_orders(inputs, runs),
         *_splits(inputs, runs),
         *_merges(inputs, runs),
-        *_schedules(runs),
+        *_schedules(inputs, runs),
         *_retries(runs),
         *_unread(inputs, runs),
         *_deadlines(runs),
@@ -140,8 +140,11 @@ def _orders(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     return found
 
 
-def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
-    """Propose to move schedules whose runs start together with many others, those with the most work first."""
+def _schedules(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose to move schedules whose runs start together with many others, those with the most work first.
+
+    A schedule moved by its own period is the same schedule, so it is moved by less.
+    """
     minute = (runs["scheduled_s"] // 300.0).astype(np.int64)
     concurrent = minute.map(minute.value_counts())
     work = duration_s(runs)
@@ -153,9 +156,12 @@ def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
     for name in weight.index[:6]:
         own = runs["deployment"].astype(str) == name
         share = float((concurrent[own] >= 3).mean())
-        if share < 0.5:
+        if share < 0.5 or (inputs.scheduled is not None and name not in inputs.scheduled):
             continue
+        period_s = _period_s(runs["scheduled_s"][own])
         for shift_min in (-120, -60, -30, 30, 60, 120):
+            if period_s is not None and abs(60.0 * shift_min) >= 0.99 * period_s:
+                continue
             way = "later" if shift_min > 0 else "earlier"
             found.append(
                 ProposedChange(
@@ -168,6 +174,12 @@ def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
                 )
             )
     return found
+
+
+def _period_s(scheduled_s: pd.Series) -> float | None:
+    """Return the median distance between the scheduled starts of a deployment, seconds; None with one start only."""
+    starts = np.unique(scheduled_s.dropna().to_numpy(dtype=float))
+    return float(np.median(np.diff(starts))) if len(starts) > 1 else None
 
 
 def _splits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:

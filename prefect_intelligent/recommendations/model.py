@@ -108,6 +108,7 @@ class ReplayInput:
         prices: Prices of capacity and lateness.
         poll_s: Mean time between two polls of its workers, seconds.
         unread: Deployments whose outputs no deployment reads and whose lateness costs nothing.
+        scheduled: Deployments that have a schedule; None if that is not known.
     """
 
     runs: pd.DataFrame
@@ -116,3 +117,4 @@ class ReplayInput:
     prices: Prices
     poll_s: float = 10.0
     unread: tuple[str, ...] = ()
+    scheduled: frozenset[str] | None = None

@@ -10,7 +10,7 @@ from prefect_intelligent.analytics.pool_alerts import AlertFinder
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.history import open_runs
-from prefect_intelligent.wiring.pipeline_graph import open_graph
+from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
 from prefect_intelligent.wiring.steering import PoolController, open_controller
 
 __all__ = ["NotificationChange", "install_notifications", "open_alert_finder", "remove_notifications"]
@@ -34,6 +34,7 @@ def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, Al
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
+        awaited=lambda: awaited_deployments(runs),
     )
     return controller, finder
 

@@ -1,0 +1,54 @@
+"""What is proposed would change something."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefect_intelligent.domain import PoolSetting, Prices
+from prefect_intelligent.history.runs_frame import as_runs
+from prefect_intelligent.recommendations.candidates import propose
+from prefect_intelligent.recommendations.model import ReplayInput
+
+
+def history(seed, period_s):
+    """Three deployments whose runs start together, every `period_s`, with jitter; a week of them."""
+    rng = np.random.default_rng(seed)
+    starts = np.arange(0.0, 7 * 86_400.0, period_s)
+    rows = [
+        {
+            "deployment": name,
+            "queue": "default",
+            "pool": "p",
+            "state": "COMPLETED",
+            "scheduled_s": at,
+            "submitted_s": at,
+            "started_s": at + rng.uniform(0, 60),
+            "ended_s": at + 60 + rng.exponential(300),
+        }
+        for at in starts
+        for name in ("a/x", "b/x", "c/x")
+    ]
+    return as_runs(pd.DataFrame(rows))
+
+
+def shifts(runs, **more):
+    inputs = ReplayInput(runs=runs, pool=PoolSetting(name="p", limit=4), queues=(), prices=Prices(), **more)
+    return [shift for change in propose(inputs, runs) for shift in change.shift_s.values()]
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("period_s", [900.0, 1800.0, 3600.0, 7200.0])
+def test_no_schedule_is_moved_by_its_own_period(seed, period_s):
+    found = shifts(history(seed, period_s))
+    assert all(abs(shift) < period_s for shift in found)
+    assert bool(found) is (period_s > 1800.0)
+
+
+def test_a_daily_schedule_is_moved_by_all_of_them():
+    assert {abs(shift) for shift in shifts(history(0, 86_400.0))} == {1800.0, 3600.0, 7200.0}
+
+
+def test_what_has_no_schedule_is_not_moved():
+    runs = history(0, 86_400.0)
+    assert shifts(runs, scheduled=frozenset({"other/x"})) == []
+    assert len(shifts(runs, scheduled=frozenset({"a/x"}))) == 6
