@@ -78,11 +78,14 @@ class MissingExtraError(PrefectIntelligentError, ImportError):
     Args:
         feature: What was asked for.
         extra: The extra of `prefect-intelligent` that brings it.
+        install: The line that installs it, where it is no extra of the wheel.
     """
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, *, install: str | None = None) -> None:
         self.feature, self.extra = feature, extra
-        super().__init__(f"{feature} needs the extra {extra!r}: pip install 'prefect-intelligent[{extra}]'")
+        what = f"the extra {extra!r}" if install is None else repr(extra)
+        line = install or f"pip install 'prefect-intelligent[{extra}]'"
+        super().__init__(f"{feature} needs {what}: {line}")
 
 
 EXTRA_OF: Final[Mapping[str, str]] = {

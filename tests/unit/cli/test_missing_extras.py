@@ -56,7 +56,6 @@ def test_a_gate_without_its_extra_is_one_hint(tmp_path):
         ("quality", ("quality", "check", "contract.yml", "x.parquet")),
         ("quality", ("quality", "profile", "x.parquet")),
         ("twin", ("replay", "--recording", "r.json")),
-        ("insight", ("predict", "train")),
         ("tracking", ("ship", "--once")),
     ],
 )
