@@ -192,7 +192,8 @@ def _translated(error: ValidationError, origins: Mapping[str, str], source: _Fil
     place = place or (source.place(name) if source.path else "settings")
     if first["loc"][-1] == "[key]":
         name = name.removesuffix(".[key]")
-        place = next((o for n, o in origins.items() if n == name or n.startswith(f"{name}.")), place)
+        inside = next((o for n, o in origins.items() if n == name or n.startswith(f"{name}.")), place)
+        place = source.place(name) if name in source.lines else inside
         return UnknownNameError(
             f"setting ({place})", name, [f"prevention.{rule}" for rule in get_args(PreventionRuleName)]
         )
