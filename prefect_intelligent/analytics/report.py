@@ -14,6 +14,7 @@ from prefect_intelligent.analytics.cost_budget import cost_budget
 from prefect_intelligent.analytics.failure_signatures import group_causes
 from prefect_intelligent.analytics.health import Health, deployment_health, group_health
 from prefect_intelligent.analytics.run_metrics import DIMENSIONS, RunMetrics, RunReport, analyse
+from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.domain import Prices
 
 
@@ -23,7 +24,7 @@ def make_report(
     since_s: float,
     until_s: float,
     prices: Prices,
-    slots: float | None = None,
+    slots: SlotAccount | float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> dict[str, Any]:
     """The report as JSON values, without NaN and infinities; arguments as those of `analyse`."""
@@ -34,7 +35,7 @@ def make_report(
         "total": metrics_dict(report.total),
         "throughput_per_hour": report.throughput_per_hour,
         "utilisation": report.utilisation,
-        "slots": slots,
+        "slots": slots.now if isinstance(slots, SlotAccount) else slots,
         "money": _money(report),
         "by": {name: {key: metrics_dict(m) for key, m in groups.items()} for name, groups in report.by.items()},
         "daily": list(report.daily),

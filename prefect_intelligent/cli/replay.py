@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +71,10 @@ def command(
         write_recording(save, played)
     model = recording_model(played)
     regime = controller_config(settings, played.pool.name, "replay")
-    found = replay(played.runs, model, compared, guard=regime.guard, interval_s=settings.interval_s, seed=seed)
+    # The slots that a controller may give the pool, and no more.
+    least, most = regime.pool_bounds.of_pool(played.pool.limit)
+    guard = replace(regime.guard, pool_min=least, pool_max=most)
+    found = replay(played.runs, model, compared, guard=guard, interval_s=settings.interval_s, seed=seed)
     if front:
         import time
 
@@ -82,7 +86,7 @@ def command(
             model,
             compared | {settings.policy: regime.policy},
             settings.policy,
-            guard=regime.guard,
+            guard=guard,
             interval_s=settings.interval_s,
             seed=seed,
         )

@@ -16,6 +16,10 @@ from prefect_intelligent.recommendations.model import ProposedChange, ReplayInpu
 MOST_SLOTS: Final = 512
 """Slots assumed for a pool without a limit, and the largest limit proposed."""
 
+_NEEDS_MOST_SLOTS: Final = (
+    "needs most_slots: a controller never gives a pool more than it was given; set pools.{0}.most_slots = {1}, or "
+    "raise the limit of the pool yourself"
+)
 _MOST_OF_A_KIND: Final = 3
 _LEAST_RETRIED: Final = 10
 _MOST_RESCUED: Final = 0.05
@@ -83,6 +87,7 @@ def _pool_limits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange
             title=f"{'Lower' if limit < now else 'Raise'} the limit of pool {inputs.pool.name} from {now} to {limit}",
             evidence=evidence,
             pool_limit=limit,
+            by_hand="" if limit <= (inputs.most_slots or now) else _NEEDS_MOST_SLOTS.format(inputs.pool.name, limit),
         )
         for limit in sorted(wanted - {now})
         if limit <= MOST_SLOTS

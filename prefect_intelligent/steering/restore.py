@@ -17,6 +17,7 @@ from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
 from prefect_intelligent.steering.kill_switch import unset_unless_off
 from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey, SettingValues, values_of
+from prefect_intelligent.steering.pool_limits import record_pool_limits
 from prefect_intelligent.steering.ports import Orchestrator
 
 T = TypeVar("T")
@@ -117,6 +118,7 @@ def _record(
         state, passes=state.passes + 1, known=KnownSettings(values=values_of(*orchestrator.settings())), guard={}
     )
     history.append(KIND, pool, at_s, decision.to_dict() | {"memory": after.to_dict()})
+    record_pool_limits(history, pool, at_s, changes)
     orchestrator.emit("restored", decision.event())
 
 

@@ -35,7 +35,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
     from prefect_intelligent.steering.kill_switch import read_switch
-    from prefect_intelligent.wiring.steering import pool_records
+    from prefect_intelligent.wiring.pool_records import pool_records
 
     try:
         api = PrefectApi()

@@ -8,7 +8,6 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,23 +27,17 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
-from prefect_intelligent.prefect_client.pool_notes import PoolNotes
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
-from prefect_intelligent.steering.baseline import KIND as BASELINE
-from prefect_intelligent.steering.baseline import condense_baseline
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import KIND, Decision
-from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
-from prefect_intelligent.steering.dedicated_queues import condense_adoption
 from prefect_intelligent.steering.kill_switch import read_switch
 from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
 from prefect_intelligent.steering.plan_check import innermost_policy
-from prefect_intelligent.steering.pool_records import PoolRecords
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
-from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.model_registry import open_policy_store
+from prefect_intelligent.wiring.pool_records import pool_records
 
 if TYPE_CHECKING:
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
@@ -135,18 +128,6 @@ def open_controller(
         clock=SystemClock(),
         config=config,
     )
-
-
-def pool_records(
-    settings: Settings, api: PrefectApi, pool: str, pool_id: Callable[[], str | None] = lambda: None
-) -> HistoryStore:
-    """The history, with what must not be lost of the pool kept on the server too.
-
-    Raises:
-        StoreError: The history store cannot be opened.
-    """
-    kept = {BASELINE: condense_baseline, ADOPTION: condense_adoption}
-    return PoolRecords(open_history(settings), PoolNotes(api, pool, pool_id), pool, kept)
 
 
 def check_pool(pool: str) -> None:

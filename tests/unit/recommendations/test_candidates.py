@@ -11,9 +11,9 @@ from prefect_intelligent.recommendations.model import ReplayInput
 
 
 def history(seed, period_s):
-    """Three deployments whose runs start together, every `period_s`, with jitter; a week of them."""
+    """Three deployments whose runs start together, every `period_s`, forty times."""
     rng = np.random.default_rng(seed)
-    starts = np.arange(0.0, 7 * 86_400.0, period_s)
+    starts = period_s * np.arange(40.0)
     rows = [
         {
             "deployment": name,
@@ -52,3 +52,18 @@ def test_what_has_no_schedule_is_not_moved():
     runs = history(0, 86_400.0)
     assert shifts(runs, scheduled=frozenset({"other/x"})) == []
     assert len(shifts(runs, scheduled=frozenset({"a/x"}))) == 6
+
+
+def limits(runs, **more):
+    """Proposed limits of a pool of 4, and what to do by hand for each."""
+    inputs = ReplayInput(runs=runs, pool=PoolSetting(name="p", limit=4), queues=(), prices=Prices(), **more)
+    return {change.pool_limit: change.by_hand for change in propose(inputs, runs) if change.kind == "pool-limit"}
+
+
+def test_more_slots_than_the_pool_was_given_need_most_slots():
+    found = limits(history(0, 3600.0))
+    assert {limit for limit, by_hand in found.items() if by_hand == ""} == {limit for limit in found if limit < 4}
+    assert found[8].startswith("needs most_slots: ")
+    assert "pools.p.most_slots = 8" in found[8]
+    allowed = limits(history(0, 3600.0), most_slots=8)
+    assert {limit for limit, by_hand in allowed.items() if by_hand} == {limit for limit in found if limit > 8}

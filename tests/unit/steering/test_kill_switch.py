@@ -1,5 +1,8 @@
 """Who may write to a pool, and what is kept of it on the server."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
@@ -7,7 +10,7 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.steering.baseline import KIND as BASELINE
 from prefect_intelligent.steering.baseline import condense_baseline, read_baseline, record_edits, save_baseline
-from prefect_intelligent.steering.decide import ControllerConfig
+from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
 from prefect_intelligent.steering.dedicated_queues import adopt, condense_adoption, plan_adoption
 from prefect_intelligent.steering.kill_switch import (
@@ -23,6 +26,7 @@ from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import plan_restoration, restore
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
+from prefect_intelligent.wiring.pool_records import settings_given
 
 FIXED = parse_policy("fifo+fixed:1")
 
@@ -133,6 +137,32 @@ def test_a_lost_history_goes_on_from_what_the_server_knows():
     wanted = first | {("a", "limit"): 3}
     assert read_baseline(later, "pool") == wanted
     assert read_baseline(records(server), "pool") == wanted
+
+
+def test_the_settings_given_are_those_without_what_steering_has_changed():
+    pool, history = make_pool(), records(Server())
+    before = pool.settings()
+    set_switch(history, "pool", "on", 0.0, "me")
+    assert decide(pool, history).outcome == "applied"
+    assert pool.settings() != before
+    assert settings_given(history, *pool.settings()) == before
+    pool.edit("a", lambda queue: replace(queue, limit=3))
+    decide(pool, history)
+    given = settings_given(history, *pool.settings())
+    assert (given[0].limit, given[1][0].limit) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "given", "found"),
+    [
+        (LimitBounds(), 4, (1.0, 4.0)),
+        (LimitBounds(), None, (1.0, math.inf)),
+        (LimitBounds(least=2, most=9), 4, (2.0, 9.0)),
+        (LimitBounds(least=6), 4, (6.0, 6.0)),
+    ],
+)
+def test_a_pool_gets_no_more_than_it_was_given_unless_a_bound_says_so(bounds, given, found):
+    assert bounds.of_pool(given) == found
 
 
 def test_a_lost_history_loses_no_adoption():
