@@ -1,7 +1,8 @@
 """The command line: it parses what was typed, calls wiring and one feature, and prints.
 
 A command is the module of its name, imported only when it is asked for; its `command` is a function or, where there are
-sub-commands, an application. Exit codes: 0 fine, 1 a finding, 2 what was typed cannot be used.
+sub-commands, an application. Exit codes: 0 fine, 1 a finding, 2 what was typed cannot be used, 3 a
+server that is needed does not answer.
 
 Read first:
     __init__.py  the table of commands, and `main`

@@ -81,8 +81,9 @@ def command(
 def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import StateBuilder
+    from prefect_intelligent.wiring.analytics import read_slots
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import open_graph
+    from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(settings, pool, by="dashboard")
@@ -96,6 +97,8 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
+        slots=lambda: read_slots(runs, controller.history, pool),
+        awaited=lambda: awaited_deployments(runs),
     )
     return controller, builder
 

@@ -22,7 +22,14 @@ from cyclopts import (
 )
 
 from prefect_intelligent.cli import COMMANDS, OPTIONS, PROGRAM, SUMMARY, help_page, options
-from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError, UnknownNameError
+from prefect_intelligent.errors import (
+    InvalidInputError,
+    OrchestratorUnavailableError,
+    PrefectIntelligentError,
+    TrackerUnavailableError,
+    UnknownNameError,
+    missing_extra,
+)
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
@@ -68,6 +75,11 @@ def run(words: Sequence[str]) -> int:
         return _refuse(_translated(error, apps[-1]), chain)
     except PrefectIntelligentError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 3 if isinstance(error, OrchestratorUnavailableError | TrackerUnavailableError) else 2
+    except ModuleNotFoundError as error:
+        if (hint := missing_extra(" ".join(chain), error)) is None:
+            raise
+        print(f"error: {hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

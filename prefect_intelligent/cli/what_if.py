@@ -47,11 +47,16 @@ def command(
         return 0
     said = ", ".join(f"{setting} = {'none' if value is None else value}" for setting, value in changes.items())
     print(f"{said} in {futures} futures of the next {hours:g} h:")
-    print(f"  cost       {found.cost_usd:10.2f} -> {found.changed_usd:.2f} USD")
+    print(f"  cost       {_cents(found.cost_usd):>10} -> {_cents(found.changed_usd)} USD")
     print(f"  late runs  {found.late_runs:10.1f} -> {found.changed_late_runs:.1f}")
-    interval = f"{found.saving_low_usd:.2f} to {found.saving_high_usd:.2f} in nine of ten futures"
-    print(f"  saves      {found.saving_usd:10.2f} USD ({interval})")
+    interval = f"{_cents(found.saving_low_usd)} to {_cents(found.saving_high_usd)} in nine of ten futures"
+    print(f"  saves      {_cents(found.saving_usd):>10} USD ({interval})")
     return 0
+
+
+def _cents(usd: float) -> str:
+    """Money with two digits; less than half a cent is no loss."""
+    return f"{round(usd, 2) + 0.0:.2f}"
 
 
 def _change(text: str) -> tuple[str, int | None]:

@@ -124,6 +124,20 @@ class PoolSettings(BaseModel):
         return self
 
 
+PreventionRuleName = Literal[
+    "hung-run",
+    "out-of-memory",
+    "flaky-host",
+    "bad-release",
+    "bad-input",
+    "overload",
+    "passing-trouble",
+    "bad-hour",
+    "keeps-failing",
+]
+"""Names of the rules of prevention; `prevention.rules` has a rule of each."""
+
+
 class PreventionSettings(BaseModel):
     """What one rule of prevention may do."""
 
@@ -218,7 +232,7 @@ class Settings(BaseSettings):
         "own past.",
     )
 
-    prevention: dict[str, PreventionSettings] = Field(
+    prevention: dict[PreventionRuleName, PreventionSettings] = Field(
         default={}, description="What prevention may do, by name of the rule; a rule that is not named is in shadow."
     )
 

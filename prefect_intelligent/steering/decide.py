@@ -46,6 +46,11 @@ class LimitBounds:
     least: int = 1
     most: int | None = None
 
+    def of_pool(self, given: int | None) -> tuple[float, float]:
+        """Least and largest limit of a pool to which people have given so many slots (None is unlimited)."""
+        most = given if self.most is None else self.most
+        return float(self.least), math.inf if most is None else float(max(most, self.least))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
@@ -221,16 +226,14 @@ def _guard_settings(
         if own is not None:
             queue_min[index] = own.least
             queue_max[index] = math.inf if own.most is None else own.most
-    most = config.pool_bounds.most
-    if most is None:
-        most = baseline.get((None, "limit"), snapshot.pool.limit)
+    least, most = config.pool_bounds.of_pool(baseline.get((None, "limit"), snapshot.pool.limit))
     return replace(
         guard,
         enabled=guard.enabled and enabled,
         queue_min=queue_min,
         queue_max=np.maximum(queue_max, queue_min),
-        pool_min=float(config.pool_bounds.least),
-        pool_max=math.inf if most is None else float(max(most, config.pool_bounds.least)),
+        pool_min=least,
+        pool_max=most,
         order_pinned=np.array([(name, "priority") in overrides for name in names], dtype=bool),
         limit_pinned=np.array([(name, "limit") in overrides for name in names], dtype=bool),
         pool_pinned=(None, "limit") in overrides,

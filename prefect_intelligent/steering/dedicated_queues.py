@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prefect_intelligent.domain import Deployment, QueueSetting
+from prefect_intelligent.domain import Deployment, QueueSetting, QueueState
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.domain.plans import PRIORITY_GAP
 from prefect_intelligent.errors import ConflictError, UnknownNameError
@@ -88,6 +88,19 @@ def adopt(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, adopt
     orchestrator.emit("adopted", record)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedicatedQueue:
+    """What becomes of a dedicated queue when its adoption is undone.
+
+    Attributes:
+        name: Its name.
+        stays: Why it is not deleted; None if it is.
+    """
+
+    name: str
+    stays: str | None
+
+
 def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Clock) -> tuple[str, ...]:
     """Send deployments back to the queue they had and remove the dedicated queues that are empty.
 
@@ -104,16 +117,14 @@ def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Cloc
         with suppress(UnknownNameError):  # its old queue has gone: it keeps the one it has
             orchestrator.assign(deployment, before)
     kept = []
-    used = {deployment.queue for deployment in orchestrator.deployments()}
-    for queue in orchestrator.observe().queues:
-        if queue.name in created:
-            if queue.waiting or queue.active or queue.upcoming or queue.name in used:
-                kept.append(queue.name)
-                continue
-            try:
-                orchestrator.delete_queue(queue.name)
-            except ConflictError:
-                kept.append(queue.name)
+    for queue in plan_removal(orchestrator, history):
+        if queue.stays is not None:
+            kept.append(queue.name)
+            continue
+        try:
+            orchestrator.delete_queue(queue.name)
+        except ConflictError:
+            kept.append(queue.name)
     if not kept:
         history.append(KIND, orchestrator.pool, clock.now_s(), {"what": "undone"})
     return tuple(kept)
@@ -128,11 +139,56 @@ def plan_undo(orchestrator: Orchestrator, history: HistoryStore) -> tuple[tuple[
     return tuple((name, ours, before) for name, (before, ours) in moved.items() if now_at.get(name) == ours)
 
 
+def plan_removal(orchestrator: Orchestrator, history: HistoryStore) -> tuple[DedicatedQueue, ...]:
+    """What becomes of each dedicated queue that still exists, once `plan_undo` has been carried out.
+
+    Scheduled runs of a deployment that is sent back do not count: Prefect makes them anew where it goes.
+    """
+    created, _ = _adopted(history, orchestrator.pool)
+    if not created:
+        return ()
+    sent_back = {name for name, _, _ in plan_undo(orchestrator, history)}
+    users: dict[str, list[str]] = {}
+    for deployment in orchestrator.deployments():
+        if deployment.name not in sent_back:
+            users.setdefault(deployment.queue, []).append(deployment.name)
+
+    def reason(queue: QueueState) -> str | None:
+        upcoming = sum(run.deployment not in sent_back for run in queue.upcoming)
+        runs = len(queue.waiting) + len(queue.active) + upcoming + queue.beyond
+        if runs:
+            what = "1 run is" if runs == 1 else f"{runs} runs are"
+            return f"{what} in it, and would be deleted with it; run this again when none is left"
+        if users.get(queue.setting.name):
+            return f"{', '.join(sorted(users[queue.setting.name]))} was sent to it since"
+        return None
+
+    queues = orchestrator.observe().queues
+    return tuple(DedicatedQueue(name=q.name, stays=reason(q)) for q in queues if q.name in created)
+
+
+def after_removal(before: Sequence[DedicatedQueue], after: Sequence[DedicatedQueue]) -> tuple[DedicatedQueue, ...]:
+    """What has become of the dedicated queues: those still there stay, whatever was foreseen."""
+    left = {queue.name: queue.stays or "Prefect did not delete it; run this again" for queue in after}
+    return tuple(DedicatedQueue(name=queue.name, stays=left.get(queue.name)) for queue in before)
+
+
+def condense_adoption(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """One record that says what all of them say; none if the adoption was undone."""
+    created, moved = _replay(records)
+    assigned = [[name, before, ours] for name, (before, ours) in moved.items()]
+    return [{"what": "adopted", "created": sorted(created), "assigned": assigned}] if created or moved else []
+
+
 def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tuple[str, str]]]:
     """Queues made, and deployment -> (first queue, dedicated queue), since the adoption was last undone."""
+    return _replay(history.records(KIND, pool))
+
+
+def _replay(records: Sequence[Mapping[str, Any]]) -> tuple[set[str], dict[str, tuple[str, str]]]:
     created: set[str] = set()
     moved: dict[str, tuple[str, str]] = {}
-    for what, made, assigned in read_each(KIND, history.records(KIND, pool), _read):
+    for what, made, assigned in read_each(KIND, records, _read):
         if what == "undone":
             created, moved = set(), {}
         created |= made

@@ -74,6 +74,21 @@ class Orchestrator(Protocol):
         ...
 
 
+class Notes(Protocol):
+    """Small records kept with one work pool on the server, by name; they go with the pool.
+
+    Every method may raise `OrchestratorError`.
+    """
+
+    def read(self, name: str) -> Mapping[str, Any] | None:
+        """The note of that name; None if there is none, empty if it cannot be read."""
+        ...
+
+    def write(self, name: str, note: Mapping[str, Any] | None) -> None:
+        """Write the note, or remove it."""
+        ...
+
+
 class Lease(Protocol):
     """Leadership over one pool: at most one holder, and it lapses by itself when the holder dies."""
 

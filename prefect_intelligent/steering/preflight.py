@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
+from prefect_intelligent.steering.kill_switch import Position, who_steers
 
 Level = Literal["fine", "note", "problem"]
 
@@ -132,6 +133,11 @@ def check_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult
             )
         )
     return found or [PreflightResult(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
+
+
+def check_steering(position: Position, *, led: bool) -> PreflightResult:
+    """Who writes to the pool: the position of its switch, and whether a controller leads it."""
+    return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))
 
 
 def check_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:

@@ -20,6 +20,7 @@ from prefect_intelligent.steering.decide import ControllerConfig, PlannedPass, b
 from prefect_intelligent.steering.decision_record import KIND, Decision, Outcome
 from prefect_intelligent.steering.kill_switch import read_switch
 from prefect_intelligent.steering.manual_overrides import ManualOverride, SettingKey, describe, key_of
+from prefect_intelligent.steering.pool_limits import record_pool_limits
 from prefect_intelligent.steering.ports import Orchestrator
 
 EVENT = "decision"
@@ -44,8 +45,9 @@ def reconcile(
     pool = orchestrator.pool
     state = apply_release_requests(history, pool, load_state(history, pool))
     baseline = read_baseline(history, pool)
-    enabled = read_switch(history, pool) == "on"
     snapshot = orchestrator.observe()
+    position = read_switch(history, pool)  # after the snapshot, which knows whether the pool was made anew
+    enabled = position == "on" or (position == "unset" and config.mode != "auto")
 
     computing = stopwatch()
     age_s = max(0.0, clock.now_s() - snapshot.at_s)
@@ -95,6 +97,7 @@ def _write(
         applied = orchestrator.apply(changes)
     except OrchestratorError as error:
         return (), (f"the changes could not be written: {error}",)
+    record_pool_limits(history, pool, at_s, applied)
     missed = [describe(key_of(change)) for change in changes if change not in applied]
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 

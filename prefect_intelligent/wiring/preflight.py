@@ -17,6 +17,7 @@ from prefect_intelligent.steering.preflight import (
     check_schedules,
     check_server,
     check_settings,
+    check_steering,
     check_versions,
     check_workers,
 )
@@ -30,9 +31,11 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     if prefect is None:
         return
     from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.lease import PrefectLease
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
-    from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.steering.kill_switch import read_switch
+    from prefect_intelligent.wiring.pool_records import pool_records
 
     try:
         api = PrefectApi()
@@ -62,7 +65,8 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     if scheduled is not None:
         yield scheduled
     try:
-        open_history(settings)
+        records = pool_records(settings, api, pool)
+        yield check_steering(read_switch(records, pool), led=PrefectLease(api, pool).taken())
         yield PreflightResult(level="fine", what=f"the history can be written: {settings.history}")
     except StoreError as error:
         yield PreflightResult(

@@ -21,6 +21,7 @@ from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrat
 from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.wiring.history import has_history, open_runs
 from prefect_intelligent.wiring.outlooks import open_outlooks
+from prefect_intelligent.wiring.pool_records import pool_records, settings_given
 
 if TYPE_CHECKING:
     from prefect_intelligent.replay.replay import ReplayResult
@@ -88,7 +89,7 @@ def observe_pool(settings: Settings, pool: str) -> Snapshot:
 
 
 def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
-    """The synced history of a pool, with the settings that it has in Prefect today.
+    """The synced history of a pool, with the settings that people have given it.
 
     Args:
         settings: All settings.
@@ -104,7 +105,7 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
         raise InvalidInputError("history", settings.history, "there is none yet; run `prefect-intelligent sync`")
     api = PrefectApi()
     try:
-        held, queues = PrefectOrchestrator(api, pool).settings()
+        held, queues = settings_given(pool_records(settings, api, pool), *PrefectOrchestrator(api, pool).settings())
     finally:
         api.close()
     own = settings.pools.get(pool, PoolSettings())

@@ -37,8 +37,8 @@ from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
-from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.model_registry import open_policy_store
+from prefect_intelligent.wiring.pool_records import pool_records
 
 if TYPE_CHECKING:
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
@@ -124,7 +124,7 @@ def open_controller(
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=open_history(settings),
+        history=pool_records(settings, api, pool, lambda: orchestrator.pool_id),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=SystemClock(),
         config=config,
@@ -248,7 +248,7 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
 
     Returns:
         The decision; None if a controller leads the pool, the last decision is younger than the interval, or the pool
-        is switched off.
+        is not switched on.
 
     Raises:
         PrefectIntelligentError: It could not be made; the pool is as it was.

@@ -161,6 +161,14 @@ class SqlRuns:
         return frame
 
     @_guarded
+    def first_submitted_s(self, pool: str) -> float | None:
+        """When the first run of a pool was submitted, Unix seconds; None if there is none."""
+        of_pool = select(NAMES.c.number).where(NAMES.c.name == pool).scalar_subquery()
+        with self._engine.connect() as con:
+            found = con.execute(select(func.min(RUNS.c.submitted_s)).where(RUNS.c.pool == of_pool)).scalar()
+        return None if found is None else float(found)
+
+    @_guarded
     def task_run_frame(self, *, since_s: float | None = None) -> pd.DataFrame:
         """Task runs: task_run_id, run_id, name, state, started_s, ended_s, attempts."""
         wanted = select(TASK_RUNS).order_by(TASK_RUNS.c.started_s)

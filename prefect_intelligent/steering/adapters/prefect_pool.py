@@ -85,6 +85,11 @@ class PrefectOrchestrator:
         return self._pool_name
 
     @property
+    def pool_id(self) -> str | None:
+        """Id of the pool when it was last read."""
+        return self._pool_id
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Published terms that could not be read when last tried, one sentence each."""
         return self._catalog.problems

@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
@@ -81,7 +80,13 @@ def embedded(tmp_path, monkeypatch, prefect_api):
     return load_settings().settings
 
 
+def turn(settings, pool, position):
+    set_switch(open_controller(settings, pool).history, pool, position, time.time(), "test")
+
+
 def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeypatch):
+    assert steer_once(pool, 5.0) is None  # nobody has switched the pool on
+    turn(embedded, pool, "on")
     decision = steer_once(pool, 5.0)
     assert decision.by == "hook"
     assert api.numbers(pool)[""][1] == 1
@@ -92,6 +97,7 @@ def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeyp
 
 
 def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
+    turn(embedded, pool, "on")
     leader = open_controller(embedded, pool)
     assert leader.lease.acquire()
     assert steer_once(pool, 5.0) is None
@@ -99,9 +105,8 @@ def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
     assert steer_once(pool, 5.0) is not None
 
 
-def test_a_hook_does_nothing_while_the_pool_is_switched_off_or_restored(api, pool, embedded):
-    history = open_history(embedded.history)
-    for position in ("off", "restored"):
-        set_switch(history, pool, position, time.time(), "test")
+def test_a_hook_does_nothing_until_the_pool_is_switched_on(api, pool, embedded):
+    for position in ("unset", "off"):
+        turn(embedded, pool, position)
         assert steer_once(pool, 5.0) is None
     assert api.numbers(pool)[""][1] == 2

@@ -20,6 +20,7 @@ from prefect_intelligent.analytics.pool_overview import (
     lateness_probability,
     quality_shares,
 )
+from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
@@ -260,7 +261,12 @@ def test_each_alert_links_to_its_runbook(state):
 def test_a_history_of_nothing_or_of_one_run_makes_a_page(runs):
     frame = past(time.time()).iloc[:runs]
     build = StateBuilder(
-        observe=None, read_runs=lambda _: frame, history=InMemoryHistory(), pool="warehouse", prices=Prices(), slots=0.0
+        observe=None,
+        read_runs=lambda _: frame,
+        history=InMemoryHistory(),
+        pool="warehouse",
+        prices=Prices(),
+        slots=lambda: SlotAccount.constant(0.0, 0.0),
     )
     build()
     build.wait()

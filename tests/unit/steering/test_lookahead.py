@@ -23,7 +23,7 @@ from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
 from prefect_intelligent.steering.reconcile import reconcile
-from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.history import switched_on
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from tests.bundles import random_bundle
@@ -71,7 +71,7 @@ def pool() -> InMemoryOrchestrator:
 def decide(pool: InMemoryOrchestrator, **more: object) -> Decision:
     given = {"policy": RULE, "rule": RULE, "guard": GuardSettings(interval_s=0.0), "pool_bounds": LimitBounds(most=16)}
     pool.clock.sleep(1.0)
-    return reconcile(pool, InMemoryHistory(), pool.clock, ControllerConfig(**(given | more)))  # type: ignore[arg-type]
+    return reconcile(pool, switched_on("pool"), pool.clock, ControllerConfig(**(given | more)))  # type: ignore[arg-type]
 
 
 def test_a_plan_that_the_twin_expects_to_be_clearly_worse_is_not_applied(pool: InMemoryOrchestrator) -> None:
@@ -170,7 +170,7 @@ def test_a_running_controller_takes_a_new_champion_over_after_its_shadow(
     store = PolicyFiles(tmp_path / "store")
     policy = ChampionPolicy(store, RULE, shadow_decisions=2)
     history, config = (
-        InMemoryHistory(),
+        switched_on("pool"),
         ControllerConfig(policy=policy, rule=RULE, guard=GuardSettings(interval_s=0.0)),
     )
 
