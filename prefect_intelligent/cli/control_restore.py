@@ -56,6 +56,7 @@ def command(
                 "changes": [dict(zip(("queue", "setting", "before", "after"), row, strict=True)) for row in rows],
                 "deployments": [list(move) for move in undo],
                 "gone": list(found.gone),
+                "remade": list(found.remade),
                 "measures": measures,
             }
         )
@@ -71,6 +72,8 @@ def command(
         formatting.console.print(f"  {key}", highlight=False)
     counts = f"{_count(rows, 'value')}, {_count(undo, 'deployment')} and {_count(measures, 'measure')} {verb}."
     formatting.console.print(counts if rows or undo or measures else "Nothing to put back.")
+    for line in found.remade:
+        formatting.console.print(line, soft_wrap=True)
     if found.gone:
         formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0

@@ -24,7 +24,7 @@ from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
@@ -128,6 +128,13 @@ def open_controller(
         clock=SystemClock(),
         config=config,
     )
+
+
+def worker_is_online(controller: PoolController) -> bool:
+    """Whether a worker of the pool sends heartbeats."""
+    route = path("work_pools", controller.orchestrator.pool, "workers", "filter")
+    found = controller.api.call("POST", route, {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": 1})
+    return bool(found)
 
 
 def check_pool(pool: str) -> None:

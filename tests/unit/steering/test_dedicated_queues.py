@@ -33,7 +33,7 @@ def test_each_deployment_gets_a_queue_behind_all_queues_the_dearest_first(pool):
     adoption = planned(pool, "deployment")
     assert [(queue.name, queue.priority, queue.limit) for queue in adoption.create] == [
         ("pi-report-v2", 17, None),
-        ("pi-load-orders-nightly", 27, None),
+        ("pi-load-orders-nightly-ae217e8c", 27, None),
         ("pi-train-d", 37, None),
     ]
     assert adoption.assign[0] == ("report/v2", "default", "pi-report-v2")
@@ -57,7 +57,7 @@ def test_by_value_there_are_at_most_five_queues():
 def test_adopting_twice_has_nothing_left_to_do(pool):
     history = InMemoryHistory()
     adopt(pool, history, pool.clock, planned(pool, "deployment"))
-    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly", "pi-train-d"}
+    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly-ae217e8c", "pi-train-d"}
     again = planned(pool, "deployment")
     assert (again.create, again.assign) == ((), ())
 
