@@ -1,4 +1,4 @@
-"""W1: claims on deployments outlive deploys and deletions, depend on no other claim, and give back what owners set last."""
+"""W1: claims outlive deploys and deletions, depend on no other claim, and give back what owners have set last."""
 
 import uuid
 

@@ -34,7 +34,7 @@ class PrefectPreventionActions:
             return claim(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
-        """Limit the runs of all of them together: each gets a part, anew in every pass, and runs beyond find no slot."""
+        """Limit the runs of all of them together: each gets a part, anew in every pass; runs beyond find no slot."""
         with open_api() as api:
             return claim(api, key, deployments, "share", max(1, most))
 
