@@ -33,6 +33,7 @@ from prefect_intelligent.errors import (
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
+from prefect_intelligent.prefect_client.json_values import check_json
 
 PAGE: Final = 200
 """Largest number of records that Prefect returns for one call."""
@@ -150,10 +151,12 @@ class PrefectApi:
             The decoded answer; None if it is empty.
 
         Raises:
+            InvalidInputError: The body has a number or a text that a server could not store and read again.
             OrchestratorUnavailableError: No answer, or one that is transient.
             OrchestratorAccessDeniedError: The credentials are not accepted, or do not permit this.
             ConflictError: Prefect has refused the request.
         """
+        check_json(body, f"{method} {route}")
         tries = attempts or self._attempts
         for attempt in range(1, tries + self._patience + 1):
             try:

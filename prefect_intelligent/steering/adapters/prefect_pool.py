@@ -25,6 +25,7 @@ from prefect_intelligent.domain.instants import iso, optional_unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.claims.in_force import mend
+from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
@@ -199,7 +200,7 @@ class PrefectOrchestrator:
                 **labels,
             },
             "related": related,
-            "payload": dict(payload),
+            "payload": bounded(payload),
         }
         try:
             self.api.call("POST", "/events", [body], attempts=1)
