@@ -13,7 +13,7 @@ from tests.real_prefect import unix_s
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
-MANY = 100
+MANY = 40
 
 
 @pytest.fixture

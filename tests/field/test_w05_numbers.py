@@ -99,11 +99,11 @@ def test_nothing_of_ours_makes_a_server_unreadable(field, number):
          "log": [], "held": [], "unusual": []}
     )  # fmt: skip
     owner = Owner(field, pool, job_variables={"memory": 512})
-    actions, key = PrefectPreventionActions(), f"m {number} {uuid.uuid4().hex[:6]}"
-    with pytest.raises((InvalidInputError, OverflowError, ValueError)):
-        actions.resize(key, [owner.name], number)
-        raise ValueError("nothing to resize in this pool")
-    actions.release(key)
+    template = field.call("GET", f"/work_pools/{pool}")["base_job_template"]
+    template["variables"]["properties"]["memory"] = {"type": "integer", "default": 256}
+    field.call("PATCH", f"/work_pools/{pool}", {"base_job_template": template})
+    with pytest.raises(InvalidInputError, match="times"):
+        PrefectPreventionActions().resize(f"m {number}", [owner.name], number)
     assert owner.values()["job_variables"] == {"memory": 512}
     assert readable(field)
     api.close()

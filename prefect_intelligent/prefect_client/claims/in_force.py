@@ -51,12 +51,14 @@ def find_deployment(api: PrefectApi, name: str) -> dict[str, Any] | None:
 
 def claim(api: PrefectApi, key: str, names: Sequence[str], kind: Kind, amount: Any) -> tuple[str, ...]:
     """Claim deployments under a key; returns those claimed, without ones that do not exist or cannot carry it."""
-    found = {name: one for name in dict.fromkeys(names) if (one := find_deployment(api, name)) is not None}
-    able = [name for name, one in found.items() if can_carry(api, one, kind)]
-    for name in able:
-        write_claim(api, Claim(deployment=name, key=key, kind=kind, amount=amount))
-    put_in_force(api, able)
-    return tuple(able)
+    claims = [Claim(deployment=name, key=key, kind=kind, amount=amount) for name in dict.fromkeys(names)]
+    found = {one.deployment: find_deployment(api, one.deployment) for one in claims}
+    able = [one for one in claims if (stored := found[one.deployment]) is not None and can_carry(api, stored, kind)]
+    for one in able:
+        write_claim(api, one)
+    done = tuple(one.deployment for one in able)
+    put_in_force(api, done)
+    return done
 
 
 def release(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from prefect_intelligent.errors import ConflictError
+from prefect_intelligent.errors import ConflictError, InvalidInputError
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 TAG: Final = "prefect-intelligent-hold"
@@ -19,6 +19,8 @@ Kind = Literal["hold", "share", "resize", "avoid", "patience"]
 
 _CLAIM: Final = "prefect_intelligent_claim_"
 _REPLACED: Final = "prefect_intelligent_hold_"
+_MOST: Final = 2**31 - 1
+_MOST_TIMES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,14 @@ class Claim:
     key: str
     kind: Kind
     amount: Any
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InvalidInputError("kind", self.kind, f"must be one of {', '.join(get_args(Kind))}")
+        if self.kind == "resize" and not (isinstance(self.amount, int | float) and 0 < self.amount <= _MOST_TIMES):
+            raise InvalidInputError("times the memory", self.amount, f"must be above 0, at most {_MOST_TIMES}")
+        if self.kind in ("share", "patience") and not (isinstance(self.amount, int) and 0 <= self.amount <= _MOST):
+            raise InvalidInputError(self.kind, self.amount, f"must be a whole number from 0 to {_MOST}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,13 +187,7 @@ def _content(value: Any) -> dict[str, Any]:
 def _read_claim(value: Any) -> Claim:
     found = _content(value)
     name, key = str(found["deployment"]), str(found["key"])
-    return _checked(Claim(deployment=name, key=key, kind=found["kind"], amount=found["amount"]))
-
-
-def _checked(claim: Claim) -> Claim:
-    if claim.kind not in get_args(Kind):
-        raise ValueError(f"kind {claim.kind!r}")
-    return claim
+    return Claim(deployment=name, key=key, kind=found["kind"], amount=found["amount"])
 
 
 def _read_replaced(variable: Mapping[str, Any]) -> tuple[Replaced, Sequence[Claim]]:
@@ -207,4 +211,4 @@ def _former_claims(deployment: str, found: Mapping[str, Any]) -> Iterator[Claim]
     for dataset in found.get("datasets", ()):  # version 0.1
         yield Claim(deployment=deployment, key=str(dataset), kind="hold", amount=0)
     for key, (kind, amount) in found.get("claims", {}).items():
-        yield _checked(Claim(deployment=deployment, key=str(key), kind=kind, amount=amount))
+        yield Claim(deployment=deployment, key=str(key), kind=kind, amount=amount)
