@@ -26,6 +26,8 @@ FORMER_SHARE: Final = "prefect-intelligent-share-"
 _STILL_TAKEN: Final = 1_500_000_000
 _IN_FLIGHT: Final = ("PENDING", "RUNNING", "CANCELLING")
 _LIMITS: Final = "/v2/concurrency_limits/"
+_GRACE_S: Final = 300  # Prefect's default
+_MOST_GRACE_S: Final = 86_400
 
 
 def is_ours(limit: Mapping[str, Any] | None) -> bool:
@@ -204,7 +206,10 @@ def _options(
 
 
 def _enqueued(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**(options or {}), "collision_strategy": "ENQUEUE"}
+    """Our options in place of the owner's; a second more or less of grace tells them from ones that the owner sets."""
+    grace_s = (options or {}).get("grace_period_seconds") or _GRACE_S
+    ours_s = grace_s + 1 if grace_s < _MOST_GRACE_S else grace_s - 1
+    return {**(options or {}), "collision_strategy": "ENQUEUE", "grace_period_seconds": ours_s}
 
 
 def _leave_former(
