@@ -1,9 +1,9 @@
 """What operators would notice on a real server: `python -m benchmarks.field --json`.
 
-Histories: owners of deployments (deploy, redeploy, edit, pause, delete, make again, write a version) and we (hold, share,
-resize, avoid, pass, release) write in random order, drawn from a seed. `owner_values_lost` counts settings that at the end
-of a history are not what the owner has set last; `held_runs_started` counts runs that started after a pass although
-their deployment was held.
+Histories: owners of deployments (deploy, redeploy, edit, pause, delete, make again, write a version) and we (hold,
+share, resize, avoid, pass, release) write in random order, drawn from a seed. `owner_values_lost` counts settings that
+at the end of a history are not what the owner has set last; `held_runs_started` counts runs that started after a pass
+although their deployment was held.
 """
 
 from __future__ import annotations
@@ -28,32 +28,37 @@ STEPS = 10
 
 def live(history: History, rng: np.random.Generator) -> None:
     """Write as owner and as ourselves, in random order."""
+    for _ in range(int(rng.integers(3, STEPS + 1))):
+        take_step(history, rng)
+
+
+def take_step(history: History, rng: np.random.Generator) -> None:
+    """Make one write, or a pass."""
 
     def one(of: tuple[Any, ...]) -> Any:
         return of[int(rng.integers(len(of)))]
 
-    for _ in range(int(rng.integers(3, STEPS + 1))):
-        which = int(rng.integers(2))
-        step = one(
-            (
-                lambda: history.deploy(which, one(LIMITS), one(OPTIONS), one(MEMORY)),
-                lambda: history.deploy(which, one(LIMITS), one(OPTIONS), one(MEMORY)),
-                lambda: history.edit_limit(which, one(LIMITS)),
-                lambda: history.edit_strategy(which, one(OPTIONS[1:])),
-                lambda: history.pause(which, paused=bool(rng.integers(2))),
-                lambda: history.delete(which),
-                lambda: history.roll_back(which),
-                lambda: history.hold(which, one(HOLDS)),
-                lambda: history.hold(which, one(HOLDS)),
-                lambda: history.share(int(rng.integers(1, 4))),
-                lambda: history.resize(which, one((2.0, 3.0))),
-                lambda: history.avoid(which),
-                lambda: history.release(one((*HOLDS, "share", f"memory {which}", f"host {which}"))),
-                history.look,
-                history.look,
-            )
+    which = int(rng.integers(2))
+    step = one(
+        (
+            lambda: history.deploy(which, one(LIMITS), one(OPTIONS), one(MEMORY)),
+            lambda: history.deploy(which, one(LIMITS), one(OPTIONS), one(MEMORY)),
+            lambda: history.edit_limit(which, one(LIMITS)),
+            lambda: history.edit_strategy(which, one(OPTIONS[1:])),
+            lambda: history.pause(which, paused=bool(rng.integers(2))),
+            lambda: history.delete(which),
+            lambda: history.roll_back(which),
+            lambda: history.hold(which, one(HOLDS)),
+            lambda: history.hold(which, one(HOLDS)),
+            lambda: history.share(int(rng.integers(1, 4))),
+            lambda: history.resize(which, one((2.0, 3.0))),
+            lambda: history.avoid(which),
+            lambda: history.release(one((*HOLDS, "share", f"memory {which}", f"host {which}"))),
+            history.look,
+            history.look,
         )
-        step()
+    )
+    step()
 
 
 def run_histories(server: RealServer, count: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

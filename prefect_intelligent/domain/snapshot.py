@@ -69,6 +69,11 @@ class QueueState:
         """Name of the queue."""
         return self.setting.name
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has no run at all, so that none would be lost with it."""
+        return not (self.waiting or self.active or self.upcoming or self.beyond or self.blocked)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:

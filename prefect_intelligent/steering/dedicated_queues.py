@@ -175,7 +175,7 @@ def undo_adoption(orchestrator: Orchestrator, history: HistoryStore, clock: Cloc
     used = {deployment.queue for deployment in orchestrator.deployments()}
     for queue in orchestrator.observe().queues:
         if queue.name in created:
-            if queue.waiting or queue.active or queue.upcoming or queue.name in used:
+            if not queue.empty or queue.name in used:
                 kept.append(queue.name)
                 continue
             try:

@@ -1,8 +1,10 @@
 """Dedicated queues: what is made, where deployments go, and how it is taken back."""
 
+from dataclasses import replace
+
 import pytest
 
-from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, Run, RunPhase, Terms
+from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, QueueState, Run, RunPhase, Terms
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption, undo_adoption
 from prefect_intelligent.steering.restore import restore
@@ -107,3 +109,10 @@ def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(poo
     pool.advance(10)
     assert undo_adoption(pool, history, pool.clock) == ()
     assert [queue.name for queue in pool.settings()[1]] == ["default", "own"]
+
+
+def test_a_queue_whose_runs_are_held_is_not_empty():
+    state = QueueState(setting=QueueSetting(name="q", priority=1))
+    assert state.empty
+    assert not replace(state, blocked=1).empty
+    assert not replace(state, beyond=1).empty
