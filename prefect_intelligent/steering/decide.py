@@ -62,6 +62,7 @@ class ControllerConfig:
         hold_s: How long a value that a person has set is left alone.
         by: Name of the process that decides, for the record.
         look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
+        mend_claims: Whether a pass in mode auto also mends claims on deployments; a hook has no time for it.
     """
 
     policy: Policy
@@ -73,6 +74,7 @@ class ControllerConfig:
     hold_s: float = 86_400.0
     by: str = "controller"
     look_ahead: LookAhead | None = None
+    mend_claims: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,7 +213,7 @@ def _adopted(
     return created, moved, ids
 
 
-def _read(record: Mapping[str, Any]) -> tuple[str, set[str], list[tuple[str, str, str]], dict[str, str]]:
+def _read(record: Mapping[str, Any]) -> tuple[str, set[str], list[tuple[str, str, str]], dict[str | None, str]]:
     """What happened, the queues that were made, which deployments were sent from where to which, ids of the queues."""
     what = record["what"]
     if what not in ("adopted", "undone"):

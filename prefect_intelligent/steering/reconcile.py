@@ -52,7 +52,8 @@ def reconcile(
     pool = orchestrator.pool
     state = apply_release_requests(history, pool, load_state(history, pool))
     enabled = read_switch(history, pool) == "on"
-    mended = _mend_claims(orchestrator) if enabled and config.mode == "auto" else ()
+    mends = enabled and config.mode == "auto" and config.mend_claims
+    mended = _mend_claims(orchestrator) if mends else ()
     snapshot = orchestrator.observe()
     ids = ids_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
     others = remade({**state.ids, **read_ids(history, pool)}, ids)

@@ -174,6 +174,7 @@ def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfi
         hold_s=settings.hold_s,
         by=by,
         look_ahead=None if by == _HOOK else open_look_ahead(settings),
+        mend_claims=by != _HOOK,
     )
 
 

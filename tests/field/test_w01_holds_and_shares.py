@@ -1,5 +1,6 @@
 """W1: claims outlive deploys and deletions, depend on no other claim, and give back what owners have set last."""
 
+import json
 import uuid
 
 import pytest
@@ -233,3 +234,39 @@ def test_what_stands_is_not_written_again(field, key):
     assert [note for note in actions.mend() if owner.name in note]
     assert actions.mend() == ()
     release(key)
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+def test_holds_and_shares_of_version_0_2_are_taken_over(field, key, limit):
+    held, shared = Owner(field, limit=limit, options=CANCEL_NEW), Owner(field, limit=limit)
+    options = held.values()["options"]
+    common = field.call("GET", "/v2/concurrency_limits/prefect-intelligent-hold", ok=False)
+    if "id" not in common:
+        body = {"name": "prefect-intelligent-hold", "limit": 1, "active_slots": 1_000_000}
+        common = field.call("POST", "/v2/concurrency_limits/", body)
+    name = f"prefect-intelligent-share-{uuid.uuid4().hex[:16]}"
+    share = field.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1})
+    for owner, theirs, claims in ((held, common, ["hold", 0]), (shared, share, ["share", 1])):
+        own = owner.stored()["global_concurrency_limit"] or {}
+        value = {"id": owner.id, "name": owner.name, "limit": own.get("id"), "claims": {key: claims}}
+        value |= {"options": owner.values()["options"], "job_variables": {}}
+        field.call(
+            "POST",
+            "/variables/",
+            {
+                "name": f"prefect_intelligent_hold_{owner.id.replace('-', '_')}",
+                "value": json.dumps(value),
+                "tags": ["prefect-intelligent-hold"],
+            },
+        )
+        owner.edit(global_concurrency_limit_id=theirs["id"], concurrency_options={"collision_strategy": "ENQUEUE"})
+    assert look()[held.name] == (key,)
+    assert held.stored()["global_concurrency_limit"]["name"] != "prefect-intelligent-hold"
+    assert not held.starts()
+    shared.begin()
+    assert not shared.starts()
+    held.deploy(limit=2, options=CANCEL_NEW)
+    release(key)
+    assert (held.values()["limit"], held.values()["options"]) == (2, options)
+    assert (shared.values()["limit"], shared.values()["options"]) == (limit, None)
+    assert held.starts()

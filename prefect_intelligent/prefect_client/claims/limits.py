@@ -219,11 +219,12 @@ def _leave_former(
     limit: Mapping[str, Any] | None = found.get("global_concurrency_limit")
     if kept.former is None:
         return limit, {}
-    (own, options), change = kept.former, {}
-    if is_ours(limit):
-        limit = _limit(api, own)
-        change = {"global_concurrency_limit_id": None if limit is None else limit["id"], "concurrency_options": options}
-    return limit, change
+    own, options = kept.former
+    if not is_ours(limit):
+        return limit, {}
+    limit = _limit(api, own)
+    limit_id = None if limit is None else limit["id"]
+    return limit, {"global_concurrency_limit_id": limit_id, "concurrency_options": options}
 
 
 def _limit(api: PrefectApi, limit_id: str | None) -> dict[str, Any] | None:
