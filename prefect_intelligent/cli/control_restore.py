@@ -63,6 +63,7 @@ def command(
                 "deleted": [lane.name for lane in lanes if lane.stays is None],
                 "stays": {lane.name: lane.stays for lane in lanes if lane.stays is not None},
                 "gone": list(found.gone),
+                "remade": list(found.remade),
                 "measures": measures,
             }
         )
@@ -82,6 +83,8 @@ def command(
     counted = [(rows, "value"), (undo, "deployment"), (deleted, "dedicated queue"), (measures, "measure")]
     counts = ", ".join(_count(things, noun) for things, noun in counted if things)
     formatting.console.print(f"{counts} {verb}." if counts else "Nothing to put back.")
+    for line in found.remade:
+        formatting.console.print(line, soft_wrap=True)
     for lane in lanes:
         if lane.stays is not None:
             formatting.console.print(f"Work queue {lane.name} stays: {lane.stays}.", soft_wrap=True)

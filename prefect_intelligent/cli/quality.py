@@ -46,9 +46,11 @@ def _check(
 
     from prefect_intelligent.domain.datasets import parse_dataset
     from prefect_intelligent.quality.remediation import RemediationPolicy
-    from prefect_intelligent.wiring.quality import load_contract, quality_parts
+    from prefect_intelligent.wiring.quality import check_deployments, load_contract, quality_parts
 
     agreed, dataset = load_contract(contract), parse_dataset(data)
+    if downstream:
+        check_deployments(downstream)
     policy = RemediationPolicy(budget_percent=budget_percent, downstream=downstream)
     parts = quality_parts(policy, settings=read_settings(config).settings, prefect=bool(downstream))
     gate = parts.gate if remedy else replace(parts.gate, editor=None, downstream=None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
-from prefect_intelligent.domain.spans import format_span, parse_span
+from prefect_intelligent.domain.spans import LONGEST_S, SHORTEST_S, format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 _CLOCK = re.compile(r"(?:by\s+|ready by\s+)?(\d{1,2}):(\d{2})\s+(\S+)")
@@ -20,14 +19,14 @@ class RelativeDeadline:
     """Due a fixed span after the scheduled start.
 
     Attributes:
-        within_s: Seconds from the scheduled start to the due instant; above 0.
+        within_s: Seconds from the scheduled start to the due instant; a millisecond to ten years.
     """
 
     within_s: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.within_s) and self.within_s > 0):
-            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds")
+        if not SHORTEST_S <= self.within_s <= LONGEST_S:
+            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds, and up to ten years")
 
     def due_s(self, scheduled_s: float) -> float:
         """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -241,7 +242,10 @@ def _seconds(value: object) -> float | None:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInputError(name, value, "must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which no term takes
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:

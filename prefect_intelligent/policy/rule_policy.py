@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from prefect_intelligent.domain.queues import MAX_PRIORITY
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run_batch
 from prefect_intelligent.policy.base import Proposal
@@ -161,6 +162,6 @@ def _with_parts(policy: RulePolicy, parts: Sequence[str], text: str) -> RulePoli
 
 def _whole(number: str, text: str) -> float:
     """The number of slots in the name."""
-    if not number.isdecimal() or int(number) < 1:
-        raise InvalidInputError("policy", text, "the number of slots must be whole and at least 1")
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_PRIORITY:
+        raise InvalidInputError("policy", text, f"the number of slots must be whole, from 1 to {MAX_PRIORITY}")
     return float(int(number))

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import quote
 
 import certifi
 import httpx
@@ -32,6 +33,7 @@ from prefect_intelligent.errors import (
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
+from prefect_intelligent.prefect_client.json_values import check_json
 
 PAGE: Final = 200
 """Largest number of records that Prefect returns for one call."""
@@ -40,6 +42,29 @@ _TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 1.0
 _CSRF_S: Final = 600.0  # a token is valid for an hour
+
+
+def path(*segments: str) -> str:
+    """The route of these segments; names may have any character, also those that mean something in an address."""
+    return "".join(f"/{_segment(str(segment))}" for segment in segments)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment; "." and ".." would be taken for a way through folders."""
+    return "%2E" * len(name) if name in (".", "..") else quote(name, safe="")
+
+
+@contextmanager
+def open_api() -> Iterator[PrefectApi]:
+    """A client for the API of this process's settings, closed at the end."""
+    try:
+        api = PrefectApi(timeout_s=30.0)
+    except InvalidInputError as error:  # none is configured, or it cannot be used
+        raise OrchestratorUnavailableError(str(error)) from error
+    try:
+        yield api
+    finally:
+        api.close()
 
 
 class PrefectApi:
@@ -126,10 +151,12 @@ class PrefectApi:
             The decoded answer; None if it is empty.
 
         Raises:
+            InvalidInputError: The body has a number or a text that a server could not store and read again.
             OrchestratorUnavailableError: No answer, or one that is transient.
             OrchestratorAccessDeniedError: The credentials are not accepted, or do not permit this.
             ConflictError: Prefect has refused the request.
         """
+        check_json(body, f"{method} {route}")
         tries = attempts or self._attempts
         for attempt in range(1, tries + self._patience + 1):
             try:

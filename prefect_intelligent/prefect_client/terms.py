@@ -77,5 +77,7 @@ def _read(value: Any) -> tuple[str, Terms]:
     """Subject and terms held by a variable."""
     try:
         return str(value["subject"]), Terms.from_dict(value["terms"])
-    except (KeyError, TypeError) as error:
+    except InvalidInputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("terms", value, "must be an object with 'subject' and 'terms'") from error

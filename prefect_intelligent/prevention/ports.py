@@ -57,6 +57,10 @@ class PreventionActions(Protocol):
         """Deploy the version that was in force before `version`; False if there is none."""
         ...
 
+    def mend(self) -> tuple[str, ...]:
+        """Put actions on deployments in force again that somebody has ended, e.g. by a deploy; says what was found."""
+        ...
+
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""
         ...

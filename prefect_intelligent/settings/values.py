@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from prefect_intelligent.domain import Prices, Resource
+from prefect_intelligent.domain.queues import MAX_PRIORITY
+from prefect_intelligent.domain.spans import LONGEST_S
+from prefect_intelligent.domain.terms import MOST_USD
 
+_MOST_RUNS = MAX_PRIORITY  # whole numbers on a Prefect server have 32 bits
 ENV_PREFIX = "PREFECT_INTELLIGENT_"
 
 Mode = Literal["shadow", "advise", "auto"]
@@ -22,11 +26,12 @@ class PriceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     slot_usd_per_hour: float = Field(
-        default=0.10, ge=0, allow_inf_nan=False, description="Price of one slot for one hour."
+        default=0.10, ge=0, le=MOST_USD, allow_inf_nan=False, description="Price of one slot for one hour."
     )
     min_billing_s: float = Field(
         default=0.0,
         ge=0,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="A run is billed for at least so many seconds (60 on Fargate).",
     )
@@ -39,6 +44,7 @@ class PriceSettings(BaseModel):
     lateness_weight: float = Field(
         default=1.0,
         ge=0,
+        le=1e6,
         allow_inf_nan=False,
         description="The dial: multiplies every price of lateness. Above 1 is more punctual, below 1 is cheaper.",
     )
@@ -49,8 +55,8 @@ class BoundSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least: int = Field(default=1, ge=1, description="Least limit, runs at once.")
-    most: int | None = Field(default=None, ge=1, description="Largest limit; without it there is none.")
+    least: int = Field(default=1, ge=1, le=_MOST_RUNS, description="Least limit, runs at once.")
+    most: int | None = Field(default=None, ge=1, le=_MOST_RUNS, description="Largest limit; without it there is none.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -96,16 +102,25 @@ class PoolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least_slots: int = Field(default=1, ge=1, description="Least pool limit.")
+    least_slots: int = Field(default=1, ge=1, le=_MOST_RUNS, description="Least pool limit.")
     most_slots: int | None = Field(
-        default=None, ge=1, description="Largest pool limit; without it the one that people gave the pool."
+        default=None,
+        ge=1,
+        le=_MOST_RUNS,
+        description="Largest pool limit; without it the one that people gave the pool.",
     )
     queues: dict[str, BoundSettings] = Field(default={}, description="Bounds of single work queues, by name.")
 
-    slot_usd_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
-    min_billing_s: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
+    slot_usd_per_hour: float | None = Field(
+        default=None, ge=0, le=MOST_USD, allow_inf_nan=False, description="As in `prices`."
+    )
+    min_billing_s: float | None = Field(
+        default=None, ge=0, le=LONGEST_S, allow_inf_nan=False, description="As in `prices`."
+    )
     idle_fraction: float | None = Field(default=None, ge=0, le=1, description="As in `prices`.")
-    lateness_weight: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
+    lateness_weight: float | None = Field(
+        default=None, ge=0, le=1e6, allow_inf_nan=False, description="As in `prices`."
+    )
 
     poll_s: float = Field(
         default=10.0,
@@ -194,12 +209,14 @@ class Settings(BaseSettings):
     hold_s: float = Field(
         default=86400.0,
         ge=0,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="How long a value that a person has set by hand is left alone, seconds.",
     )
     keep_s: float = Field(
         default=3 * 86400.0,
         ge=3600,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="How long decisions are kept, seconds; each takes about 0.5 kB per queue in the history.",
     )
@@ -223,10 +240,10 @@ class Settings(BaseSettings):
     )
     prices: PriceSettings = Field(default=PriceSettings(), description="What capacity costs in every pool.")
     pools: dict[str, PoolSettings] = Field(default={}, description="What is different for single work pools, by name.")
-    resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    resources: dict[str, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field(
         default={}, description="Capacity of each shared resource: runs that it serves at once at full speed."
     )
-    budgets_usd_per_day: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    budgets_usd_per_day: dict[str, Annotated[float, Field(gt=0, le=24 * MOST_USD, allow_inf_nan=False)]] = Field(
         default={},
         description="What the runs of a deployment may cost a day, by its name; health holds one without against its "
         "own past.",

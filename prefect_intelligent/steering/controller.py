@@ -9,7 +9,7 @@ from typing import Literal
 
 from prefect_intelligent.domain.backoff import SYSTEM_RANDOM, backoff_s
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorError, StoreError
+from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorError, StoreError, UnknownNameError
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.ports import WakeUps
@@ -92,7 +92,7 @@ def _turn(steer: Callable[[], Decision], leadership: Leadership) -> LoopEvent:
         if not leadership.lead():
             return LoopEvent(what="standing by")
         return LoopEvent(what="decided", decision=steer())
-    except (OrchestratorError, StoreError) as error:
+    except (OrchestratorError, StoreError, UnknownNameError) as error:  # a pool that has gone may come back
         denied = isinstance(error, OrchestratorAccessDeniedError)
         return LoopEvent(what="failed", problem=str(error), permanent=denied)
 

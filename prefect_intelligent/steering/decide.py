@@ -18,6 +18,7 @@ from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, se
 from prefect_intelligent.steering.controller_state import ControllerState, dump_guard_state, restore_guard_state
 from prefect_intelligent.steering.cost_rate import current_cost_rate
 from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, QueueTarget
+from prefect_intelligent.steering.identity import ids_of
 from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import (
     KnownSettings,
@@ -66,6 +67,7 @@ class ControllerConfig:
         hold_s: How long a value that a person has set is left alone.
         by: Name of the process that decides, for the record.
         look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
+        mend_claims: Whether a pass in mode auto also mends claims on deployments; a hook has no time for it.
     """
 
     policy: Policy
@@ -77,6 +79,7 @@ class ControllerConfig:
     hold_s: float = 86_400.0
     by: str = "controller"
     look_ahead: LookAhead | None = None
+    mend_claims: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ class PlannedPass:
             known=KnownSettings(values=values, pending=pending, overrides=self.overrides),
             guard=dump_guard_state(self.guard_before, self.permitted.state, names, keys),
             chosen=self.assessment.chosen,
+            ids=ids_of(self.snapshot.pool, (queue.setting for queue in self.snapshot.queues)),
         )
 
 
@@ -313,15 +317,17 @@ def _target(plan: Plan, name: str) -> QueueTarget:
 
 def _waiting_summary(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
     """What the queue's place depends on, in words."""
+    blocked = (f"{queue.blocked} cannot start: their deployment is held or at its limit",) if queue.blocked else ()
     if not queue.waiting:
         if not queue.upcoming:
-            return ("nothing waits",)
-        return (f"nothing waits; the next run is scheduled in {describe_span(queue.upcoming[0].scheduled_s - at_s)}",)
+            return ("nothing waits", *blocked)
+        next_s = max(0.0, queue.upcoming[0].scheduled_s - at_s)
+        return (f"nothing waits; the next run is scheduled in {describe_span(next_s)}", *blocked)
     slack, price = float(census[Q.URGENT_SLACK_S][row]), float(census[Q.URGENT_USD_PER_HOUR][row])
     if math.isinf(slack):
-        return (f"{len(queue.waiting)} wait, none has a deadline",)
+        return (f"{len(queue.waiting)} wait, none has a deadline", *blocked)
     when = f"can wait {describe_span(slack)} more" if slack >= 0 else f"will be {describe_span(-slack)} late"
-    return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
+    return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late", *blocked)
 
 
 def _override_reasons(queue: str | None, overrides: Mapping[SettingKey, ManualOverride]) -> tuple[str, ...]:

@@ -41,6 +41,14 @@ class Orchestrator(Protocol):
         """
         ...
 
+    def mend_claims(self) -> tuple[str, ...]:
+        """Put claims (holds, shares) on the pool's deployments in force again that a deploy has ended.
+
+        Returns:
+            What was found to differ, in sentences.
+        """
+        ...
+
     def emit(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event about the pool (name after `prefect-intelligent.`); never raises."""
         ...

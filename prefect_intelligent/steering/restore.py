@@ -11,10 +11,11 @@ from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import mark_restored, read_baseline
+from prefect_intelligent.steering.baseline import mark_restored, read_baseline, read_ids
 from prefect_intelligent.steering.controller_state import load_state
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.dedicated_queues import undo_adoption
+from prefect_intelligent.steering.identity import describe_remade, ids_of, remade
 from prefect_intelligent.steering.kill_switch import unset_unless_off
 from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey, SettingValues, values_of
 from prefect_intelligent.steering.pool_limits import record_pool_limits
@@ -34,20 +35,30 @@ class Restoration:
     Attributes:
         changes: Values to write, in order.
         gone: Queues that no longer exist and are not made again.
+        remade: What was deleted and made again by somebody, in sentences: the old values are not its own.
         touched: Whether anything of the pool had been changed since it was last put back.
     """
 
     changes: tuple[Change, ...]
     gone: tuple[str, ...]
     touched: bool
+    remade: tuple[str, ...] = ()
 
 
 def plan_restoration(orchestrator: Orchestrator, history: HistoryStore) -> Restoration:
     """What would be written."""
     baseline = read_baseline(history, orchestrator.pool)
-    found = values_of(*orchestrator.settings())
-    gone = {queue for queue, _ in baseline if queue is not None and (queue, "priority") not in found}
-    return Restoration(changes=_differences(found, baseline), gone=tuple(sorted(gone)), touched=bool(baseline))
+    settings = orchestrator.settings()
+    found = values_of(*settings)
+    others = remade(read_ids(history, orchestrator.pool), ids_of(*settings))
+    mine = {key: value for key, value in baseline.items() if key[0] not in others}
+    gone = {queue for queue, _ in mine if queue is not None and (queue, "priority") not in found}
+    return Restoration(
+        changes=_differences(found, mine),
+        gone=tuple(sorted(gone)),
+        touched=bool(baseline),
+        remade=describe_remade(orchestrator.pool, others),
+    )
 
 
 def restore(orchestrator: Orchestrator, history: HistoryStore, clock: Clock, *, by: str) -> Restoration:
@@ -115,7 +126,11 @@ def _record(
         applied=written,
     )
     after = replace(
-        state, passes=state.passes + 1, known=KnownSettings(values=values_of(*orchestrator.settings())), guard={}
+        state,
+        passes=state.passes + 1,
+        known=KnownSettings(values=values_of(*orchestrator.settings())),
+        guard={},
+        ids=ids_of(*orchestrator.settings()),
     )
     history.append(KIND, pool, at_s, decision.to_dict() | {"memory": after.to_dict()})
     record_pool_limits(history, pool, at_s, changes)

@@ -103,6 +103,11 @@ class InMemoryPreventionActions:
                     del run["retries"]
         return tuple(name for name in freed if self.slots(name) > 0)
 
+    def mend(self) -> tuple[str, ...]:
+        """Return nothing: nobody deploys here."""
+        self._check()
+        return ()
+
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""
         self._check()

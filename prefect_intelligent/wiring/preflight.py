@@ -30,7 +30,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield check_versions(prefect, _installed("fastapi"))
     if prefect is None:
         return
-    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.api import PrefectApi, path
     from prefect_intelligent.prefect_client.lease import PrefectLease
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
@@ -47,7 +47,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     held, queues = orchestrator.settings()
     yield from check_settings(held, queues)
     try:
-        api.call("PATCH", f"/work_pools/{pool}", {})
+        api.call("PATCH", path("work_pools", pool), {})
         yield PreflightResult(level="fine", what="the pool may be written")
     except OrchestratorError as error:
         yield PreflightResult(
@@ -58,7 +58,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         yield PreflightResult(
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
-    workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
+    workers = api.call("POST", path("work_pools", pool, "workers", "filter"), {"limit": 200})
     seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
     yield check_workers([time.time() - at_s for at_s in seen])
     scheduled = check_schedules(*read_unscheduled(api, pool, time.time()))

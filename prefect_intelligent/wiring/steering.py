@@ -25,7 +25,7 @@ from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
@@ -131,6 +131,13 @@ def open_controller(
     )
 
 
+def worker_is_online(controller: PoolController) -> bool:
+    """Whether a worker of the pool sends heartbeats."""
+    route = path("work_pools", controller.orchestrator.pool, "workers", "filter")
+    found = controller.api.call("POST", route, {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": 1})
+    return bool(found)
+
+
 def check_pool(pool: str) -> None:
     """Refuse a pool that the server does not know; a server that does not answer at once is no error.
 
@@ -168,6 +175,7 @@ def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfi
         hold_s=settings.hold_s,
         by=by,
         look_ahead=None if by == _HOOK else open_look_ahead(settings),
+        mend_claims=by != _HOOK,
     )
 
 

@@ -23,6 +23,7 @@ from prefect_intelligent.history.rows import (
 )
 from prefect_intelligent.history.runs_frame import FAILED_STATES
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
+from prefect_intelligent.prefect_client.queues import read_queues
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
 _EVENTS_PAGE: Final = 50  # Prefect's own maximum
@@ -102,8 +103,8 @@ class PrefectHistory:
         for page in self._api.pages("/work_pools/filter", {}):
             for pool in page:
                 found.append(_setting(pool["name"], "", pool))
-                for queues in self._api.pages(f"/work_pools/{pool['name']}/queues/filter", {}):
-                    found.extend(_setting(pool["name"], queue["name"], queue) for queue in queues)
+                queues = read_queues(self._api, pool)
+                found.extend(_setting(pool["name"], queue["name"], queue) for queue in queues)
         return found
 
     def _read_deployments(self) -> list[tuple[DeploymentFact, Terms | None]]:

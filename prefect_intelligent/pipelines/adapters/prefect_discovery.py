@@ -22,6 +22,7 @@ from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence
 from prefect_intelligent.pipelines.survey import Survey
 from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.queues import read_queues
 from prefect_intelligent.prefect_client.terms import read_terms
 
 _HISTORY_PAGES = 5
@@ -150,7 +151,7 @@ def _pools(api: PrefectApi) -> dict[str, PoolFacts]:
     found = {}
     for page in api.pages("/work_pools/filter", {}):
         for pool in page:
-            queues = [queue for rows in api.pages(f"/work_pools/{pool['name']}/queues/filter", {}) for queue in rows]
+            queues = read_queues(api, pool)
             found[pool["name"]] = PoolFacts(
                 name=pool["name"],
                 limit=pool["concurrency_limit"],

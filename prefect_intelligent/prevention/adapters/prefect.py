@@ -6,15 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.prefect_client.deployment_patches import (
-    apply_patch,
-    get_or_none,
-    open_api,
-    patch_variables,
-    read_patches,
-    revert_patch,
-)
+from prefect_intelligent.prefect_client.api import PrefectApi, open_api
+from prefect_intelligent.prefect_client.claims.in_force import claim, mend, release
+from prefect_intelligent.prefect_client.claims.records import read_records
 
 RETRY_DELAY_S: Final = 300
 """Pause before each retry of a run with added retries, seconds."""
@@ -37,27 +31,27 @@ class PrefectPreventionActions:
     def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
         """Keep the deployments from starting runs; those that do not exist are left out."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "hold", 0)
+            return claim(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
-        """Set one concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
+        """Limit the runs of all of them together: each gets a part, anew in every pass; runs beyond find no slot."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "share", max(1, most))
+            return claim(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "resize", times)
+            return claim(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "avoid", host)
+            return claim(api, key, deployments, "avoid", host)
 
     def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
         with open_api() as api:
-            known = apply_patch(api, key, deployments, "patience", retries)
+            known = claim(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
                 own_retries = _own_retries(api, name)
@@ -71,7 +65,7 @@ class PrefectPreventionActions:
     def release(self, key: str) -> tuple[str, ...]:
         """Revert the actions with a key."""
         with open_api() as api:
-            freed = revert_patch(api, key)
+            freed = release(api, key)
             for name, kind, amount in freed:
                 if kind == "patience":
                     own_retries = _own_retries(api, name)
@@ -99,7 +93,7 @@ class PrefectPreventionActions:
     def stop(self, run: str, *, again: bool, lost: bool) -> bool:
         """Cancel or crash a run that occupies a slot, and create a new one with the same parameters if asked."""
         with open_api() as api:
-            found = get_or_none(api, f"/flow_runs/{run}")
+            found = api.call("GET", f"/flow_runs/{run}", absent_ok=True)
             if found is None or found["state_type"] not in _ACTIVE:
                 return False
             why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
@@ -125,7 +119,12 @@ class PrefectPreventionActions:
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""
         with open_api() as api:
-            return tuple(sorted({key for variable in patch_variables(api) for key in read_patches(variable)["claims"]}))
+            return tuple(sorted({one.key for one, _ in read_records(api).claims}))
+
+    def mend(self) -> tuple[str, ...]:
+        """Put actions in force again that a deploy has ended; returns what was found, in sentences."""
+        with open_api() as api:
+            return mend(api)
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:

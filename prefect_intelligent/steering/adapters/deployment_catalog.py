@@ -18,6 +18,7 @@ from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
+from prefect_intelligent.steering.adapters.startable import slots_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,11 +95,14 @@ class DeploymentCatalog:
         self._recent: dict[str, RecentRuns] = {}
         self._ask_at: dict[str, float] = {}  # deployment id to the monotonic instant before which it is not asked for
         self._read_at = -float("inf")  # monotonic
+        self._counted = False  # whether the slots were read then
         self._ended_s: float | None = None
         self.generation = 0
         """Grows with every change of what is returned here, so that values derived from it can be cached."""
         self.problems: tuple[str, ...] = ()
         """Terms that could not be read."""
+        self.slots: dict[str, int] = {}
+        """Deployment id to how many of its runs may hold a slot at once; 0 is held, absent is no limit."""
 
     def of(self, deployment_id: str | None) -> DeploymentInfo:
         """The deployment; if it is not known, a stand-in that cannot be late."""
@@ -112,14 +116,22 @@ class DeploymentCatalog:
         """Deployment id to deployment, of those that send their runs to this pool."""
         return {key: info.deployment for key, info in self._infos.items() if info.deployment.queue}
 
-    def refresh(self, needed: Collection[str] = (), *, force: bool = False) -> None:
+    def refresh(
+        self, needed: Collection[str] = (), *, busy: Mapping[str | None, int] | None = None, force: bool = False
+    ) -> None:
         """Read the deployments again if the cache is too old, or if a needed deployment id is not known yet.
 
         A refresh takes four calls, and one more for each deployment (at most eight) whose runs are rare.
+
+        Args:
+            needed: Ids of deployments.
+            busy: Deployment id to the runs that hold a slot now; the slots are not read without it.
+            force: Whether to read in any case.
         """
         age_s = time.monotonic() - self._read_at
         missing = {key for key in needed if key not in self._infos}
-        if not (force or age_s > self._ttl_s or (missing and age_s > 2.0)):
+        uncounted = busy is not None and not self._counted
+        if not (force or uncounted or age_s > self._ttl_s or (missing and age_s > 2.0)):
             return
         published = read_terms(self._api)
         rows, flows = self._read_deployments(missing)
@@ -128,6 +140,10 @@ class DeploymentCatalog:
         if infos != self._infos:
             self.generation += 1
         self._infos, self.problems, self._read_at = infos, published.problems, time.monotonic()
+        self._counted = busy is not None
+        if busy is not None:
+            found = {key: slots_of(row["global_concurrency_limit"], busy.get(key, 0)) for key, row in rows.items()}
+            self.slots = {key: slots for key, slots in found.items() if slots is not None}
 
     def _read_deployments(self, missing: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Deployments by id and flow names by id, with those that have left the pool while runs of theirs are in it."""

@@ -1,8 +1,10 @@
 """Dedicated queues: what is made, where deployments go, and how it is taken back."""
 
+from dataclasses import replace
+
 import pytest
 
-from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, Run, RunPhase, Terms
+from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, QueueState, Run, RunPhase, Terms
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption, plan_removal, undo_adoption
 from prefect_intelligent.steering.restore import restore
@@ -33,7 +35,7 @@ def test_each_deployment_gets_a_queue_behind_all_queues_the_dearest_first(pool):
     adoption = planned(pool, "deployment")
     assert [(queue.name, queue.priority, queue.limit) for queue in adoption.create] == [
         ("pi-report-v2", 17, None),
-        ("pi-load-orders-nightly", 27, None),
+        ("pi-load-orders-nightly-ae217e8c", 27, None),
         ("pi-train-d", 37, None),
     ]
     assert adoption.assign[0] == ("report/v2", "default", "pi-report-v2")
@@ -57,7 +59,7 @@ def test_by_value_there_are_at_most_five_queues():
 def test_adopting_twice_has_nothing_left_to_do(pool):
     history = InMemoryHistory()
     adopt(pool, history, pool.clock, planned(pool, "deployment"))
-    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly", "pi-train-d"}
+    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly-ae217e8c", "pi-train-d"}
     again = planned(pool, "deployment")
     assert (again.create, again.assign) == ((), ())
 
@@ -134,3 +136,10 @@ def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(poo
     pool.advance(10)
     assert undo_adoption(pool, history, pool.clock) == ()
     assert [queue.name for queue in pool.settings()[1]] == ["default", "own"]
+
+
+def test_a_queue_whose_runs_are_held_is_not_empty():
+    state = QueueState(setting=QueueSetting(name="q", priority=1))
+    assert state.empty
+    assert not replace(state, blocked=1).empty
+    assert not replace(state, beyond=1).empty
