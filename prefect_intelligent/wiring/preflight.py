@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
 
 from prefect_intelligent import __version__
 from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.preflight import (
     PreflightResult,
+    check_clock,
     check_deployments,
     check_schedules,
     check_server,
     check_settings,
+    check_stuck,
     check_versions,
     check_workers,
 )
@@ -32,11 +35,14 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
+    from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
     from prefect_intelligent.wiring.history import open_history
 
     try:
         api = PrefectApi()
         yield check_server(prefect, str(api.call("GET", "/admin/version")))
+        if (clock := check_clock(api.skew_s)) is not None:
+            yield clock
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
@@ -55,18 +61,21 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         yield PreflightResult(
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
-    workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
-    seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
-    yield check_workers([time.time() - at_s for at_s in seen])
-    scheduled = check_schedules(*read_unscheduled(api, pool, time.time()))
+    now_s = api.now_s()
+    route = f"/work_pools/{quote(pool, safe='')}"
+    workers = [worker for page in api.pages(f"{route}/workers/filter", {}) for worker in page]
+    ages_s = [now_s - unix_s(worker["last_heartbeat_time"]) for worker in workers]
+    yield check_workers(ages_s, pool, str(api.call("GET", route)["type"]))
+    yield from check_stuck(read_stuck(api, pool, now_s))
+    scheduled = check_schedules(*read_unscheduled(api, pool, now_s))
     if scheduled is not None:
         yield scheduled
     try:
         open_history(settings)
-        yield PreflightResult(level="fine", what=f"the history can be written: {settings.history}")
+        yield PreflightResult(level="fine", what=f"the history can be written: {mask_secrets(settings.history)}")
     except StoreError as error:
         yield PreflightResult(
-            level="problem", what=str(error), advice="set history_url or data_dir to a place of yours"
+            level="problem", what=mask_secrets(str(error)), advice="set history_url or data_dir to a place of yours"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
 from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
 from prefect_intelligent.prevention.measures import RuleSettings
@@ -64,7 +64,7 @@ def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     snapshot = controller.orchestrator.observe()
     deployments = controller.orchestrator.deployments()
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
-    beats = last_heartbeats(controller.api, at_work)
+    beats = read_heartbeats(controller.api, at_work)
     live = [
         LiveRun(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
         for run in snapshot.runs()

@@ -294,4 +294,5 @@ def _mend(frame: pd.DataFrame) -> int:
     backwards = ended < started
     ended[backwards] = started[backwards]
     frame["started_s"], frame["ended_s"] = started, ended
+    frame["scheduled_s"] = np.maximum(frame["scheduled_s"].to_numpy(), submitted)  # NaN stays
     return int((early | backwards).sum())

@@ -106,7 +106,7 @@ class PrefectOrchestrator:
         due: dict[str, str] = {}
         for record in live:
             queue = names.get(record.queue_id)
-            if queue is None:
+            if queue is None or (record.own_retry and record.state == "SCHEDULED"):
                 continue
             phase = _phase(record, now_s)
             run = self._with_current_risk(self._run(record, queue, phase, kept), now_s)
@@ -239,8 +239,8 @@ class PrefectOrchestrator:
     def _read_pool(self) -> PoolSetting:
         held = self.api.call("GET", f"/work_pools/{self._pool_name}", absent_ok=True)
         if held is None:
-            known = self.api.call("POST", "/work_pools/filter", {"limit": 200})
-            raise UnknownNameError("work pool", self._pool_name, [pool["name"] for pool in known])
+            known = [pool["name"] for page in self.api.pages("/work_pools/filter", {}) for pool in page]
+            raise UnknownNameError("work pool", self._pool_name, known)
         self._pool_id, self._default_queue_id = held["id"], held["default_queue_id"]
         return PoolSetting(name=held["name"], limit=held["concurrency_limit"], paused=held["is_paused"])
 
