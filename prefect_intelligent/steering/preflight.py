@@ -204,8 +204,8 @@ def check_clock(skew_s: float | None) -> PreflightResult | None:
     side = "ahead of" if skew_s > 0 else "behind"
     return PreflightResult(
         level="problem",
-        what=f"this machine's clock is {describe_span(abs(skew_s))} {side} the Prefect server's: what is late is judged "
-        "wrongly by as much",
+        what=f"this machine's clock is {describe_span(abs(skew_s))} {side} the Prefect server's: what is late is "
+        "judged wrongly by as much",
         advice="set both by NTP, e.g. timedatectl set-ntp true",
     )
 
