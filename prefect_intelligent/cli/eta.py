@@ -28,7 +28,7 @@ def command(
     import numpy as np
 
     from prefect_intelligent.replay.eta import predict_run_times
-    from prefect_intelligent.wiring.replay import observe_pool, pool_model
+    from prefect_intelligent.wiring.replay import observe_pool, snapshot_model, worker_slots
     from prefect_intelligent.wiring.steering import controller_config
 
     check_seed(seed)
@@ -41,7 +41,7 @@ def command(
         snapshot.queue(queue)
     found = predict_run_times(
         snapshot,
-        pool_model(settings, snapshot.pool, tuple(held.setting for held in snapshot.queues)),
+        snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot)),
         regime.policy,
         regime.guard,
         np.random.default_rng(seed),

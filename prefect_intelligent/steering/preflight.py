@@ -79,19 +79,28 @@ def check_server(client: str, server: str) -> PreflightResult:
     return PreflightResult(level="fine", what=f"the server answers and runs Prefect {server}")
 
 
-def check_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[PreflightResult]:
-    """Pitfalls in the settings of the pool and its queues."""
+def check_settings(
+    pool: PoolSetting, queues: Sequence[QueueSetting], worker_slots: int | None = None
+) -> list[PreflightResult]:
+    """Pitfalls in the settings of the pool and its queues.
+
+    Args:
+        pool: Settings of the pool.
+        queues: Settings of its queues.
+        worker_slots: Runs that all its workers carry at once, if that is known: such a limit does as well.
+    """
     found: list[PreflightResult] = []
     if pool.paused or pool.limit == 0:
         found.append(
             PreflightResult(level="note", what="the pool is paused or its limit is 0", advice="steering leaves it so")
         )
-    if pool.limit is None and all(queue.limit is None for queue in queues):
+    if pool.limit is None and worker_slots is None and all(queue.limit is None for queue in queues):
         found.append(
             PreflightResult(
                 level="problem",
                 what="neither the pool nor any queue has a limit: order has no effect while everything starts at once",
-                advice=f"prefect work-pool set-concurrency-limit {pool.name} N, with what your workers can carry",
+                advice=f"prefect work-pool set-concurrency-limit {shlex.quote(pool.name)} N, with what your workers "
+                "can carry; if workers have a --limit, set pools.NAME.worker_slots to their sum instead",
             )
         )
     by_priority: dict[int, list[str]] = defaultdict(list)

@@ -11,7 +11,7 @@ from prefect_intelligent import __version__
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
-from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_clock,
@@ -48,7 +48,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         return
     orchestrator = PrefectOrchestrator(api, pool)
     held, queues = orchestrator.settings()
-    yield from check_settings(held, queues)
+    yield from check_settings(held, queues, settings.pools.get(pool, PoolSettings()).worker_slots)
     try:
         api.call("PATCH", f"/work_pools/{pool}", {})
         yield PreflightResult(level="fine", what="the pool may be written")
