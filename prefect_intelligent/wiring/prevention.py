@@ -62,6 +62,7 @@ def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
 def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
     snapshot = controller.orchestrator.observe()
+    now_s = controller.api.now_s()  # runs end, and send heartbeats, by the server's clock
     deployments = controller.orchestrator.deployments()
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
     beats = read_heartbeats(controller.api, at_work)
@@ -71,10 +72,10 @@ def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     ]
     return read_evidence(
         runs,
-        snapshot.at_s,
+        now_s,
         live=live,
         upstream=_upstream(deployments),
-        unhealthy=_unhealthy(deployments, controller.history, snapshot.at_s),
+        unhealthy=_unhealthy(deployments, controller.history, now_s),
         resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
     )
 

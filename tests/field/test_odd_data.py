@@ -183,6 +183,41 @@ def test_fat_parameters_make_pages_short(own_server: RealServer):
 
 
 @pytest.mark.server
+def test_five_thousand_late_runs_cost_little_more_than_a_thousand(own_server: RealServer):
+    api = own_server.api()
+    calls = []
+    for count in (1000, 5000):
+        pool = api.pool(limit=8)
+        for number in range(20):
+            queue = api.queue(pool, f"q{number}", priority=5 + number) and f"q{number}"
+            clone_runs(own_server, api.run(api.deployment(pool, queue)), count // 20 - 1, spread_s=2 * DAY_S)
+        client = PrefectApi(own_server.api_url, timeout_s=60.0)
+        orchestrator = PrefectOrchestrator(client, pool)
+        for _ in range(3):
+            client.calls = 0
+            snapshot = orchestrator.observe()
+            calls.append(client.calls)
+            listed = sum(len(queue.waiting) for queue in snapshot.queues)
+            assert listed + sum(queue.beyond for queue in snapshot.queues) == count
+            assert listed <= 2000
+        client.close()
+    first, second = calls[:3], calls[3:]
+    assert all(many <= 3 * few for few, many in zip(first, second, strict=True))
+
+
+def test_a_run_that_cannot_be_read_is_left_out(caplog):
+    from prefect_intelligent.history.reading import read_each
+    from prefect_intelligent.steering.adapters.live_runs import read_record
+
+    good = {
+        "id": "a", "deployment_id": None, "work_queue_id": "q", "state_type": "SCHEDULED", "state": None,
+        "created": "2026-01-01T00:00:00Z", "expected_start_time": None, "next_scheduled_start_time": None,
+    }  # fmt: skip
+    assert [run.id for run in read_each("run", [{**good, "created": "soon"}, good, {}], read_record)] == ["a"]
+    assert "soon" in caplog.text
+
+
+@pytest.mark.server
 def test_what_was_made_today_for_last_month_is_not_late(api, client, store):
     pool = api.pool(limit=2)
     api.queue(pool, "backfill", priority=5)

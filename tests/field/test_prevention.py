@@ -9,7 +9,7 @@ import pytest
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.history.failure_signature import signature
-from prefect_intelligent.prefect_client.heartbeats import EVENT
+from prefect_intelligent.prefect_client.heartbeats import EVENT, _by_servers_clock
 from prefect_intelligent.prevention.causes import is_transient, ran_out_of_memory
 from tests.real_prefect import iso
 
@@ -125,6 +125,14 @@ def test_the_pace_of_heartbeats_survives_a_lost_one():
     assert not Heartbeats.of([0.0, 600.0]).silent(600.0 + 1800.0)
     assert Heartbeats.of([0.0, 600.0]).silent(600.0 + 1801.0)
     assert not Heartbeats.of([0.0, 30.0, 60.0, 900.0]).silent(900.0 + 1200.0)  # it was silent for long before
+
+
+def test_the_clock_of_the_machine_that_sends_them_does_not_matter():
+    behind = {1000.0 + 180.0 * n: 1600.0 + 180.0 * n for n in range(4)}
+    assert _by_servers_clock(behind) == [1600.0, 1780.0, 1960.0, 2140.0]
+    at_once = {1000.0 + 180.0 * n: 9000.0 for n in range(4)}
+    assert _by_servers_clock(at_once) == list(at_once)
+    assert _by_servers_clock({5.0: 600.0}) == [5.0]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.domain.instants import iso, optional_unix_s, unix_s
 from prefect_intelligent.history.failure_signature import signature
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.history.rows import (
     ENDED_STATES,
     LIVE_STATES,
@@ -83,7 +85,7 @@ class PrefectHistory:
         for start in range(0, len(run_ids), PAGE):
             wanted = {"task_runs": {"flow_run_id": {"any_": list(run_ids[start : start + PAGE])}}, "sort": "ID_DESC"}
             for page in self._api.pages("/task_runs/filter", wanted):
-                yield [_task_run(row) for row in page]
+                yield read_each("task run of Prefect", page, _task_run)
 
     def events(self, since_s: float, until_s: float) -> Iterator[tuple[list[EventFact], list[StateFact]]]:
         """Events of the span and the changes of state they tell of."""
@@ -91,7 +93,8 @@ class PrefectHistory:
         answer = self._api.call("POST", "/events/filter", {"filter": wanted, "limit": _EVENTS_PAGE})
         while True:
             events = answer["events"]
-            yield [_event(row) for row in events], [s for row in events if (s := _state(row)) is not None]
+            states = read_each("state of Prefect", events, _state)
+            yield read_each("event of Prefect", events, _event), [state for state in states if state is not None]
             following = answer.get("next_page")
             if not following:
                 return
@@ -119,7 +122,10 @@ class PrefectHistory:
             for row in page:
                 flow = self._flows.get(row["flow_id"], "?")
                 terms = agreed.of(flow, row["name"])
-                found.append((_deployment(row, flow, terms), terms))
+                found += [
+                    (fact, terms)
+                    for fact in read_each("deployment of Prefect", [row], partial(_deployment, flow=flow, terms=terms))
+                ]
         self._deployments = {fact.deployment_id: (fact.name, terms) for fact, terms in found}
         return found
 
@@ -129,7 +135,7 @@ class PrefectHistory:
             self._read_deployments()
         failed = [row["id"] for row in page if row["state_type"] in FAILED_STATES]
         texts = self._texts(failed) if self._tracebacks else {}
-        return [self._run(row, texts.get(row["id"])) for row in page]
+        return read_each("flow run of Prefect", page, lambda row: self._run(row, texts.get(row["id"])))
 
     def _texts(self, run_ids: Sequence[str]) -> dict[str, str]:
         """The last logged traceback of each failed run."""

@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.run_times import submitted_s
 
 _HOLDS_SLOT: Final = ("PENDING", "RUNNING")
 _REREAD: Final = 25
+_KIND: Final = "flow run of Prefect"
 _RECOUNT: Final = 4
 
 
@@ -129,8 +131,7 @@ class LiveRunCache:
         found: dict[str, RunRecord] = {}
         pending_s: dict[str, float] = {}
         for page in self._api.pages("/flow_runs/filter", body):
-            for raw in page:
-                run = read_record(raw)
+            for run in read_each(_KIND, page, read_record):
                 seen_s = self._pending_s.get(run.id)
                 if seen_s is None or (run.state == "PENDING" and run.taken_s is not None):
                     seen_s = run.taken_s
@@ -159,7 +160,7 @@ class LiveRunCache:
                 body["work_pool_queues"] = {"id": {"any_": open_}}
             page, complete = self._api.page("/flow_runs/filter", body)
             before = len(self.scheduled)
-            self._cache(read_record(raw) for raw in page)
+            self._cache(read_each(_KIND, page, read_record))
             if complete or len(self.scheduled) == before:
                 return full
 
@@ -208,7 +209,7 @@ class LiveRunCache:
             for key in some:
                 self.scheduled.pop(key, None)
             for page in pages:
-                self._cache(read_record(raw) for raw in page)
+                self._cache(read_each(_KIND, page, read_record))
 
     def _recount(self, cut: Collection[str], horizon: str) -> None:
         """Count the runs that are not cached: of a queue when it becomes long, then of a few long ones in turn."""
