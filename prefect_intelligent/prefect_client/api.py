@@ -158,7 +158,7 @@ class PrefectApi:
             try:
                 return self._once(method, route, body, absent_ok)
             except _PageTooLongError as error:
-                if not isinstance(body, Mapping) or not 0 < error.longest < body.get("limit", 0):
+                if not 0 < error.longest < _asked(route, body):
                     raise
                 self._longest, body = error.longest, {**body, "limit": error.longest}
             except OrchestratorUnavailableError as error:
@@ -231,13 +231,10 @@ class PrefectApi:
             reason = mask_secrets(str(error)) or type(error).__name__
             if isinstance(error, httpx.ConnectError):
                 reason += "; is a Prefect server running there? PREFECT_API_URL names it"
-            several = isinstance(body, Mapping) and isinstance(body.get("limit"), int) and body["limit"] > 1
-            kind = (
-                _AnswerTooLargeError
-                if several and isinstance(error, httpx.ReadTimeout)
-                else OrchestratorUnavailableError
-            )
-            raise kind(f"{method} {self.shown_url}{route}: {reason}") from error
+            text = f"{method} {self.shown_url}{route}: {reason}"
+            if isinstance(error, httpx.ReadTimeout) and _asked(route, body) > 1:
+                raise _AnswerTooLargeError(text) from error
+            raise OrchestratorUnavailableError(text) from error
         finally:
             self.waited_s += time.monotonic() - started
         if not answer.is_success:
@@ -265,7 +262,7 @@ class PrefectApi:
 
     def _receive(self, request: httpx.Request, body: Any, timeout_s: float) -> httpx.Response:
         """The whole answer; of several records no more than `_MOST_BYTES`, and no longer than for four time-outs."""
-        several = isinstance(body, Mapping) and body.get("limit", 1) > 1
+        several = _asked(request.url.path, body) > 1
         sent_s, until = time.time(), time.monotonic() + 4 * timeout_s
         answer = httpx.Client.send(self._http, request, stream=True)
         try:
@@ -314,16 +311,16 @@ class PrefectApi:
             raise OrchestratorAccessDeniedError(text)
         if status in _TRANSIENT or status >= 500 or _is_csrf(answer):
             raise OrchestratorUnavailableError(text)
-        if status == 422 and "limit" in text:
-            asked = json.loads(answer.request.content).get("limit", 0)
-            found = _LIMIT.search(text)
+        asked = _asked(route, json.loads(answer.request.content or b"null"))
+        if status == 422 and asked > 1 and "limit" in _detail(answer):
+            found = _LIMIT.search(_detail(answer))
             raise _PageTooLongError(text, int(found[1]) if found else asked // 2)
         raise ConflictError(text)
 
     def _hint(self) -> str:
         """What is probably wrong with an address that answers, but not as the API does."""
         address = httpx.URL(self.url)
-        if "/api" in address.path:
+        if "api" in address.path.split("/"):
             return ""
         right = mask_secrets(str(address.copy_with(path=address.path.rstrip("/") + "/api")))
         return f"; the API of a Prefect server is below /api: is it PREFECT_API_URL={right}?"
@@ -356,6 +353,12 @@ def _headers() -> dict[str, str]:
     elif key:
         headers["Authorization"] = f"Bearer {key}"
     return headers
+
+
+def _asked(route: str, body: Any) -> int:
+    """How many records a call of a filter route asks for; 0 for other calls."""
+    limit = body.get("limit") if route.endswith("/filter") and isinstance(body, Mapping) else None
+    return limit if isinstance(limit, int) else 0
 
 
 def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """What an operator reads is right: pools without workers, the likely right address, no password, any alphabet."""
 
 import json
-import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 
@@ -117,14 +117,18 @@ def test_secrets_are_masked(text, shown):
 
 @pytest.mark.server
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_names_of_any_script_are_printed_on_any_terminal(prefect_server, api, tmp_path, encoding):
+def test_names_of_any_script_are_printed_on_any_terminal(prefect_api, api, monkeypatch, tmp_path, encoding):
+    monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
     pool = api.pool(name=f"池-{encoding}")
-    api.deployment(pool, flow=f"数据-{encoding}", name="日")
-    env = prefect_server.env(PYTHONIOENCODING=encoding, PREFECT_INTELLIGENT_DATA_DIR=str(tmp_path / "data"))
-    for words in (("doctor",), ("eta",), ("alerts",), ("control", "run", "--once", "--mode", "shadow"), ("explain",)):
-        command = [sys.executable, "-m", "prefect_intelligent", *words, "--pool", pool]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, check=False, timeout=280)
-        assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
-        if words == ("doctor",):
-            written = "数据" if encoding == "utf-8" else "\\u6570\\u636e"
-            assert written in done.stdout.decode(encoding)
+    api.run(api.deployment(pool, "default", flow=f"数据-{encoding}", name="日"))
+    written = "数据" if encoding == "utf-8" else "\\u6570\\u636e"
+    for words in (("doctor",), ("eta",), ("control", "run", "--once", "--mode", "shadow"), ("eta", "nobody 数据")):
+        terminal = TextIOWrapper(BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main([*words, "--pool", pool]) in (0, 1, 2)
+        terminal.flush()
+        told = terminal.buffer.getvalue().decode(encoding)
+        assert told
+        assert written in told or words[0] == "control"
