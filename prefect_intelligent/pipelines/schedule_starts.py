@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from heapq import merge
 from itertools import islice, takewhile
@@ -27,7 +27,7 @@ MOST_STARTS: Final = 20_000
 """Largest number of starts of one schedule within a span."""
 
 _PENDULUM: Final = sys.version_info < (3, 13)
-_FIRST: Final = date(2020, 1, 1)
+_FIRST: Final = datetime(2020, 1, 1)
 """Where Prefect begins a rule without DTSTART."""
 _STEP_S: Final = {recurrence.HOURLY: 3600, recurrence.MINUTELY: 60, recurrence.SECONDLY: 1}
 _MARGIN: Final = timedelta(hours=3)
@@ -154,14 +154,14 @@ def rule_starts(rule: str, zone: str, start_s: float, end_s: float) -> Sequence[
     return _distinct(instants(), end_s)
 
 
-def _walls(rule: recurrence.rrule, after: datetime) -> Iterator[datetime]:
+def _walls(rule: Any, after: datetime) -> Iterator[datetime]:
     """Wall times of a rule in order, from shortly before `after` on where the rule lets us skip what came before."""
     until = rule._until
     plain = rule.replace(dtstart=_plain(rule._dtstart), until=None if until is None else _plain(until))
     return iter(_advanced(plain, after))
 
 
-def _advanced(rule: recurrence.rrule, after: datetime) -> recurrence.rrule:
+def _advanced(rule: Any, after: datetime) -> Any:
     """The rule begun later, at the same phase; the rule itself if what it counts would change."""
     step_s = _STEP_S.get(rule._freq)
     if step_s is None or rule._dtstart >= after or rule._original_rule.get("bysetpos"):

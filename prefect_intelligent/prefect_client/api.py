@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,18 +11,9 @@ from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import certifi
 import httpx
 from prefect.client.base import PrefectHttpxSyncClient
-from prefect.client.constants import SERVER_API_VERSION
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_KEY,
-    PREFECT_API_SSL_CERT_FILE,
-    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED
 
 from prefect_intelligent.domain.backoff import backoff_s
 from prefect_intelligent.domain.secrets import mask_secrets
@@ -36,6 +24,7 @@ from prefect_intelligent.errors import (
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
+from prefect_intelligent.prefect_client.connection import headers, tls_context
 
 PAGE: Final = 200
 """Largest number of records that Prefect returns for one call, unless the server is set to fewer."""
@@ -50,6 +39,7 @@ _MOST_BYTES: Final = 4 * _PAGE_BYTES
 """Where reading a page of several records is given up, to ask for fewer."""
 _FORGET: Final = 0.95
 """By how much the size of the fattest records counts less with every page."""
+_COMPARE_S: Final = 300.0
 _LIMIT: Final = re.compile(r"less than or equal to (\d+)")
 
 
@@ -91,14 +81,15 @@ class PrefectApi:
         """Time spent waiting for the server so far."""
         self._timeout_s, self._attempts, self._patience = timeout_s, attempts, patience
         self._deadline: float | None = None
+        self._quickest_s = self._compare_at = -float("inf")
         self._longest = PAGE
         self._record_bytes: dict[str, float] = {}  # by route, of the fattest page lately
         self._answer_bytes = 0
         try:
             self._http: httpx.Client = PrefectHttpxSyncClient(
                 base_url=self.url,
-                headers=_headers(),
-                verify=_tls(),
+                headers=headers(),
+                verify=tls_context(),
                 timeout=timeout_s,
                 follow_redirects=True,
                 enable_csrf_support=False,
@@ -266,8 +257,9 @@ class PrefectApi:
         sent_s, until = time.time(), time.monotonic() + 4 * timeout_s
         answer = httpx.Client.send(self._http, request, stream=True)
         try:
-            self._compare_clocks(answer.headers.get("Date"), (sent_s + time.time()) / 2)
-            parts, size = [], 0
+            self._compare_clocks(answer.headers.get("Date"), sent_s)
+            parts: list[bytes] = []
+            size = 0
             for part in answer.iter_bytes():
                 parts.append(part)
                 size += len(part)
@@ -280,9 +272,19 @@ class PrefectApi:
             answer.status_code, headers=_plain(answer.headers), content=b"".join(parts), request=request
         )
 
-    def _compare_clocks(self, date: str | None, here_s: float) -> None:
+    def _compare_clocks(self, date: str | None, sent_s: float) -> None:
+        """Learn the difference of the clocks from the date of an answer, by the quickest answer of some minutes.
+
+        A difference that the time under way explains is none.
+        """
+        here_s, now = time.time(), time.monotonic()
+        if here_s - sent_s > self._quickest_s and now < self._compare_at:
+            return
         with suppress(TypeError, ValueError):
-            self.skew_s = here_s - (parsedate_to_datetime(date or "").timestamp() + 0.5)  # dates have whole seconds
+            there_s = parsedate_to_datetime(date or "").timestamp()  # in whole seconds, cut off
+            least, most = sent_s - (there_s + 1.0), here_s - there_s
+            self.skew_s = 0.0 if least <= 0.0 <= most else (least + most) / 2
+            self._quickest_s, self._compare_at = here_s - sent_s, now + _COMPARE_S
 
     def _get_csrf_token(self, timeout_s: float) -> None:
         """Get the token that a server may require for every write; a server that does not answers 422 or 404."""
@@ -343,18 +345,6 @@ class _PageTooLongError(ConflictError):
         super().__init__(message)
 
 
-def _headers() -> dict[str, str]:
-    """The headers for API version and authorisation that Prefect's client sends."""
-    headers = {"X-PREFECT-API-VERSION": SERVER_API_VERSION}
-    # `value()` gives secrets as plain text.
-    auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
-    if auth:
-        headers["Authorization"] = f"Basic {base64.b64encode(str(auth).encode()).decode()}"
-    elif key:
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
-
-
 def _asked(route: str, body: Any) -> int:
     """How many records a call of a filter route asks for; 0 for other calls."""
     limit = body.get("limit") if route.endswith("/filter") and isinstance(body, Mapping) else None
@@ -364,44 +354,6 @@ def _asked(route: str, body: Any) -> int:
 def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
     """Headers of an answer whose content has been decoded."""
     return [item for item in headers.multi_items() if item[0].lower() not in ("content-encoding", "content-length")]
-
-
-def _tls() -> ssl.SSLContext:
-    """The TLS context that Prefect's settings ask for."""
-    context = _LazyContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate for the right host
-    if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.authorities = PREFECT_API_SSL_CERT_FILE.value() or certifi.where()
-        if not os.access(context.authorities, os.R_OK):
-            raise InvalidInputError(
-                "PREFECT_API_SSL_CERT_FILE", context.authorities, "cannot be read; name a file of certificates"
-            )
-    return context
-
-
-class _LazyContext(ssl.SSLContext):
-    """Reads the certificate authorities when a connection is first secured: that takes as long as ten calls.
-
-    Attributes:
-        authorities: File of certificates; None once it has been read, or if nothing is to be verified.
-    """
-
-    authorities: str | None = None
-
-    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        self._read()
-        return super().wrap_socket(*args, **options)
-
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        self._read()
-        return super().wrap_bio(*args, **options)
-
-    def _read(self) -> None:
-        if self.authorities is not None:
-            self.load_verify_locations(cafile=self.authorities)
-            self.authorities = None
 
 
 def _is_csrf(answer: httpx.Response) -> bool:

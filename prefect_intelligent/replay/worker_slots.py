@@ -26,7 +26,8 @@ def learned_slots(snapshot: Snapshot, runs: pd.DataFrame) -> int | None:
     Returns:
         None if no such run waits, or if nothing is at work: then perhaps no worker polls.
     """
-    if snapshot.pool.paused or snapshot.active == 0 or snapshot.active >= (snapshot.pool.limit or np.inf):
+    room = np.inf if snapshot.pool.limit is None else snapshot.pool.limit
+    if snapshot.pool.paused or not 0 < snapshot.active < room:
         return None
     at_work = {run.deployment for queue in snapshot.queues for run in queue.active}
     kept: list[Run] = [

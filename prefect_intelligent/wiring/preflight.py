@@ -41,8 +41,6 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     try:
         api = PrefectApi()
         yield check_server(prefect, str(api.call("GET", "/admin/version")))
-        if (clock := check_clock(api.skew_s)) is not None:
-            yield clock
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
@@ -67,6 +65,8 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     ages_s = [now_s - unix_s(worker["last_heartbeat_time"]) for worker in workers]
     yield check_workers(ages_s, pool, str(api.call("GET", route)["type"]))
     yield from check_stuck(read_stuck(api, pool, now_s))
+    if (clock := check_clock(api.skew_s)) is not None:
+        yield clock
     scheduled = check_schedules(*read_unscheduled(api, pool, now_s))
     if scheduled is not None:
         yield scheduled
