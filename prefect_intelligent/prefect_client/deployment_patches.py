@@ -98,8 +98,13 @@ def revert_patch(api: PrefectApi, key: str) -> tuple[tuple[str, Kind, Any], ...]
 
 def patch_variables(api: PrefectApi) -> list[dict[str, Any]]:
     """The variables that store patches."""
-    wanted = {"variables": {"tags": {"all_": [HELD]}}}
-    return [variable for page in api.pages("/variables/filter", wanted) for variable in page]
+    found: list[dict[str, Any]] = []
+    while True:
+        body = {"variables": {"tags": {"all_": [HELD]}}, "limit": 200, "offset": len(found)}
+        page = api.call("POST", "/variables/filter", body)
+        found += page
+        if len(page) < 200:
+            return found
 
 
 def read_patches(variable: dict[str, Any]) -> dict[str, Any]:
