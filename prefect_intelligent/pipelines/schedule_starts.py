@@ -17,7 +17,7 @@ from itertools import islice, takewhile
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from croniter import croniter  # type: ignore[import-untyped, unused-ignore]
+from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped, unused-ignore]
 from dateutil import rrule as recurrence
 
 from prefect_intelligent.domain.instants import in_zone
@@ -69,9 +69,7 @@ def cron_starts(line: str, zone: str, start_s: float, end_s: float, day_or: bool
         while True:
             try:
                 yield _instant(walker.get_next(datetime), here, skipped_is_later=not _PENDULUM)
-            except Exception as error:  # croniter's own error: there is no further date within fifty years
-                if type(error).__name__ not in ("CroniterBadDateError", "OverflowError"):
-                    raise
+            except (CroniterBadDateError, OverflowError):  # there is no further date within fifty years
                 return
 
     return _distinct(instants(), end_s)
