@@ -226,7 +226,8 @@ def check_stuck(runs: Sequence[StuckRun]) -> list[PreflightResult]:
             level="problem",
             what=f"run {run.name} of {run.deployment} is to be tried again by its own process since "
             f"{describe_span(run.overdue_s)}, and has not been: no worker may start it, so it waits for ever",
-            advice=f"if its process is dead: prefect flow-run cancel {run.id}, then prefect flow-run retry {run.id}",
+            advice=f"if its process is dead: prefect flow-run cancel {run.id}, then start it anew with "
+            f"prefect deployment run {shlex.quote(run.deployment)}; flow-run retry would leave it to its process",
         )
         for run in runs[:_NAMED]
     ]

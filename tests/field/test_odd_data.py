@@ -268,7 +268,10 @@ def test_a_retry_by_a_dead_process_waits_for_nobody(api, client, prefect_server)
     assert (stuck.id, stuck.deployment) == (run, f"etl-{pool}/d")
     assert stuck.overdue_s == pytest.approx(7200.0)
     # the way out that `doctor` names
-    api.set_state(run, "CANCELLED")
-    api.set_state(run, "SCHEDULED")
-    assert run in api.polled(pool)
-    assert [found.id for found in PrefectOrchestrator(client, pool).observe().runs()] == [run]
+    api.set_state(run, "CANCELLING")
+    assert api.read_run(run)["state_type"] == "CANCELLED"
+    again = api.run(deployment, in_s=-1.0)
+    assert api.polled(pool) == [again]
+    assert [found.id for found in PrefectOrchestrator(client, pool).observe().runs()] == [again]
+    api.call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED"}, "force": True})
+    assert api.polled(pool) == [again]  # what `prefect flow-run retry` does is no way out
