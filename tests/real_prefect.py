@@ -444,7 +444,7 @@ def clone_runs(server: RealServer, run_id: str, count: int, spread_s: float = 60
             run["state_id"] = state["id"] = str(uuid.uuid4())
             run["name"] = f"clone-{index}"
             run["idempotency_key"] = None
-            for column in ("expected_start_time", "next_scheduled_start_time"):
+            for column in ("created", "expected_start_time", "next_scheduled_start_time"):
                 run[column] = _earlier(rows["flow_run"][column], spread_s * (count - index) / count)
             runs.append(run)
             states.append(state)
@@ -465,6 +465,20 @@ def clone_runs(server: RealServer, run_id: str, count: int, spread_s: float = 60
             f"UPDATE flow_run SET state_id = {mark} WHERE id = {mark}", [(run["state_id"], run["id"]) for run in runs]
         )
     connection.close()
+
+
+def made_earlier(server: RealServer, run_id: str, seconds: float) -> None:
+    """Move the creation of a run back, within the database: waiting counts from there, not from an older schedule.
+
+    Args:
+        server: Owner of the run; its database is on SQLite.
+        run_id: The run.
+        seconds: By so much.
+    """
+    with sqlite3.connect(server.home / "prefect.db", timeout=60) as database:
+        (created,) = database.execute("SELECT created FROM flow_run WHERE id = ?", (run_id,)).fetchone()
+        database.execute("UPDATE flow_run SET created = ? WHERE id = ?", (_earlier(created, seconds), run_id))
+    database.close()
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from prefect_intelligent import __version__
 
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The help page and the version are answered here, from the tables, because importing cyclopts takes longer than
     everything else that they need.
     """
+    _accept_any_name()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         print(f"{PROGRAM} {__version__}")
@@ -86,6 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from prefect_intelligent.cli.parsing import run
 
     return run(words)
+
+
+def _accept_any_name() -> None:
+    """Let names of any script be printed: what the terminal's encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def front_page() -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
         print_json(rows)
         return 0
     for row in rows:
-        at = datetime.fromtimestamp(row["at_s"], UTC)
+        at = utc(row["at_s"])
         print(f"{at:%Y-%m-%d %H:%M:%S}  {row['by']}  {row['action']}  {row.get('alert', '')}".rstrip())
     if not rows:
         print("No action was taken on the dashboard.")

@@ -28,7 +28,7 @@ def command(
     import numpy as np
 
     from prefect_intelligent.replay.eta import predict_run_times
-    from prefect_intelligent.wiring.replay import observe_pool, pool_regime, snapshot_model
+    from prefect_intelligent.wiring.replay import observe_pool, pool_regime, snapshot_model, worker_slots
     from prefect_intelligent.wiring.steering import open_policy
 
     check_seed(seed)
@@ -38,7 +38,8 @@ def command(
     snapshot = observe_pool(settings, name)
     if queue is not None:
         snapshot.queue(queue)
-    model, deciding = snapshot_model(settings, snapshot), open_policy(settings, settings.policy)
+    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
+    deciding = open_policy(settings, settings.policy)
     found = predict_run_times(
         snapshot,
         model,

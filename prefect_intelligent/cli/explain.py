@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import UnknownNameError
 
 
@@ -27,7 +28,7 @@ def command(
     found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
     if found is None:
         check_pool(name)
-        print(f"There is no decision about work pool {name} in {settings.history}.")
+        print(f"There is no decision about work pool {name} in {mask_secrets(settings.history)}.")
         return 1
     decision = {key: value for key, value in found.items() if key != "memory"}
     if queue is not None:

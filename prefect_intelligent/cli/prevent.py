@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def command(
         try:
             once()
         except (OrchestratorUnavailableError, StoreError) as error:  # the next pass tries again
-            print(f"{error}; trying again in {every}", file=sys.stderr, flush=True)
+            print(f"{mask_secrets(str(error))}; trying again in {every}", file=sys.stderr, flush=True)
         time.sleep(pause_s)
 
 

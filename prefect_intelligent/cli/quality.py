@@ -11,6 +11,7 @@ from uuid import uuid4
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, add, print_json, read_settings, subcommands
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError
 
 Data = Annotated[str, Parameter(name="DATA", help="FILE.parquet, FILE.csv, FILE.duckdb::TABLE or postgresql://...::T")]
@@ -159,7 +160,6 @@ def _history(
     as_json: Json = False,
     config: Config = None,
 ) -> int:
-    from datetime import UTC, datetime
 
     from prefect_intelligent.quality.past_results import past_results
     from prefect_intelligent.wiring.history import open_history
@@ -173,7 +173,7 @@ def _history(
         ("when (UTC)", "dataset", "outcome", "quarantined", "repaired", "what was done"),
         [
             (
-                datetime.fromtimestamp(r["at_s"], UTC).strftime("%Y-%m-%d %H:%M:%S"),
+                utc(r["at_s"]).strftime("%Y-%m-%d %H:%M:%S"),
                 r["dataset"],
                 r["outcome"],
                 str(r["quarantined"]),

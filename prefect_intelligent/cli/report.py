@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.errors import InvalidInputError
 
@@ -148,7 +148,7 @@ def _print(report: Mapping[str, Any], by: str, rows: int, *, money: bool) -> Non
             highlight=False,
         )
     for change in report["changes"]:
-        day = datetime.fromtimestamp(change["at_s"], UTC)
+        day = utc(change["at_s"])
         console.print(f"{change['series']} went from {change['before']:.4g} to {change['after']:.4g} on {day:%Y-%m-%d}")
     for trend in report["trends"]:
         way = "rises" if trend["per_day"] > 0 else "falls"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
+from prefect_intelligent.domain.instants import in_zone
 from prefect_intelligent.domain.spans import LONGEST_S, SHORTEST_S, format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
@@ -58,13 +59,13 @@ class ClockDeadline:
     def due_s(self, scheduled_s: float) -> float:
         """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""
         zone = ZoneInfo(self.zone)
-        start = datetime.fromtimestamp(scheduled_s, tz=zone)
+        start = in_zone(scheduled_s, zone)
         for days in (0, 1, 2):
             local = datetime.combine(start.date() + timedelta(days=days), self.at, tzinfo=zone)
             due = local.astimezone(UTC).timestamp()
             if due > scheduled_s:
                 return due
-        raise AssertionError("a clock time recurs within two days")  # pragma: no cover
+        return scheduled_s + 86400.0  # at the end of the calendar
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M} {self.zone}"

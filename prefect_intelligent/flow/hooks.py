@@ -157,7 +157,9 @@ def _report(flow: Any, flow_run: Any, state: Any) -> None:
     """Append the record to the spool; the same state of the same attempt always has the same event id."""
     attempt = getattr(flow_run, "run_count", 0)
     terms = terms_of(flow)
-    scheduled_s = _unix_s(flow_run.expected_start_time)
+    scheduled_s, created_s = _unix_s(flow_run.expected_start_time), _unix_s(getattr(flow_run, "created", None))
+    if scheduled_s is not None and created_s is not None:
+        scheduled_s = max(scheduled_s, created_s)  # a run made for last month has not been late for a month
     record = {
         "flow_run_id": str(flow_run.id),
         "flow_run": flow_run.name,

@@ -128,6 +128,12 @@ class PoolSettings(BaseModel):
         allow_inf_nan=False,
         description="Seconds between two polls of the pool's workers (PREFECT_WORKER_QUERY_SECONDS), for the twin.",
     )
+    worker_slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="Runs that all workers of the pool carry at once, the sum of their --limit; without it `eta` and "
+        "`what-if` learn it from runs that wait although the pool has room.",
+    )
     startup_s: float = Field(
         default=3.0, ge=0, allow_inf_nan=False, description="Median seconds from a slot to running, for the twin."
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
 from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
 from prefect_intelligent.prevention.measures import RuleSettings
@@ -62,19 +62,20 @@ def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
 def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
     snapshot = controller.orchestrator.observe()
+    now_s = controller.api.now_s()  # runs end, and send heartbeats, by the server's clock
     deployments = controller.orchestrator.deployments()
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
-    beats = last_heartbeats(controller.api, at_work)
+    beats = read_heartbeats(controller.api, at_work)
     live = [
         LiveRun(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
         for run in snapshot.runs()
     ]
     return read_evidence(
         runs,
-        snapshot.at_s,
+        now_s,
         live=live,
         upstream=_upstream(deployments),
-        unhealthy=_unhealthy(deployments, controller.history, snapshot.at_s),
+        unhealthy=_unhealthy(deployments, controller.history, now_s),
         resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
     )
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
@@ -35,18 +37,31 @@ __all__ = [
     "recording_model",
     "recording_of",
     "snapshot_model",
+    "worker_slots",
     "write_page",
     "write_recording",
 ]
 
+_DAY_S = 86400.0
 
-def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:
-    """How the twin models a pool: its settings in Prefect, with the prices and the behaviour of our settings."""
+
+def pool_model(
+    settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...], slots: int | None = None
+) -> PoolSpec:
+    """How the twin models a pool: its settings in Prefect, with the prices and the behaviour of our settings.
+
+    Args:
+        settings: All settings.
+        pool: Settings of the pool.
+        queues: Settings of its queues.
+        slots: Runs that its workers carry at once, where the settings do not say; None is unknown.
+    """
     own = settings.pools.get(pool.name, PoolSettings())
+    bounds = [limit for limit in (pool.limit, own.worker_slots or slots) if limit is not None]
     return PoolSpec(
         queues=queues,
-        limit=pool.limit,
-        most=own.most_slots or pool.limit,
+        limit=min(bounds, default=None),
+        most=min((each for each in (own.most_slots or pool.limit, own.worker_slots or slots) if each), default=None),
         prices=settings.prices_of(pool.name),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
@@ -55,9 +70,24 @@ def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting
     )
 
 
-def snapshot_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
-    """How the twin models the pool of a snapshot."""
-    return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
+def snapshot_model(settings: Settings, snapshot: Snapshot, *, slots: int | None = None) -> PoolSpec:
+    """How the twin models the pool of a snapshot; see `pool_model`."""
+    return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues), slots)
+
+
+def worker_slots(settings: Settings, snapshot: Snapshot) -> int | None:
+    """Runs that the pool's workers carry at once, from the history of the last day; None if nothing shows it.
+
+    Raises:
+        StoreError: The history cannot be read.
+    """
+    from prefect_intelligent.replay.worker_slots import learned_slots
+
+    if not has_history(settings):
+        return learned_slots(snapshot, pd.DataFrame({"started_s": [], "ended_s": []}))
+    return learned_slots(
+        snapshot, open_runs(settings).run_frame(since_s=snapshot.at_s - _DAY_S, pool=snapshot.pool.name)
+    )
 
 
 def pool_regime(settings: Settings, pool: str, model: PoolSpec) -> Regime:
@@ -102,7 +132,9 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
         StoreError: The history cannot be read.
     """
     if not has_history(settings):
-        raise InvalidInputError("history", settings.history, "there is none yet; run `prefect-intelligent sync`")
+        raise InvalidInputError(
+            "history", mask_secrets(settings.history), "there is none yet; run `prefect-intelligent sync`"
+        )
     api = PrefectApi()
     try:
         held, queues = settings_given(pool_records(settings, api, pool), *PrefectOrchestrator(api, pool).settings())

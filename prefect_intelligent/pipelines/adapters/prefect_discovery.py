@@ -139,7 +139,7 @@ def read_schedule(stored: Mapping[str, Any]) -> Schedule:
     zone = schedule.get("timezone") or "UTC"
     common: dict[str, Any] = {"active": stored["active"], "parameters": stored.get("parameters") or {}}
     if "cron" in schedule:
-        return Schedule(cron=schedule["cron"], zone=zone, **common)
+        return Schedule(cron=schedule["cron"], zone=zone, day_or=schedule.get("day_or") is not False, **common)
     if "interval" in schedule:
         anchor = schedule.get("anchor_date")
         anchor_s = 0.0 if anchor is None else unix_s(str(anchor))

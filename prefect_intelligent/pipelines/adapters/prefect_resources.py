@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
-from prefect_intelligent.domain.instants import optional_unix_s
+from prefect_intelligent.domain.instants import iso, optional_unix_s
 from prefect_intelligent.errors import ConflictError, UnknownNameError
 from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.runs import VERSION_LABEL, PipelineRun, RunState
 from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.claims.in_force import all_as_owners_set, as_owner_set, put_in_force
+from prefect_intelligent.prefect_client.run_times import submitted_s
 
 TAG: Final = "prefect-intelligent-graph"
 """Tag of the automations and variables of this product."""
@@ -35,6 +37,9 @@ _COPIED_FIELDS: Final = (
     "concurrency_options",
 )
 """Fields of a deployment that are read and written unchanged."""
+
+_LATEST: Final = 200
+"""Largest number of runs of a deployment that are listed."""
 
 
 class PrefectPipelineServer:
@@ -247,14 +252,14 @@ class PrefectPipelineServer:
         if phase is not None:
             wanted["state"] = {"type": {"any_": [phase]}}
         if since_s is not None:
-            wanted["expected_start_time"] = {"after_": datetime.fromtimestamp(since_s, UTC).isoformat()}
+            wanted["expected_start_time"] = {"after_": iso(since_s)}
         body = {
             "deployments": {"id": {"any_": [self.deployment_id(deployment)]}},
             "flow_runs": wanted,
             "sort": "EXPECTED_START_TIME_DESC",
-            "limit": 200,
         }
-        return [_run(stored, deployment) for stored in reversed(self.api.call("POST", "/flow_runs/filter", body))]
+        latest = (stored for page in self.api.pages("/flow_runs/filter", body) for stored in page)
+        return [_run(stored, deployment) for stored in islice(latest, _LATEST)][::-1]
 
     def start_run(
         self, deployment: str, parameters: Mapping[str, Any], *, key: str, env: Mapping[str, str] | None = None
@@ -337,7 +342,7 @@ def _run(stored: Mapping[str, Any], deployment: str) -> PipelineRun:
         id=stored["id"],
         deployment=deployment,
         state=stored["state_type"],
-        scheduled_s=optional_unix_s(stored["expected_start_time"]) or 0.0,
+        scheduled_s=submitted_s(stored),
         started_s=optional_unix_s(stored["start_time"]),
         ended_s=optional_unix_s(stored["end_time"]),
         parameters=stored["parameters"] or {},

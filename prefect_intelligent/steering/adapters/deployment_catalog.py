@@ -151,13 +151,13 @@ class DeploymentCatalog:
         rows = {row["id"]: row for page in self._api.pages("/deployments/filter", pools) for row in page}
         elsewhere = [key for key in missing if key not in rows]
         if elsewhere:
-            body = {"deployments": {"id": {"any_": elsewhere[:PAGE]}}, "limit": PAGE}
-            rows |= {row["id"]: row for row in self._api.call("POST", "/deployments/filter", body)}
+            others = {"deployments": {"id": {"any_": elsewhere[:PAGE]}}}
+            rows |= {row["id"]: row for page in self._api.pages("/deployments/filter", others) for row in page}
         wanted = sorted({row["flow_id"] for row in rows.values()})
         flows: dict[str, str] = {}
         for start in range(0, len(wanted), PAGE):
-            body = {"flows": {"id": {"any_": wanted[start : start + PAGE]}}, "limit": PAGE}
-            flows |= {flow["id"]: flow["name"] for flow in self._api.call("POST", "/flows/filter", body)}
+            body = {"flows": {"id": {"any_": wanted[start : start + PAGE]}}}
+            flows |= {flow["id"]: flow["name"] for page in self._api.pages("/flows/filter", body) for flow in page}
         return rows, flows
 
     def _read_recent_runs(self, deployment_ids: Collection[str]) -> None:
@@ -171,7 +171,7 @@ class DeploymentCatalog:
             runs["end_time"] = {"after_": iso(self._ended_s - 60.0)}
         body = {"work_pools": {"name": {"any_": [self._pool]}}, "flow_runs": runs}
         try:
-            self._take(self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE}))
+            self._take(self._api.page("/flow_runs/filter", {**body, "sort": "END_TIME_DESC"})[0])
         except (OrchestratorUnavailableError, ConflictError) as error:
             _LOG.warning("the ended runs of work pool %s could not be read: %s", self._pool, error)
             return
@@ -180,9 +180,9 @@ class DeploymentCatalog:
         rare.sort(key=lambda key: self._ask_at.get(key, -math.inf))  # those that failed before come last
         for key in rare[:_RARE_PER_REFRESH]:
             runs = {"state": {"type": {"any_": list(_ENDED)}}, "deployment_id": {"any_": [key]}}
-            last = {"flow_runs": runs, "sort": "END_TIME_DESC", "limit": 20}
+            last = {"flow_runs": runs, "sort": "END_TIME_DESC"}
             try:
-                self._take(self._api.call("POST", "/flow_runs/filter", last))
+                self._take(self._api.page("/flow_runs/filter", last, most=20)[0])
             except (OrchestratorUnavailableError, ConflictError) as error:
                 self._ask_at[key] = now + jittered(_ASK_AGAIN_S)
                 _LOG.warning("the last runs of deployment %s could not be read: %s", key, error)
@@ -195,7 +195,7 @@ class DeploymentCatalog:
         for run in reversed(newest_first):
             if run["deployment_id"] and run["end_time"]:
                 self._recent.setdefault(run["deployment_id"], RecentRuns()).add(run)
-                self._ended_s = max(self._ended_s or 0.0, unix_s(run["end_time"]))
+                self._ended_s = max(self._ended_s or 0.0, min(unix_s(run["end_time"]), self._api.now_s()))
 
     def _describe(self, row: Mapping[str, Any], flow: str, published: PublishedTerms) -> DeploymentInfo:
         terms = published.of(flow, row["name"])

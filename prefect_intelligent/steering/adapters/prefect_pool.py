@@ -120,7 +120,7 @@ class PrefectOrchestrator:
         due: dict[str, str] = {}
         for record in live:
             queue = names.get(record.queue_id)
-            if queue is None:
+            if queue is None or (record.own_retry and record.state == "SCHEDULED"):
                 continue
             if record.id in blocked:
                 blocked_in[queue] += 1
@@ -261,8 +261,8 @@ class PrefectOrchestrator:
     def _read_pool(self) -> PoolSetting:
         held = self.api.call("GET", path("work_pools", self._pool_name), absent_ok=True)
         if held is None:
-            known = self.api.call("POST", "/work_pools/filter", {"limit": 200})
-            raise UnknownNameError("work pool", self._pool_name, [pool["name"] for pool in known])
+            known = [pool["name"] for page in self.api.pages("/work_pools/filter", {}) for pool in page]
+            raise UnknownNameError("work pool", self._pool_name, known)
         self._pool_id, self._default_queue_id = held["id"], held["default_queue_id"]
         return PoolSetting(
             name=held["name"], limit=held["concurrency_limit"], paused=held["is_paused"], id=str(held["id"])
