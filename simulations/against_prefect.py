@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -115,11 +115,17 @@ def record_day(
             finally:
                 worker.stop()
             states = [api.call("GET", f"/flow_run_states/?flow_run_id={run_id}") for run_id in ids]
-    moments = [{state["type"]: unix_s(state["timestamp"]) - begin for state in each} for each in states]
+    moments = [_firsts_s(each, begin) for each in states]
     claimed, started, ended = (
         np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
     )
     return RecordedDay(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
+
+
+def _firsts_s(states: Sequence[Mapping[str, Any]], begin_s: float) -> dict[str, float]:
+    """When a run was first in each type of state (a worker makes it Pending twice), seconds from the beginning."""
+    newest_first = sorted(((unix_s(state["timestamp"]), state["type"]) for state in states), reverse=True)
+    return {kind: at_s - begin_s for at_s, kind in newest_first}
 
 
 def poll_period_s(day: RecordedDay) -> float:

@@ -39,6 +39,8 @@ class LivePool:
         self.name = name
         self.late = 0
         """Runs that were submitted after they should have started."""
+        self.known = [index for index, run in enumerate(day.runs) if run.submitted_s <= day.scenario.start_s]
+        """Numbers of the runs that are known when the day begins."""
         self._api, self._day = server.api(), day
         self._executor = ThreadPoolExecutor(_AT_ONCE)
         self._ids: dict[int, Future[str]] = {}
@@ -56,10 +58,9 @@ class LivePool:
 
     def submit_known(self, fast: FastTime) -> None:
         """Submit the runs that are known when the day begins, and wait until they are there."""
-        known = [index for index, run in enumerate(self._day.runs) if run.submitted_s <= fast.day_begin_s]
-        for index in known:
+        for index in self.known:
             self._submit(index, fast)
-        for index in known:
+        for index in self.known:
             self._ids[index].result()
 
     def submit_in_time(self, fast: FastTime) -> Iterator[None]:

@@ -7,9 +7,9 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +24,12 @@ from prefect_intelligent.steering.decision_record import KIND
 from prefect_intelligent.wiring.history import open_history
 from tests.real_prefect import Process, RealServer
 
-_LEAD_S: Final = 8.0
-"""Seconds of the clock before the begin of a day, in which worker and controller start."""
-_CREATE_S: Final = 0.06
-"""Further ones for each run that is known before."""
-_LONGEST_LEAD_S: Final = 240.0
+_LEAD_S: Final = 4.0
+"""Seconds of the clock from when all are ready to the begin of a day."""
+_CREATE_S: Final = 0.1
+"""Further ones for each run that is known before; doubled if they are not enough."""
+_LONGEST_CREATE_S: Final = 2.0
+_START_S: Final = 240.0
 _WATCH_S: Final = 0.25
 _SPARE_S: Final = 60.0
 _QUIET: Final = {"PREFECT_LOGGING_TO_API_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "WARNING"}
@@ -61,8 +62,8 @@ class LiveDay:
     submitted_late: int
 
 
-class _NotReadyError(Exception):
-    """The day should have begun before everything was ready."""
+class _NotSubmittedError(Exception):
+    """The day should have begun before its runs were there."""
 
 
 def play_day(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path) -> LiveDay:
@@ -78,40 +79,37 @@ def play_day(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path
     Raises:
         LiveDayError: A process ended, a run did not complete, or the day took far too long.
     """
-    lead_s = _LEAD_S
+    create_s = _CREATE_S
     while True:
         place = folder / f"{arm.name}-{day.seed}-{uuid.uuid4().hex[:6]}"
         place.mkdir(parents=True)
         try:
-            return _play(server, day, arm, factor, place, lead_s)
-        except _NotReadyError as late:
-            lead_s *= 2.0
-            if lead_s > _LONGEST_LEAD_S:
-                raise LiveDayError(f"the day could not begin in time, {late}; is this machine busy?") from late
+            return _play(server, day, arm, factor, place, create_s)
+        except _NotSubmittedError as error:
+            create_s *= 2.0
+            if create_s > _LONGEST_CREATE_S:
+                raise LiveDayError("runs were due before all of them were created; is this machine busy?") from error
 
 
-def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, lead_s: float) -> LiveDay:
-    """One attempt."""
+def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, create_s: float) -> LiveDay:
+    """One attempt; `create_s` seconds are allowed to create a run that is known before the day begins."""
     began_s = time.time()
-    known = sum(run.submitted_s <= day.scenario.start_s for run in day.runs)
-    fast = FastTime(begin_s=began_s + lead_s + _CREATE_S * known, day_begin_s=day.scenario.start_s, factor=factor)
+    begin = folder / "begin.json"
     settings = arm.settings(folder.name, day.pool, folder)
     with ExitStack() as stack:
         pool = stack.enter_context(closing(LivePool(server, day, folder.name)))
-        worker = _start_worker(server, day, factor, folder)
-        stack.callback(worker.stop)
-        crew = [worker]
+        crew = [_start_worker(server, day, factor, folder)]
+        stack.callback(crew[0].stop)
         if arm.policy is not None:
-            crew.append(_start_controller(server, settings, pool.name, fast, folder))
-            stack.callback(crew[-1].stop)
+            crew.append(_start_controller(server, settings, pool.name, begin, folder))
+            stack.callback(crew[1].stop)
+        _wait_until_ready(pool, crew)
+        lead_s = _LEAD_S + create_s * len(pool.known)
+        fast = FastTime(begin_s=time.time() + lead_s, day_begin_s=day.scenario.start_s, factor=factor)
+        _write(begin, asdict(fast))
         pool.submit_known(fast)
-        while not (pool.has_worker() and all(READY in process.tail() for process in crew[1:])):
-            _check(crew)
-            if time.time() > fast.begin_s:
-                raise _NotReadyError("worker or controller had not started")
-            time.sleep(0.1)
         if time.time() > fast.begin_s:
-            raise _NotReadyError("its runs had not been submitted")
+            raise _NotSubmittedError
         for _ in pool.submit_in_time(fast):
             _check(crew)
         _wait_for_the_end(pool, day, fast, crew)
@@ -121,8 +119,7 @@ def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, l
     decisions = open_history(settings).records(KIND, folder.name) if arm.policy is not None else ()
     end_s = max(run.finished_s for run in runs)
     decided = [record for record in decisions if record["at_s"] <= end_s]
-    polls = json.loads((folder / "polls.json").read_text(encoding="utf-8"))
-    period_s = mean_gap_s(polls)
+    period_s = mean_gap_s(json.loads((folder / "polls.json").read_text(encoding="utf-8")))
     return LiveDay(
         cost=day_cost(runs, day.pool.prices, list(_limits(day, decided, factor)), fast.day_begin_s),
         lasted_s=end_s - fast.day_begin_s,
@@ -136,6 +133,23 @@ def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, l
     )
 
 
+def _write(path: Path, values: Mapping[str, float]) -> None:
+    """Write JSON so that no one reads half of it."""
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(values), encoding="utf-8")
+    draft.replace(path)
+
+
+def _wait_until_ready(pool: LivePool, crew: Sequence[Process]) -> None:
+    """Wait until the worker has reported and the controller only waits for the begin."""
+    give_up_s = time.monotonic() + _START_S
+    while not (pool.has_worker() and all(READY in process.tail() for process in crew[1:])):
+        _check(crew)
+        if time.monotonic() > give_up_s:
+            raise LiveDayError(f"worker or controller of pool {pool.name} was not ready within {_START_S:g} s")
+        time.sleep(0.1)
+
+
 def _start_worker(server: RealServer, day: Day, factor: float, folder: Path) -> Process:
     command = ["-m", "benchmarks.live.holding_worker", "--pool", folder.name, "--factor", f"{factor:g}"]
     command += ["--poll", f"{day.pool.poll_s:g}", "--startup", f"{day.pool.startup_s:g}", "--seed", str(day.seed)]
@@ -143,9 +157,9 @@ def _start_worker(server: RealServer, day: Day, factor: float, folder: Path) -> 
     return Process([sys.executable, *command], server.env(**_QUIET), folder / "worker.log")
 
 
-def _start_controller(server: RealServer, settings: Settings, pool: str, fast: FastTime, folder: Path) -> Process:
+def _start_controller(server: RealServer, settings: Settings, pool: str, begin: Path, folder: Path) -> Process:
     command = ["-m", "benchmarks.live.steer", "--pool", pool, "--settings", settings.model_dump_json()]
-    command += ["--begin", repr(fast.begin_s), "--day-begin", repr(fast.day_begin_s), "--factor", repr(fast.factor)]
+    command += ["--begin", str(begin)]
     return Process([sys.executable, *command], server.env(**_QUIET), folder / "controller.log")
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -21,8 +24,9 @@ from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.wiring.steering import open_controller
 
 READY: Final = "ready"
-"""What is printed when only the begin of the day is waited for."""
+"""What is printed when only the file that says when the day begins is waited for."""
 _TERMS_TTL_S: Final = 60.0
+_LOOK_S: Final = 0.05
 
 
 class _Stop:
@@ -40,18 +44,30 @@ class _Stop:
         self._asked = True
 
 
-def steer(settings: Settings, pool: str, fast: FastTime) -> None:
-    """Steer the pool from the begin of the day until a signal comes."""
-    stop, clock = _Stop(), FastClock(fast)
-    controller = open_controller(settings, pool, api=FastApi(fast), clock=clock, terms_ttl_s=_TERMS_TTL_S / fast.factor)
-    if controller.config.look_ahead is not None:
+def steer(settings: Settings, pool: str, begin: Path) -> None:
+    """Steer the pool from the begin of the day until a signal comes.
+
+    Args:
+        settings: All settings.
+        pool: Name of the work pool.
+        begin: The file that will hold the day's `FastTime` as JSON.
+    """
+    stop = _Stop()
+    if settings.look_ahead_ms > 0:
         from prefect_intelligent.twin.warm import warm
 
         warm()  # a controller that has run for a minute has done so
+    print(READY, flush=True)
+    while not begin.exists() and not stop.asked():
+        time.sleep(_LOOK_S)
+    if stop.asked():
+        return
+    fast = FastTime(**json.loads(begin.read_text(encoding="utf-8")))
+    clock = FastClock(fast)
+    controller = open_controller(settings, pool, api=FastApi(fast), clock=clock, terms_ttl_s=_TERMS_TTL_S / fast.factor)
     with contextlib.closing(FastWakeUps(controller.signals(), fast.factor)) as wake_ups:
-        print(READY, flush=True)
-        while (left_s := fast.day_begin_s - clock.now_s()) > 0 and not stop.asked():
-            clock.sleep(min(left_s, 0.1 * fast.factor))
+        while (left_s := fast.begin_s - time.time()) > 0 and not stop.asked():
+            time.sleep(min(left_s, _LOOK_S))
         run_loop(
             controller.reconcile,
             Leadership(controller.lease),
@@ -74,12 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live.steer", description=__doc__)
     parser.add_argument("--pool", required=True)
     parser.add_argument("--settings", required=True, help="all settings as JSON")
-    parser.add_argument("--begin", type=float, required=True, help="begin of the day by the clock, Unix seconds")
-    parser.add_argument("--day-begin", type=float, required=True, help="the same instant in the day")
-    parser.add_argument("--factor", type=float, required=True, help="seconds of the day in a second of the clock")
+    parser.add_argument("--begin", type=Path, required=True, help="file that will say when the day begins")
     args = parser.parse_args(argv)
-    settings = Settings.model_validate_json(args.settings)
-    steer(settings, args.pool, FastTime(begin_s=args.begin, day_begin_s=args.day_begin, factor=args.factor))
+    steer(Settings.model_validate_json(args.settings), args.pool, args.begin)
     return 0
 
 
