@@ -29,7 +29,7 @@ _LEAD_S: Final = 4.0
 _CREATE_S: Final = 0.1
 """Further ones for each run that is known before; doubled if they are not enough."""
 _LONGEST_CREATE_S: Final = 2.0
-_START_S: Final = 240.0
+_START_S: Final = 600.0
 _WATCH_S: Final = 0.25
 _SPARE_S: Final = 60.0
 _QUIET: Final = {"PREFECT_LOGGING_TO_API_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "WARNING"}
