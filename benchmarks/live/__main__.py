@@ -21,12 +21,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from prefect_intelligent.errors import InvalidInputError, OrchestratorError, PrefectIntelligentError
 from tests import real_prefect  # first: it scrubs the environment before anything imports Prefect
 
 if TYPE_CHECKING:
     from benchmarks.live.arms import Arm
     from benchmarks.live.day import Day
     from benchmarks.live.figures import PairedDay
+    from benchmarks.live.real_day import LiveDay
     from tests.real_prefect import RealServer
 
 SHORT_DAY: Final = Path(__file__).parent / "short-day.toml"
@@ -45,26 +47,39 @@ class Benchmark:
 
     def __init__(self, server: RealServer, arms: Sequence[Arm], folder: Path, seed: int) -> None:
         self._server, self._arms, self._folder, self._seed = server, arms, folder, seed
+        self.repeated = 0
+        """Days that had to be played once more under an arm, because something had failed."""
 
     def pair(self, day: Day, factor: float) -> PairedDay:
         """Play a day under every arm, on the server and in the twin."""
         import numpy as np
 
         from benchmarks.live.figures import PairedDay
-        from benchmarks.live.real_day import play_day
         from benchmarks.live.twin_day import twin_costs
 
         live = {}
         for number in np.random.default_rng((self._seed, day.seed)).permutation(len(self._arms)):
             arm = self._arms[number]
             tell(f"day {day.seed} of {day.scenario.name}, {len(day.runs)} runs, factor {factor:g}: {arm.name} ...")
-            live[arm.name] = found = play_day(self._server, day, arm, factor, self._folder)
+            live[arm.name] = found = self._play(day, arm, factor)
             tell(f"  {found.cost.total_usd:.3f} USD after {found.clock_s:.0f} s, {found.decisions} decisions")
         return PairedDay(
             seed=day.seed,
             live={arm.name: live[arm.name] for arm in self._arms},
             twin={arm.name: twin_costs(day, arm) for arm in self._arms},
         )
+
+    def _play(self, day: Day, arm: Arm, factor: float) -> LiveDay:
+        """Play a day, and if it cannot be played once more: a benchmark of an hour should survive one refused call."""
+        from benchmarks.live.live_pool import LiveDayError
+        from benchmarks.live.real_day import play_day
+
+        try:
+            return play_day(self._server, day, arm, factor, self._folder)
+        except (LiveDayError, OrchestratorError, AssertionError) as error:  # the last is what a refused call raises
+            tell(f"  {error}\n  once more ...")
+            self.repeated += 1
+            return play_day(self._server, day, arm, factor, self._folder)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -84,11 +99,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         tell("starting a Prefect server")
         with real_prefect.open_server(folder / "server") as server:
             rule = [arm for arm in arms if arm.name == RULE]
-            pairs = [Benchmark(server, arms, folder, args.seed).pair(day, args.factor) for day in days]
-            quick, slow = (
-                [Benchmark(server, rule, folder, args.seed).pair(day, factor) for day in short]
-                for factor in (args.factor, 1.0)
-            )
+            long, speed = (Benchmark(server, each, folder, args.seed) for each in (arms, rule))
+            pairs = [long.pair(day, args.factor) for day in days]
+            quick, slow = ([speed.pair(day, factor) for day in short] for factor in (args.factor, 1.0))
             database = "PostgreSQL" if server.database_url else "SQLite"
     figures = figures_of(pairs) | {"live_speed_factor": args.factor}
     if short:
@@ -106,6 +119,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "load_average_1m": round(os.getloadavg()[0], 2),
         "clock_min": round((time.time() - began_s) / 60.0, 1),
+        "repeated": long.repeated + speed.repeated,
         "days": describe_days(pairs),
         "short_days": {"factor 1": describe_days(slow), f"factor {args.factor:g}": describe_days(quick)},
     }
@@ -135,8 +149,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, help="folder for logs and histories, kept (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
-
     try:
         found = measure(args)
     except PrefectIntelligentError as error:

@@ -18,6 +18,7 @@ from prefect_intelligent.prefect_client.terms import publish_terms
 from tests.real_prefect import RealServer
 
 _ENDED: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_CREATE_S: Final = 0.05
 _AT_ONCE: Final = 4
 """Calls at once; more make a server slower."""
 
@@ -44,8 +45,12 @@ class LivePool:
         self._api, self._day = server.api(), day
         self._executor = ThreadPoolExecutor(_AT_ONCE)
         self._ids: dict[int, Future[str]] = {}
+        began_s = time.monotonic()
         self._build()
         self._deployments = self._deploy(PrefectApi(server.api_url))
+        made = len(day.pool.queues) + len(self._deployments)
+        self.create_s = max(_CREATE_S, 2.0 * (time.monotonic() - began_s) / made)
+        """Seconds to allow for the creation of one thing, from how long it has taken so far."""
 
     def close(self) -> None:
         """Close the connections; what is still to be submitted is not."""

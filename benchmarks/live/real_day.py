@@ -26,9 +26,6 @@ from tests.real_prefect import Process, RealServer
 
 _LEAD_S: Final = 4.0
 """Seconds of the clock from when all are ready to the begin of a day."""
-_CREATE_S: Final = 0.1
-"""Further ones for each run that is known before; doubled if they are not enough."""
-_LONGEST_CREATE_S: Final = 2.0
 _START_S: Final = 600.0
 _WATCH_S: Final = 0.25
 _SPARE_S: Final = 60.0
@@ -44,6 +41,7 @@ class LiveDay:
         lasted_s: From its begin to the end of its last run.
         clock_s: Seconds of the clock from the first submission to the end.
         decisions: Passes of the controller.
+        decided_first_s: When the first was made, from the begin; None without any.
         decided_every_s: Mean time between two of them; None below two.
         decision_took_s: Median duration of one; None without any.
         polled_every_s: Mean time between two polls of the worker.
@@ -55,15 +53,12 @@ class LiveDay:
     lasted_s: float
     clock_s: float
     decisions: int
+    decided_first_s: float | None
     decided_every_s: float | None
     decision_took_s: float | None
     polled_every_s: float | None
     held_longer_s: float
     submitted_late: int
-
-
-class _NotSubmittedError(Exception):
-    """The day should have begun before its runs were there."""
 
 
 def play_day(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path) -> LiveDay:
@@ -77,23 +72,11 @@ def play_day(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path
         folder: For the logs of worker and controller, and the controller's history.
 
     Raises:
-        LiveDayError: A process ended, a run did not complete, or the day took far too long.
+        LiveDayError: A process ended, a run did not complete, or the day could not begin or took far too long.
     """
-    create_s = _CREATE_S
-    while True:
-        place = folder / f"{arm.name}-{day.seed}-{uuid.uuid4().hex[:6]}"
-        place.mkdir(parents=True)
-        try:
-            return _play(server, day, arm, factor, place, create_s)
-        except _NotSubmittedError as error:
-            create_s *= 2.0
-            if create_s > _LONGEST_CREATE_S:
-                raise LiveDayError("runs were due before all of them were created; is this machine busy?") from error
-
-
-def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, create_s: float) -> LiveDay:
-    """One attempt; `create_s` seconds are allowed to create a run that is known before the day begins."""
     began_s = time.time()
+    folder = folder / f"{arm.name}-{day.seed}-{uuid.uuid4().hex[:6]}"
+    folder.mkdir(parents=True)
     begin = folder / "begin.json"
     settings = arm.settings(folder.name, day.pool, folder)
     with ExitStack() as stack:
@@ -104,12 +87,12 @@ def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, c
             crew.append(_start_controller(server, settings, pool.name, begin, folder))
             stack.callback(crew[1].stop)
         _wait_until_ready(pool, crew)
-        lead_s = _LEAD_S + create_s * len(pool.known)
+        lead_s = _LEAD_S + pool.create_s * len(pool.known)
         fast = FastTime(begin_s=time.time() + lead_s, day_begin_s=day.scenario.start_s, factor=factor)
         _write(begin, asdict(fast))
         pool.submit_known(fast)
         if time.time() > fast.begin_s:
-            raise _NotSubmittedError
+            raise LiveDayError("the day should have begun before its runs had been created; is this machine busy?")
         for _ in pool.submit_in_time(fast):
             _check(crew)
         _wait_for_the_end(pool, day, fast, crew)
@@ -125,6 +108,7 @@ def _play(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path, c
         lasted_s=end_s - fast.day_begin_s,
         clock_s=ended_s - began_s,
         decisions=len(decided),
+        decided_first_s=decided[0]["at_s"] - fast.day_begin_s if decided else None,
         decided_every_s=mean_gap_s([record["at_s"] for record in decided]),
         decision_took_s=factor * statistics.median([r["wall_ms"] for r in decided]) / 1e3 if decided else None,
         polled_every_s=None if period_s is None else factor * period_s,

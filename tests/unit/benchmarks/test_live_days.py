@@ -115,6 +115,7 @@ def live(usd: float) -> LiveDay:
         lasted_s=3600.0,
         clock_s=60.0,
         decisions=0,
+        decided_first_s=None,
         decided_every_s=None,
         decision_took_s=None,
         polled_every_s=10.0,
