@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from tests.real_prefect import RealServer
 
 SHORT_DAY: Final = Path(__file__).parent / "short-day.toml"
-DAYS, FACTOR, SCENARIO = 12, 60.0, "morning-rush"
+DAYS, FACTOR = 12, 60.0
+MORNING: Final = {"scenario": "morning-rush", "begin": 1.75, "hours": 1.0, "load": 0.4}
+"""The day that is played unless a scenario is named: an hour in which a backfill meets the marts, and what is left of
+it, with runs so short that twelve days under three arms take an hour."""
+WHOLE: Final = {"begin": 0.0, "hours": None, "load": 1.0}
+"""What is played of a scenario that is named."""
 
 
 class Benchmark:
@@ -87,12 +92,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.live.arms import RULE, choose_arms, describe_regime
     from benchmarks.live.day import draw_day, shape_day
     from benchmarks.live.figures import describe_days, figures_of, speed_error
+    from prefect_intelligent.settings import Settings
+    from prefect_intelligent.wiring.steering import open_policy
     from simulations.scenario import load_scenario
 
     arms = choose_arms(args.agent, args.bound)
     scenario = shape_day(load_scenario(args.scenario), begin_h=args.begin, hours=args.hours, load=args.load)
     days = [draw_day(scenario, args.seed + number, args.factor) for number in range(args.days)]
     short = [draw_day(shape_day(load_scenario(SHORT_DAY)), args.seed + n, args.factor) for n in range(args.short_days)]
+    for arm in arms:
+        if arm.policy is not None:
+            open_policy(Settings(), arm.policy)  # what cannot be used is said now
     began_s = time.time()
     with tempfile.TemporaryDirectory(prefix="prefect-intelligent-live-") as text:
         folder = Path(text) if args.logs is None else args.logs.absolute()
@@ -138,10 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--days", type=_count, default=DAYS, help=f"paired days (default: {DAYS})")
     parser.add_argument("--factor", type=_positive, default=FACTOR, help="seconds of a day in a second (default: 60)")
-    parser.add_argument("--scenario", default=SCENARIO, help="a name or a TOML file (default: %(default)s)")
-    parser.add_argument("--begin", type=float, default=0.0, metavar="H", help="hours of it to leave out (default: 0)")
-    parser.add_argument("--hours", type=float, default=None, metavar="H", help="hours of it to take (default: all)")
-    parser.add_argument("--load", type=_positive, default=1.0, help="all durations times this (default: 1)")
+    parser.add_argument("--scenario", help="a name or a TOML file (default: an hour of morning-rush)")
+    parser.add_argument("--begin", type=float, metavar="H", help="hours of it to leave out (default: 0)")
+    parser.add_argument("--hours", type=float, metavar="H", help="hours of it to take (default: all)")
+    parser.add_argument("--load", type=_positive, help="all durations times this (default: 1)")
     parser.add_argument("--agent", default="shipped", help="policy of the third arm, as in settings (default: shipped)")
     parser.add_argument("--bound", type=_positive, default=1.0, help="largest pool limit over the given (default: 1)")
     parser.add_argument("--short-days", type=int, default=1, help="days that are also played at factor 1 (default: 1)")
@@ -149,6 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, help="folder for logs and histories, kept (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
+    for name, value in (MORNING if args.scenario is None else WHOLE).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     try:
         found = measure(args)
     except PrefectIntelligentError as error:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.live.__main__ import main
 from benchmarks.live.arms import AGENT, DEFAULT, RULE, Arm, choose_arms
 from benchmarks.live.day import draw_day, shape_day
 from benchmarks.live.fast_time import FastTime, move_instants
@@ -18,6 +19,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.settings import Settings
 from simulations.scenario import load_scenario
 from simulations.workload import Scenario
+from tests import real_prefect
 
 FAST = FastTime(begin_s=2_000_000_000.0, day_begin_s=1_767_582_000.0, factor=40.0)
 
@@ -107,6 +109,32 @@ def test_controllers_of_the_arms_have_the_settings_of_the_product_and_the_bound(
     twice = choose_arms("shipped", 2.0)[1]
     assert twice.guard(pool).pool_max == 12
     assert twice.settings("p", pool, Settings().folder).pools["p"].most_slots == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--scenario", "mornin-rush"], "morning-rush"),
+        (["--scenario", "nightly-dag"], "deployments that wait for others"),
+        (["--hours", "9"], "has 10 hours"),
+        (["--agent", "no-such-policy"], "no-such-policy"),
+    ],
+)
+def test_what_cannot_be_played_is_said_before_a_server_is_started(arguments, says, capsys, monkeypatch):
+    monkeypatch.setattr(real_prefect, "open_server", None)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert shown.err.startswith("error: ")
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("arguments", [["--days", "0"], ["--factor", "-1"], ["--factor", "inf"], ["--bound", "0"]])
+def test_a_number_out_of_range_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
 
 
 def live(usd: float) -> LiveDay:
