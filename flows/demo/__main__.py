@@ -12,7 +12,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from flows.demo.arm_plan import HEADINGS, plan_arms
+from flows.demo.arm_plan import HEADINGS, arms_of, plan_arms
 from flows.demo.environment import Folders, prepare_environment
 from flows.demo.processes import free_port
 from flows.demo.running_processes import refuse_if_up, take_down
@@ -82,7 +82,6 @@ def _keep_running(folders: Folders, args: argparse.Namespace, console: Console) 
 def _draw(folders: Folders, picture: Path) -> int:
     """Draw the picture of the README from the result of the last demo."""
     from flows.demo.gantt import draw_picture
-    from flows.demo.outcome import arms_of
 
     path = folders.output / "result.json"
     if not path.exists():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prefect_intelligent.policy.bundle import MANIFEST, read_bundle
 
@@ -29,6 +30,11 @@ class ArmPlan:
     name: str
     mode: str
     policy: str
+
+
+def arms_of(result: Mapping[str, Any]) -> list[str]:
+    """Names of the arms of a result, in their order."""
+    return [name for name in HEADINGS if name in result]
 
 
 def plan_arms(policy: str, agent: str | None) -> tuple[ArmPlan, ...]:

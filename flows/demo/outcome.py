@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from flows.demo.arm import Arm
-from flows.demo.arm_plan import DEFAULT, HEADINGS
+from flows.demo.arm_plan import DEFAULT, arms_of
 from flows.demo.scoring import RunRecord, count_stale_reads, score_arm, start_places
 from flows.demo.workload import BACKFILL, QUEUES, Size
 from prefect_intelligent.cli import formatting
@@ -76,11 +76,6 @@ def _describe_decision(decision: Mapping[str, Any], begin_s: float) -> dict[str,
         "changes": [formatting.change(row) for row in decision["applied"]],
         "reasons": formatting.reasons({**decision, "queues": queues, "pool_limit": pool}),
     }
-
-
-def arms_of(result: Mapping[str, Any]) -> list[str]:
-    """Names of the arms of a result, in their order."""
-    return [name for name in HEADINGS if name in result]
 
 
 def _describe_run(run: RunRecord, begin_s: float) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flows.demo.arm_plan import HEADINGS
+from flows.demo.arm_plan import HEADINGS, arms_of
 from flows.demo.gantt import DARK, LIGHT, ORDER, STYLE, draw_arm, end_s
-from flows.demo.outcome import FIGURES, arms_of, policies_of, ranges, title_of, warn_if_incomparable
+from flows.demo.outcome import FIGURES, policies_of, ranges, title_of, warn_if_incomparable
 from flows.demo.quality import describe_quality
 from flows.fill_template import fill_template
 

@@ -83,7 +83,9 @@ def _idle_slot_s(
     steps: list[tuple[float, int, list[int | None]]] = [(at_s, 0, [limit]) for at_s, limit in limits[1:]]
     for run in runs:
         steps += [(run.started_s, 1, []), (run.finished_s, -1, [])]
-    for at_s, change, new in [*sorted(steps, key=lambda step: step[0]), (end_s, 0, [])]:
+    steps.sort(key=lambda step: step[0])
+    steps.append((end_s, 0, []))
+    for at_s, change, new in steps:
         until_s = min(max(at_s, since_s), end_s)
         idle_s += (until_s - since_s) * (0 if slots is None else max(0, slots - held))
         since_s, held = until_s, held + change

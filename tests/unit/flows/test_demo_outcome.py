@@ -13,9 +13,9 @@ from rich.console import Console
 
 from flows.demo import arm_plan
 from flows.demo.arm import Arm
-from flows.demo.arm_plan import HEADINGS, plan_arms
+from flows.demo.arm_plan import HEADINGS, arms_of, plan_arms
 from flows.demo.gantt import draw_picture
-from flows.demo.outcome import arms_of, describe, ranges, tabulate, warn_if_incomparable
+from flows.demo.outcome import describe, ranges, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
 from flows.demo.scoring import RunRecord
 from flows.demo.workload import (
