@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -277,6 +278,23 @@ class PostgresDatabase:
             connection.execute(statement.encode())
 
 
+@contextmanager
+def open_server(home: Path) -> Iterator[RealServer]:
+    """A running server that is stopped at the end: on PostgreSQL where it is available, else on SQLite.
+
+    SQLite may refuse a claim with 503, and the worker then tries again seconds later, after runs that should have come
+    behind.
+    """
+    database = None if why_no_postgres() else PostgresDatabase()
+    server = RealServer(home, None if database is None else database.prefect_url)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        if database is not None:
+            database.drop()
+
+
 def _postgres_dsn(database: str) -> str:
     user = os.environ.get("PGUSER", "postgres")
     return f"postgresql://{user}@{POSTGRES_HOST}:{POSTGRES_PORT}/{database}"
@@ -387,6 +405,14 @@ class Api:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not finished: {[(run['name'], run['state_name']) for run in runs]}")
             time.sleep(0.25)
+
+    def wait_for_worker(self, pool: str, timeout_s: float = 120.0) -> None:
+        """Wait until a worker of the pool has sent a heartbeat; it polls from then on."""
+        deadline = time.monotonic() + timeout_s
+        while not self.call("POST", f"/work_pools/{pool}/workers/filter", {}):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no worker of pool {pool} has reported within {timeout_s:g} s")
+            time.sleep(0.2)
 
     def polled(self, pool: str, limit: int = 200) -> list[str]:
         """Ids of the runs that a worker asking now would get, in order."""

@@ -88,6 +88,9 @@ def open_controller(
     timeout_s: float = 5.0,
     lease_s: float | None = None,
     check_pool: bool = True,
+    api: PrefectApi | None = None,
+    clock: Clock | None = None,
+    terms_ttl_s: float = 60.0,
 ) -> PoolController:
     """Make the adapters for one pool.
 
@@ -99,6 +102,9 @@ def open_controller(
         lease_s: Time to live of the leadership; three intervals, at least half a minute, if None.
         check_pool: Whether to ask Prefect for the pool before anything is written to disk. A server that does not
             answer is no error here: a controller may be started before it.
+        api: The Prefect server; the one of the profile in force if None.
+        clock: The time, in which the server's instants are read too; the system's if None.
+        terms_ttl_s: How long deployments, their terms and durations are kept before they are read again.
 
     Raises:
         InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
@@ -110,12 +116,15 @@ def open_controller(
 
         outlooks = open_outlooks(settings, pool)
     config = controller_config(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
-    api = PrefectApi(timeout_s=timeout_s)
+    api = api or PrefectApi(timeout_s=timeout_s)
+    clock = clock or SystemClock()
     orchestrator = PrefectOrchestrator(
         api,
         pool,
         prices=settings.prices_of(pool),
         resources=settings.shared_resources,
+        terms_ttl_s=terms_ttl_s,
+        now=clock.now_s,
         outlooks=outlooks,
     )
     if check_pool:
@@ -126,7 +135,7 @@ def open_controller(
         orchestrator=orchestrator,
         history=pool_records(settings, api, pool, lambda: orchestrator.pool_id),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
-        clock=SystemClock(),
+        clock=clock,
         config=config,
     )
 
