@@ -60,6 +60,8 @@ REFERENCES: Final = (CLAIRVOYANT, SERVICE)
 """Contestants that are added in the named suites."""
 _FRONT_CASE: Final = "unseen"
 _FRONT_DAYS: Final = 24
+POOLS_SUITE: Final = "pools"
+"""Name of the suite in which an agent is fitted to every pool, see `rl.pools`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,10 +351,29 @@ def join_bounds(reports: Mapping[float, Mapping[str, Any]]) -> dict[str, Any]:
     return {"figures": figures, "context": context}
 
 
+def _pools(args: argparse.Namespace) -> int:
+    """The suite of pools, for each of which an agent is fitted."""
+    from rl import pools
+    from rl.fit import FitConfig, scaled
+    from rl.pool_days import POOLS
+
+    try:
+        bound = parse_bound(args.bounds or "1")
+        config = scaled(FitConfig(bound=bound, judged_days=args.episodes), args.effort)
+        names = [name for name in args.cases.split(",") if name] or list(POOLS)
+        folder = args.out or RESULTS / f"{time.strftime('%Y-%m-%d')}-pools-{commit().rstrip('+')}"
+        report = pools.evaluate_pools(names, replace(config, judged_days=args.episodes), folder, args.jobs)
+    except (PrefectIntelligentError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report) if args.json else pools.table(report))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `python -m rl.evaluate`."""
     parser = argparse.ArgumentParser(prog="python -m rl.evaluate", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--suite", nargs="+", default=["validation"], help="validation, test, or scenario files")
+    parser.add_argument("--suite", nargs="+", default=["validation"], help="validation, test, pools, or scenario files")
     parser.add_argument(
         "--policies", default=f"shipped,{DEFAULT_RULE},tuned,rules", help="the first is compared with the others"
     )
@@ -367,6 +388,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--traces", type=Path, default=TRACE_FOLDER, help="folder of recorded workloads")
     parser.add_argument("--episodes", type=int, default=40, help="paired episodes per case (default: 40)")
     parser.add_argument("--planner-episodes", type=int, default=4, help="episodes that planners play (default: 4)")
+    parser.add_argument("--effort", type=float, default=1.0, help="of the suite pools: factor on what a fit may spend")
     parser.add_argument("--no-references", action="store_true", help=f"leave out {' and '.join(REFERENCES)}")
     parser.add_argument("--no-front", action="store_true", help="leave out the cost-against-lateness front")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
@@ -377,6 +399,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     named = set(args.suite) <= set(SUITES)
+    if args.suite == [POOLS_SUITE]:
+        return _pools(args)
     references = REFERENCES if named and not args.no_references else ()
     try:
         bounds = [parse_bound(text) for text in (args.bounds or ("1,2,4" if named else "1")).split(",")]

@@ -182,8 +182,10 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
     rule_file, corrected, agent = out / "rule.json", out / "corrected", out / "agent"
     if not rule_file.exists():
         say(f"{days.name}: tuning the rule")
+        began = time.process_time()
         rule = tune_pool(days, config)
-        _write(rule_file, {**rule_parts(rule), "seed": config.seed})
+        spent_s = time.process_time() - began
+        write_json(rule_file, {**rule_parts(rule), "seed": config.seed, "cpu_s": spent_s})
     rule = read_rule(rule_file)
     if not (corrected / "manifest.json").exists():
         say(f"{days.name}: learning corrections")
@@ -194,7 +196,7 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
         say(f"{days.name}: choosing between rule, corrections and planner")
         name, bundle = choose_agent(days, learned, config)
         write_bundle(bundle, agent)
-        _write(chosen, {"agent": name})
+        write_json(chosen, {"agent": name})
     name = str(json.loads(chosen.read_text(encoding="utf-8"))["agent"])
     return name, read_bundle(agent), learned
 
@@ -222,7 +224,8 @@ def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> d
     return {"figures": figures, "context": {"days": len(found["agent"]), "regime": regime.to_dict()}}
 
 
-def _write(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 

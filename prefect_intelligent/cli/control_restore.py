@@ -85,9 +85,9 @@ def command(
     formatting.console.print(f"{counts} {verb}." if counts else "Nothing to put back.")
     for line in found.remade:
         formatting.console.print(line, soft_wrap=True)
-    for lane in lanes:
-        if lane.stays is not None:
-            formatting.console.print(f"Work queue {lane.name} stays: {lane.stays}.", soft_wrap=True)
+    for queue in lanes:
+        if queue.stays is not None:
+            formatting.console.print(f"Work queue {queue.name} stays: {queue.stays}.", soft_wrap=True)
     if found.gone:
         formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0
