@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.twin.spec import PoolSpec
 
@@ -53,11 +53,12 @@ class Arm:
             },
         )
 
-    def guard(self, pool: PoolSpec) -> GuardSettings:
-        """What the guard of that controller permits."""
-        most = _most_slots(pool, self.bound) or pool.limit
-        section = Settings().guard.model_dump()
-        return GuardSettings(**section, pool_max=math.inf if most is None else float(most))
+    @property
+    def regime(self) -> Regime:
+        """How that controller runs its policy."""
+        settings = Settings()
+        guard = GuardSettings(**settings.guard.model_dump())
+        return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=self.bound)
 
 
 def _most_slots(pool: PoolSpec, bound: float) -> int | None:

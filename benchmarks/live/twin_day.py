@@ -46,9 +46,8 @@ def play_arm(twin: Twin, day: Day, arm: Arm) -> list[tuple[Array, Array]]:
     if arm.policy is None:
         twin.finish()
         return limits
-    settings = Settings()
-    policy = open_policy(settings, arm.policy)
-    loop = ClosedLoop(twin, arm.guard(day.pool), settings.interval_s)
+    policy = open_policy(Settings(), arm.policy)
+    loop = ClosedLoop(twin, arm.regime)
     while np.any(loop.running):
         decided_s = twin.now_s.copy()
         loop.step(policy.propose(loop.census), finishing=True)

@@ -105,7 +105,7 @@ def test_a_rule_is_not_asked_about(pool: InMemoryOrchestrator) -> None:
 def test_what_moved_a_learned_plan_is_recorded_queue_by_queue(pool: InMemoryOrchestrator, tmp_path: Path) -> None:
     policy = read_bundle(random_bundle(tmp_path, 3, scale=1.0)).policy()
     decision = decide(pool, policy=policy, look_ahead=LOOK)
-    corrections = explain(policy, take_census(pool.observe()))
+    corrections = explain(policy, take_census(pool.observe(), 16.0))
     assert corrections
     told = [reason for queue in decision.queues for reason in queue.reasons]
     told += decision.pool_limit.reasons if decision.pool_limit else []
