@@ -16,7 +16,9 @@ from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_b
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
-from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
+from prefect_intelligent.settings import Settings
+from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
+from rl.service import Service
 from rl.tune import read_rule
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -43,7 +45,7 @@ SEEDS: Final = "seeds"
 REFERENCE: Final = PlannerConfig(hold_s=2160.0, horizon_s=8400.0, round_futures=1, most_futures=1)
 """The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
 UNHURRIED: Final = PlannerConfig(budget_s=math.inf)
-"""The planner of a controller, bounded by its number of futures alone, so that the result does not hang on the machine."""
+"""A controller's planner, bounded by its number of futures alone: the result does not hang on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ class Contestant:
     """
 
     name: str
-    policies: tuple[Policy, ...]
+    policies: tuple[Policy | Service, ...]
     weights_sha256: str | None = None
     training_seeds: tuple[Any, ...] = ()
 
     @property
     def plans(self) -> bool:
-        """Whether it is a planner, which takes long and therefore plays few episodes."""
-        return isinstance(self.policies[0], Planner)
+        """Whether it plans, which takes long; it therefore plays few episodes."""
+        return isinstance(self.policies[0], Planner | Service)
 
     @property
     def clairvoyant(self) -> bool:
@@ -89,8 +91,8 @@ def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant
     """The policies named on the command line, each once; the first is the one that is compared with the others.
 
     Args:
-        names: Comma-separated: "shipped", "tuned", "regressed", "rules", "clairvoyant", "planner", "seeds", a rule, or
-            NAME=FOLDER or FOLDER of a bundle.
+        names: Comma-separated: "shipped", "default-rule", "tuned", "regressed", "rules", "clairvoyant", "planner",
+            "service", "seeds", a rule, or NAME=FOLDER or FOLDER of a bundle.
         bundles: Folders of bundles trained alike with several seeds: the contestant "seeds", first unless it is named.
 
     Raises:
@@ -119,6 +121,12 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     if name == PLANNER:
         learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
         return [Contestant(name, (_planner(learned, UNHURRIED),))]
+    if name == SERVICE:
+        learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
+        planner = _planner(learned, UNHURRIED)
+        return [Contestant(name, (Service(policy=planner, rule=planner.base),))]
+    if name == DEFAULT_RULE:
+        return [Contestant(name, (default_rule(),))]
     if name == SEEDS:
         if not bundles:
             raise InvalidInputError("--policies", SEEDS, "needs --bundles with one folder per training seed")
@@ -133,6 +141,11 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     if equals or (Path(name) / WEIGHTS).exists():
         return [_from_bundle(label if equals else Path(name).name, Path(folder or name))]
     return [Contestant(name, (parse_policy(name),))]
+
+
+def default_rule() -> RulePolicy:
+    """What a controller does without a setting."""
+    return parse_policy(str(Settings.model_fields["policy"].default))
 
 
 def _planner(learned: LearnedPolicy | None, config: PlannerConfig) -> Planner:

@@ -14,13 +14,16 @@ from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.futures import TwinFutures
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
+from rl.service import Service, play_service
 from simulations.metrics import EpisodeMetrics, measure
 
 _LEAST_RUNNING: Final = 0.7
 """Finished worlds are dropped from a batch when a smaller share than this still runs."""
 
 
-def play(world: World, policy: Policy, regime: Regime, *, clairvoyant: bool = False, seed: int = 0) -> EpisodeMetrics:
+def play(
+    world: World, policy: Policy | Service, regime: Regime, *, clairvoyant: bool = False, seed: int = 0
+) -> EpisodeMetrics:
     """Play a batch of episodes to their end under a policy and the guard.
 
     Args:
@@ -30,6 +33,8 @@ def play(world: World, policy: Policy, regime: Regime, *, clairvoyant: bool = Fa
         clairvoyant: Whether a planner knows what will truly happen; else its futures are drawn.
         seed: Of those draws.
     """
+    if isinstance(policy, Service):
+        return play_service(world, policy, regime)
     loop = ClosedLoop(Twin(world), regime, audit=True)
     if isinstance(policy, Planner):
         play_planner(loop, policy, None if clairvoyant else np.random.default_rng(seed))

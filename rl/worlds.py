@@ -24,7 +24,7 @@ _NOT_TRAINED: Final = ("toy",)
 _SCENARIO_SEEDS: Final = 10**12
 """Offset of the seeds of training days of scenarios, beyond all seeds of the suites."""
 TRAINING: Final = Regime(interval_s=60.0, pool_factor=math.inf)
-"""A controller's guard and a decision a minute: the costs of a decision every 20 s in a third of the time."""
+"""A controller's guard and a decision a minute: the ratios are those of one every 20 s, in a third of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

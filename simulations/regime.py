@@ -9,13 +9,9 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.regime import Regime
 
 
-def add_regime(parser: argparse.ArgumentParser, interval_s: float = Regime().interval_s) -> None:
-    """Add the options.
-
-    Args:
-        parser: Of the command.
-        interval_s: Its default interval.
-    """
+def add_regime(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    interval_s = Regime().interval_s
     parser.add_argument(
         "--interval", type=float, default=interval_s, help=f"seconds between decisions (default: {interval_s:g})"
     )

@@ -38,11 +38,11 @@ def command(
     snapshot = observe_pool(settings, name)
     if queue is not None:
         snapshot.queue(queue)
-    model = snapshot_model(settings, snapshot)
+    model, deciding = snapshot_model(settings, snapshot), open_policy(settings, settings.policy)
     found = predict_run_times(
         snapshot,
         model,
-        open_policy(settings, settings.policy),
+        deciding,
         pool_regime(settings, name, model),
         np.random.default_rng(seed),
         futures=futures,
@@ -66,7 +66,7 @@ def command(
         if flow_run in (None, eta.run.id) and queue in (None, eta.run.queue)
     ]
     if as_json:
-        print_json({"pool": name, "at_s": snapshot.at_s, "policy": regime.policy.name, "runs": rows})
+        print_json({"pool": name, "at_s": snapshot.at_s, "policy": deciding.name, "runs": rows})
     else:
         _show(name, rows)
     return 0

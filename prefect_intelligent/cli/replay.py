@@ -48,8 +48,8 @@ def command(
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
     from prefect_intelligent.wiring.replay import (
-        read_recording,
         pool_regime,
+        read_recording,
         recording_model,
         recording_of,
         write_page,

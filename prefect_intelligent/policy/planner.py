@@ -58,6 +58,10 @@ class Futures(Protocol):
         """Decide in every row and let one step pass."""
         ...
 
+    def pace(self, interval_s: float) -> None:
+        """Let a step take so many seconds from now on."""
+        ...
+
 
 class FutureSource(Protocol):
     """Draws futures of one or several pools as they are now."""
@@ -78,7 +82,8 @@ class PlannerConfig:
 
     Attributes:
         every_s: Seconds for which a choice is kept.
-        step_s: Seconds between two decisions in a future.
+        step_s: Seconds between two decisions in a future while a candidate decides.
+        rest_step_s: The same afterwards.
         hold_s: Seconds for which a candidate decides.
         horizon_s: Seconds that are simulated in all.
         round_futures: Futures drawn in each round.
@@ -89,6 +94,7 @@ class PlannerConfig:
 
     every_s: float = 120.0
     step_s: float = 120.0
+    rest_step_s: float = 300.0
     hold_s: float = 480.0
     horizon_s: float = 6000.0
     round_futures: int = 4
@@ -250,9 +256,7 @@ def estimate_costs(
             alive = _halved(alive, np.concatenate(rounds, axis=1))
     if futures < min(_LEAST_FUTURES, config.most_futures):
         return None
-    return PlanCosts(
-        costs_usd=np.concatenate(rounds, axis=1), horizon_s=config.horizon_s, took_s=stopwatch() - begun
-    )
+    return PlanCosts(costs_usd=np.concatenate(rounds, axis=1), horizon_s=config.horizon_s, took_s=stopwatch() - begun)
 
 
 def _halved(alive: Flags, costs: Array) -> Flags:
@@ -273,12 +277,11 @@ def _play(futures: Futures, alive: Flags, candidates: Sequence[Policy], config: 
     owner, pool, future = np.nonzero(np.broadcast_to(alive.T[:, :, None], (count, pools, per_pool)))
     played = futures.fork(pool * per_pool + future)
     before = played.spent_usd
-    hold, steps = max(1, round(config.hold_s / config.step_s)), max(1, round(config.horizon_s / config.step_s))
-    for step in range(steps):
-        if step < hold:
-            played.step(propose_by(candidates, owner, played.census))
-        else:
-            played.step(candidates[INCUMBENT].propose(played.census))
+    for _ in range(max(1, round(config.hold_s / config.step_s))):
+        played.step(propose_by(candidates, owner, played.census))
+    played.pace(config.rest_step_s)
+    for _ in range(max(0, round((config.horizon_s - config.hold_s) / config.rest_step_s))):
+        played.step(candidates[INCUMBENT].propose(played.census))
     left_usd = remaining_lateness_usd(played.census) + work_left_usd(played.census)
     costs[pool, future, owner] = played.spent_usd - before + left_usd
     return costs

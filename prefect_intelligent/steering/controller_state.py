@@ -29,6 +29,23 @@ _PER_POOL = ("order_changed_s", "pool_changed_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPlan:
+    """What a planner has chosen.
+
+    Attributes:
+        name: Name of the candidate.
+        at_s: When it was chosen, Unix seconds.
+    """
+
+    name: str
+    at_s: float
+
+    def holds(self, now_s: float, span_s: float) -> bool:
+        """Whether it was chosen within the last `span_s` seconds."""
+        return 0 <= now_s - self.at_s < span_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerState:
     """What is carried from pass to pass.
 
@@ -37,12 +54,14 @@ class ControllerState:
         releases: How many requests to end manual overrides have been carried out.
         known: The settings, and which of them a person has set.
         guard: The guard's state, as numbers, per queue and for the pool (""); infinity is None.
+        chosen: The planner's last choice; None if there is no planner.
     """
 
     passes: int = 0
     releases: int = 0
     known: KnownSettings = field(default_factory=KnownSettings)
     guard: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    chosen: ChosenPlan | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -51,12 +70,15 @@ class ControllerState:
             "releases": self.releases,
             "standing": self.known.to_dict(),
             "guard": {name: dict(values) for name, values in self.guard.items()},
+            "chosen": None if self.chosen is None else {"name": self.chosen.name, "at_s": self.chosen.at_s},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
+        chosen = data.get("chosen")
         return cls(
+            chosen=None if chosen is None else ChosenPlan(name=str(chosen["name"]), at_s=float(chosen["at_s"])),
             passes=int(data["passes"]),
             releases=int(data["releases"]),
             known=KnownSettings.from_dict(data.get("standing", {})),

@@ -124,6 +124,7 @@ class PlannedPass:
             passes=state.passes + 1,
             known=KnownSettings(values=values, pending=pending, overrides=self.overrides),
             guard=dump_guard_state(self.guard_before, self.permitted.state, names, keys),
+            chosen=self.assessment.chosen,
         )
 
 
@@ -159,7 +160,9 @@ def decide(
     wanted = proposal
     assessment = PlanAssessment()
     if problem is None and enabled:
-        assessment = assess_plan(config.policy, config.rule, config.look_ahead, snapshot, census, settings)
+        assessment = assess_plan(
+            config.policy, config.rule, config.look_ahead, snapshot, census, settings, state.chosen
+        )
         proposal = assessment.replacement or proposal
 
     def guarded(wanted: Proposal) -> Permitted:

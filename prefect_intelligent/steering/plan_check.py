@@ -17,6 +17,7 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.planner import INCUMBENT, RULE, PlanCosts, Planner
 from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.steering.controller_state import ChosenPlan
 from prefect_intelligent.steering.lookahead import LookAhead
 
 _MOST_FEATURES = 3
@@ -33,12 +34,14 @@ class PlanAssessment:
         reasons: Sentences about the plan as a whole.
         by_queue: Sentences about single queues, by name, and about the pool's limit (None).
         foreseen: Figures of the look ahead, for the record.
+        chosen: The planner's choice, which is kept for a while.
     """
 
     replacement: Proposal | None = None
     reasons: tuple[str, ...] = ()
     by_queue: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
     foreseen: Mapping[str, float] | None = None
+    chosen: ChosenPlan | None = None
 
 
 def assess_plan(
@@ -48,6 +51,7 @@ def assess_plan(
     snapshot: Snapshot,
     census: Census,
     guard: GuardSettings,
+    before: ChosenPlan | None = None,
 ) -> PlanAssessment:
     """Explain a policy's plan and ask the twin about it; nothing for a rule.
 
@@ -58,16 +62,22 @@ def assess_plan(
         snapshot: The pool as it is.
         census: Its figures.
         guard: What is permitted.
+        before: The planner's last choice.
     """
     deciding = innermost_policy(policy)
-    if isinstance(deciding, RulePolicy) and not isinstance(policy, Planner):
+    planner = _planner_of(policy)
+    if isinstance(deciding, RulePolicy) and planner is None:
         return PlanAssessment()
     why = _explain_by_queue(deciding, snapshot, census)
     if look_ahead is None:
         return PlanAssessment(by_queue=why)
     if not look_ahead.ready():
         return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), by_queue=why)
-    tried = (deciding, *policy.candidates[1:]) if isinstance(policy, Planner) else (deciding, rule)
+    tried = (deciding, rule) if planner is None else planner.candidates
+    if before is not None and before.holds(snapshot.at_s, look_ahead.config.every_s):
+        kept = [number for number, candidate in enumerate(tried) if candidate.name == before.name]
+        if kept:
+            return _follow(tried, kept[0], census, before, why)
     try:
         found = look_ahead.estimate(snapshot, tried, guard)
     except Exception as error:  # the pass goes on without the twin's estimate; the guard holds all the same
@@ -75,7 +85,14 @@ def assess_plan(
     if found is None:
         budget_ms = 1e3 * look_ahead.config.budget_s
         return PlanAssessment(reasons=(f"no time to look ahead within {budget_ms:g} ms",), by_queue=why)
-    return _choose_plan(found, tried, census, look_ahead.config.margin, why)
+    return _choose_plan(found, tried, census, look_ahead, snapshot.at_s, why)
+
+
+def _planner_of(policy: Policy | None) -> Planner | None:
+    """The planner among a policy and those inside it."""
+    while policy is not None and not isinstance(policy, Planner):
+        policy = getattr(policy, "acting", None)
+    return policy
 
 
 def innermost_policy(policy: Policy) -> Policy:
@@ -85,16 +102,34 @@ def innermost_policy(policy: Policy) -> Policy:
     return policy
 
 
+def _follow(
+    tried: Sequence[Policy],
+    number: int,
+    census: Census,
+    chosen: ChosenPlan,
+    explanations: Mapping[str | None, tuple[str, ...]],
+) -> PlanAssessment:
+    """Follow the choice of an earlier pass; its policy is asked anew."""
+    if number == INCUMBENT:
+        return PlanAssessment(by_queue=explanations, chosen=chosen)
+    return PlanAssessment(
+        replacement=tried[number].propose(census),
+        reasons=(f"{chosen.name}, as chosen a moment ago",),
+        chosen=chosen,
+    )
+
+
 def _choose_plan(
     found: PlanCosts,
     tried: Sequence[Policy],
     census: Census,
-    margin: float,
+    look_ahead: LookAhead,
+    at_s: float,
     explanations: Mapping[str | None, tuple[str, ...]],
 ) -> PlanAssessment:
     """Choose among the plans that were tried."""
-    mean = found.mean_usd[0]
-    chosen = int(found.best(margin)[0]) if len(tried) > RULE + 1 else INCUMBENT
+    mean, plans = found.mean_usd[0], len(tried) > RULE + 1
+    chosen = int(found.best(look_ahead.config.margin)[0]) if plans else INCUMBENT
     futures = found.costs_usd.shape[1]
     span = f"over {found.horizon_s / 60:.0f} min in {futures} futures"
     summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[RULE]:.2f} with the rule's {span}"
@@ -120,6 +155,7 @@ def _choose_plan(
         reasons=(summary,),
         by_queue={} if chosen else explanations,
         foreseen=figures | {"followed_rule": 0.0},
+        chosen=ChosenPlan(name=tried[chosen].name, at_s=at_s) if plans else None,
     )
 
 

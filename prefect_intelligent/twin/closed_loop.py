@@ -115,7 +115,9 @@ class ClosedLoop:
         pool_max, queue_max = (table[worlds] for table in self._asked_max)
         buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
         permitted = np.minimum(pools["most"], np.maximum(self.regime.pool_factor * pools["limit"], 1.0))
-        buffers.pool_max[worlds] = np.maximum(np.minimum(pool_max, np.minimum(permitted, buyable)), buffers.pool_min[worlds])
+        buffers.pool_max[worlds] = np.maximum(
+            np.minimum(pool_max, np.minimum(permitted, buyable)), buffers.pool_min[worlds]
+        )
         most = np.maximum(self.regime.queue_factor * np.maximum(queues["limit"], 1.0), 1.0)
         buffers.queue_max[worlds] = np.maximum(np.minimum(queue_max, most), buffers.queue_min[worlds])
 
@@ -186,11 +188,15 @@ class ClosedLoop:
         """
         fork = ClosedLoop.__new__(ClosedLoop)  # also where this is a subclass
         fork.regime, fork.guarded, fork.base, fork._numbers = self.regime, self.guarded, self.base, self._numbers
-        if interval_s is not None:
-            fork.regime = replace(self.regime, interval_s=interval_s)
-            fork._numbers = {**self._numbers, "interval_s": interval_s}
         fork.twin, fork._violations = self.twin.take(rows), None
+        if interval_s is not None:
+            fork.pace(interval_s)
         return fork
+
+    def pace(self, interval_s: float) -> None:
+        """Let so many seconds pass between two decisions from now on."""
+        self.regime = replace(self.regime, interval_s=interval_s)
+        self._numbers = {**self._numbers, "interval_s": interval_s}
 
     @property
     def _observe(self) -> int:

@@ -14,9 +14,9 @@ from prefect_intelligent.policy.census import Q
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.from_snapshot import sample_futures
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
+from prefect_intelligent.twin.from_snapshot import sample_futures
 from prefect_intelligent.twin.model.contention import begin_work, stop_work
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.state import COMPLETED, RUNNING, State
@@ -142,7 +142,13 @@ def _redraw_arrivals(loop: ClosedLoop, rng: np.random.Generator) -> None:
             soon = np.flatnonzero(queue == number)[: rng.poisson(rates[row, number] * _AHEAD_S / 3600.0)]
             at_s[soon] = now_s + rng.uniform(0.0, _AHEAD_S, soon.size)
         shift = at_s - runs["scheduled_s"][row, hidden]
-        for table, name in ((runs, "scheduled_s"), (runs, "known_s"), (runs, "due_s"), (state, "scheduled_s"), (state, "due_s")):
+        for table, name in (
+            (runs, "scheduled_s"),
+            (runs, "known_s"),
+            (runs, "due_s"),
+            (state, "scheduled_s"),
+            (state, "due_s"),
+        ):
             table[name][row, hidden] += shift
         order = np.argsort(runs["scheduled_s"][row, coming], kind="stable")
         twin.world.arrivals[row, used - len(coming) : used] = coming[order]

@@ -230,7 +230,9 @@ def build_world(
     resources = sorted(resources, key=lambda resource: resource.name)
     width = max(len(pool.queues) for pool in pools)
     number = {
-        queue.name: place * width + at for place, pool in enumerate(pools) for at, queue in enumerate(pool.queues_by_name)
+        queue.name: place * width + at
+        for place, pool in enumerate(pools)
+        for at, queue in enumerate(pool.queues_by_name)
     }
     for deployment in deployments:
         if deployment.queue not in number:

@@ -224,9 +224,9 @@ def choose_policy(text: str) -> Policy:
         InvalidInputError: It is none of them; for a bundle the message says what is wrong with it.
     """
     if text == "shipped":
-        return read_bundle(SHIPPED).policy()
+        return read_bundle(SHIPPED).agent()
     if os.sep in text or Path(text).is_dir():
-        return read_bundle(Path(text).expanduser()).policy()
+        return read_bundle(Path(text).expanduser()).agent()
     return parse_policy(text)
 
 
