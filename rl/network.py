@@ -210,9 +210,9 @@ class LeverPolicy(ActorCriticPolicy):
         action_space: spaces.MultiDiscrete,
         lr_schedule: Schedule,
         width: int = 64,
-        temperature: float = 0.25,
-        queue_temperature: float = 0.25,
-        neutral_bonus: float = 0.25,
+        temperature: float = 0.05,
+        queue_temperature: float = 0.05,
+        neutral_bonus: float = 0.05,
         **others: Any,
     ) -> None:
         self.width, self.neutral_bonus = width, neutral_bonus
@@ -263,4 +263,5 @@ class LeverPolicy(ActorCriticPolicy):
 def _unflatten(obs: PyTorchObs) -> Observations:
     """The environment's flat rows as tables with one row per queue."""
     assert not isinstance(obs, Tensor)
-    return {**obs, "queues": obs["queues"].unflatten(1, (-1, N_QUEUE))}
+    queues = obs["queues"]
+    return {**obs, "queues": queues.reshape(len(queues), -1, N_QUEUE)}
