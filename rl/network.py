@@ -210,9 +210,9 @@ class LeverPolicy(ActorCriticPolicy):
         action_space: spaces.MultiDiscrete,
         lr_schedule: Schedule,
         width: int = 64,
-        temperature: float = 0.25,
-        queue_temperature: float = 0.25,
-        neutral_bonus: float = 0.25,
+        temperature: float = 0.05,
+        queue_temperature: float = 0.05,
+        neutral_bonus: float = 0.05,
         **others: Any,
     ) -> None:
         self.width, self.neutral_bonus = width, neutral_bonus

@@ -101,12 +101,12 @@ class Batch:
         self.deck: Deck = draw_deck(
             self._source,
             SPLITS[settings.split],
-            settings.deck,
-            settings.deck_seed,
-            settings.regime,
-            settings.hold,
-            self.base,
-            settings.guarded,
+            count=settings.deck,
+            deck_seed=settings.deck_seed,
+            regime=settings.regime,
+            hold=settings.hold,
+            base=self.base,
+            guarded=settings.guarded,
         )
         self._chosen, self._step, self._last = (np.zeros(n, dtype=np.int64) for _ in range(3))
         self._spent_usd, self._log_excess = np.zeros(n), np.zeros(n)

@@ -96,7 +96,15 @@ class Deck:
 
 
 def draw_deck(
-    source: Source, seeds: range, count: int, deck_seed: int, regime: Regime, hold: int, base: RulePolicy, guarded: bool
+    source: Source,
+    seeds: range,
+    *,
+    count: int,
+    deck_seed: int,
+    regime: Regime,
+    hold: int,
+    base: RulePolicy,
+    guarded: bool,
 ) -> Deck:
     """Draw worlds and play the base rule in them.
 
