@@ -19,11 +19,13 @@ class PoolSetting:
         name: Prefect's name of the pool.
         limit: Flow runs allowed at once over all queues; None is unlimited, 0 is a soft pause.
         paused: Whether it is paused in Prefect.
+        type: Prefect's type of it, e.g. "process" or "kubernetes"; None is unknown.
     """
 
     name: str
     limit: int | None = None
     paused: bool = False
+    type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

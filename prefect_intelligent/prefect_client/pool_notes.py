@@ -50,17 +50,13 @@ class PoolNotes:
                 return {}
         return found if isinstance(found, dict) else {}
 
-    def write(self, name: str, note: Mapping[str, Any] | None) -> None:
-        """Write the note, or remove it."""
+    def write(self, name: str, note: Mapping[str, Any]) -> None:
+        """Write the note."""
         variable = self._variable(name)
         before = self._value(variable)
-        if note is None:
-            if before is not None:
-                self._remove(variable)
-        else:
-            self._write(variable, note, before)
+        self._write(variable, note, before)
         for part in _parts(variable, before):
-            self._remove(part)
+            self._api.call("DELETE", f"/variables/name/{part}", absent_ok=True)
 
     def _write(self, variable: str, note: Mapping[str, Any], before: Any) -> None:
         head: dict[str, Any] = {"pool_id": self._pool_id()}
@@ -82,9 +78,6 @@ class PoolNotes:
     def _value(self, variable: str) -> Any:
         held = self._api.call("GET", f"/variables/name/{variable}", absent_ok=True)
         return None if held is None else held["value"]
-
-    def _remove(self, variable: str) -> None:
-        self._api.call("DELETE", f"/variables/name/{variable}", absent_ok=True)
 
     def _pool_id(self) -> str:
         if (known := self._known_id()) is not None:

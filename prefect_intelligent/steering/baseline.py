@@ -18,16 +18,19 @@ KIND = "original"
 
 def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | None]:
     """The values to go back to; empty if nothing of the pool has been changed since they were last put back."""
-    return _replay(history.records(KIND, pool))
+    saved, edited, _ = _replay(history.records(KIND, pool))
+    return {key: edited.get(key, value) for key, value in saved.items()}
 
 
 def condense_baseline(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """One record that says what all of them say; none if there is nothing to go back to."""
-    values = _replay(records)
-    return [{"what": "saved", "values": to_rows(values)}] if values else []
+    """At most three records that say what all of them say, also to those that come after; none if nothing is saved."""
+    saved, edited, earlier = _replay(records)
+    kept = [{"what": "saved", "values": to_rows(saved)}] if saved else []
+    return kept + [{"what": "edited", "values": to_rows(values)} for values in (earlier, edited) if values]
 
 
-def _replay(records: Sequence[Mapping[str, Any]]) -> dict[SettingKey, int | None]:
+def _replay(records: Sequence[Mapping[str, Any]]) -> tuple[SettingValues, SettingValues, SettingValues]:
+    """The values that were saved, those a person has set since, and what was to go back to before such a one."""
     saved: dict[SettingKey, int | None] = {}
     edited: dict[SettingKey, int | None] = {}
     earlier: dict[SettingKey, int | None] = {}  # what to return to if an edit is taken back
@@ -47,7 +50,7 @@ def _replay(records: Sequence[Mapping[str, Any]]) -> dict[SettingKey, int | None
                 edited.pop(key, None)
                 if key in earlier:
                     edited[key] = earlier.pop(key)
-    return {key: edited.get(key, value) for key, value in saved.items()}
+    return saved, edited, earlier
 
 
 def _read(record: Mapping[str, Any]) -> tuple[str, SettingValues]:

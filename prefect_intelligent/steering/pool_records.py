@@ -1,7 +1,8 @@
 """The records of one pool, of which those that must not be lost are kept on the Prefect server too.
 
-The history is a file or a database that may be lost, or not be shared by all who steer a pool. The switch is read from
-the server alone; what `control restore` goes back to is read from the server where the history has none.
+The history is a file or a database that may be lost, or not be shared by all who steer a pool. So the switch and what
+`control restore` goes back to are read from the server; the history has what was before there was anything on the
+server, and a trail.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from prefect_intelligent.steering.ports import Notes
 
 Record = Mapping[str, Any]
 Condense = Callable[[Sequence[Record]], Sequence[Record]]
-"""Makes few records of many that say the same; none if they say that nothing is left."""
+"""Makes few records of many that say the same, also to records that come after; none if nothing is left."""
 
 
 class PoolRecords:
     """Implements `HistoryStore`.
 
-    What goes to the server goes there first: the server never knows less than the history.
+    What goes to the server goes there first, and is a condensed form of all records so far.
 
     Args:
         history: Keeps everything.
@@ -43,13 +44,8 @@ class PoolRecords:
         if pool == self._pool and kind == SWITCH:
             self._notes.write(kind, {**record, "at_s": at_s})
         elif pool == self._pool and kind in self._kept:
-            before = self._history.records(kind, pool)
-            if not before:  # lost, or the first
-                before = self._on_server(kind)
-                for lost in before:
-                    self._history.append(kind, pool, at_s, lost)
-            left = self._kept[kind]([*before, record])
-            self._notes.write(kind, {"records": [dict(each) for each in left]} if left else None)
+            left = self._kept[kind]([*self.records(kind, pool), record])
+            self._notes.write(kind, {"records": [dict(each) for each in left]})
         return self._history.append(kind, pool, at_s, record)
 
     def latest(self, kind: str, pool: str) -> Record | None:
@@ -67,15 +63,12 @@ class PoolRecords:
         self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
     ) -> Sequence[Record]:
         """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
-        found = self._history.records(kind, pool, since_s, last=last)
-        if not found and pool == self._pool and kind in self._kept and since_s is None:
-            return self._on_server(kind)
-        return found
+        if pool == self._pool and kind in self._kept and since_s is None:
+            found = (self._notes.read(kind) or {}).get("records")
+            if isinstance(found, list):
+                return found[-last:] if last else found
+        return self._history.records(kind, pool, since_s, last=last)
 
     def forget(self, kind: str, before_s: float) -> int:
         """Remove the records of that kind from the history that are older than `before_s`; returns how many."""
         return self._history.forget(kind, before_s)
-
-    def _on_server(self, kind: str) -> list[Record]:
-        note = self._notes.read(kind) or {}
-        return [record for record in note.get("records", ()) if isinstance(record, dict)]

@@ -10,10 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from prefect_intelligent import __version__
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
-from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_deployments,
+    check_interval,
     check_schedules,
     check_server,
     check_settings,
@@ -61,6 +62,9 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
     seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
     yield check_workers([time.time() - at_s for at_s in seen])
+    slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)
+    if slow is not None:
+        yield slow
     scheduled = check_schedules(*read_unscheduled(api, pool, time.time()))
     if scheduled is not None:
         yield scheduled
