@@ -6,7 +6,7 @@ that `control restore` returns to the last values that a person chose; then a ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from prefect_intelligent.history.ports import HistoryStore
@@ -18,23 +18,10 @@ KIND = "original"
 
 def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | None]:
     """The values to go back to; empty if nothing of the pool has been changed since they were last put back."""
-    saved, edited, _ = _replay(history.records(KIND, pool))
-    return {key: edited.get(key, value) for key, value in saved.items()}
-
-
-def condense_baseline(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """At most three records that say what all of them say, also to those that come after; none if nothing is saved."""
-    saved, edited, earlier = _replay(records)
-    kept = [{"what": "saved", "values": to_rows(saved)}] if saved else []
-    return kept + [{"what": "edited", "values": to_rows(values)} for values in (earlier, edited) if values]
-
-
-def _replay(records: Sequence[Mapping[str, Any]]) -> tuple[SettingValues, SettingValues, SettingValues]:
-    """The values that were saved, those a person has set since, and what was to go back to before such a one."""
     saved: dict[SettingKey, int | None] = {}
     edited: dict[SettingKey, int | None] = {}
     earlier: dict[SettingKey, int | None] = {}  # what to return to if an edit is taken back
-    for what, values in read_each(KIND, records, _read):
+    for what, values in read_each(KIND, history.records(KIND, pool), _read):
         if what == "restored":
             saved, edited, earlier = {}, {}, {}
         elif what == "saved":
@@ -50,7 +37,7 @@ def _replay(records: Sequence[Mapping[str, Any]]) -> tuple[SettingValues, Settin
                 edited.pop(key, None)
                 if key in earlier:
                     edited[key] = earlier.pop(key)
-    return saved, edited, earlier
+    return {key: edited.get(key, value) for key, value in saved.items()}
 
 
 def _read(record: Mapping[str, Any]) -> tuple[str, SettingValues]:

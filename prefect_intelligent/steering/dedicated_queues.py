@@ -173,22 +173,11 @@ def after_removal(before: Sequence[DedicatedQueue], after: Sequence[DedicatedQue
     return tuple(DedicatedQueue(name=queue.name, stays=left.get(queue.name)) for queue in before)
 
 
-def condense_adoption(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """One record that says what all of them say; none if the adoption was undone."""
-    created, moved = _replay(records)
-    assigned = [[name, before, ours] for name, (before, ours) in moved.items()]
-    return [{"what": "adopted", "created": sorted(created), "assigned": assigned}] if created or moved else []
-
-
 def _adopted(history: HistoryStore, pool: str) -> tuple[set[str], dict[str, tuple[str, str]]]:
     """Queues made, and deployment -> (first queue, dedicated queue), since the adoption was last undone."""
-    return _replay(history.records(KIND, pool))
-
-
-def _replay(records: Sequence[Mapping[str, Any]]) -> tuple[set[str], dict[str, tuple[str, str]]]:
     created: set[str] = set()
     moved: dict[str, tuple[str, str]] = {}
-    for what, made, assigned in read_each(KIND, records, _read):
+    for what, made, assigned in read_each(KIND, history.records(KIND, pool), _read):
         if what == "undone":
             created, moved = set(), {}
         created |= made

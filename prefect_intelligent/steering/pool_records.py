@@ -7,33 +7,34 @@ server, and a trail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.baseline import KIND as BASELINE
+from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
 from prefect_intelligent.steering.kill_switch import KIND as SWITCH
 from prefect_intelligent.steering.kill_switch import position_of
 from prefect_intelligent.steering.ports import Notes
 
 Record = Mapping[str, Any]
-Condense = Callable[[Sequence[Record]], Sequence[Record]]
-"""Makes few records of many that say the same, also to records that come after; none if nothing is left."""
+KEPT: Final[Mapping[str, str]] = {BASELINE: "restored", ADOPTION: "undone"}
+"""Kinds that are kept on the server, and what the record says (`what`) after which those before it do not count."""
 
 
 class PoolRecords:
     """Implements `HistoryStore`.
 
-    What goes to the server goes there first, and is a condensed form of all records so far.
+    What goes to the server goes there first: all records that still count.
 
     Args:
         history: Keeps everything.
         notes: Of the pool, on the server.
         pool: Name of the pool; records of others are the history's alone.
-        kept: Kinds that are kept on the server too, and how each is condensed.
     """
 
-    def __init__(self, history: HistoryStore, notes: Notes, pool: str, kept: Mapping[str, Condense]) -> None:
-        self._history, self._notes, self._pool, self._kept = history, notes, pool, kept
+    def __init__(self, history: HistoryStore, notes: Notes, pool: str) -> None:
+        self._history, self._notes, self._pool = history, notes, pool
 
     def append(self, kind: str, pool: str, at_s: float, record: Record) -> int:
         """Store one record and return its number in the history.
@@ -43,8 +44,8 @@ class PoolRecords:
         """
         if pool == self._pool and kind == SWITCH:
             self._notes.write(kind, {**record, "at_s": at_s})
-        elif pool == self._pool and kind in self._kept:
-            left = self._kept[kind]([*self.records(kind, pool), record])
+        elif pool == self._pool and kind in KEPT:
+            left = _since_last(KEPT[kind], [*self.records(kind, pool), record])
             self._notes.write(kind, {"records": [dict(each) for each in left]})
         return self._history.append(kind, pool, at_s, record)
 
@@ -63,7 +64,7 @@ class PoolRecords:
         self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
     ) -> Sequence[Record]:
         """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
-        if pool == self._pool and kind in self._kept and since_s is None:
+        if pool == self._pool and kind in KEPT and since_s is None:
             found = (self._notes.read(kind) or {}).get("records")
             if isinstance(found, list):
                 return found[-last:] if last else found
@@ -72,3 +73,9 @@ class PoolRecords:
     def forget(self, kind: str, before_s: float) -> int:
         """Remove the records of that kind from the history that are older than `before_s`; returns how many."""
         return self._history.forget(kind, before_s)
+
+
+def _since_last(end: str, records: Sequence[Record]) -> Sequence[Record]:
+    """The records after the last one that says so."""
+    ends = [number for number, record in enumerate(records, start=1) if record.get("what") == end]
+    return records[ends[-1] :] if ends else records

@@ -11,15 +11,14 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.steering.baseline import KIND as BASELINE
 from prefect_intelligent.steering.baseline import (
-    condense_baseline,
+    mark_restored,
     read_baseline,
     record_edits,
     record_reverted_edits,
     save_baseline,
 )
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
-from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
-from prefect_intelligent.steering.dedicated_queues import adopt, condense_adoption, plan_adoption
+from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
 from prefect_intelligent.steering.kill_switch import (
     read_switch,
     set_switch,
@@ -58,8 +57,7 @@ class Server:
 
 
 def records(server, history=None):
-    kept = {BASELINE: condense_baseline, ADOPTION: condense_adoption}
-    return PoolRecords(history or InMemoryHistory(), server, "pool", kept)
+    return PoolRecords(history or InMemoryHistory(), server, "pool")
 
 
 def make_pool():
@@ -224,7 +222,7 @@ def test_nothing_is_written_to_the_pool_while_its_originals_cannot_be_kept():
         def latest(self, kind, pool):
             return history.latest(kind, pool)
 
-    torn = Torn(history, server, "pool", {BASELINE: condense_baseline})
+    torn = Torn(history, server, "pool")
     before = values_of(*pool.settings())
     server.write = refuse
     with pytest.raises(OrchestratorUnavailableError):
@@ -254,3 +252,14 @@ def test_records_of_another_pool_are_the_historys_alone():
 )
 def test_who_steers_is_said_in_one_sentence(position, led, says):
     assert says in who_steers(position, led=led)
+
+
+def test_what_a_history_of_before_says_goes_to_the_server_with_the_first_write():
+    server, old = Server(), InMemoryHistory()
+    save_baseline(old, "pool", {(None, "limit"): 9}, [(None, "limit")], 0.0)
+    mark_restored(old, "pool", 1.0)
+    save_baseline(old, "pool", {(None, "limit"): 4}, [(None, "limit")], 2.0)
+    assert read_baseline(records(server, old), "pool") == {(None, "limit"): 4}
+    record_edits(records(server, old), "pool", {(None, "limit"): 5}, 3.0, again=False)
+    assert read_baseline(records(server), "pool") == {(None, "limit"): 5}
+    assert [record["what"] for record in server.notes[BASELINE]["records"]] == ["saved", "edited"]
