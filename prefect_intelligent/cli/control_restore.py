@@ -82,9 +82,9 @@ def command(
     counted = [(rows, "value"), (undo, "deployment"), (deleted, "dedicated queue"), (measures, "measure")]
     counts = ", ".join(_count(things, noun) for things, noun in counted if things)
     formatting.console.print(f"{counts} {verb}." if counts else "Nothing to put back.")
-    for lane in lanes:
-        if lane.stays is not None:
-            formatting.console.print(f"Work queue {lane.name} stays: {lane.stays}.", soft_wrap=True)
+    for queue in lanes:
+        if queue.stays is not None:
+            formatting.console.print(f"Work queue {queue.name} stays: {queue.stays}.", soft_wrap=True)
     if found.gone:
         formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0

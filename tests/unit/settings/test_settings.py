@@ -1,12 +1,15 @@
 """Settings: which source wins, where a value came from, and what is said about a wrong one."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from prefect_intelligent.domain import Prices, Resource
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.settings import Settings, load_settings
+from prefect_intelligent.settings.values import PreventionRuleName
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +122,10 @@ def test_a_wrong_file_is_one_line_with_file_and_line(tmp_path, text, says):
 def test_an_unknown_setting_names_the_nearest(tmp_path, text, says):
     with pytest.raises(UnknownNameError, match=says):
         load_settings(start=written(tmp_path, text))
+
+
+def test_the_settings_know_every_rule_of_prevention():
+    assert get_args(PreventionRuleName) == tuple(RULES)
 
 
 def test_an_unknown_variable_names_the_nearest(tmp_path, monkeypatch):
