@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.prefect_client.api import PrefectApi
@@ -82,7 +83,7 @@ class PoolNotes:
     def _pool_id(self) -> str:
         if (known := self._known_id()) is not None:
             return known
-        held = self._api.call("GET", f"/work_pools/{self._pool}", absent_ok=True)
+        held = self._api.call("GET", f"/work_pools/{quote(self._pool, safe='')}", absent_ok=True)
         if held is None:
             raise ConflictError(f"work pool {self._pool!r} does not exist (any more)")
         return str(held["id"])
