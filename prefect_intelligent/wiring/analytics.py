@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,10 @@ def read_slots(runs: SqlRuns, history: HistoryStore, pool: str | None) -> SlotAc
         return None
     kept = runs.queue_frame()
     own = kept[(kept["pool"] == pool) & (kept["queue"] == "")]
-    limits = [(float(r.at_s), None if r.limit != r.limit else float(r.limit)) for r in own.itertuples()]
+    known = own["limit"].astype(float).tolist()
+    limits = [
+        (float(at_s), None if math.isnan(limit) else limit) for at_s, limit in zip(own["at_s"], known, strict=True)
+    ]
     return slot_account([*limits, *read_pool_limits(history, pool)], runs.first_submitted_s(pool))
 
 
