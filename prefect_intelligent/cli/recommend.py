@@ -73,7 +73,7 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
         runs=runs,
         pool=pool,
         queues=queues,
-        prices=settings.prices_of(name),
+        prices=settings.prices_of(name, pool.type),
         unread=unread(history_graph(store), runs),
         most_slots=settings.pools.get(name, PoolSettings()).most_slots,
         scheduled=scheduled_deployments(store),

@@ -34,7 +34,7 @@ def command(
     import time
 
     from prefect_intelligent.analytics.report import make_report
-    from prefect_intelligent.wiring.analytics import read_slots
+    from prefect_intelligent.wiring.analytics import pool_type, read_slots
     from prefect_intelligent.wiring.history import open_history, open_runs
 
     settings = read_settings(config, pool=pool).settings
@@ -44,7 +44,7 @@ def command(
     until_s = time.time()
     store = open_runs(settings)
     frame = store.run_frame(since_s=until_s - span_s, pool=settings.pool, extra=False)
-    prices = settings.prices_of(settings.pool) if settings.pool else settings.prices_of("")
+    prices = settings.prices_of(settings.pool or "", pool_type(store, settings.pool))
     slots = read_slots(store, open_history(settings), settings.pool)
     report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=slots)
     if html is not None:

@@ -20,11 +20,13 @@ class PoolSetting:
         limit: Flow runs allowed at once over all queues; None is unlimited, 0 is a soft pause.
         paused: Whether it is paused in Prefect.
         id: Prefect's id, which a pool that is deleted and made again does not keep; None if not known.
+        type: Prefect's type of it, e.g. "process" or "kubernetes"; None is unknown.
     """
 
     name: str
     limit: int | None = None
     paused: bool = False
+    type: str | None = None
     id: str | None = field(default=None, compare=False)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.prefect_client.api import PrefectApi
@@ -50,17 +51,13 @@ class PoolNotes:
                 return {}
         return found if isinstance(found, dict) else {}
 
-    def write(self, name: str, note: Mapping[str, Any] | None) -> None:
-        """Write the note, or remove it."""
+    def write(self, name: str, note: Mapping[str, Any]) -> None:
+        """Write the note."""
         variable = self._variable(name)
         before = self._value(variable)
-        if note is None:
-            if before is not None:
-                self._remove(variable)
-        else:
-            self._write(variable, note, before)
+        self._write(variable, note, before)
         for part in _parts(variable, before):
-            self._remove(part)
+            self._api.call("DELETE", f"/variables/name/{part}", absent_ok=True)
 
     def _write(self, variable: str, note: Mapping[str, Any], before: Any) -> None:
         head: dict[str, Any] = {"pool_id": self._pool_id()}
@@ -83,13 +80,10 @@ class PoolNotes:
         held = self._api.call("GET", f"/variables/name/{variable}", absent_ok=True)
         return None if held is None else held["value"]
 
-    def _remove(self, variable: str) -> None:
-        self._api.call("DELETE", f"/variables/name/{variable}", absent_ok=True)
-
     def _pool_id(self) -> str:
         if (known := self._known_id()) is not None:
             return known
-        held = self._api.call("GET", f"/work_pools/{self._pool}", absent_ok=True)
+        held = self._api.call("GET", f"/work_pools/{quote(self._pool, safe='')}", absent_ok=True)
         if held is None:
             raise ConflictError(f"work pool {self._pool!r} does not exist (any more)")
         return str(held["id"])

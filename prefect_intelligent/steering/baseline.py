@@ -6,7 +6,7 @@ that `control restore` returns to the last values that a person chose; then a ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,20 +22,10 @@ KIND = "original"
 
 def read_baseline(history: HistoryStore, pool: str) -> dict[SettingKey, int | None]:
     """The values to go back to; empty if nothing of the pool has been changed since they were last put back."""
-    return _replay(history.records(KIND, pool))
-
-
-def condense_baseline(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """One record that says what all of them say; none if there is nothing to go back to."""
-    values = _replay(records)
-    return [{"what": "saved", "values": to_rows(values)}] if values else []
-
-
-def _replay(records: Sequence[Mapping[str, Any]]) -> dict[SettingKey, int | None]:
     saved: dict[SettingKey, int | None] = {}
     edited: dict[SettingKey, int | None] = {}
     earlier: dict[SettingKey, int | None] = {}  # what to return to if an edit is taken back
-    for what, values in read_each(KIND, records, _read):
+    for what, values in read_each(KIND, history.records(KIND, pool), _read):
         if what == "restored":
             saved, edited, earlier = {}, {}, {}
         elif what == "saved":

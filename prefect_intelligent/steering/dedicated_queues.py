@@ -242,28 +242,14 @@ def after_removal(before: Sequence[DedicatedQueue], after: Sequence[DedicatedQue
     return tuple(DedicatedQueue(name=queue.name, stays=left.get(queue.name)) for queue in before)
 
 
-def condense_adoption(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """One record that says what all of them say; none if the adoption was undone."""
-    created, moved, ids = _replay(records)
-    assigned = [[name, before, ours] for name, (before, ours) in moved.items()]
-    whole = {"what": "adopted", "created": sorted(filter(None, created)), "assigned": assigned, "ids": ids}
-    return [whole] if created or moved else []
-
-
 def _adopted(
     history: HistoryStore, pool: str
 ) -> tuple[set[str | None], dict[str, tuple[str, str]], dict[str | None, str]]:
     """Queues made, deployment -> (first queue, dedicated queue), ids of the queues, since the adoption was undone."""
-    return _replay(history.records(KIND, pool))
-
-
-def _replay(
-    records: Sequence[Mapping[str, Any]],
-) -> tuple[set[str | None], dict[str, tuple[str, str]], dict[str | None, str]]:
     created: set[str | None] = set()
     moved: dict[str, tuple[str, str]] = {}
     ids: dict[str | None, str] = {}
-    for what, made, assigned, found in read_each(KIND, records, _read):
+    for what, made, assigned, found in read_each(KIND, history.records(KIND, pool), _read):
         if what == "undone":
             created, moved, ids = set(), {}, {}
         created |= made

@@ -1,38 +1,40 @@
 """The records of one pool, of which those that must not be lost are kept on the Prefect server too.
 
-The history is a file or a database that may be lost, or not be shared by all who steer a pool. The switch is read from
-the server alone; what `control restore` goes back to is read from the server where the history has none.
+The history is a file or a database that may be lost, or not be shared by all who steer a pool. So the switch and what
+`control restore` goes back to are read from the server; the history has what was before there was anything on the
+server, and a trail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.steering.baseline import KIND as BASELINE
+from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
 from prefect_intelligent.steering.kill_switch import KIND as SWITCH
 from prefect_intelligent.steering.kill_switch import position_of
 from prefect_intelligent.steering.ports import Notes
 
 Record = Mapping[str, Any]
-Condense = Callable[[Sequence[Record]], Sequence[Record]]
-"""Makes few records of many that say the same; none if they say that nothing is left."""
+KEPT: Final[Mapping[str, str]] = {BASELINE: "restored", ADOPTION: "undone"}
+"""Kinds that are kept on the server, and what the record says (`what`) after which those before it do not count."""
 
 
 class PoolRecords:
     """Implements `HistoryStore`.
 
-    What goes to the server goes there first: the server never knows less than the history.
+    What goes to the server goes there first: all records that still count.
 
     Args:
         history: Keeps everything.
         notes: Of the pool, on the server.
         pool: Name of the pool; records of others are the history's alone.
-        kept: Kinds that are kept on the server too, and how each is condensed.
     """
 
-    def __init__(self, history: HistoryStore, notes: Notes, pool: str, kept: Mapping[str, Condense]) -> None:
-        self._history, self._notes, self._pool, self._kept = history, notes, pool, kept
+    def __init__(self, history: HistoryStore, notes: Notes, pool: str) -> None:
+        self._history, self._notes, self._pool = history, notes, pool
 
     def append(self, kind: str, pool: str, at_s: float, record: Record) -> int:
         """Store one record and return its number in the history.
@@ -42,14 +44,9 @@ class PoolRecords:
         """
         if pool == self._pool and kind == SWITCH:
             self._notes.write(kind, {**record, "at_s": at_s})
-        elif pool == self._pool and kind in self._kept:
-            before = self._history.records(kind, pool)
-            if not before:  # lost, or the first
-                before = self._on_server(kind)
-                for lost in before:
-                    self._history.append(kind, pool, at_s, lost)
-            left = self._kept[kind]([*before, record])
-            self._notes.write(kind, {"records": [dict(each) for each in left]} if left else None)
+        elif pool == self._pool and kind in KEPT:
+            left = _since_last(KEPT[kind], [*self.records(kind, pool), record])
+            self._notes.write(kind, {"records": [dict(each) for each in left]})
         return self._history.append(kind, pool, at_s, record)
 
     def latest(self, kind: str, pool: str) -> Record | None:
@@ -67,15 +64,18 @@ class PoolRecords:
         self, kind: str, pool: str | None = None, since_s: float | None = None, *, last: int | None = None
     ) -> Sequence[Record]:
         """Records of that kind in the order in which they were written; with `last`, only so many of the newest."""
-        found = self._history.records(kind, pool, since_s, last=last)
-        if not found and pool == self._pool and kind in self._kept and since_s is None:
-            return self._on_server(kind)
-        return found
+        if pool == self._pool and kind in KEPT and since_s is None:
+            found = (self._notes.read(kind) or {}).get("records")
+            if isinstance(found, list):
+                return found[-last:] if last else found
+        return self._history.records(kind, pool, since_s, last=last)
 
     def forget(self, kind: str, before_s: float) -> int:
         """Remove the records of that kind from the history that are older than `before_s`; returns how many."""
         return self._history.forget(kind, before_s)
 
-    def _on_server(self, kind: str) -> list[Record]:
-        note = self._notes.read(kind) or {}
-        return [record for record in note.get("records", ()) if isinstance(record, dict)]
+
+def _since_last(end: str, records: Sequence[Record]) -> Sequence[Record]:
+    """The records after the last one that says so."""
+    ends = [number for number, record in enumerate(records, start=1) if record.get("what") == end]
+    return records[ends[-1] :] if ends else records

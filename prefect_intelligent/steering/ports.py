@@ -92,8 +92,8 @@ class Notes(Protocol):
         """The note of that name; None if there is none, empty if it cannot be read."""
         ...
 
-    def write(self, name: str, note: Mapping[str, Any] | None) -> None:
-        """Write the note, or remove it."""
+    def write(self, name: str, note: Mapping[str, Any]) -> None:
+        """Write the note."""
         ...
 
 

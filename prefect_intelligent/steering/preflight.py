@@ -165,6 +165,23 @@ def check_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult
     return found or [PreflightResult(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
 
 
+def check_interval(interval_s: float, poll_s: float) -> PreflightResult | None:
+    """Whether workers can follow: a decision has no effect before a worker polls; None if they can.
+
+    Args:
+        interval_s: Longest time between two decisions, seconds.
+        poll_s: Time between two polls of a worker, seconds, as far as the settings know.
+    """
+    if interval_s >= 2.0 * poll_s:
+        return None
+    return PreflightResult(
+        level="note",
+        what=f"a decision every {interval_s:g} s, but workers poll every {poll_s:g} s: most decisions see no effect of "
+        "the last one",
+        advice=f"set interval_s to {2.0 * poll_s:g} or more, or poll_s of the pool to PREFECT_WORKER_QUERY_SECONDS",
+    )
+
+
 def check_steering(position: Position, *, led: bool) -> PreflightResult:
     """Who writes to the pool: the position of its switch, and whether a controller leads it."""
     return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))

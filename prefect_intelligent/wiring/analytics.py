@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,21 @@ from prefect_intelligent.wiring.steering import PoolController, open_controller
 if TYPE_CHECKING:
     from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 
-__all__ = ["NotificationChange", "install_notifications", "open_alert_finder", "read_slots", "remove_notifications"]
+__all__ = [
+    "NotificationChange",
+    "install_notifications",
+    "open_alert_finder",
+    "pool_type",
+    "read_slots",
+    "remove_notifications",
+]
+
+
+def pool_type(runs: SqlRuns, pool: str | None) -> str | None:
+    """Prefect's type of a pool, as it was copied with its deployments; None if it is not known."""
+    kept = runs.deployment_frame()
+    found = [json.loads(str(row.details)).get("pool_type") for row in kept[kept["pool"] == pool].itertuples()]
+    return next((kind for kind in found if kind), None)
 
 
 def read_slots(runs: SqlRuns, history: HistoryStore, pool: str | None) -> SlotAccount | None:
@@ -33,7 +49,10 @@ def read_slots(runs: SqlRuns, history: HistoryStore, pool: str | None) -> SlotAc
         return None
     kept = runs.queue_frame()
     own = kept[(kept["pool"] == pool) & (kept["queue"] == "")]
-    limits = [(float(r.at_s), None if r.limit != r.limit else float(r.limit)) for r in own.itertuples()]
+    known = own["limit"].astype(float).tolist()
+    limits = [
+        (float(at_s), None if math.isnan(limit) else limit) for at_s, limit in zip(own["at_s"], known, strict=True)
+    ]
     return slot_account([*limits, *read_pool_limits(history, pool)], runs.first_submitted_s(pool))
 
 
@@ -51,7 +70,7 @@ def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, Al
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
         pool=pool,
-        prices=settings.prices_of(pool),
+        prices=settings.prices_of(pool, pool_type(runs, pool)),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,

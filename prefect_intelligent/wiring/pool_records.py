@@ -10,10 +10,7 @@ from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.pool_notes import PoolNotes
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.steering.baseline import KIND as BASELINE
-from prefect_intelligent.steering.baseline import condense_baseline, read_baseline
-from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
-from prefect_intelligent.steering.dedicated_queues import condense_adoption
+from prefect_intelligent.steering.baseline import read_baseline
 from prefect_intelligent.steering.pool_records import PoolRecords
 from prefect_intelligent.wiring.history import open_history
 
@@ -26,8 +23,7 @@ def pool_records(
     Raises:
         StoreError: The history store cannot be opened.
     """
-    kept = {BASELINE: condense_baseline, ADOPTION: condense_adoption}
-    return PoolRecords(open_history(settings), PoolNotes(api, pool, pool_id), pool, kept)
+    return PoolRecords(open_history(settings), PoolNotes(api, pool, pool_id), pool)
 
 
 def settings_given(

@@ -15,6 +15,7 @@ from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_clock,
     check_deployments,
+    check_interval,
     check_schedules,
     check_server,
     check_settings,
@@ -68,6 +69,9 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield from check_stuck(read_stuck(api, pool, now_s))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
+    slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)
+    if slow is not None:
+        yield slow
     scheduled = check_schedules(*read_unscheduled(api, pool, now_s))
     if scheduled is not None:
         yield scheduled

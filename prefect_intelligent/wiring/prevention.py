@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
+from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
@@ -26,17 +26,11 @@ _QUALITY_S = 3 * 86400.0
 
 
 def rule_settings(settings: Settings, *, write: bool = False) -> dict[str, RuleSettings]:
-    """What each rule may do; `write` turns "shadow" into "auto".
-
-    Raises:
-        UnknownNameError: A setting names a rule that does not exist.
-    """
-    for name in settings.prevention:
-        if name not in RULES:
-            raise UnknownNameError("prevention rule", name, RULES)
+    """What each rule may do; `write` turns "shadow" into "auto"."""
+    own = {str(name): given for name, given in settings.prevention.items()}
     terms = {}
     for name in RULES:
-        given = settings.prevention.get(name)
+        given = own.get(name)
         found = RuleSettings() if given is None else RuleSettings(**given.model_dump())
         mode = "auto" if write and found.mode == "shadow" else found.mode
         terms[name] = RuleSettings(mode=mode, most=found.most, per_day=found.per_day, again=found.again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def pool_model(
         queues=queues,
         limit=min(bounds, default=None),
         most=min((each for each in (own.most_slots or pool.limit, own.worker_slots or slots) if each), default=None),
-        prices=settings.prices_of(pool.name),
+        prices=settings.prices_of(pool.name, pool.type),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
         prefetch_s=own.poll_s,
@@ -111,7 +112,7 @@ def observe_pool(settings: Settings, pool: str) -> Snapshot:
     """
     api = PrefectApi()
     try:
-        prices, resources = settings.prices_of(pool), settings.shared_resources
+        prices, resources = partial(settings.prices_of, pool), settings.shared_resources
         outlooks = open_outlooks(settings, pool)
         return PrefectOrchestrator(api, pool, prices=prices, resources=resources, outlooks=outlooks).observe()
     finally:
@@ -144,7 +145,7 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
     return Recording(
         pool=held,
         queues=queues,
-        prices=settings.prices_of(pool),
+        prices=settings.prices_of(pool, held.type),
         poll_s=own.poll_s,
         startup_s=own.startup_s,
         runs=open_runs(settings).run_frame(since_s=SystemClock().now_s() - last_s, pool=pool),

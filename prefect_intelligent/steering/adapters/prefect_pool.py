@@ -46,7 +46,7 @@ class PrefectOrchestrator:
     Args:
         api: The server.
         pool: Name of the work pool.
-        prices: Goes into snapshots as it is.
+        prices: Goes into snapshots; given the pool's type if it is a function.
         resources: Goes into snapshots as it is.
         look_ahead_s: Scheduled runs further ahead than this are left out of snapshots.
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
@@ -61,7 +61,7 @@ class PrefectOrchestrator:
         api: PrefectApi,
         pool: str,
         *,
-        prices: Prices | None = None,
+        prices: Prices | Callable[[str | None], Prices] | None = None,
         resources: Sequence[Resource] = (),
         look_ahead_s: float = 3600.0,
         start_up_s: float = 3.0,
@@ -71,7 +71,7 @@ class PrefectOrchestrator:
     ) -> None:
         self.api = api
         self._pool_name = pool
-        self._prices = prices or Prices()
+        self._prices = prices
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
@@ -149,7 +149,7 @@ class PrefectOrchestrator:
                 )
                 for queue in queues
             ),
-            prices=self._prices,
+            prices=self._prices(pool.type) if callable(self._prices) else self._prices or Prices(),
             resources=self._resources,
         )
 
@@ -265,7 +265,11 @@ class PrefectOrchestrator:
             raise UnknownNameError("work pool", self._pool_name, known)
         self._pool_id, self._default_queue_id = held["id"], held["default_queue_id"]
         return PoolSetting(
-            name=held["name"], limit=held["concurrency_limit"], paused=held["is_paused"], id=str(held["id"])
+            name=held["name"],
+            limit=held["concurrency_limit"],
+            paused=held["is_paused"],
+            type=held.get("type"),
+            id=str(held["id"]),
         )
 
     def _read_queues(self) -> tuple[QueueSetting, ...]:

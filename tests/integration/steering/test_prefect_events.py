@@ -96,6 +96,15 @@ def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeyp
     assert steer_once(pool, 5.0).outcome == "unchanged"
 
 
+def test_unused_slots_of_a_process_pool_cost_nothing_unless_somebody_says_so(pool, embedded, monkeypatch):
+    def idle_fraction():
+        return open_controller(load_settings().settings, pool).orchestrator.observe().prices.idle_fraction
+
+    assert idle_fraction() == 0.0
+    monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION", "0.5")
+    assert idle_fraction() == 0.5
+
+
 def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
     turn(embedded, pool, "on")
     leader = open_controller(embedded, pool)

@@ -27,6 +27,7 @@ from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
 from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
+from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -198,6 +199,17 @@ def test_it_is_read_only_unless_told_otherwise(state):
         assert browser.post("/api/actions/steer-off").status_code == 403
         assert browser.post("/").status_code == 405
         assert browser.delete("/api/state").status_code == 405
+
+
+def test_a_switch_that_cannot_be_turned_says_why(state):
+    class Away(InMemoryHistory):
+        def append(self, *_):
+            raise OrchestratorUnavailableError("the server does not answer")
+
+    with client(state, actions=Away()) as browser:
+        own = {"x-csrf-token": browser.get("/api/session").json()["csrf"], "origin": "http://testserver"}
+        answer = browser.post("/api/actions/steer-off", headers=own)
+        assert (answer.status_code, answer.json()) == (503, {"error": "the server does not answer"})
 
 
 def test_actions_need_this_session_and_leave_a_record(state):

@@ -1,5 +1,6 @@
 """Who may write to a pool, and what is kept of it on the server."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,10 +10,15 @@ from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.steering.baseline import KIND as BASELINE
-from prefect_intelligent.steering.baseline import condense_baseline, read_baseline, record_edits, save_baseline
+from prefect_intelligent.steering.baseline import (
+    mark_restored,
+    read_baseline,
+    record_edits,
+    record_reverted_edits,
+    save_baseline,
+)
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
-from prefect_intelligent.steering.dedicated_queues import KIND as ADOPTION
-from prefect_intelligent.steering.dedicated_queues import adopt, condense_adoption, plan_adoption
+from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
 from prefect_intelligent.steering.kill_switch import (
     read_switch,
     set_switch,
@@ -43,7 +49,7 @@ class Server:
 
     def write(self, name, note):
         self._check()
-        self.notes = {key: kept for key, kept in self.notes.items() if key != name} | ({name: note} if note else {})
+        self.notes[name] = json.loads(json.dumps(note))
 
     def _check(self):
         if self.down:
@@ -51,8 +57,7 @@ class Server:
 
 
 def records(server, history=None):
-    kept = {BASELINE: condense_baseline, ADOPTION: condense_adoption}
-    return PoolRecords(history or InMemoryHistory(), server, "pool", kept)
+    return PoolRecords(history or InMemoryHistory(), server, "pool")
 
 
 def make_pool():
@@ -124,7 +129,7 @@ def test_a_lost_history_loses_no_original():
     assert {change.after for change in plan_restoration(pool, lost).changes} == {4}
     restore(pool, lost, pool.clock, by="me")
     assert values_of(*pool.settings()) == before
-    assert BASELINE not in server.notes
+    assert server.notes[BASELINE] == {"records": []}
     assert read_baseline(records(server), "pool") == {}
 
 
@@ -165,6 +170,35 @@ def test_a_pool_gets_no_more_than_it_was_given_unless_a_bound_says_so(bounds, gi
     assert bounds.of_pool(given) == found
 
 
+def test_what_a_person_has_set_and_taken_back_is_known_without_the_history():
+    server, first = Server(), {(None, "limit"): 4, ("a", "limit"): None, ("a", "priority"): 10}
+
+    def anew():
+        return records(server)
+
+    save_baseline(anew(), "pool", first, [(None, "limit")], 0.0)
+    record_edits(anew(), "pool", {("a", "limit"): 3}, 1.0, again=False)
+    record_edits(anew(), "pool", {("a", "limit"): 7, ("a", "priority"): 2}, 2.0, again=False)
+    assert read_baseline(anew(), "pool") == first | {("a", "limit"): 7, ("a", "priority"): 2}
+    record_reverted_edits(anew(), "pool", {("a", "limit"): 7}, 3.0)
+    assert read_baseline(anew(), "pool") == first | {("a", "limit"): 3, ("a", "priority"): 2}
+    record_reverted_edits(anew(), "pool", {("a", "limit"): 3, ("a", "priority"): 2}, 4.0)
+    assert read_baseline(anew(), "pool") == first
+
+
+def test_two_machines_with_histories_of_their_own_go_back_to_the_same():
+    pool, server = make_pool(), Server()
+    before = values_of(*pool.settings())
+    one, two = InMemoryHistory(), InMemoryHistory()
+    set_switch(records(server, one), "pool", "on", 0.0, "me")
+    assert decide(pool, records(server, one)).outcome == "applied"
+    decide(pool, records(server, two), pool_bounds=LimitBounds(least=2))
+    assert read_baseline(records(server, two), "pool") == before
+    restore(pool, records(server, two), pool.clock, by="me")
+    assert values_of(*pool.settings()) == before
+    assert not plan_restoration(pool, records(server, one)).touched
+
+
 def test_a_lost_history_loses_no_adoption():
     pool, server = make_pool(), Server()
     pool.deploy(Deployment(name="etl/nightly", queue="a"))
@@ -188,7 +222,7 @@ def test_nothing_is_written_to_the_pool_while_its_originals_cannot_be_kept():
         def latest(self, kind, pool):
             return history.latest(kind, pool)
 
-    torn = Torn(history, server, "pool", {BASELINE: condense_baseline})
+    torn = Torn(history, server, "pool")
     before = values_of(*pool.settings())
     server.write = refuse
     with pytest.raises(OrchestratorUnavailableError):
@@ -218,3 +252,14 @@ def test_records_of_another_pool_are_the_historys_alone():
 )
 def test_who_steers_is_said_in_one_sentence(position, led, says):
     assert says in who_steers(position, led=led)
+
+
+def test_what_a_history_of_before_says_goes_to_the_server_with_the_first_write():
+    server, old = Server(), InMemoryHistory()
+    save_baseline(old, "pool", {(None, "limit"): 9}, [(None, "limit")], 0.0)
+    mark_restored(old, "pool", 1.0)
+    save_baseline(old, "pool", {(None, "limit"): 4}, [(None, "limit")], 2.0)
+    assert read_baseline(records(server, old), "pool") == {(None, "limit"): 4}
+    record_edits(records(server, old), "pool", {(None, "limit"): 5}, 3.0, again=False)
+    assert read_baseline(records(server), "pool") == {(None, "limit"): 5}
+    assert [record["what"] for record in server.notes[BASELINE]["records"]] == ["saved", "edited"]
