@@ -43,6 +43,8 @@ class Terms:
     batch: str | None = None
 
     def __post_init__(self) -> None:
+        if self.deadline is not None and not isinstance(self.deadline, Deadline):
+            raise InvalidInputError("deadline", self.deadline, "must be a span such as '45m' or a clock time")
         for name in ("late_usd_per_hour", "failure_usd"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value <= MOST_USD):
@@ -53,6 +55,9 @@ class Terms:
             _is_number(self.expected_s) and SHORTEST_S <= self.expected_s <= LONGEST_S
         ):
             raise InvalidInputError("expected_s", self.expected_s, "must be a number of seconds, up to ten years")
+        for name in ("contract", "batch"):
+            if not isinstance(getattr(self, name), str | None):
+                raise InvalidInputError(name, getattr(self, name), "must be text")
         for name in ("inputs", "outputs", "resources"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):

@@ -180,7 +180,10 @@ def decide(
     permitted = guarded(proposal)
     plan = to_plan(snapshot, permitted.proposal)
     pinned = {queue for queue, which in overrides if queue is not None and which == "priority"}
-    if np.array_equal(proposal.score, -census[Q.RANK]) and plan.order == snapshot.order:
+    keeps_order = np.array_equal(proposal.score, -census[Q.RANK])
+    if enabled and not keeps_order:
+        plan = replace(plan, order=_give_way(plan.order, snapshot))
+    if keeps_order and plan.order == snapshot.order:
         # the policy keeps the order in force: queues that share a priority go on sharing it
         pinned |= set(snapshot.order)
     changes = diff(snapshot.pool, [queue.setting for queue in snapshot.queues], plan, pinned)
@@ -198,6 +201,19 @@ def decide(
         guard_before=guard_before,
         assessment=assessment,
     )
+
+
+def _give_way(order: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
+    """The order with queues of which no due run can start behind the last one of which some can.
+
+    A worker is given their runs first, Prefect refuses them, and the slot stays empty until the next poll. The guard
+    does not move such a queue, since nothing in it would be served sooner or later for that.
+    """
+    waiting = {queue.name for queue in snapshot.queues if queue.waiting}
+    blocked = {queue.name for queue in snapshot.queues if queue.blocked and not queue.waiting}
+    last = max((place for place, name in enumerate(order) if name in waiting), default=-1)
+    ahead = [name for name in order[: last + 1] if name in blocked]
+    return (*(name for name in order[: last + 1] if name not in ahead), *ahead, *order[last + 1 :])
 
 
 def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:

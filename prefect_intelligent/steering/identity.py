@@ -15,7 +15,9 @@ Ids = Mapping[str | None, str]
 
 def ids_of(pool: PoolSetting, queues: Iterable[QueueSetting]) -> dict[str | None, str]:
     """The ids that are known."""
-    found = {None: pool.id, **{queue.name: queue.id for queue in queues}}
+    found: dict[str | None, str | None] = {None: pool.id}
+    for queue in queues:
+        found[queue.name] = queue.id
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -13,7 +13,7 @@ from tests.real_prefect import unix_s
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
-MANY = 40
+MANY = 12
 
 
 @pytest.fixture
