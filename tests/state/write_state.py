@@ -356,6 +356,7 @@ def copy_runs(store, crowded):
     rng = np.random.default_rng(7)
     clock = ManualClock(AT_S)
     source = FakeRuns()
+    source.clock_s = AT_S
     start_s = AT_S - 2 * DAY_S
     for number in range(crowded + 40):
         day_s = start_s if number < crowded else start_s + DAY_S

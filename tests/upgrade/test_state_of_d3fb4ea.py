@@ -220,7 +220,9 @@ def test_runs_are_read_and_copied_on(url, data):
     assert len(store.queue_frame()) == 6
     reached = store.cursor("runs")
     assert reached == EXPECTED["copied"]["at_s"]
-    sync(FakeRuns(), store, ManualClock(reached + 3600.0))
+    source = FakeRuns()
+    source.clock_s = reached + 3600.0
+    sync(source, store, ManualClock(reached + 3600.0))
     assert store.cursor("runs") == reached + 3600.0
     assert store.counts()["runs"] == runs
 
