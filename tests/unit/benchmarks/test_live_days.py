@@ -100,14 +100,14 @@ def test_controllers_of_the_arms_have_the_settings_of_the_product_and_the_bound(
     pool = morning().pools[0]
     default, rule, agent = choose_arms("shipped", 1.0)
     assert (default.policy, rule.policy, agent.policy) == (None, Settings().policy, "shipped")
-    assert rule.guard(pool).pool_max == pool.limit == 6
+    assert (rule.regime.pool_factor, rule.regime.interval_s) == (1.0, Settings().interval_s)
     settings = rule.settings("p", pool, Settings().folder)
     assert settings.pools["p"].most_slots is None
     assert settings.prices_of("p") == pool.prices
     assert settings.guard == Settings().guard
     assert settings.interval_s == Settings().interval_s
     twice = choose_arms("shipped", 2.0)[1]
-    assert twice.guard(pool).pool_max == 12
+    assert twice.regime.pool_factor == 2.0
     assert twice.settings("p", pool, Settings().folder).pools["p"].most_slots == 12
 
 

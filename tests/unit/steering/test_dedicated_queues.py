@@ -91,7 +91,7 @@ def test_a_queue_that_somebody_else_uses_stays_and_it_is_said_who(pool):
     pool.deploy(deployment("new/one", 1.0, queue="pi-train-d"))
     stays = {queue.name: queue.stays for queue in plan_removal(pool, history)}
     assert stays == {
-        "pi-load-orders-nightly": None,
+        "pi-load-orders-nightly-ae217e8c": None,
         "pi-report-v2": None,
         "pi-train-d": "new/one was sent to it since",
     }
@@ -123,7 +123,7 @@ def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(poo
         )
     )
     foreseen = {queue.name: queue.stays for queue in plan_removal(pool, history)}
-    assert foreseen == {"pi-load-orders-nightly": None, "pi-report-v2": None, "pi-train-d": None}
+    assert foreseen == {"pi-load-orders-nightly-ae217e8c": None, "pi-report-v2": None, "pi-train-d": None}
     assert undo_adoption(pool, history, pool.clock) == ("pi-report-v2",)
     (left,) = plan_removal(pool, history)
     assert left.stays == "1 run is in it, and would be deleted with it; run this again when none is left"
