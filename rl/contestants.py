@@ -15,14 +15,14 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
-from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
+from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_policy
 from prefect_intelligent.settings import Settings
 from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
 from rl.service import Service
-from rl.tune import read_rule
 
 RESULTS: Final = Path(__file__).parent / "results"
-TUNED_RULE: Final = RESULTS / "tuned.json"
+TUNED_RULE: Final = replace(GENERAL, label=TUNED)
+"""The general rule, the strongest rival of what is learned on top of it."""
 REGRESSED_BUNDLE: Final = RESULTS / REGRESSED
 """The pre-trained bundle from which the shipped one was fine-tuned."""
 SINGLE_RULES: Final = (
@@ -115,7 +115,7 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     if name == "rules":
         return [Contestant(rule, (parse_policy(rule),)) for rule in SINGLE_RULES]
     if name == TUNED:
-        return [Contestant(name, (read_rule(TUNED_RULE),))]
+        return [Contestant(name, (TUNED_RULE,))]
     if name == CLAIRVOYANT:
         return [Contestant(name, (_planner(None, REFERENCE),))]
     if name == PLANNER:
@@ -149,7 +149,7 @@ def default_rule() -> RulePolicy:
 
 
 def _planner(learned: LearnedPolicy | None, config: PlannerConfig) -> Planner:
-    base = read_rule(TUNED_RULE) if learned is None else learned.base
+    base = TUNED_RULE if learned is None else learned.base
     return Planner(inner=learned or base, base=base, config=config)
 
 

@@ -33,9 +33,8 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_parameters import RuleParameters
-from prefect_intelligent.policy.rule_policy import RulePolicy
+from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy
 from prefect_intelligent.twin.model.world import World, stack
-from rl.contestants import TUNED_RULE
 from rl.evaluation.statistics import geometric_ratio
 from rl.label import LabelConfig, Labels, label
 from rl.network import Actor
@@ -91,7 +90,7 @@ def tune_pool(days: PoolDays, config: FitConfig, worlds: int | None = None) -> R
         config: How much is spent.
         worlds: Simulated days in all; those of the configuration if None.
     """
-    general = read_rule(TUNED_RULE)
+    general = GENERAL
     spent = (worlds or config.tuned_worlds) // 2
     tuned = [
         tune(start, days, worlds=spent, seed=config.seed, days_per_generation=24, clusters=range(10_000))[0]
@@ -213,7 +212,7 @@ def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> d
     acting = agent.agent()
     if isinstance(acting, Planner):
         acting = replace(acting, config=UNHURRIED)
-    general = read_rule(TUNED_RULE)
+    general = GENERAL
     default = RulePolicy(priority="prefect-default", parameters=RuleParameters())
     rivals = {"tuned_on_pool": agent.base, "general_rule": general, "prefect_default": default}
     found = costs(world, {"agent": acting, **rivals}, regime)

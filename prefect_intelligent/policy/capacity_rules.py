@@ -44,12 +44,18 @@ _MOST_SPREAD: Final = 4.0
 
 
 def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
-    """The slots wanted by the rule that `numbers.capacity` names."""
+    """The slots wanted by the rule that `numbers.capacity` names.
+
+    Where an idle slot costs nothing (serverless, processes on a machine of one's own) there is nothing to save: the
+    rules that follow demand want all that the pool may get, or leave the limit alone where there is no bound.
+    """
     rule = numbers.capacity
     if rule == Capacity.KEEP:
         return pool[P.LIMIT]
     if rule == Capacity.FIXED:
         return max(1.0, rounded(numbers.slots))
+    if pool[P.IDLE_FRACTION] <= 0.0:
+        return pool[P.LIMIT] if math.isinf(pool[P.MOST]) else max(1.0, pool[P.MOST])
     demand = 0.0
     for queue in range(len(table[C.PRESENT])):
         if table[C.PRESENT][queue] > 0 and table[C.PAUSED][queue] == 0 and table[C.LIMIT][queue] > 0:

@@ -184,9 +184,9 @@ class Settings(BaseSettings):
         default=None, min_length=1, description="Work pool that commands speak about without --pool."
     )
     policy: str = Field(
-        default="atc",
+        default="general",
         min_length=1,
-        description="Decides: a rule such as atc+lookahead+share, shipped, champion, the folder of a bundle, or "
+        description="Decides: general (the rule that is best as served), a rule such as atc+lookahead+share, shipped, champion, the folder of a bundle, or "
         "planner:POLICY, which tries that policy's plan and its neighbours in the twin.",
     )
     policies: str = Field(
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         description='Promoted policies: a folder, or mlflow:NAME, a registered model; `policy = "champion"` follows.',
     )
     rule: str = Field(
-        default="atc", min_length=1, description="The base rule: takes over when the policy cannot be followed."
+        default="general", min_length=1, description="The base rule: takes over when the policy cannot be followed."
     )
     look_ahead_ms: float = Field(
         default=1000.0,
