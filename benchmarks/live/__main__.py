@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Play all days; returns figures and context."""
     from benchmarks.live.arms import RULE, choose_arms, describe_regime
     from benchmarks.live.day import draw_day, shape_day
-    from benchmarks.live.figures import describe_days, figures_of, speed_error
+    from benchmarks.live.figures import describe_days, figures_of, kept_up, speed_error
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import open_policy
     from simulations.scenario import load_scenario
@@ -113,7 +113,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             pairs = [long.pair(day, args.factor) for day in days]
             quick, slow = ([speed.pair(day, factor) for day in short] for factor in (args.factor, 1.0))
             database = "PostgreSQL" if server.database_url else "SQLite"
+    interval_s = Settings().interval_s
     figures = figures_of(pairs) | {"live_speed_factor": args.factor}
+    figures["live_kept_up"] = kept_up(pairs, poll_s=scenario.pools[0].poll_s, interval_s=interval_s)
+    if figures["live_kept_up"] < 1.0:
+        tell("worker or controller came too seldom on some days: the machine is too slow or too busy for the factor")
     if short:
         figures["live_speed_error"] = speed_error([day.live[RULE] for day in slow], [day.live[RULE] for day in quick])
     context = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from benchmarks.live.real_day import LiveDay
 from prefect_intelligent.domain import Cost
 from prefect_intelligent.policy.census import Array
 from rl.evaluation.statistics import geometric_ratio
+
+MOST_DELAY: Final = 1.25
+"""Largest mean time between two polls or decisions, over what it should be, of a machine that keeps up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,23 @@ def _ratio(name: str, ratios: Array) -> dict[str, float]:
     """Geometric mean of paired ratios, with the ends of its 95 % bootstrap interval."""
     found = geometric_ratio([ratios])
     return {name: found.value, f"{name}_lo": found.low, f"{name}_hi": found.high}
+
+
+def kept_up(days: Sequence[PairedDay], *, poll_s: float, interval_s: float) -> float:
+    """Share of the days and arms in which worker and controller came as often as they should; 0 to 1.
+
+    Args:
+        days: The days.
+        poll_s: Seconds between two polls of the pool's worker.
+        interval_s: Longest time between two decisions.
+    """
+    return float(np.mean([_kept_up(live, poll_s, interval_s) for day in days for live in day.live.values()]))
+
+
+def _kept_up(live: LiveDay, poll_s: float, interval_s: float) -> bool:
+    polled = live.polled_every_s is not None and live.polled_every_s <= MOST_DELAY * poll_s
+    decided = live.decisions == 0 or (live.decided_every_s or live.lasted_s) <= MOST_DELAY * interval_s
+    return polled and decided
 
 
 def describe_days(days: Sequence[PairedDay]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from benchmarks.live.__main__ import main
 from benchmarks.live.arms import AGENT, DEFAULT, RULE, Arm, choose_arms
 from benchmarks.live.day import draw_day, shape_day
 from benchmarks.live.fast_time import FastTime, move_instants
-from benchmarks.live.figures import PairedDay, figures_of, speed_error
+from benchmarks.live.figures import PairedDay, figures_of, kept_up, speed_error
 from benchmarks.live.real_day import LiveDay
 from benchmarks.live.twin_day import play_arm, repeat_day, twin_costs
 from prefect_intelligent.domain import Cost
@@ -179,6 +179,17 @@ def test_ratios_are_paired_and_the_error_is_that_of_single_days():
     assert figures["live_vs_twin_error_rule"] == pytest.approx(0.1)
     assert figures["live_vs_twin_error"] == pytest.approx(0.1 / 3)
     assert figures["live_vs_twin_bias_rule"] == pytest.approx(math.sqrt(1.1 * 0.9) - 1.0)
+
+
+def test_a_machine_that_cannot_keep_up_is_told():
+    days = [pair(0, 40.0, 20.0, 10.0)]
+    assert kept_up(days, poll_s=10.0, interval_s=20.0) == 1.0
+    assert kept_up(days, poll_s=7.0, interval_s=20.0) == 0.0
+    seldom = replace(live(20.0), decisions=9, decided_every_s=26.0)
+    once = replace(live(10.0), decisions=1)
+    late = [replace(days[0], live={DEFAULT: live(40.0), RULE: seldom, AGENT: once})]
+    assert kept_up(late, poll_s=10.0, interval_s=20.0) == pytest.approx(1 / 3)
+    assert kept_up(late, poll_s=10.0, interval_s=21.0) == pytest.approx(2 / 3)
 
 
 def test_the_error_of_fast_time_is_relative_to_factor_1():
