@@ -20,14 +20,14 @@ class RelativeDeadline:
     """Due a fixed span after the scheduled start.
 
     Attributes:
-        within_s: Seconds from the scheduled start to the due instant; a millisecond to ten years.
+        within_s: Seconds from the scheduled start to the due instant; a millisecond to a century.
     """
 
     within_s: float
 
     def __post_init__(self) -> None:
         if not SHORTEST_S <= self.within_s <= LONGEST_S:
-            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds, and up to ten years")
+            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds, and up to a century")
 
     def due_s(self, scheduled_s: float) -> float:
         """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""

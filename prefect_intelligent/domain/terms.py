@@ -55,7 +55,7 @@ class Terms:
             _is_number(self.expected_s) and SHORTEST_S <= self.expected_s <= LONGEST_S
         ):
             raise InvalidInputError(
-                "expected_s", self.expected_s, "must be a number of seconds above 0, at most ten years"
+                "expected_s", self.expected_s, "must be a number of seconds above 0, up to a century"
             )
         for name in ("contract", "batch"):
             if not isinstance(getattr(self, name), str | None):
