@@ -47,15 +47,13 @@ def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
     """The slots wanted by the rule that `numbers.capacity` names.
 
     Where an idle slot costs nothing (serverless, processes on a machine of one's own) there is nothing to save: the
-    rules that follow demand want all that the pool may get, or leave the limit alone where there is no bound.
+    rules that follow demand never lower the limit.
     """
     rule = numbers.capacity
     if rule == Capacity.KEEP:
         return pool[P.LIMIT]
     if rule == Capacity.FIXED:
         return max(1.0, rounded(numbers.slots))
-    if pool[P.IDLE_FRACTION] <= 0.0:
-        return pool[P.LIMIT] if math.isinf(pool[P.MOST]) else max(1.0, pool[P.MOST])
     demand = 0.0
     for queue in range(len(table[C.PRESENT])):
         if table[C.PRESENT][queue] > 0 and table[C.PAUSED][queue] == 0 and table[C.LIMIT][queue] > 0:
@@ -67,7 +65,8 @@ def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
                 wanted = look_ahead(table, queue, pool, numbers)
             demand += min(wanted, table[C.RESOURCE_CAPACITY][queue])
     dial = max(1e-3, pool[P.LATENESS_WEIGHT]) ** numbers.dial_exponent
-    return max(1.0, ceiling(demand * dial + numbers.busy_fraction * pool[P.ACTIVE] - 1e-9))
+    wanted = max(1.0, ceiling(demand * dial + numbers.busy_fraction * pool[P.ACTIVE] - 1e-9))
+    return max(wanted, pool[P.LIMIT]) if pool[P.IDLE_FRACTION] <= 0.0 else wanted
 
 
 def reactive(table: Table, queue: int, numbers: RuleNumbers) -> float:

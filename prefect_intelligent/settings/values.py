@@ -187,7 +187,8 @@ class Settings(BaseSettings):
         default="general",
         min_length=1,
         description="Decides: general (the rule that is best as served), a rule such as atc+lookahead+share, shipped, "
-        "champion, the folder of a bundle, or planner:POLICY, which tries that policy's plan and its neighbours in the twin.",
+        "champion, the folder of a bundle, or planner:POLICY, which tries that policy's plan and its neighbours in "
+        "the twin.",
     )
     policies: str = Field(
         default="~/.prefect-intelligent/policies",
