@@ -8,8 +8,8 @@ from typing import Protocol
 from prefect_intelligent.domain.objective import Cost, Prices, idle_usd, run_cost
 
 
-class SlotUse(Protocol):
-    """A run that has held a slot and ended; instants in Unix seconds."""
+class PricedRun(Protocol):
+    """A run that has ended, and what it costs to be late or to fail; instants in Unix seconds."""
 
     @property
     def started_s(self) -> float:
@@ -43,7 +43,7 @@ class SlotUse(Protocol):
 
 
 def period_cost(
-    runs: Sequence[SlotUse],
+    runs: Sequence[PricedRun],
     prices: Prices,
     limits: Sequence[tuple[float, int | None]],
     *,
@@ -75,7 +75,7 @@ def period_cost(
 
 
 def _idle_slot_s(
-    runs: Iterable[SlotUse], limits: Sequence[tuple[float, int | None]], begin_s: float, end_s: float
+    runs: Iterable[PricedRun], limits: Sequence[tuple[float, int | None]], begin_s: float, end_s: float
 ) -> float:
     """Slot-seconds under the limit that no run held."""
     idle_s, since_s, held, slots = 0.0, begin_s, 0, limits[0][1]
