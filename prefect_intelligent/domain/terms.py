@@ -54,7 +54,9 @@ class Terms:
         if self.expected_s is not None and not (
             _is_number(self.expected_s) and SHORTEST_S <= self.expected_s <= LONGEST_S
         ):
-            raise InvalidInputError("expected_s", self.expected_s, "must be a number of seconds above 0, up to a century")
+            raise InvalidInputError(
+                "expected_s", self.expected_s, "must be a number of seconds above 0, up to a century"
+            )
         for name in ("contract", "batch"):
             if not isinstance(getattr(self, name), str | None):
                 raise InvalidInputError(name, getattr(self, name), "must be text")
