@@ -48,7 +48,9 @@ def command(
             {
                 "pool": orchestrator.pool,
                 "written": apply,
-                "create": [{"queue": queue.name, "priority": queue.priority} for queue in adoption.create],
+                "create": [
+                    {"queue": queue.name, "priority": queue.priority, "limit": queue.limit} for queue in adoption.create
+                ],
                 "assign": [dict(zip(("deployment", "from", "to"), move, strict=True)) for move in adoption.assign],
                 "stay": [
                     {"queue": queue.name, "limit": queue.limit, "paused": queue.paused, "deployments": list(names)}
@@ -69,7 +71,8 @@ def _print(adoption: Adoption, *, apply: bool) -> None:
         formatting.console.print(line, soft_wrap=True, markup=False)
 
     for queue in adoption.create:
-        say(f"  new work queue {queue.name}, priority {queue.priority}, without a limit")
+        limit = "without a limit" if queue.limit is None else f"limit {queue.limit}"
+        say(f"  new work queue {queue.name}, priority {queue.priority}, {limit}")
     for deployment, before, lane in adoption.assign:
         say(f"  deployment {deployment}: {before} -> {lane}")
     for queue, names in adoption.stay:

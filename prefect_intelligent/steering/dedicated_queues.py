@@ -41,8 +41,8 @@ class Adoption:
     Attributes:
         create: Queues to make, with explicit priorities.
         assign: Deployment, the queue it has, the queue it gets.
-        stay: Queue and its deployments that are left in it, since it means more than an order: it is paused or has a
-            limit, which holds for all of them together.
+        stay: Queue and its deployments that are left in it, since it means more than an order: it is paused, or has a
+            limit that holds for all of them together. The limit of a queue with one deployment goes with it.
         unpolled: Why no worker would take runs from the new queues, one sentence; None if nothing says so.
     """
 
@@ -67,7 +67,12 @@ def plan_adoption(
         now_s: The present instant, to which polls are compared; they are not looked at without it.
     """
     there = {queue.name: queue for queue in queues}
-    kept = {name for name, queue in there.items() if queue.paused or queue.limit is not None}
+    users = Counter(deployment.queue for deployment in deployments)
+    kept = {
+        name
+        for name, queue in there.items()
+        if queue.paused or (queue.limit is not None and (users[name] > 1 or by == "value"))
+    }
     kept -= {name for name in kept if name.startswith(PREFIX)}  # dedicated ones: their limit is of steering
     ranked = sorted(deployments, key=lambda d: (-d.terms.late_usd_per_hour, d.name))
     names = _names_by_value(ranked) if by == "value" else _names_by_deployment(ranked)
@@ -78,7 +83,9 @@ def plan_adoption(
         name = names[deployment.name]
         if name not in there and name not in create:
             number += PRIORITY_GAP
-            create[name] = QueueSetting(name=name, priority=number)
+            before = None if deployment.queue.startswith(PREFIX) else there.get(deployment.queue)
+            limit = None if before is None else before.limit
+            create[name] = QueueSetting(name=name, priority=number, limit=limit)
     return Adoption(
         create=tuple(create.values()),
         assign=tuple((d.name, d.queue, names[d.name]) for d in ranked if d.queue != names[d.name]),

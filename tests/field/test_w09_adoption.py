@@ -83,6 +83,8 @@ def test_a_limit_and_a_pause_stay_in_force(sqlite, home, capsys):
     paused = sqlite.queue(pool, "paused", priority=6)
     sqlite.call("PATCH", f"/work_queues/{paused}", {"is_paused": True})
     few = [Owner(sqlite, pool, work_queue_name="few") for _ in range(2)]
+    sqlite.queue(pool, "own", priority=7, limit=3)
+    alone = Owner(sqlite, pool, work_queue_name="own")
     still, free = Owner(sqlite, pool, work_queue_name="paused"), Owner(sqlite, pool)
     other = Owner(sqlite, pool)
     assert adopt(pool, "--apply") == 0
@@ -91,6 +93,8 @@ def test_a_limit_and_a_pause_stay_in_force(sqlite, home, capsys):
     assert "it is paused" in said
     assert "A deploy sends a deployment" in said
     assert [owner.values()["queue"] for owner in (*few, still)] == ["few", "few", "paused"]
+    assert sqlite.queues(pool)[alone.values()["queue"]]["concurrency_limit"] == 3
+    assert alone.values()["queue"].startswith("pi-")
     assert free.values()["queue"] != other.values()["queue"]
 
 
