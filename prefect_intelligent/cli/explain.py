@@ -22,7 +22,7 @@ def command(
     from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.wiring.history import has_history, open_history
-    from prefect_intelligent.wiring.steering import check_pool
+    from prefect_intelligent.wiring.steering import check_pool, outside_regime
 
     settings, name = settings_and_pool(config, pool)
     found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
@@ -44,6 +44,9 @@ def command(
         f"rule {decision['rule']}; own computing {decision['own_ms']:.1f} ms of {decision['wall_ms']:.0f} ms",
         soft_wrap=True,
     )
+    outside = outside_regime(settings, name)
+    if outside:
+        formatting.console.print(f"Outside the regime of the bundle's figures: {'; '.join(outside)}.", soft_wrap=True)
     for row in decision["planned"]:
         done = "written" if row in decision["applied"] else "not written"
         formatting.console.print(f"  {formatting.change(row)} ({done})")

@@ -50,6 +50,17 @@ class Regime:
         pool = "any pool limit" if math.isinf(self.pool_factor) else f"pool limit up to {self.pool_factor:g}x the given"
         return f"a decision every {self.interval_s:g} s, guard interval {self.guard.interval_s:g} s, {pool}"
 
+    def outside(self, other: Regime) -> tuple[str, ...]:
+        """In what this regime differs from another one, a phrase each; bounds below those of the other are inside."""
+        found = []
+        if self.interval_s != other.interval_s:
+            found.append(f"a decision every {self.interval_s:g} s, not {other.interval_s:g} s")
+        ours, theirs = self.guard.numbers()._asdict(), other.guard.numbers()._asdict()
+        found += [f"guard.{name} {ours[name]:g}, not {theirs[name]:g}" for name in ours if ours[name] != theirs[name]]
+        if self.pool_factor > other.pool_factor:
+            found.append(f"a pool limit up to {self.pool_factor:g} times the given, not {other.pool_factor:g}")
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; an infinite factor is None, bounds of single pools are left out."""
         return {

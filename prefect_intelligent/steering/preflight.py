@@ -182,6 +182,21 @@ def check_interval(interval_s: float, poll_s: float) -> PreflightResult | None:
     )
 
 
+def check_regime(outside: Sequence[str]) -> PreflightResult | None:
+    """Whether the policy's bundle is run as it was trained and evaluated; None if it is.
+
+    Args:
+        outside: In what it is not, a phrase each.
+    """
+    if not outside:
+        return None
+    return PreflightResult(
+        level="note",
+        what=f"the policy is run outside the regime that its figures are of: {'; '.join(outside)}",
+        advice="its figures do not hold here; fit one to this pool with `python -m rl.fit`, or set what differs",
+    )
+
+
 def check_steering(position: Position, *, led: bool) -> PreflightResult:
     """Who writes to the pool: the position of its switch, and whether a controller leads it."""
     return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))

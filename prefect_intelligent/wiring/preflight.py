@@ -16,6 +16,7 @@ from prefect_intelligent.steering.preflight import (
     check_clock,
     check_deployments,
     check_interval,
+    check_regime,
     check_schedules,
     check_server,
     check_settings,
@@ -40,6 +41,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
     from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.wiring.pool_records import pool_records
+    from prefect_intelligent.wiring.steering import outside_regime
 
     try:
         api = PrefectApi()
@@ -69,6 +71,8 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield from check_stuck(read_stuck(api, pool, now_s))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
+    if (outside := check_regime(outside_regime(settings, pool, held.limit))) is not None:
+        yield outside
     slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)
     if slow is not None:
         yield slow

@@ -26,6 +26,7 @@ from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
@@ -233,6 +234,25 @@ class Readiness:
 
         warm()
         self._done.set()
+
+
+def outside_regime(settings: Settings, pool: str, given: int | None = None) -> tuple[str, ...]:
+    """In what a controller of the pool differs from the regime of its bundle; nothing for rules and unknown regimes.
+
+    Args:
+        settings: All settings.
+        pool: Name of the work pool.
+        given: The limit that people gave the pool, where it is known.
+    """
+    named = settings.policy.removeprefix(f"{PLANNER}:")
+    folder = SHIPPED if named == "shipped" else Path(named).expanduser()
+    trained = read_bundle(folder).regime if folder.is_dir() else None
+    if trained is None:
+        return ()
+    most = settings.pools.get(pool, PoolSettings()).most_slots
+    factor = max(1.0, most / given) if most and given else 1.0
+    guard = GuardSettings(**settings.guard.model_dump())
+    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=factor).outside(trained)
 
 
 def choose_policy(text: str) -> Policy:
