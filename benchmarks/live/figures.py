@@ -97,7 +97,7 @@ def describe_days(days: Sequence[PairedDay]) -> list[dict[str, Any]]:
             "lateness_usd": round(live.cost.lateness_usd, 4),
             "twin_usd": round(day.twin_usd(arm), 4),
             "twin_usd_spread": round(float(np.std([cost.total_usd for cost in day.twin[arm]])), 4),
-            **{name: _rounded(getattr(live, name)) for name in LiveDay.__slots__ if name != "cost"},
+            **{name: _rounded(getattr(live, name)) for name in LiveDay.__slots__ if name not in ("cost", "runs")},
         }
         for day in days
         for arm, live in day.live.items()

@@ -38,6 +38,7 @@ class LiveDay:
 
     Attributes:
         cost: What it has cost.
+        runs: Its runs, in the order of the day.
         lasted_s: From its begin to the end of its last run.
         clock_s: Seconds of the clock from the first submission to the end.
         decisions: Passes of the controller.
@@ -50,6 +51,7 @@ class LiveDay:
     """
 
     cost: Cost
+    runs: tuple[PlayedRun, ...]
     lasted_s: float
     clock_s: float
     decisions: int
@@ -105,6 +107,7 @@ def play_day(server: RealServer, day: Day, arm: Arm, factor: float, folder: Path
     period_s = mean_gap_s(json.loads((folder / "polls.json").read_text(encoding="utf-8")))
     return LiveDay(
         cost=day_cost(runs, day.pool.prices, list(_limits(day, decided, factor)), fast.day_begin_s),
+        runs=tuple(runs),
         lasted_s=end_s - fast.day_begin_s,
         clock_s=ended_s - began_s,
         decisions=len(decided),

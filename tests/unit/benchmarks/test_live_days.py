@@ -140,6 +140,7 @@ def test_a_number_out_of_range_is_refused(arguments, capsys):
 def live(usd: float) -> LiveDay:
     return LiveDay(
         cost=Cost(lateness_usd=usd),
+        runs=(),
         lasted_s=3600.0,
         clock_s=60.0,
         decisions=0,
