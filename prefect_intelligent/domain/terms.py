@@ -48,8 +48,9 @@ class Terms:
         for name in ("late_usd_per_hour", "failure_usd"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value <= MOST_USD):
+                what = "must be" if isinstance(value, int | float) else "has the wrong type, must be"
                 raise InvalidInputError(
-                    name, value, f"must be a number of US dollars, 0 or more, at most {MOST_USD:.0f}"
+                    name, value, f"{what} a number of US dollars, 0 or more, at most {MOST_USD:.0f}"
                 )
         if self.expected_s is not None and not (
             _is_number(self.expected_s) and SHORTEST_S <= self.expected_s <= LONGEST_S

@@ -175,5 +175,7 @@ def _with_parts(policy: RulePolicy, parts: Sequence[str], text: str) -> RulePoli
 def _whole(number: str, text: str) -> float:
     """The number of slots in the name."""
     if not number.isdecimal() or not 1 <= int(number) <= MAX_PRIORITY:
-        raise InvalidInputError("policy", text, f"the number of slots must be whole, from 1 to {MAX_PRIORITY}")
+        raise InvalidInputError(
+            "policy", text, f"the number of slots must be whole and at least 1, at most {MAX_PRIORITY}"
+        )
     return float(int(number))
