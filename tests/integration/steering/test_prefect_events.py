@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from prefect_intelligent.flow import hooks
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
@@ -94,6 +95,15 @@ def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeyp
     monkeypatch.setenv("PREFECT_INTELLIGENT_INTERVAL_S", "1")
     time.sleep(1.1)
     assert steer_once(pool, 5.0).outcome == "unchanged"
+
+
+def test_a_hook_asks_for_the_switch_before_anything_else(api, pool, embedded):
+    history = open_controller(embedded, pool).history
+    hooks._steer(pool, 60.0)
+    assert history.records("decision", pool) == []
+    turn(embedded, pool, "on")
+    hooks._steer(pool, 60.0)
+    assert [decision["by"] for decision in history.records("decision", pool)] == ["hook"]
 
 
 def test_unused_slots_of_a_process_pool_cost_nothing_unless_somebody_says_so(pool, embedded, monkeypatch):
