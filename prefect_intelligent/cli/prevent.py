@@ -70,16 +70,15 @@ def _pass(
     """One pass of all rules, if there are terms, and what is in force."""
     from prefect_intelligent.prevention.engine import prevent, read_measures
     from prefect_intelligent.prevention.measures import MeasurePhase
-    from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.wiring.history import open_history, open_runs
+    from prefect_intelligent.wiring.pool_records import switch_position
     from prefect_intelligent.wiring.prevention import look, open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
     steps, mended = [], []
     history = open_history(settings)
-    position = read_switch(history, pool)
-    if terms is not None and position != "on":
-        print(f"Steering of work pool {pool} is switched off ({position}): no rule is evaluated.", file=sys.stderr)
+    if terms is not None and switch_position(settings, pool) == "off":
+        print(f"Steering of work pool {pool} is switched off: no rule is evaluated.", file=sys.stderr)
     elif terms is not None:
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")

@@ -11,6 +11,7 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.pool_notes import PoolNotes
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.baseline import read_baseline
+from prefect_intelligent.steering.kill_switch import Position, read_switch
 from prefect_intelligent.steering.pool_records import PoolRecords
 from prefect_intelligent.wiring.history import open_history
 
@@ -24,6 +25,19 @@ def pool_records(
         StoreError: The history store cannot be opened.
     """
     return PoolRecords(open_history(settings), PoolNotes(api, pool, pool_id), pool)
+
+
+def switch_position(settings: Settings, pool: str) -> Position:
+    """The position of a pool's switch, also if it was set on another machine.
+
+    Raises:
+        StoreError: The history store cannot be opened.
+    """
+    api = PrefectApi()
+    try:
+        return read_switch(pool_records(settings, api, pool), pool)
+    finally:
+        api.close()
 
 
 def settings_given(

@@ -55,8 +55,8 @@ def quality_parts(
     from prefect_intelligent.quality.adapters.editing.editor import RowEditor
     from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
     from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
-    from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.wiring.pool_records import switch_position
 
     found = settings or load_settings().settings
     history = open_history(found)
@@ -64,7 +64,7 @@ def quality_parts(
         checker=SodaChecker(),
         editor=RowEditor(Path(quarantine) if quarantine else found.folder / "quarantine.duckdb"),
         history=history,
-        downstream=PrefectDownstream(lambda pool: read_switch(history, pool) == "off") if prefect else None,
+        downstream=PrefectDownstream(lambda pool: switch_position(found, pool) == "off") if prefect else None,
         clock=SystemClock(),
         policy=policy or RemediationPolicy(),
     )
