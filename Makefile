@@ -18,8 +18,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> Making $(VENV) and installing prefect_intelligent with everything it uses; the twin is compiled meanwhile (a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) numba numpy
-	@$(BIN)/python -m prefect_intelligent.twin.warm & warming=$$!; $(PIP) -e '.[all]' && wait $$warming
+	@$(PIP) 'pip>=25.1' numba numpy
+	@$(BIN)/python -m prefect_intelligent.twin.warm & warming=$$!; $(PIP) -e '.[all]' --group demo --group train --group dev && wait $$warming
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true # pip takes one core; templates are no Python
 	@touch $@
 
@@ -52,7 +52,7 @@ train: install ## Make the shipped policy from nothing: tune, label, pre-train, 
 	$(BIN)/python -m rl.export --from runs/averaged --to prefect_intelligent/policy/shipped
 
 test: install ## Run every test, real Prefect server and worker included.
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install ## Format check, lint, types, import contracts, dependencies, fast tests.
 	$(BIN)/ruff format --check .
@@ -64,7 +64,8 @@ check: install ## Format check, lint, types, import contracts, dependencies, fas
 
 $(VENV)/.docs: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -e '.[docs]'
+	@$(PIP) 'pip>=25.1'
+	@$(PIP) -e . --group docs
 	@touch $@
 
 docs: $(VENV)/.docs ## Build the documentation site into site/; look at it with `python3 -m http.server -d site`.

@@ -40,12 +40,14 @@ def _measured(server: RealServer, decisions: int, runs: int) -> dict[str, Any]:
     from prefect_intelligent.domain import Terms, parse_deadline
     from prefect_intelligent.prefect_client.terms import publish_terms
     from prefect_intelligent.settings import GuardSection, Settings
+    from prefect_intelligent.steering.kill_switch import set_switch
     from prefect_intelligent.wiring.steering import open_controller
 
     api = server.api()
     pool = api.pool(limit=16)
     settings = Settings(policy="atc+lookahead+share", rule="atc", guard=GuardSection(interval_s=0.0, hysteresis=0.0))
     controller = open_controller(settings, pool)
+    set_switch(controller.history, pool, "on", time.time(), "benchmark")
     deployments, queued = [], []
     for number in range(QUEUES):
         queue = f"queue-{number:02d}"

@@ -22,7 +22,7 @@ from prefect_intelligent.domain import (
 )
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
-from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.history import InMemoryHistory, switched_on
 
 NAMES = ("ingest", "clean", "features", "train", "score", "report", "export", "audit")
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -108,7 +108,7 @@ def past(now_s: float, *, runs: int = 4000, deployments: int = 60, seed: int = 0
 
 def records(now_s: float) -> InMemoryHistory:
     """A history with decisions, quality results, a front and recommendations."""
-    history = InMemoryHistory()
+    history = switched_on("warehouse")
     for back in (60.0, 40.0, 20.0, 2.0):
         history.append(
             "decision",

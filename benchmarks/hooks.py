@@ -22,6 +22,8 @@ from typing import Any
 
 from prefect_intelligent.local import liveness
 from prefect_intelligent.local.liveness import relay_key, steering_key
+from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.pool_notes import PoolNotes
 from tests.real_prefect import RealServer  # first: it scrubs the environment
 
 HEAVY = ("soda_core", "soda_duckdb", "mlflow", "torch", "numba", "duckdb")
@@ -113,6 +115,8 @@ def main() -> None:
             finally:
                 controller.send_signal(signal.SIGTERM)
                 controller.wait(30)
+            notes = PoolNotes(PrefectApi(server.api_url), alone)
+            notes.write("switch", {"position": "on", "by": "benchmark"})
             embedded, _, more = measure(server, alone, max(3, args.runs // 3), Path(folder) / "own", 0.2)
         finally:
             server.stop()

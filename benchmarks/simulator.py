@@ -20,6 +20,7 @@ import numpy as np
 import simpy
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.model.world import World, stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.warm import warm
@@ -31,6 +32,7 @@ from simulations.workload import draw_world
 
 SLOTS, CLASSES, LOAD = 16, 4, 0.85
 PENDING = (100, 1_000, 10_000, 100_000)
+MINUTE = Regime(interval_s=60.0)
 
 
 def best_s(work: Callable[[], Any], times: int) -> float:
@@ -164,20 +166,17 @@ def env_rate(guarded: bool, stretches: int = 16, steps: int = 25, times: int = 6
     The same 400 steps are gone through several times; of each stretch of 25 the least time counts, since two cores are
     rarely free for longer on a machine that does anything else.
     """
-    settings = BatchSettings(deck=64, family=Family(queues=(8, 8)), guarded=guarded, threads=2, reward="cost")
+    settings = BatchSettings(deck=64, scenario=Family(queues=(8, 8)), regime=MINUTE, guarded=guarded, threads=2)
     batch = Batch(64, settings, np.random.default_rng(0))
     row = [NEUTRAL_CAPACITY, *[NEUTRAL_PLACE] * batch.width, *[NEUTRAL_SHARE] * batch.width]
     action = np.tile(row, (batch.rows, 1))
     best = np.full(stretches, math.inf)
     for _ in range(times):
-        batch.rng = np.random.default_rng(1)
-        batch.reset()
+        batch.reset({"first": 0})
         for stretch in range(stretches):
             start = time.perf_counter()
             for _ in range(steps):
-                _, terminated, truncated = batch.step(action)
-                if (ended := terminated | truncated).any():
-                    batch.reset(ended)
+                batch.step(action)
                 batch.observe()
             best[stretch] = min(best[stretch], time.perf_counter() - start)
     return 64 * stretches * steps / float(best.sum())

@@ -14,7 +14,9 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.history import open_runs, open_source
+from prefect_intelligent.wiring.analytics import pool_type, read_slots
+from prefect_intelligent.wiring.history import open_history, open_runs, open_source
+from prefect_intelligent.wiring.pipeline_graph import awaited_deployments
 
 
 @flow
@@ -34,9 +36,18 @@ def report_history(pool: str, last: str = "7d") -> dict[str, Any]:
     copied = sync(open_source(), store, SystemClock(), events=False)
     now_s = time.time()
     runs = store.run_frame(since_s=now_s - span_s, pool=pool, extra=False)
-    prices = settings.prices_of(pool)
-    report = make_report(runs, since_s=now_s - span_s, until_s=now_s, prices=prices)
-    health = all_health(runs, now_s, target=0.99, prices=prices, budgets=settings.budgets_usd_per_day)["deployments"]
+    prices = settings.prices_of(pool, pool_type(store, pool))
+    slots = read_slots(store, open_history(settings), pool)
+    report = make_report(runs, since_s=now_s - span_s, until_s=now_s, prices=prices, slots=slots)
+    found = all_health(
+        runs,
+        now_s,
+        target=0.99,
+        prices=prices,
+        budgets=settings.budgets_usd_per_day,
+        awaited=awaited_deployments(store),
+    )
+    health = found["deployments"]
     key = "".join(letter if letter.isalnum() else "-" for letter in pool.lower()).strip("-")
     create_markdown_artifact(to_markdown(report, health, span_s), key=f"{key}-report", description=f"The last {last}")
     money = [{"part": name.removesuffix("_usd"), "usd": value} for name, value in report["money"].items()]

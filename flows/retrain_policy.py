@@ -64,7 +64,7 @@ def choose_runner(name: str | None = None) -> TaskRunner[Any]:
     try:
         from prefect_dask import DaskTaskRunner  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise MissingExtraError("retraining on Dask (pip install prefect-dask)", "train") from error
+        raise MissingExtraError("retraining on Dask", "prefect-dask", install="pip install prefect-dask") from error
     runner: TaskRunner[Any] = DaskTaskRunner(address=os.environ.get("DASK_SCHEDULER_ADDRESS"))
     return runner
 

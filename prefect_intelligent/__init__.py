@@ -25,5 +25,12 @@ __all__ = ["__version__", "attach", "intelligent", "publish", "quality_gate"]
 def __getattr__(name: str) -> Any:
     """Load a public name on first use, so that importing the package imports neither Prefect nor anything heavy."""
     if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
+        try:
+            return getattr(import_module(_EXPORTS[name]), name)
+        except ModuleNotFoundError as error:
+            from prefect_intelligent.errors import missing_extra
+
+            if (hint := missing_extra(name, error)) is None:
+                raise
+            raise hint from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

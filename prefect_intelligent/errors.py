@@ -25,7 +25,7 @@ A message says what, which, got, and what to do. The data is kept as attributes.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 
@@ -78,11 +78,41 @@ class MissingExtraError(PrefectIntelligentError, ImportError):
     Args:
         feature: What was asked for.
         extra: The extra of `prefect-intelligent` that brings it.
+        install: The line that installs it, where it is no extra of the wheel.
     """
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, *, install: str | None = None) -> None:
         self.feature, self.extra = feature, extra
-        super().__init__(f"{feature} needs the extra {extra!r}: pip install 'prefect-intelligent[{extra}]'")
+        what = f"the extra {extra!r}" if install is None else repr(extra)
+        line = install or f"pip install 'prefect-intelligent[{extra}]'"
+        super().__init__(f"{feature} needs {what}: {line}")
+
+
+EXTRA_OF: Final[Mapping[str, str]] = {
+    "duckdb": "quality",
+    "pyarrow": "quality",
+    "soda_core": "quality",
+    "soda_duckdb": "quality",
+    "sqlglot": "quality",
+    "psycopg": "postgres",
+    "soda_postgres": "postgres",
+    "mlflow": "tracking",
+    "prometheus_client": "tracking",
+    "llvmlite": "twin",
+    "matplotlib": "twin",
+    "numba": "twin",
+    "PIL": "twin",
+    "sklearn": "insight",
+    "threadpoolctl": "insight",
+    "uvicorn": "dashboard",
+}
+"""Modules of others that we import late, and the extra that brings each."""
+
+
+def missing_extra(feature: str, error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The hint for an import that failed because an extra is not installed; None if that is not the reason."""
+    extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+    return None if extra is None else MissingExtraError(feature, extra)
 
 
 class IncompatibleLibraryError(PrefectIntelligentError, ImportError):

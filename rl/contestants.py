@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
-from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
-from prefect_intelligent.twin.planner import Planner, PlannerConfig
-from rl.evaluation.comparisons import CLAIRVOYANT, PLANNER, REGRESSED, TUNED
-from rl.tune import read_rule
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_policy
+from prefect_intelligent.settings import Settings
+from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
+from rl.service import Service
 
 RESULTS: Final = Path(__file__).parent / "results"
-TUNED_RULE: Final = RESULTS / "tuned.json"
+TUNED_RULE: Final = replace(GENERAL, label=TUNED)
+"""The general rule, the strongest rival of what is learned on top of it."""
 REGRESSED_BUNDLE: Final = RESULTS / REGRESSED
 """The pre-trained bundle from which the shipped one was fine-tuned."""
 SINGLE_RULES: Final = (
@@ -41,8 +42,10 @@ SINGLE_RULES: Final = (
 )
 """The untuned rules, each with the capacity and limit rules without which none is competitive."""
 SEEDS: Final = "seeds"
-REFERENCE: Final = PlannerConfig(futures=0, hold=18, horizon=70)
+REFERENCE: Final = PlannerConfig(hold_s=2160.0, horizon_s=8400.0, round_futures=1, most_futures=1)
 """The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
+UNHURRIED: Final = PlannerConfig(budget_s=math.inf)
+"""A controller's planner, bounded by its number of futures alone: the result does not hang on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,19 @@ class Contestant:
     """
 
     name: str
-    policies: tuple[Policy | Planner, ...]
+    policies: tuple[Policy | Service, ...]
     weights_sha256: str | None = None
     training_seeds: tuple[Any, ...] = ()
 
     @property
     def plans(self) -> bool:
-        """Whether it is a planner, which takes long and therefore plays few episodes."""
-        return isinstance(self.policies[0], Planner)
+        """Whether it plans, which takes long; it therefore plays few episodes."""
+        return isinstance(self.policies[0], Planner | Service)
+
+    @property
+    def clairvoyant(self) -> bool:
+        """Whether it knows what will happen; its cost is a bound, not a claim."""
+        return self.name == CLAIRVOYANT
 
     def fingerprint(self) -> str:
         """Hash of weights and parameters."""
@@ -83,8 +91,8 @@ def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant
     """The policies named on the command line, each once; the first is the one that is compared with the others.
 
     Args:
-        names: Comma-separated: "shipped", "tuned", "regressed", "rules", "clairvoyant", "planner", "seeds", a rule, or
-            NAME=FOLDER or FOLDER of a bundle.
+        names: Comma-separated: "shipped", "default-rule", "tuned", "regressed", "rules", "clairvoyant", "planner",
+            "service", "seeds", a rule, or NAME=FOLDER or FOLDER of a bundle.
         bundles: Folders of bundles trained alike with several seeds: the contestant "seeds", first unless it is named.
 
     Raises:
@@ -107,12 +115,18 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     if name == "rules":
         return [Contestant(rule, (parse_policy(rule),)) for rule in SINGLE_RULES]
     if name == TUNED:
-        return [Contestant(name, (read_rule(TUNED_RULE),))]
+        return [Contestant(name, (TUNED_RULE,))]
     if name == CLAIRVOYANT:
-        return [Contestant(name, (_planner(name, REFERENCE, None),))]
+        return [Contestant(name, (_planner(None, REFERENCE),))]
     if name == PLANNER:
         learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
-        return [Contestant(name, (_planner(name, PlannerConfig(), learned),))]
+        return [Contestant(name, (_planner(learned, UNHURRIED),))]
+    if name == SERVICE:
+        learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
+        planner = _planner(learned, UNHURRIED)
+        return [Contestant(name, (Service(policy=planner, rule=planner.base),))]
+    if name == DEFAULT_RULE:
+        return [Contestant(name, (default_rule(),))]
     if name == SEEDS:
         if not bundles:
             raise InvalidInputError("--policies", SEEDS, "needs --bundles with one folder per training seed")
@@ -129,8 +143,14 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     return [Contestant(name, (parse_policy(name),))]
 
 
-def _planner(name: str, config: PlannerConfig, learned: Policy | None) -> Planner:
-    return Planner(read_rule(TUNED_RULE), config, np.random.default_rng(0), name, learned)
+def default_rule() -> RulePolicy:
+    """What a controller does without a setting."""
+    return parse_policy(str(Settings.model_fields["policy"].default))
+
+
+def _planner(learned: LearnedPolicy | None, config: PlannerConfig) -> Planner:
+    base = TUNED_RULE if learned is None else learned.base
+    return Planner(inner=learned or base, base=base, config=config)
 
 
 def _from_bundle(name: str, folder: Path) -> Contestant:

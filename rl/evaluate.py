@@ -1,11 +1,12 @@
 """Compare policies on the same simulated days.
 
-    python -m rl.evaluate --suite test --policies shipped,tuned,rules [--episodes 40] [--json]
+    python -m rl.evaluate --suite test [--bounds 1,2,4] [--episodes 40] [--json]
     python -m rl.evaluate --suite my-pool.toml --policies bundles/mine,tuned,rules
     python -m rl.evaluate --suite test --bundles runs/seed-*/best --policies tuned,rules,planner
 
-Every policy plays the same episodes with the same random numbers under the same guard, and costs are compared in pairs.
-On the suites `validation` and `test` the pre-trained policy and the clairvoyant planner play as well. A gain is claimed
+Every policy plays the same episodes with the same random numbers in the same regime, a controller's default, and costs
+are compared in pairs. On the suites `validation` and `test` this is done at several bounds of the pool limit, and the
+clairvoyant planner and the controller itself (`rl.service`) play a few episodes as well. A gain is claimed
 only if the upper end of the 95 % interval of the cost ratio is below 1 against the best single rule and against the
 tuned rule, no case is worse than 1.05 of the tuned rule, and no decision broke a bound of the guard. The report is
 written to `rl/results/<date>-<commit>/`.
@@ -22,21 +23,22 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
+from prefect_intelligent.policy.regime import Regime
 from rl.contestants import RESULTS, SINGLE_RULES, Contestant, read_contestants
 from rl.evaluation.bounds import lower_bound_usd
 from rl.evaluation.comparisons import (
     CLAIRVOYANT,
+    DEFAULT_RULE,
     PLANNER,
-    REGRESSED,
+    SERVICE,
     TUNED,
-    WHOLE,
     Played,
     against_bound,
     best_rule,
@@ -50,13 +52,16 @@ from rl.provenance import commit
 from rl.simulators import play
 from rl.suites import SUITES, TRACE_FOLDER, Case, suite
 from simulations.metrics import EpisodeMetrics
+from simulations.regime import parse_bound
 
 DIALS: Final = (0.1, 0.3, 1.0, 3.0)
 """Prices of lateness, relative to the usual one, at which the front is drawn."""
-REFERENCES: Final = (REGRESSED, CLAIRVOYANT)
+REFERENCES: Final = (CLAIRVOYANT, SERVICE)
 """Contestants that are added in the named suites."""
 _FRONT_CASE: Final = "unseen"
 _FRONT_DAYS: Final = 24
+POOLS_SUITE: Final = "pools"
+"""Name of the suite in which an agent is fitted to every pool, see `rl.pools`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,7 @@ class Contest:
         cases: Only these; all if empty.
         episodes: Paired episodes per case.
         planner_episodes: How many of them planners play; see `rl.evaluation.comparisons.WHOLE`.
+        regime: How every policy is run.
         front: Whether to also measure cost against lateness at several prices of lateness.
     """
 
@@ -81,6 +87,7 @@ class Contest:
     cases: tuple[str, ...] = ()
     episodes: int = 40
     planner_episodes: int = 8
+    regime: Regime = field(default_factory=Regime)
     front: bool = True
 
     def __post_init__(self) -> None:
@@ -101,13 +108,15 @@ class Contest:
         return cases, left_out
 
 
-def run_case(case: Case, contestants: Sequence[Contestant], episodes: int, planner_episodes: int) -> Played:
+def run_case(
+    case: Case, contestants: Sequence[Contestant], episodes: int, planner_episodes: int, regime: Regime
+) -> Played:
     """Figures of every contestant, one batch per training seed, on the same episodes."""
     parts: dict[str, list[list[EpisodeMetrics]]] = {
         contestant.name: [[] for _ in contestant.policies] for contestant in contestants
     }
     bounds = []
-    shares = {contestant.name: _episodes(contestant, case, episodes, planner_episodes) for contestant in contestants}
+    shares = {contestant.name: _episodes(contestant, episodes, planner_episodes) for contestant in contestants}
     for count in sorted({count for count in shares.values() if count > 0}, reverse=True):
         for world in case.batches(count):
             if count == episodes:
@@ -115,18 +124,21 @@ def run_case(case: Case, contestants: Sequence[Contestant], episodes: int, plann
             for contestant in contestants:
                 if shares[contestant.name] == count:
                     for place, policy in enumerate(contestant.policies):
-                        parts[contestant.name][place].append(play(world, policy))
+                        parts[contestant.name][place].append(
+                            play(world, policy, regime, clairvoyant=contestant.clairvoyant)
+                        )
     outcomes = {name: [EpisodeMetrics.join(batches) for batches in seeds] for name, seeds in parts.items() if seeds[0]}
     return Played(case.group, outcomes, np.concatenate(bounds) if bounds else np.zeros(0))
 
 
-def _episodes(contestant: Contestant, case: Case, episodes: int, planner_episodes: int) -> int:
-    """Episodes that a contestant plays: a planner few, except in the groups where the gap to it is a figure."""
-    whole = not contestant.plans or case.group in WHOLE.get(contestant.name, ())
-    return episodes if whole else min(episodes, planner_episodes)
+def _episodes(contestant: Contestant, episodes: int, planner_episodes: int) -> int:
+    """Episodes that a contestant plays; one that plans plays few."""
+    return min(episodes, planner_episodes) if contestant.plans else episodes
 
 
-def run_front(case: Case, contestants: Sequence[Contestant], days: int) -> dict[str, list[dict[str, float]]]:
+def run_front(
+    case: Case, contestants: Sequence[Contestant], days: int, regime: Regime
+) -> dict[str, list[dict[str, float]]]:
     """Geometric mean of capacity cost and weighted lateness of every contestant at every price of lateness."""
     world = next(case.batches(days))
     found: dict[str, list[dict[str, float]]] = {}
@@ -138,7 +150,7 @@ def run_front(case: Case, contestants: Sequence[Contestant], days: int) -> dict[
         for dial in DIALS if turned else (1.0,):
             priced = world._replace(settings=world.settings.copy())
             priced.settings["lateness_weight"] = dial
-            played = [play(priced, policy) for policy in contestant.policies]
+            played = [play(priced, policy, regime) for policy in contestant.policies]
             late = np.concatenate([outcome.weighted_late_hours for outcome in played])
             capacity = np.concatenate([outcome.capacity_usd for outcome in played])
             points.append(
@@ -157,8 +169,8 @@ def _play_named(contest: Contest, name: str) -> tuple[str, Played | dict[str, li
     contestants = read_contestants(contest.policies, contest.bundles)
     cases = {case.name: case for case in suite(contest.suite, contest.traces)[0]}
     if name == "":
-        return name, run_front(cases[_FRONT_CASE], contestants, min(_FRONT_DAYS, contest.episodes))
-    return name, run_case(cases[name], contestants, contest.episodes, contest.planner_episodes)
+        return name, run_front(cases[_FRONT_CASE], contestants, min(_FRONT_DAYS, contest.episodes), contest.regime)
+    return name, run_case(cases[name], contestants, contest.episodes, contest.planner_episodes, contest.regime)
 
 
 def _play_all(contest: Contest, names: Sequence[str], jobs: int) -> Iterator[Any]:
@@ -186,7 +198,7 @@ def play_part(contest: Contest, name: str, part: int, parts: int) -> Played:
         raise InvalidInputError("parts", parts, f"case {name!r} has only {edges[-1]} episodes")
     share = replace(case, world=lambda number: case.world(first + number), most=count)
     planned = max(0, min(count, contest.planner_episodes - first))
-    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned)
+    return run_case(share, read_contestants(contest.policies, contest.bundles), count, planned, contest.regime)
 
 
 def join_parts(parts: Sequence[Played]) -> Played:
@@ -255,6 +267,7 @@ def make_report(
         "context": {
             "verdict": verdict(figures),
             "suite": " ".join(contest.suite),
+            "regime": contest.regime.to_dict() | {"name": contest.regime.name},
             "episodes_per_case": min(case.episodes(contest.episodes) for case in cases),
             "planner_episodes_per_case": min(contest.planner_episodes, contest.episodes),
             "ours": ours,
@@ -312,16 +325,70 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def at_bounds(contest: Contest, bounds: Sequence[float], *, jobs: int = 1) -> dict[float, dict[str, Any]]:
+    """The same contest at several bounds of the pool limit; `evaluate` for each."""
+    return {
+        bound: evaluate(replace(contest, regime=replace(contest.regime, pool_factor=bound)), jobs=jobs)
+        for bound in bounds
+    }
+
+
+def join_bounds(reports: Mapping[float, Mapping[str, Any]]) -> dict[str, Any]:
+    """Reports at several bounds as one: figures with the bound in their name, and those over all bounds.
+
+    `guard_violations` are added up, `served_worst_case` is the worst of all, `served_gap_closed` the mean.
+    """
+    if len(reports) == 1:
+        return dict(next(iter(reports.values())))
+    figures: dict[str, float] = {}
+    for bound, report in reports.items():
+        figures |= {f"{name}_{bound:g}x": value for name, value in report["figures"].items()}
+    for name, together in (("guard_violations", np.sum), ("served_worst_case", np.max), ("served_gap_closed", np.mean)):
+        found = [report["figures"][name] for report in reports.values() if name in report["figures"]]
+        if found:
+            figures[name] = float(together(found))
+    context = {f"{bound:g}x": report["context"] for bound, report in reports.items()}
+    return {"figures": figures, "context": context}
+
+
+def _pools(args: argparse.Namespace) -> int:
+    """The suite of pools, for each of which an agent is fitted."""
+    from rl import pools
+    from rl.fit import FitConfig, scaled
+    from rl.pool_days import POOLS
+
+    try:
+        bound = parse_bound(args.bounds or "1")
+        config = scaled(FitConfig(bound=bound, judged_days=args.episodes), args.effort)
+        names = [name for name in args.cases.split(",") if name] or list(POOLS)
+        folder = args.out or RESULTS / f"{time.strftime('%Y-%m-%d')}-pools-{commit().rstrip('+')}"
+        report = pools.evaluate_pools(names, replace(config, judged_days=args.episodes), folder, args.jobs)
+    except (PrefectIntelligentError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report) if args.json else pools.table(report))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `python -m rl.evaluate`."""
     parser = argparse.ArgumentParser(prog="python -m rl.evaluate", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--suite", nargs="+", default=["validation"], help="validation, test, or scenario files")
-    parser.add_argument("--policies", default="shipped,tuned,rules", help="the first is compared with the others")
+    parser.add_argument("--suite", nargs="+", default=["validation"], help="validation, test, pools, or scenario files")
+    parser.add_argument(
+        "--policies", default=f"shipped,{DEFAULT_RULE},tuned,rules", help="the first is compared with the others"
+    )
     parser.add_argument("--bundles", nargs="*", default=[], help="folders of one recipe with several training seeds")
     parser.add_argument("--cases", default="", help="only these cases, comma-separated")
+    parser.add_argument("--interval", type=float, default=Regime().interval_s, help="seconds between decisions")
+    parser.add_argument(
+        "--bounds",
+        default=None,
+        help="largest pool limits over the given one, comma-separated, or 'none' (default: 1,2,4 on a suite, else 1)",
+    )
     parser.add_argument("--traces", type=Path, default=TRACE_FOLDER, help="folder of recorded workloads")
     parser.add_argument("--episodes", type=int, default=40, help="paired episodes per case (default: 40)")
-    parser.add_argument("--planner-episodes", type=int, default=8, help="episodes that planners play (default: 8)")
+    parser.add_argument("--planner-episodes", type=int, default=4, help="episodes that planners play (default: 4)")
+    parser.add_argument("--effort", type=float, default=1.0, help="of the suite pools: factor on what a fit may spend")
     parser.add_argument("--no-references", action="store_true", help=f"leave out {' and '.join(REFERENCES)}")
     parser.add_argument("--no-front", action="store_true", help="leave out the cost-against-lateness front")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
@@ -331,8 +398,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    references = REFERENCES if set(args.suite) <= set(SUITES) and not args.no_references else ()
+    named = set(args.suite) <= set(SUITES)
+    if args.suite == [POOLS_SUITE]:
+        return _pools(args)
+    references = REFERENCES if named and not args.no_references else ()
     try:
+        bounds = [parse_bound(text) for text in (args.bounds or ("1,2,4" if named else "1")).split(",")]
         contest = Contest(
             suite=tuple(args.suite),
             policies=",".join([args.policies, *references]),
@@ -341,16 +412,19 @@ def main(argv: list[str] | None = None) -> int:
             cases=tuple(name for name in args.cases.split(",") if name),
             episodes=args.episodes,
             planner_episodes=args.planner_episodes,
+            regime=Regime(interval_s=args.interval),
             front=not args.no_front,
         )
-        report = evaluate(contest, jobs=args.jobs)
+        reports = at_bounds(contest, bounds, jobs=args.jobs)
         if not args.no_save:
             folder = args.out or RESULTS / f"{time.strftime('%Y-%m-%d')}-{commit().rstrip('+')}"
-            print(f"written to {write_report(report, folder)}", file=sys.stderr)
+            for report in reports.values():
+                print(f"written to {write_report(report, folder)}", file=sys.stderr)
     except (PrefectIntelligentError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if args.json else table(report))
+    joined = join_bounds(reports)
+    print(json.dumps(joined) if args.json else "\n\n".join(table(report) for report in reports.values()))
     return 0
 
 

@@ -25,12 +25,14 @@ from prefect_intelligent.policy.actions import Levels, unflatten
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import Observation, encode
 from prefect_intelligent.policy.network import Gains, Network, choose
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.world import World
+from prefect_intelligent.twin.simulator import Twin
 from rl.network import Actor, LeverPolicy
 from rl.provenance import commit
-from rl.simulators import start_closed_loop
-from rl.spaces import action_space, observation_space
 from rl.worlds import Workload
+from simulations.envs.spaces import action_space, as_dict, observation_space
 from simulations.family import SPLITS
 
 SAMPLES: Final = 10_000
@@ -38,9 +40,9 @@ NOISE: Final = 1e-4
 """Savings that differ by less count as equal: the order of summation differs."""
 
 
-def sample(bundle: Bundle, world: World, count: int) -> Observation:
+def sample(bundle: Bundle, world: World, regime: Regime, count: int) -> Observation:
     """Observations along days under the bundle's policy."""
-    policy, loop = bundle.policy(), start_closed_loop(world)
+    policy, loop = bundle.policy(), ClosedLoop(Twin(world), regime)
     seen: list[Observation] = []
     while sum(len(part.pool) for part in seen) < count:
         rule = bundle.base.propose(loop.census)
@@ -62,8 +64,8 @@ def disagreements(bundle: Bundle, seen: Observation) -> int:
         neutral_bonus=bundle.margin,
     )
     policy.actor.load(bundle.weights)
-    inputs = {"queues": seen.queues, "pool": seen.pool, "mask": seen.mask.astype(np.float32)}
-    theirs = unflatten(np.asarray(policy.predict(inputs, deterministic=True)[0], dtype=np.int64))
+    chosen = policy.predict(as_dict(seen, len(seen.pool)), deterministic=True)[0]
+    theirs = unflatten(np.asarray(chosen, dtype=np.int64))
     gains = Network(bundle.weights).gains(seen)
     ours = choose(gains, bundle.margin)
     return int(_differ(ours, theirs, gains, bundle.margin, seen).sum())
@@ -97,7 +99,9 @@ def export(source: Path, target: Path, *, report: Mapping[str, Any] | None = Non
     bundle = replace(bundle, weights=actor.export())
     first = SPLITS["validation"].start
     days = max(8, samples // 200)
-    seen = sample(bundle, Workload().batch([(first + 500 + number, 0) for number in range(days)]), samples)
+    workload = Workload(factors=(1.0, 2.0, 4.0))
+    drawn = workload.batch([(first + 500 + number, 0) for number in range(days)])
+    seen = sample(bundle, drawn, workload.regime, samples)
     wrong = disagreements(bundle, seen)
     if wrong:
         raise InvalidInputError(

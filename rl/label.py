@@ -39,11 +39,13 @@ from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.bundle import read_bundle
 from prefect_intelligent.policy.census import Array, Census, Q
 from prefect_intelligent.policy.encoding import Array32, encode
+from prefect_intelligent.policy.planner import remaining_lateness_usd, work_left_usd
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.world import World, stack
-from prefect_intelligent.twin.planner import candidate_costs_usd
-from rl.simulators import spent_usd, start_closed_loop
+from prefect_intelligent.twin.simulator import Twin
+from rl.simulators import spent_usd
 from rl.tune import read_rule
 from rl.worlds import Workload, training
 
@@ -65,22 +67,27 @@ class LabelConfig:
 
     Attributes:
         every: Decisions between two labelled states of a world.
-        hold: Decisions for which a candidate is held; the effect of a few minutes is small against the noise.
-        horizon: Decisions that are rolled out in all; where runs wait for other runs, `most_steps` instead.
+        hold: Decisions in a roll-out for which a candidate is held; the effect of a few minutes is small against the
+            noise.
+        horizon: Decisions that are rolled out in all; where runs wait for other runs, `whole_day` instead.
         pool_candidates: Levels of the pool that are tried per state. Few, because candidates of a state share their
             future: the same number of roll-outs tells more when it is spent on more states.
         queue_candidates: Candidates per state that move a single queue.
         explore: Chance per labelled state that the day goes on under a random candidate instead of the guide.
         most_steps: Decisions after which a day is abandoned; a few days last very long.
+        step_s: Seconds between two decisions of a roll-out.
+        whole_day: Decisions of a roll-out that reaches the end of the day.
     """
 
-    every: int = 20
+    every: int = 40
     hold: int = 18
     horizon: int = 70
     pool_candidates: int = 3
     queue_candidates: int = 1
     explore: float = 0.3
-    most_steps: int = 300
+    most_steps: int = 600
+    step_s: float = 120.0
+    whole_day: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +132,21 @@ class Labels:
 _POOL_LEVELS: Final = [level for level in range(len(CAPACITY_FACTORS)) if level != NEUTRAL_CAPACITY]
 
 
-def label(world: World, base: RulePolicy, guide: Policy, config: LabelConfig, rng: np.random.Generator) -> Labels:
+def label(
+    world: World, base: RulePolicy, guide: Policy, regime: Regime, config: LabelConfig, rng: np.random.Generator
+) -> Labels:
     """Labelled states from one pass through a batch of worlds.
 
     Args:
         world: The worlds.
         base: The rule that the network corrects.
         guide: Policy that decides along the days and after a candidate was held: the rule, or an earlier network.
+        regime: How policies are run.
         config: How labels are made.
         rng: Chooses queue candidates and explorations.
     """
-    hourly_usd = mean_hourly_usd(world, base)
-    loop = start_closed_loop(world)
+    hourly_usd = mean_hourly_usd(world, base, regime)
+    loop = ClosedLoop(Twin(world), regime)
     found: list[tuple[AnyArray, ...]] = []
     held: Levels | None = None
     phase = int(rng.integers(config.every))
@@ -169,9 +179,9 @@ def _selected(census: Census, rng: np.random.Generator) -> AnyArray:
     return waiting | (rng.random(waiting.shape) < _QUIET_SHARE)
 
 
-def mean_hourly_usd(world: World, base: Policy) -> Array:
+def mean_hourly_usd(world: World, base: Policy, regime: Regime) -> Array:
     """Cost of each world's day under `base` over `DAY_HOURS`, shape (worlds,), US dollars per hour."""
-    total = spent_usd(world, base)[0].sum(-1)
+    total = spent_usd(world, regime, base)[0].sum(-1)
     mean: Array = np.maximum(total, 1e-6) / DAY_HOURS
     return mean
 
@@ -206,12 +216,47 @@ def _label(
     cost = np.empty((m, 1 + k))
     # Runs that wait for another run are in no census, so their cost shows only at the end of the day.
     chained = (loop.twin.world.runs["upstreams"][rows] > 0).any(-1)
-    for part, horizon in ((~chained, config.horizon), (chained, config.most_steps)):
+    for part, horizon in ((~chained, config.horizon), (chained, config.whole_day)):
         if part.any():
             tried = Levels(*(level[part] for level in levels))
-            cost[part] = candidate_costs_usd(loop, rows[part], tried, base, guide, hold=config.hold, horizon=horizon)
+            cost[part] = candidate_costs_usd(loop, rows[part], tried, base, guide, config, horizon)
     saved = (cost[:, :1] - cost[:, 1:]) / hourly_usd[:, None]
     return seen.queues, seen.pool, seen.mask, lever, queue, level, saved.reshape(m, k).astype(np.float32)
+
+
+def candidate_costs_usd(
+    loop: ClosedLoop,
+    rows: AnyArray,
+    levels: Levels,
+    base: RulePolicy,
+    continuation: Policy,
+    config: LabelConfig,
+    steps: int,
+) -> Array:
+    """What corrections cost in the true future up to a horizon, and for what is left undone, shape (m, k), US dollars.
+
+    Args:
+        loop: The worlds; they are not touched.
+        rows: Which of them, shape (m,).
+        levels: k corrections for each, shapes (m, k) and (m, k, n_queues).
+        base: The rule that is corrected.
+        continuation: What decides after a correction was held.
+        config: For how many decisions a correction is held, and how long they take.
+        steps: Decisions in all.
+    """
+    m, k = levels.capacity.shape
+    n = levels.place.shape[-1]
+    chosen = Levels(levels.capacity.reshape(-1), levels.place.reshape(-1, n), levels.share.reshape(-1, n))
+    fork = loop.fork(np.repeat(rows, k), config.step_s)
+    before = fork.spent_usd
+    for step in range(steps):
+        if step < config.hold:
+            fork.step(apply_action(base.propose(fork.census), fork.census, chosen))
+        else:
+            fork.step(continuation.propose(fork.census))
+    left_usd = remaining_lateness_usd(fork.census) + work_left_usd(fork.census)
+    cost: Array = fork.spent_usd - before + left_usd
+    return cost.reshape(m, k)
 
 
 def _candidates(census: Census, config: LabelConfig, rng: np.random.Generator) -> tuple[AnyArray, AnyArray, AnyArray]:
@@ -277,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         for first, world in _batches(workload, args.first, args.worlds, args.batch):
             began = time.perf_counter()
-            labels = label(world, base, guide, LabelConfig(), np.random.default_rng([first, 3]))
+            labels = label(world, base, guide, workload.regime, LabelConfig(), np.random.default_rng([first, 3]))
             labels.save(str(args.out / f"{first:06d}.npz"))
             spent = time.perf_counter() - began
             best = np.maximum(labels.saved.max(1), 0).mean()

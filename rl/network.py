@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Array32
 from prefect_intelligent.policy.network import CLIP, N_CAPACITY, N_PLACES, N_SHARES
@@ -186,11 +187,11 @@ class Choice(NamedTuple):
 
 
 class LeverPolicy(ActorCriticPolicy):
-    """Actor and critic as a policy of stable-baselines3.
+    """Actor and critic as a policy of stable-baselines3, for worlds of one pool.
 
     Args:
-        observation_space: Dict of "queues", "pool" and "mask".
-        action_space: MultiDiscrete of 1 + 2 n levels, see `policy.actions.flatten`.
+        observation_space: That of `PrefectCluster-v0`; as there, "queues" is given as flat rows.
+        action_space: That of `PrefectCluster-v0`.
         lr_schedule: Learning rate by remaining progress.
         width: Units per layer.
         temperature: Saving that makes a level of the pool e times as likely.
@@ -209,22 +210,25 @@ class LeverPolicy(ActorCriticPolicy):
         action_space: spaces.MultiDiscrete,
         lr_schedule: Schedule,
         width: int = 64,
-        temperature: float = 0.25,
-        queue_temperature: float = 0.25,
-        neutral_bonus: float = 0.25,
+        temperature: float = 0.05,
+        queue_temperature: float = 0.05,
+        neutral_bonus: float = 0.05,
         **others: Any,
     ) -> None:
         self.width, self.neutral_bonus = width, neutral_bonus
         self.temperature, self.queue_temperature = temperature, queue_temperature
+        pools = observation_space["pool"].shape[0] // N_POOL  # type: ignore[index]
+        if pools != 1:
+            raise InvalidInputError("pools per world", pools, "this policy decides for one pool")
         super().__init__(observation_space, action_space, lr_schedule, **others)
 
     def _build(self, lr_schedule: Schedule) -> None:  # where ActorCriticPolicy makes its networks
         self.actor, self.critic = Actor(self.width), Critic(self.width)
         self.optimizer = self.optimizer_class(self.parameters(), **(self.optimizer_kwargs | {"lr": lr_schedule(1)}))
 
-    def choice(self, obs: Observations) -> Choice:
+    def choice(self, seen: Observations) -> Choice:
         """The distribution over actions."""
-        gains = self.actor(obs)
+        gains = self.actor(seen)
         logits, neutrals = [], (NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE)
         temperatures = (self.temperature, self.queue_temperature, self.queue_temperature)
         for gain, neutral, temperature in zip(gains, neutrals, temperatures, strict=True):
@@ -235,22 +239,29 @@ class LeverPolicy(ActorCriticPolicy):
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, values and log-probabilities."""
-        choice = self.choice(obs)
+        seen = _unflatten(obs)
+        choice = self.choice(seen)
         actions = choice.mode() if deterministic else choice.sample()
-        return actions, self.critic(obs), choice.log_prob(actions, obs["mask"])
+        return actions, self.critic(seen), choice.log_prob(actions, seen["mask"])
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values, log-probabilities and entropies of given actions."""
-        assert not isinstance(obs, Tensor)
-        choice = self.choice(obs)
-        return self.critic(obs), choice.log_prob(actions, obs["mask"]), choice.entropy(obs["mask"])
+        seen = _unflatten(obs)
+        choice = self.choice(seen)
+        return self.critic(seen), choice.log_prob(actions, seen["mask"]), choice.entropy(seen["mask"])
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values of observations."""
-        value: Tensor = self.critic(obs)
+        value: Tensor = self.critic(_unflatten(obs))
         return value
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        assert not isinstance(observation, Tensor)
-        choice = self.choice(observation)
+        choice = self.choice(_unflatten(observation))
         return choice.mode() if deterministic else choice.sample()
+
+
+def _unflatten(obs: PyTorchObs) -> Observations:
+    """The environment's flat rows as tables with one row per queue."""
+    assert not isinstance(obs, Tensor)
+    queues = obs["queues"]
+    return {**obs, "queues": queues.reshape(len(queues), -1, N_QUEUE)}

@@ -1,8 +1,10 @@
-"""The learner: stable-baselines3's PPO, one batch of whole days per roll-out.
+"""The learner: stable-baselines3's PPO, each roll-out a whole day of every world of `PrefectCluster-v0`.
 
 It differs from plain PPO in three ways: advantages are winsorised, actor and critic have learning rates of their own,
 and every update restarts the environment and the random generators. So an update depends on the seed and on its number
 alone, and a resumed training gives the same weights as one that was never interrupted.
+
+With roll-outs shorter than a day, worlds in lockstep would teach the policy the hour of the day.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from torch import Tensor
 
 from prefect_intelligent.policy.encoding import Array32
-from rl.days import TrainingEnv
 from rl.network import LeverPolicy
 
 
@@ -81,12 +82,15 @@ class DayPPO(PPO):
         for group, rate in zip(self.policy.optimizer.param_groups, (actor, critic), strict=True):
             group["rate"] = rate
 
-    def update(self, env: TrainingEnv) -> None:
-        """Play batch number `updates` of the environment and learn from it."""
+    def update(self) -> None:
+        """Play the next worlds of the environment, as many as it has rows, and learn from them."""
+        env = self.get_env()
         assert self.seed is not None
+        assert env is not None
         torch.manual_seed(self.seed * 100_003 + self.updates)
         np.random.seed(self.updates % 2**31)  # noqa: NPY002 - the roll-out buffer shuffles with it
-        env.number = self.updates
+        env.seed(self.seed + self.updates)
+        env.set_options({"first": self.updates * env.num_envs})
         self.set_env(env)  # so that `learn` resets it
         began = time.perf_counter()
         self.learn(

@@ -3,8 +3,8 @@
     python -m rl.train --config rl/configs/default.toml [--scenario S | --pool my-pool.toml] [--steps N] [--seed K]
         [--resume]
 
-`rl.ppo` does the learning. This module makes the days that it learns on, sets the learning rates, averages the weights,
-chooses the checkpoint on validation days and records the run. A run directory holds everything: `config.json`,
+`rl.ppo` does the learning, in `PrefectCluster-v0`. This module makes its worlds, sets the learning rates, averages the
+weights, chooses the checkpoint on validation days and records the run. A run directory holds everything: `config.json`,
 `progress.jsonl`, `checkpoint.pt` (written after every update; `--resume` goes on from it to the same result), and in
 `best/` the bundle of the best checkpoint.
 
@@ -26,18 +26,19 @@ from typing import Any, Final
 import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError, UnknownNameError
 from prefect_intelligent.policy.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from rl.days import DayBatch, TrainingEnv
 from rl.network import LeverPolicy
 from rl.ppo import DayPPO, TwoRateAdam, WinsorizedRolloutBuffer
 from rl.provenance import commit
 from rl.tracking import add_tracking, keep_results, tracked
 from rl.validate import Validation
-from rl.worlds import Workload, training
+from rl.worlds import Days, Workload, training
+from simulations.envs.vector import PrefectClusterVecEnv
 from simulations.scenario import load_scenario
 
 
@@ -50,10 +51,10 @@ class TrainConfig:
         out: Run directory.
         seed: Of the days, the actions and the minibatches.
         steps: Decisions in all, over all worlds.
-        envs: Worlds per batch.
-        day_steps: Decisions per day and roll-out; 0 takes as many as a day of the workload has.
-        hold: Decisions for which an action is held while training; see `rl.days`.
-        batches: Batches of days that are made once and then used in turn.
+        envs: Days that are played at once, a roll-out.
+        hold: Decisions for which an action is held while training: the effect of a correction of a minute is small
+            against the noise.
+        batches: Roll-outs for which days are made; then the same days are played again.
         epochs: Passes over a roll-out.
         minibatch: Decisions per gradient step.
         learning_rate: Peak rate of the actor; decays by a cosine to a tenth.
@@ -80,8 +81,7 @@ class TrainConfig:
     seed: int = 0
     steps: int = 5_000_000
     envs: int = 128
-    day_steps: int = 0
-    hold: int = 6
+    hold: int = 12
     batches: int = 8
     epochs: int = 3
     minibatch: int = 4_096
@@ -105,11 +105,6 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
 
-    @property
-    def actions(self) -> int:
-        """Actions per day and roll-out."""
-        return math.ceil(self.day_steps / self.hold)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TrainConfig:
         """The configuration of a TOML table."""
@@ -129,13 +124,39 @@ _SHOWN: Final = ("saved_percent", "approx_kl", "validation_ratio", "steps_per_s"
 """Figures of the progress bar."""
 
 
-def make_model(config: TrainConfig, env: TrainingEnv, start: Bundle) -> DayPPO:
-    """The learner: its actor is that of the start bundle, its critic has the same normalisation."""
+def make_env(config: TrainConfig, workload: Days, base: RulePolicy) -> PrefectClusterVecEnv:
+    """The environment of a run; the same configuration gives the same days.
+
+    Args:
+        config: Every setting.
+        workload: Where days are drawn from.
+        base: The rule that actions correct.
+    """
+    return PrefectClusterVecEnv(
+        config.envs,
+        scenario=workload,
+        deck=config.envs * config.batches,
+        deck_seed=config.seed,
+        regime=workload.regime,
+        base=base,
+        hold=config.hold,
+    )
+
+
+def make_model(config: TrainConfig, env: VecEnv, steps: int, start: Bundle) -> DayPPO:
+    """The learner: its actor is that of the start bundle, its critic has the same normalisation.
+
+    Args:
+        config: Every setting.
+        env: What it learns in.
+        steps: Length of a roll-out, in steps.
+        start: What it starts from.
+    """
     model = DayPPO(
         LeverPolicy,
         env,
         learning_rate=config.learning_rate,
-        n_steps=config.actions,
+        n_steps=steps,
         batch_size=config.minibatch,
         n_epochs=config.epochs,
         gamma=config.gamma,
@@ -182,22 +203,7 @@ def update_average(model: DayPPO, config: TrainConfig) -> None:
     }
 
 
-def make_days(config: TrainConfig, workload: Workload, base: RulePolicy) -> list[DayBatch]:
-    """The batches of days of a run; the same configuration gives the same days."""
-    rng = np.random.default_rng([config.seed, 5])
-    days = []
-    for _ in range(config.batches):
-        chosen = [
-            (int(c), int(d))
-            for c, d in zip(rng.integers(0, 1_000_000, config.envs), rng.integers(0, 8, config.envs), strict=True)
-        ]
-        days.append(DayBatch(workload.batch(chosen), base, config.day_steps))
-    return days
-
-
-def train(
-    config: TrainConfig, workload: Workload, *, resume: bool = False, logger: Logger | None = None
-) -> dict[str, Any]:
+def train(config: TrainConfig, workload: Days, *, resume: bool = False, logger: Logger | None = None) -> dict[str, Any]:
     """Run PPO.
 
     Args:
@@ -213,13 +219,13 @@ def train(
         InvalidInputError: The start bundle cannot be read, or there is no checkpoint to resume from.
     """
     torch.set_num_threads(1)
-    config = replace(config, day_steps=config.day_steps or workload.steps)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     start = read_bundle(Path(config.start))
-    env = TrainingEnv(make_days(config, workload, start.base), start.base, config.day_steps, config.hold)
-    model = make_model(config, env, start)
-    updates = max(1, config.steps // (config.envs * config.day_steps))
+    env = make_env(config, workload, start.base)
+    model = make_model(config, env, env.steps_per_day, start)
+    decisions = config.envs * env.steps_per_day * config.hold
+    updates = max(1, config.steps // decisions)
     validation = Validation(workload, start.base, config.validation_days)
     progress: list[dict[str, float]] = []
     if resume:
@@ -233,9 +239,9 @@ def train(
     bar = tqdm(total=updates, initial=model.updates, unit="update", desc="train", disable=None)
     while model.updates < updates:
         schedule(model, config, updates)
-        model.update(env)
+        model.update()
         update_average(model, config)
-        record = _record(model, config)
+        record = _record(model, decisions)
         if model.updates % config.validate_every == 0 or model.updates == updates:
             made = {
                 "by": "rl.train",
@@ -260,9 +266,8 @@ def train(
     return {"progress": progress, "best": str(out / "best")}
 
 
-def _record(model: DayPPO, config: TrainConfig) -> dict[str, float]:
-    """Figures of the last update."""
-    steps = config.envs * config.day_steps
+def _record(model: DayPPO, steps: int) -> dict[str, float]:
+    """Figures of the last update, which took so many decisions."""
     values = model.logger.name_to_value
     return {
         "update": model.updates,
@@ -332,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise InvalidInputError("--scenario", args.scenario, "give either --scenario or --pool")
             scenario = load_scenario(args.scenario or args.pool)
             workload = Workload.of(scenario)
-            data |= {"start": str(SHIPPED), "out": f"runs/{scenario.name}", "steps": FINE_TUNE_STEPS, "day_steps": 0}
+            data |= {"start": str(SHIPPED), "out": f"runs/{scenario.name}", "steps": FINE_TUNE_STEPS}
         given = {name: getattr(args, name) for name in ("steps", "seed", "start", "out")}
         config = TrainConfig.from_dict(data | {name: value for name, value in given.items() if value is not None})
         with tracked(config, workload, args) as tracker:

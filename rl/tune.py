@@ -22,11 +22,12 @@ from tqdm import tqdm
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.model.world import World
 from rl.simulators import spent_usd
-from rl.worlds import Workload, training
+from rl.worlds import Days, training
 
 SEARCHED: Final = (
     "atc_k",
@@ -46,15 +47,15 @@ SEARCHED: Final = (
 """Parameters that are searched: all but the number of fixed slots, which these rules do not use."""
 
 
-def costs(policies: Sequence[Policy], world: World) -> Array:
+def costs(policies: Sequence[Policy], world: World, regime: Regime) -> Array:
     """Objective of every world of a batch under each policy, shape (policies, worlds), US dollars."""
-    total: Array = np.maximum(spent_usd(world, *policies).sum(-1), 1e-9)
+    total: Array = np.maximum(spent_usd(world, regime, *policies).sum(-1), 1e-9)
     return total
 
 
 def tune(
     start: RulePolicy,
-    workload: Workload,
+    workload: Days,
     *,
     worlds: int,
     seed: int = 0,
@@ -84,7 +85,7 @@ def tune(
         days = [(int(c), int(rng.integers(0, 8))) for c in rng.choice(clusters, days_per_generation)]
         world = workload.batch(days)
         vectors = search.ask()
-        spent = costs([start, *(_rule(start, vector) for vector in vectors)], world)
+        spent = costs([start, *(_rule(start, vector) for vector in vectors)], world, workload.regime)
         fitness = [float(ratio) for ratio in np.log(spent[1:] / spent[0]).mean(-1)]
         search.tell(vectors, fitness)
         used += (population + 1) * days_per_generation

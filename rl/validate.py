@@ -7,7 +7,7 @@ import numpy as np
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
 from rl.simulators import spent_usd
-from rl.worlds import Workload
+from rl.worlds import Days
 from simulations.family import SPLITS
 
 _BATCH = 48
@@ -24,15 +24,16 @@ class Validation:
         split: Split of seeds that clusters are drawn from.
     """
 
-    def __init__(self, workload: Workload, reference: Policy, days: int, split: str = "validation") -> None:
+    def __init__(self, workload: Days, reference: Policy, days: int, split: str = "validation") -> None:
         first = SPLITS[split].start
         chosen = [(first + number, 0) for number in range(days)]
         self.worlds = [workload.batch(chosen[start : start + _BATCH]) for start in range(0, days, _BATCH)]
+        self.regime = workload.regime
         self.reference_usd = self.cost_usd(reference)
 
     def cost_usd(self, policy: Policy) -> Array:
         """Objective of every day, shape (days,)."""
-        return np.concatenate([spent_usd(world, policy)[0].sum(-1) for world in self.worlds])
+        return np.concatenate([spent_usd(world, self.regime, policy)[0].sum(-1) for world in self.worlds])
 
     def ratios(self, policy: Policy) -> Array:
         """Cost of every day over that of the reference; 1 for days without cost."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.model.world import World, stack
 from rl.batch_logs import BatchLogs
 from simulations.arrivals import HOUR_S
 from simulations.family import Family
-from simulations.regime import TRAINING_INTERVAL_S
 from simulations.scenario import FOLDER, load_scenario
 from simulations.workload import Scenario, draw_world
 
@@ -23,8 +23,26 @@ _NOT_TRAINED: Final = ("toy",)
 """Scenarios too small to learn anything from."""
 _SCENARIO_SEEDS: Final = 10**12
 """Offset of the seeds of training days of scenarios, beyond all seeds of the suites."""
-DRAIN_STEPS: Final = 6
-"""Decisions at the end of a day, after the last arrival."""
+TRAINING: Final = Regime(interval_s=60.0, pool_factor=math.inf)
+"""A controller's guard and a decision a minute: the ratios are those of one every 20 s, in a third of the time."""
+
+
+class Days(Protocol):
+    """Where the days of tuning, training and validation come from."""
+
+    @property
+    def hours(self) -> float:
+        """Length of the time in which runs arrive."""
+
+    @property
+    def regime(self) -> Regime:
+        """How policies are run on these days."""
+
+    def world(self, cluster: int, day: int, /) -> World:
+        """One day of one cluster."""
+
+    def batch(self, days: list[tuple[int, int]], /) -> World:
+        """Several days as one batch; each is (cluster, day)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +56,8 @@ class Workload:
         share: Share of the days that are of a scenario instead of the family.
         logs: Bounds of the days like batch logs that are mixed in; None for none.
         logs_share: Share of the days that are of that kind.
+        regime: How policies are run on these days.
+        factors: Each day has a bound on its pool limit, so many times the given one, drawn from these; none if empty.
     """
 
     family: Family = field(default_factory=lambda: Family(hours=8.0))
@@ -46,6 +66,8 @@ class Workload:
     share: float = 0.5
     logs: BatchLogs | None = None
     logs_share: float = 0.4
+    regime: Regime = TRAINING
+    factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dial is not None and not 0 < self.dial[0] <= self.dial[1]:
@@ -62,9 +84,14 @@ class Workload:
                 )
 
     @classmethod
-    def of(cls, *scenarios: Scenario) -> Workload:
-        """Only days of these scenarios, at their own prices: what a policy is fine-tuned on."""
-        return cls(dial=None, scenarios=scenarios, share=1.0)
+    def of(cls, *scenarios: Scenario, regime: Regime | None = None) -> Workload:
+        """Only days of these scenarios, at their own prices: what a policy is fitted to.
+
+        Args:
+            scenarios: Of one pool each.
+            regime: How policies are run there; a controller's default, but with a decision a minute, if None.
+        """
+        return cls(dial=None, scenarios=scenarios, share=1.0, regime=regime or replace(TRAINING, pool_factor=1.0))
 
     @property
     def hours(self) -> float:
@@ -72,11 +99,6 @@ class Workload:
         if self.scenarios and self.share == 1.0:
             return max(scenario.hours for scenario in self.scenarios)
         return self.family.hours
-
-    @property
-    def steps(self) -> int:
-        """Decisions in a day."""
-        return math.ceil(self.hours * HOUR_S / TRAINING_INTERVAL_S) + DRAIN_STEPS
 
     def world(self, cluster: int, day: int) -> World:
         """One day of one cluster."""
@@ -93,6 +115,9 @@ class Workload:
             low, high = np.log(self.dial)
             drawn = np.random.default_rng([cluster, day, 11]).uniform(low, high)
             world.settings["lateness_weight"] = np.exp(drawn)
+        if self.factors:
+            factor = np.random.default_rng([cluster, day, 17]).choice(self.factors)
+            world.pools["most"] = np.maximum(factor * world.pools["limit"], 1.0)
         return world
 
     def batch(self, days: list[tuple[int, int]]) -> World:
@@ -107,11 +132,12 @@ class Workload:
 
 
 def training() -> Workload:
-    """The workload of tuning and training: a wide family, days of scenarios, days like batch logs."""
+    """The workload of tuning and training: a wide family, days of scenarios, days like batch logs, at mixed bounds."""
     scenarios = [load_scenario(path.stem) for path in sorted(FOLDER.glob("*.toml")) if path.stem not in _NOT_TRAINED]
     return Workload(
         family=Family(hours=8.0, queues=(2, 12), load=(0.15, 1.3)),
         scenarios=tuple(scenario for scenario in scenarios if len(scenario.pools) == 1),
         share=0.25,
         logs=BatchLogs(),
+        factors=(1.0, 1.0, 2.0, 4.0),
     )

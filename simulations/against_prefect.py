@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,18 +67,19 @@ class RecordedDay:
     ended_s: Array
 
 
-def record_day(runs: int, seed: int, timeout_s: float = 900.0) -> RecordedDay:
+def record_day(
+    runs: int, seed: int, timeout_s: float = 900.0, start_worker: Callable[[Any, str], Any] | None = None
+) -> RecordedDay:
     """Run the workload on a real server; takes about 1.5 s per run plus start and stop of server and worker.
-
-    Uses PostgreSQL where it is available: SQLite may refuse a claim with 503, and the worker then tries again seconds
-    later, after runs that should have come behind.
 
     Args:
         runs: Number of runs, at least 6.
         seed: Of schedules and sleeps.
         timeout_s: Seconds until all runs have to be over.
+        start_worker: Starts a worker on a server's pool that polls every `POLL_S` and takes a run's seconds from its
+            parameter; a process worker if None.
     """
-    from tests.real_prefect import PostgresDatabase, RealServer, start_worker, why_no_postgres
+    from tests import real_prefect
 
     rng = np.random.default_rng(seed)
     # Few urgent and normal runs, so that the median wait is one of a `bulk` run that started after all `normal` ones.
@@ -87,24 +88,20 @@ def record_day(runs: int, seed: int, timeout_s: float = 900.0) -> RecordedDay:
     queue = np.repeat([0, 1, 2], [urgent, normal, max(2, runs - urgent - normal)])
     offset = np.where(queue == 0, rng.uniform(5.0, 1.2 * runs, len(queue)), rng.uniform(0.0, 1.0, len(queue)))
     seconds = rng.lognormal(0.5, 0.5, len(queue))
-    with ExitStack() as held_open:
-        folder = held_open.enter_context(tempfile.TemporaryDirectory(prefix="prefect-intelligent-"))
-        database = None if why_no_postgres() else PostgresDatabase()
-        if database is not None:
-            held_open.callback(database.drop)
-        (Path(folder) / "rest.py").write_text(_FLOW, encoding="utf-8")
-        server = RealServer(Path(folder) / "server", None if database is None else database.prefect_url).start()
-        try:
+    with tempfile.TemporaryDirectory(prefix="prefect-intelligent-") as text:
+        folder = Path(text)
+        (folder / "rest.py").write_text(_FLOW, encoding="utf-8")
+        with real_prefect.open_server(folder / "server") as server:
             api = server.api()
             pool = api.pool(limit=POOL_LIMIT)
             deployments = []
             for each in QUEUES:
                 api.queue(pool, each.name, priority=each.priority, limit=each.limit)
-                place: dict[str, Any] = {"entrypoint": "rest.py:rest", "path": Path(folder)}
+                place: dict[str, Any] = {"entrypoint": "rest.py:rest", "path": folder}
                 deployments.append(api.deployment(pool, each.name, flow="rest", name=each.name, **place))
-            worker = start_worker(server, pool)
+            worker = (start_worker or real_prefect.start_worker)(server, pool)
             try:
-                _wait_for_worker(api, pool)
+                api.wait_for_worker(pool)
                 begin = time.time() + 2.0 + _CREATING_S * len(queue)
                 ids = [
                     api.run(deployments[number], at_s=begin + at, parameters={"seconds": float(sleep)})
@@ -118,22 +115,17 @@ def record_day(runs: int, seed: int, timeout_s: float = 900.0) -> RecordedDay:
             finally:
                 worker.stop()
             states = [api.call("GET", f"/flow_run_states/?flow_run_id={run_id}") for run_id in ids]
-        finally:
-            server.stop()
-    moments = [{state["type"]: unix_s(state["timestamp"]) - begin for state in each} for each in states]
+    moments = [_firsts_s(each, begin) for each in states]
     claimed, started, ended = (
         np.array([each[name] for each in moments]) for name in ("PENDING", "RUNNING", "COMPLETED")
     )
     return RecordedDay(queue=queue, scheduled_s=offset, claimed_s=claimed, started_s=started, ended_s=ended)
 
 
-def _wait_for_worker(api: Any, pool: str, timeout_s: float = 120.0) -> None:
-    """Wait until the worker has sent a heartbeat; it polls from then on."""
-    deadline = time.monotonic() + timeout_s
-    while not api.call("POST", f"/work_pools/{pool}/workers/filter", {}):
-        if time.monotonic() > deadline:
-            raise InvalidInputError("worker", pool, f"has not reported within {timeout_s:g} s")
-        time.sleep(0.2)
+def _firsts_s(states: Sequence[Mapping[str, Any]], begin_s: float) -> dict[str, float]:
+    """When a run was first in each type of state (a worker makes it Pending twice), seconds from the beginning."""
+    newest_first = sorted(((unix_s(state["timestamp"]), state["type"]) for state in states), reverse=True)
+    return {kind: at_s - begin_s for at_s, kind in newest_first}
 
 
 def poll_period_s(day: RecordedDay) -> float:

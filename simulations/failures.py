@@ -254,12 +254,16 @@ class _TwinActions(InMemoryPreventionActions):
         self._world, self._month = world, month
         self.rolled_back: set[str] = set()
 
-    def stop(self, run: str, *, again: bool, lost: bool) -> bool:
+    def stop(self, run: str, why: str) -> bool:
         """Crash the run; every deployment has one crash retry, which runs it again."""
         twin = self._world.twin
         if not stop_run(twin.world, twin.state, 0, int(run), CRASHED):
             return False
         self._month.stopped.add(int(run))
+        return True
+
+    def finish_stop(self, run: str, *, again: bool) -> bool:
+        """At once."""
         return True
 
     def roll_back(self, deployment: str, version: str | None) -> bool:

@@ -44,7 +44,6 @@ class Family:
         hours: Length of a day in which runs arrive.
         contention: Probability that a deployment uses a shared resource.
         owned: Probability that slots are bought ahead instead of serverless.
-        decision_s: Time between two decisions.
     """
 
     queues: tuple[int, int] = (2, 8)
@@ -53,7 +52,6 @@ class Family:
     hours: float = 24.0
     contention: float = 0.5
     owned: float = 0.8
-    decision_s: float = 120.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.queues[0] <= self.queues[1]:
@@ -78,7 +76,6 @@ class Family:
             resources=resources,
             hours=self.hours,
             start_s=_MONDAY_S + DAY_S * int(rng.integers(0, 28)) + HOUR_S * int(rng.integers(0, 24)),
-            decision_s=self.decision_s,
         )
 
     def world(self, seed: int, day: int = 0) -> World:

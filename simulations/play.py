@@ -11,7 +11,7 @@ from prefect_intelligent.policy.actions import apply_action, unflatten
 from prefect_intelligent.policy.base import Policy, Proposal
 from prefect_intelligent.policy.census import Array, P
 from prefect_intelligent.policy.guard import Permitted
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.simulator import Twin
@@ -19,35 +19,34 @@ from simulations.metrics import EpisodeMetrics, measure
 
 
 class BudgetedLoop(ClosedLoop):
-    """A closed loop whose pools get no more slots than can be bought, and share a budget.
+    """A closed loop whose pools share a budget of slots.
 
     Args:
         twin: The worlds, at any instant.
-        guard: What the guard permits; None applies proposals as they are.
-        decision_s: Time between two decisions.
+        regime: See `ClosedLoop`.
         budget_slots: Slots that the pools of one world may have together; None for no such bound.
         base: See `ClosedLoop`.
+        guarded: See `ClosedLoop`; without a guard there is no budget either.
+        audit: See `ClosedLoop`.
     """
 
     def __init__(
         self,
         twin: Twin,
-        guard: GuardSettings | None,
-        decision_s: float,
+        regime: Regime,
         budget_slots: int | None = None,
         base: RulePolicy | None = None,
+        *,
+        guarded: bool = True,
+        audit: bool = False,
     ) -> None:
-        self._budget = None if guard is None else budget_slots
-        super().__init__(twin, guard, decision_s, base)
+        self._budget = budget_slots if guarded else None
+        super().__init__(twin, regime, base, guarded=guarded, audit=audit)
 
     def restart(self, worlds: Any = slice(None)) -> None:
         """Take the census of the given worlds, which have been begun anew, and the bounds of their pools."""
-        if self.guard is not None:
-            pools = self.twin.world.pools[worlds]
-            buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
-            self.twin.buffers.pool_max[worlds] = np.minimum(self.guard.pool_max, buyable)
-            self._pool_max = self.twin.buffers.pool_max.copy()
         super().restart(worlds)
+        self._pool_max = self.twin.buffers.pool_max.copy()
 
     def step(
         self,
@@ -106,8 +105,8 @@ def play(
     policy: Policy,
     *,
     until_s: Array | float,
-    decision_s: float,
-    guard: GuardSettings | None = None,
+    regime: Regime,
+    guarded: bool = True,
     budget_slots: int | None = None,
     drain_s: float = 2 * 86400.0,
 ) -> EpisodeMetrics:
@@ -117,20 +116,20 @@ def play(
         twin: The worlds; they are begun anew.
         policy: What decides.
         until_s: Instant of the last arrival, per world or for all.
-        decision_s: Time between two decisions.
-        guard: What is permitted; None applies proposals as they are.
+        regime: How often is decided and what is permitted.
+        guarded: Whether proposals pass the guard.
         budget_slots: See `BudgetedLoop`.
         drain_s: Time after `until_s` for which decisions go on while runs are left; later runs end without any.
     """
     twin.begin()
-    loop = BudgetedLoop(twin, guard, decision_s, budget_slots)
+    loop = BudgetedLoop(twin, regime, budget_slots, guarded=guarded)
     now_s = twin.now_s.copy()
     end_s = np.broadcast_to(np.asarray(until_s, dtype=float), now_s.shape)
     while np.any(now_s < end_s):
-        now_s = np.minimum(now_s + decision_s, end_s)
+        now_s = np.minimum(now_s + regime.interval_s, end_s)
         loop.step(policy.propose(loop.census), until_s=now_s)
     stop_s = end_s + drain_s
     while not np.all(twin.done | (twin.now_s >= stop_s)):
-        loop.step(policy.propose(loop.census), until_s=twin.now_s + decision_s, finishing=True)
+        loop.step(policy.propose(loop.census), until_s=twin.now_s + regime.interval_s, finishing=True)
     twin.finish()
     return measure(twin)

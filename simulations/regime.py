@@ -1,23 +1,43 @@
-"""The regimes in which worlds are played: seconds between decisions, and what the guard permits.
-
-There are two: policies are tuned, trained and evaluated in the training regime; scenarios are run and shown in one that
-follows from their `decision_s`. A controller runs a third one by default (`prefect_intelligent.settings`). Figures of
-one regime say nothing about another.
-"""
+"""The regime of a command line: `--interval` and `--bounds`; a controller's default where neither is given."""
 
 from __future__ import annotations
 
-from typing import Final
+import argparse
+import math
 
-from prefect_intelligent.policy.guard_state import GuardSettings
-
-TRAINING_INTERVAL_S: Final = 120.0
-"""Seconds between two decisions in tuning, labelling, training and evaluation."""
-TRAINING_GUARD: Final = GuardSettings(interval_s=TRAINING_INTERVAL_S, step_fraction=2.0, step_slots=8.0)
-"""What the guard permits there."""
-_LONGEST_GUARD_INTERVAL_S: Final = 60.0
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.regime import Regime
 
 
-def scenario_guard(decision_s: float) -> GuardSettings:
-    """What the guard permits in a scenario with so many seconds between two decisions."""
-    return GuardSettings(interval_s=min(_LONGEST_GUARD_INTERVAL_S, decision_s))
+def add_regime(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    interval_s = Regime().interval_s
+    parser.add_argument(
+        "--interval", type=float, default=interval_s, help=f"seconds between decisions (default: {interval_s:g})"
+    )
+    parser.add_argument(
+        "--bounds",
+        default="1",
+        help="largest pool limit over the given one, or 'none' (default: 1, as a controller without most_slots)",
+    )
+
+
+def read_regime(args: argparse.Namespace) -> Regime:
+    """The regime that the options name.
+
+    Raises:
+        InvalidInputError: An option cannot be used.
+    """
+    return Regime(interval_s=args.interval, pool_factor=parse_bound(args.bounds))
+
+
+def parse_bound(text: str) -> float:
+    """A factor of 1 or more; "none" is no bound.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    try:
+        return math.inf if text == "none" else float(text)
+    except ValueError as error:
+        raise InvalidInputError("--bounds", text, "must be a number, 1 or more, or 'none'") from error

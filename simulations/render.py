@@ -19,12 +19,12 @@ from PIL import Image, ImageDraw, ImageFont
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.census import Q
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model.state import PENDING, RUNNING, WAITING
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.play import BudgetedLoop
-from simulations.regime import scenario_guard
 from simulations.scenario import load_scenario, scenario_names
 from simulations.workload import Scenario, draw_world
 
@@ -122,12 +122,12 @@ def record(
     """Play one world under several policies; yields the twins every `every_s` until `until_s` or the last end."""
     twins = [Twin(draw_world(scenario, seed)) for _ in policies]
     rules = [parse_policy(text) for text in policies]
-    guard = scenario_guard(scenario.decision_s)
-    loops = [BudgetedLoop(twin, guard, scenario.decision_s, scenario.budget_slots) for twin in twins]
+    regime = Regime()
+    loops = [BudgetedLoop(twin, regime, scenario.budget_slots) for twin in twins]
     now_s = shown_s = scenario.start_s
     yield twins
     while not all(bool(twin.done[0]) for twin in twins) and now_s < until_s:
-        now_s += scenario.decision_s
+        now_s += regime.interval_s
         for loop, rule in zip(loops, rules, strict=True):
             loop.step(rule.propose(loop.census), until_s=now_s)
         if now_s >= shown_s + every_s:

@@ -18,13 +18,14 @@ import numpy as np
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import read_bundle
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.metrics import EpisodeMetrics
 from simulations.play import play
-from simulations.regime import scenario_guard
+from simulations.regime import add_regime, read_regime
 from simulations.scenario import load_scenario, scenario_names, with_load
 from simulations.workload import draw_world
 
@@ -35,7 +36,13 @@ def read_policy(text: str) -> Policy:
 
 
 def evaluate(
-    name: str, policy: Policy, episodes: int, split: str = "validation", load: float = 1.0, guarded: bool = True
+    name: str,
+    policy: Policy,
+    episodes: int,
+    split: str = "validation",
+    load: float = 1.0,
+    regime: Regime = Regime(),  # noqa: B008 - frozen
+    guarded: bool = True,
 ) -> EpisodeMetrics:
     """Figures of the first episodes of a split; every policy plays the same ones.
 
@@ -45,6 +52,7 @@ def evaluate(
         episodes: How many.
         split: Split of seeds.
         load: Factor on all durations.
+        regime: How often is decided and what is permitted; a controller's default.
         guarded: Whether proposals pass the guard.
 
     Raises:
@@ -57,14 +65,13 @@ def evaluate(
         seeds = SPLITS[split][first : min(first + 32, episodes)]
         scenarios = [with_load(load_scenario(name, seed), load) for seed in seeds]
         twin = Twin(stack([draw_world(each, seed) for each, seed in zip(scenarios, seeds, strict=True)]))
-        guard = scenario_guard(scenarios[0].decision_s) if guarded else None
         parts.append(
             play(
                 twin,
                 policy,
                 until_s=np.array([each.end_s for each in scenarios]),
-                decision_s=scenarios[0].decision_s,
-                guard=guard,
+                regime=regime,
+                guarded=guarded,
                 budget_slots=scenarios[0].budget_slots,
             )
         )
@@ -99,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--split", choices=sorted(SPLITS), default="validation")
     parser.add_argument("--load", type=float, default=1.0, help="all durations times this")
+    add_regime(parser)
     parser.add_argument("--unguarded", action="store_true", help="apply proposals as they are")
     parser.add_argument(
         "--study", choices=("failures",), help="instead: months with injected faults, with and without prevention"
@@ -111,9 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.study is not None:
             return _study(args)
         policies = {text: read_policy(text) for text in args.policy or ["prefect-default"]}
+        regime = read_regime(args)
         purpose = load_scenario(args.scenario).purpose
         results = {
-            text: summarise(evaluate(args.scenario, policy, args.episodes, args.split, args.load, not args.unguarded))
+            text: summarise(
+                evaluate(args.scenario, policy, args.episodes, args.split, args.load, regime, not args.unguarded)
+            )
             for text, policy in policies.items()
         }
     except PrefectIntelligentError as error:
@@ -121,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     seeds = SPLITS[args.split][: args.episodes]
     context = {"scenario": args.scenario, "split": args.split, "seeds": [seeds[0], seeds[-1]], "load": args.load}
+    context["regime"] = "unguarded" if args.unguarded else regime.name
     if args.json:
         print(json.dumps({"policies": results, "context": context}, indent=2, allow_nan=False))
     else:
@@ -146,7 +158,7 @@ def _study(args: argparse.Namespace) -> int:
 def _print_table(results: dict[str, dict[str, float | None]], purpose: str, context: dict[str, Any]) -> None:
     print(f"{context['scenario']}: {purpose}")
     first, last = context["seeds"]
-    print(f"split {context['split']}, seeds {first} to {last}; money in US dollars per episode\n")
+    print(f"split {context['split']}, seeds {first} to {last}; {context['regime']}; money in US dollars per episode\n")
     columns = (
         "cost_usd",
         "cost_usd_half_width",

@@ -17,6 +17,7 @@ from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004
+_SEEDS_PER_DAY: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,6 @@ class Scenario:
         resources: The resources that they share.
         hours: Length of the time in which runs arrive.
         start_s: The first instant, Unix seconds.
-        decision_s: Time between two decisions.
         budget_slots: Slots that all pools may have together; None is unlimited.
     """
 
@@ -123,13 +123,11 @@ class Scenario:
     resources: tuple[ResourceSpec, ...] = ()
     hours: float = 24.0
     start_s: float = 1767571200.0  # Monday 2026-01-05, 00:00 UTC
-    decision_s: float = 60.0
     budget_slots: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("hours", "decision_s"):
-            if not getattr(self, name) > 0:
-                raise InvalidInputError(name, getattr(self, name), "must be above 0")
+        if not self.hours > 0:
+            raise InvalidInputError("hours", self.hours, "must be above 0")
         for name in ("hours", "start_s"):
             if not math.isfinite(getattr(self, name)):
                 raise InvalidInputError(name, getattr(self, name), "must be a finite number")
@@ -139,6 +137,10 @@ class Scenario:
     def end_s(self) -> float:
         """End of the arrivals, Unix seconds."""
         return self.start_s + self.hours * HOUR_S
+
+    def world(self, seed: int, day: int = 0) -> World:
+        """A world of a seed below 10 million; further days of the seed are other worlds of the same scenario."""
+        return draw_world(self, seed + day * _SEEDS_PER_DAY)
 
 
 def in_order(sources: Sequence[Source]) -> list[Source]:

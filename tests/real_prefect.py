@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -277,6 +278,23 @@ class PostgresDatabase:
             connection.execute(statement.encode())
 
 
+@contextmanager
+def open_server(home: Path) -> Iterator[RealServer]:
+    """A running server that is stopped at the end: on PostgreSQL where it is available, else on SQLite.
+
+    SQLite may refuse a claim with 503, and the worker then tries again seconds later, after runs that should have come
+    behind.
+    """
+    database = None if why_no_postgres() else PostgresDatabase()
+    server = RealServer(home, None if database is None else database.prefect_url)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        if database is not None:
+            database.drop()
+
+
 def _postgres_dsn(database: str) -> str:
     user = os.environ.get("PGUSER", "postgres")
     return f"postgresql://{user}@{POSTGRES_HOST}:{POSTGRES_PORT}/{database}"
@@ -388,6 +406,14 @@ class Api:
                 raise AssertionError(f"not finished: {[(run['name'], run['state_name']) for run in runs]}")
             time.sleep(0.25)
 
+    def wait_for_worker(self, pool: str, timeout_s: float = 120.0) -> None:
+        """Wait until a worker of the pool has sent a heartbeat; it polls from then on."""
+        deadline = time.monotonic() + timeout_s
+        while not self.call("POST", f"/work_pools/{pool}/workers/filter", {}):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no worker of pool {pool} has reported within {timeout_s:g} s")
+            time.sleep(0.2)
+
     def polled(self, pool: str, limit: int = 200) -> list[str]:
         """Ids of the runs that a worker asking now would get, in order."""
         body = {"limit": limit, "scheduled_before": iso(time.time())}
@@ -444,7 +470,7 @@ def clone_runs(server: RealServer, run_id: str, count: int, spread_s: float = 60
             run["state_id"] = state["id"] = str(uuid.uuid4())
             run["name"] = f"clone-{index}"
             run["idempotency_key"] = None
-            for column in ("expected_start_time", "next_scheduled_start_time"):
+            for column in ("created", "expected_start_time", "next_scheduled_start_time"):
                 run[column] = _earlier(rows["flow_run"][column], spread_s * (count - index) / count)
             runs.append(run)
             states.append(state)
@@ -465,6 +491,20 @@ def clone_runs(server: RealServer, run_id: str, count: int, spread_s: float = 60
             f"UPDATE flow_run SET state_id = {mark} WHERE id = {mark}", [(run["state_id"], run["id"]) for run in runs]
         )
     connection.close()
+
+
+def made_earlier(server: RealServer, run_id: str, seconds: float) -> None:
+    """Move the creation of a run back, within the database: waiting counts from there, not from an older schedule.
+
+    Args:
+        server: Owner of the run; its database is on SQLite.
+        run_id: The run.
+        seconds: By so much.
+    """
+    with sqlite3.connect(server.home / "prefect.db", timeout=60) as database:
+        (created,) = database.execute("SELECT created FROM flow_run WHERE id = ?", (run_id,)).fetchone()
+        database.execute("UPDATE flow_run SET created = ? WHERE id = ?", (_earlier(created, seconds), run_id))
+    database.close()
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The demo: the same morning twice on a real Prefect server, first under Prefect's defaults and then steered.
+"""The demo: the same morning on a real Prefect server, under Prefect's defaults, steered, and steered by an agent.
 
 Read first:
-    run.py       the whole demo: server, both arms, result
-    arm.py       one of the two mornings: worker, controller, submitted runs
+    run.py       the whole demo: server, all arms, result
+    arm.py       one of the mornings: worker, controller, submitted runs
     workload.py  the deployments and the runs of a morning
 
 Ports: none

@@ -12,6 +12,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from flows.demo.arm_plan import HEADINGS, arms_of, plan_arms
 from flows.demo.environment import Folders, prepare_environment
 from flows.demo.processes import free_port
 from flows.demo.running_processes import refuse_if_up, take_down
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for results and logs")
     parser.add_argument("--policy", default=POLICY, help="policy or bundle of the steered arm (default: %(default)s)")
+    parser.add_argument("--agent", metavar="FOLDER", help="bundle of a third arm, or none (default: the demo's own)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the offsets (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="a shorter morning, under a minute")
     parser.add_argument("--up", action="store_true", help="start everything, submit one morning and leave it running")
@@ -40,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _draw(folders, args.picture)
         if args.up or args.down:
             return _keep_running(Folders(output=folders.output / "up"), args, console)
+        arms = plan_arms(args.policy, args.agent)
         port = free_port()
         folders.clear()
         prepare_environment(folders, api_url_of(port))
         from flows.demo.run import run_demo
 
-        run_demo(folders, port, policy=args.policy, seed=args.seed, small=args.small, console=console)
+        run_demo(folders, port, arms=arms, seed=args.seed, small=args.small, console=console)
     except InvalidInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -85,8 +88,7 @@ def _draw(folders: Folders, picture: Path) -> int:
         raise InvalidInputError("--picture", str(path), "no result to draw yet; run the demo first")
     result = json.loads(path.read_text(encoding="utf-8"))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    arms = [("default", "Prefect's defaults"), ("steered", "Steered")]
-    picture.write_text(draw_picture(result, arms), encoding="utf-8")
+    picture.write_text(draw_picture(result, [(arm, HEADINGS[arm]) for arm in arms_of(result)]), encoding="utf-8")
     return 0
 
 

@@ -1,23 +1,26 @@
 """One arm of the demo: the same morning, submitted to the same pool, with a controller running.
 
-In the first arm the controller runs in shadow mode and writes nothing, so Prefect's defaults decide. Both arms carry
+In the first arm the controller runs in shadow mode and writes nothing, so Prefect's defaults decide. All arms carry
 the same load; only the writes differ. (Without a controller the hooks of `@intelligent` would steer.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from flows.demo.arm_plan import ArmPlan
 from flows.demo.environment import ROOT, Folders, child_environment
 from flows.demo.pool import FINAL, POOL, SLOTS, DemoPool, Submitted
 from flows.demo.processes import Child, DemoError
 from flows.demo.scoring import RunRecord
 from flows.demo.seed_lake import copy_lake
 from flows.demo.workload import BACKFILL, MIN_BACKFILL, WARM_UP, Launch, measure_cycle_s, plan_backfill
+from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.decision_record import KIND
 from prefect_intelligent.wiring.history import open_history
@@ -35,19 +38,23 @@ class Arm:
     """The records of one arm.
 
     Attributes:
-        name: "default" or "steered".
+        name: "default", "steered" or "agent".
+        policy: What its controller decides by.
         begin_s: Instant of offset 0, Unix seconds.
         runs: All runs in the order of submission.
         limits: The pool's limit over time, as (Unix seconds, slots).
         priorities: The queues' priorities over time, as (Unix seconds, queue to number).
+        decisions: The controller's decisions that changed a setting, as it has recorded them.
         restored: Whether every setting of the pool was back to its original when the controller had ended.
     """
 
     name: str
+    policy: str
     begin_s: float
     runs: tuple[RunRecord, ...]
     limits: tuple[tuple[float, int], ...]
     priorities: tuple[tuple[float, dict[str, int]], ...]
+    decisions: tuple[Mapping[str, Any], ...] = ()
     restored: bool = False
 
 
@@ -62,7 +69,14 @@ def start_worker(stack: ExitStack, pool: DemoPool, folders: Folders, *, outlives
 
 
 def start_controller(
-    stack: ExitStack, folders: Folders, *, policy: str, mode: str, ship: str | None = None, outlives_us: bool = False
+    stack: ExitStack,
+    folders: Folders,
+    *,
+    name: str,
+    policy: str,
+    mode: str,
+    ship: str | None = None,
+    outlives_us: bool = False,
 ) -> Child:
     """Start `prefect-intelligent control run` on the pool and wait for its first decision; `stack` stops it.
 
@@ -72,6 +86,7 @@ def start_controller(
     Args:
         stack: Stops it.
         folders: Where its log goes.
+        name: Of the arm, in the name of the log.
         policy: What decides.
         mode: "shadow" writes nothing, "auto" writes.
         ship: MLflow server to which it sends the records of hooks and decisions; None sends nothing.
@@ -81,8 +96,8 @@ def start_controller(
     command += ["--interval", f"{CONTROL_INTERVAL_S:g}"] + (["--restore-on-exit"] if mode == "auto" else [])
     command += [] if ship is None else ["--ship", ship]
     env = child_environment(PREFECT_INTELLIGENT_GUARD__INTERVAL_S=f"{CONTROL_INTERVAL_S:g}")
-    log = folders.logs / f"controller-{mode}.log"
-    history, asked_s = open_history(Settings(data_dir=folders.intelligent)), time.time()
+    log = folders.logs / f"controller-{name}.log"
+    history, asked_s = _history(folders), time.time()
 
     def has_decided() -> bool:
         last = history.latest(KIND, POOL)
@@ -115,7 +130,7 @@ def play_arm(
     pool: DemoPool,
     folders: Folders,
     children: Sequence[Child],
-    name: str,
+    plan: ArmPlan,
     launches: Sequence[Launch],
     progress: Callable[[str, int], None],
 ) -> Arm:
@@ -125,21 +140,39 @@ def play_arm(
         pool: The pool.
         folders: Where the datasets go.
         children: Processes that have to stay alive: worker and controller.
-        name: Name of the arm.
+        plan: The arm.
         launches: What to submit.
         progress: Called with the current step and the number of ended runs.
 
     Raises:
         DemoError: A process ended early, the runs could not be submitted, or they did not end in time.
     """
-    lake = folders.lake(name)
+    lake = folders.lake(plan.name)
     copy_lake(folders.lake("seed"), lake)
     progress("submitting the runs", 0)
-    tag = f"{name}-{time.time():.0f}"
+    tag = f"{plan.name}-{time.time():.0f}"
     begin_s, submitted = _submit_before_it_begins(pool, launches, tag, lake)
     limits, priorities = _watch(pool, tag, len(launches), children, progress)
     runs = tuple(pool.record(run) for run in submitted)
-    return Arm(name=name, begin_s=begin_s, runs=runs, limits=tuple(limits), priorities=tuple(priorities))
+    return Arm(
+        name=plan.name,
+        policy=plan.policy,
+        begin_s=begin_s,
+        runs=runs,
+        limits=tuple(limits),
+        priorities=tuple(priorities),
+        decisions=_decisions(folders, begin_s),
+    )
+
+
+def _history(folders: Folders) -> HistoryStore:
+    """Where the controllers of the demo record their decisions."""
+    return open_history(Settings(data_dir=folders.intelligent))
+
+
+def _decisions(folders: Folders, begin_s: float) -> tuple[Mapping[str, Any], ...]:
+    """The decisions since the beginning of an arm that changed a setting."""
+    return tuple(record for record in _history(folders).records(KIND, POOL, since_s=begin_s) if record["applied"])
 
 
 def _submit_before_it_begins(

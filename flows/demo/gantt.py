@@ -108,16 +108,16 @@ def _at_s(arm: Mapping[str, Any], instant: str) -> float:
     return (datetime.fromisoformat(instant) - datetime.fromisoformat(arm["begin"])).total_seconds()
 
 
-def draw_picture(result: Mapping[str, Any], arms: Sequence[tuple[str, str]], width: int = 960) -> str:
+def draw_picture(result: Mapping[str, Any], arms: Sequence[tuple[str, str]], each: int = 480) -> str:
     """A whole SVG file: one panel per arm with its figures above; follows the reader's light or dark theme.
 
     Args:
         result: The result of a demo.
         arms: Name and heading of each panel.
-        width: Width in pixels.
+        each: Width of a panel in pixels.
     """
     span_s = 1.02 * max(end_s(result[name]) for name, _ in arms)
-    each, head, parts, tallest = width // len(arms), 58, [], 0
+    width, head, parts, tallest = each * len(arms), 58, [], 0
     for index, (name, heading) in enumerate(arms):
         arm = result[name]
         drawn, height = draw_arm(arm, span_s, each)
@@ -131,10 +131,11 @@ def draw_picture(result: Mapping[str, Any], arms: Sequence[tuple[str, str]], wid
         )
     height = head + tallest + 26
     legend = _legend(height - 10)
+    label = f"Runs of the demo: {', '.join(name for name, _ in arms)}"
     style = f":root{{{LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}{STYLE}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="Runs of the demo, default and steered"><style>{style}</style>'
+        f'role="img" aria-label="{escape(label)}"><style>{style}</style>'
         f'<rect width="{width}" height="{height}" style="fill:var(--paper)"/>{"".join(parts)}{legend}</svg>\n'
     )
 

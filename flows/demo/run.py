@@ -1,9 +1,9 @@
-"""The whole demo: start the server, play both arms, write the result."""
+"""The whole demo: start the server, play all arms, write the result."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from flows.demo.arm import Arm, cycle_of, play_arm, start_controller, start_worker, warm_up
+from flows.demo.arm_plan import ArmPlan
 from flows.demo.environment import Folders
 from flows.demo.outcome import describe, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
@@ -24,17 +25,16 @@ from flows.demo.server import start_server, wait_for_server
 from flows.demo.workload import SMALL_SIZE, Launch, Size, plan_morning
 from prefect_intelligent.domain.objective import Prices
 
-MODES = {"default": "shadow", "steered": "auto"}
-"""Arms in their order, with the mode of the controller in each."""
 
-
-def run_demo(folders: Folders, port: int, *, policy: str, seed: int, small: bool, console: Console) -> dict[str, Any]:
+def run_demo(
+    folders: Folders, port: int, *, arms: Sequence[ArmPlan], seed: int, small: bool, console: Console
+) -> dict[str, Any]:
     """Play the demo and write `result.json` and `demo.html` into the output folder.
 
     Raises:
         DemoError: A process could not be started, or runs failed or did not end; everything has been stopped.
     """
-    arms: list[Arm] = []
+    played: list[Arm] = []
     with ExitStack() as stack:
         progress = stack.enter_context(_progress(console))
         step = Step(progress, "prepare")
@@ -49,10 +49,10 @@ def run_demo(folders: Folders, port: int, *, policy: str, seed: int, small: bool
         worker = start_worker(stack, pool, folders)
         launches: list[Launch] = []
         size = SMALL_SIZE
-        for name, mode in MODES.items():
+        for plan in arms:
             with ExitStack() as arm_stack:
                 pool.reset()
-                controller = start_controller(arm_stack, folders, policy=policy, mode=mode)
+                controller = start_controller(arm_stack, folders, name=plan.name, policy=plan.policy, mode=plan.mode)
                 children = (worker, controller)
                 if not launches:
                     if not small:
@@ -60,35 +60,35 @@ def run_demo(folders: Folders, port: int, *, policy: str, seed: int, small: bool
                         size = Size.fit(warm_up(pool, folders, children), SLOTS)
                     step(f"ready, {size.backfill} runs of backfill, a step every {size.step_s:.0f} s", 1, 1)
                     launches = plan_morning(size, seed, small=small)
-                step = Step(progress, name)
-                arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
-                if mode == "shadow" and not small and not any(run.late_s > 0 for run in arm.runs):
+                step = Step(progress, plan.name)
+                arm = play_arm(pool, folders, children, plan, launches, _bind(step, len(launches)))
+                if plan.mode == "shadow" and not small and not any(run.late_s > 0 for run in arm.runs):
                     # The machine has become faster: nothing waited in the pool, so the order of runs did not matter.
                     size = Size.fit(cycle_of(arm), SLOTS)
                     launches = plan_morning(size, seed)
                     step(f"nothing had to wait for long; once more, with {size.backfill} runs of backfill")
-                    arm = play_arm(pool, folders, children, name, launches, _bind(step, len(launches)))
+                    arm = play_arm(pool, folders, children, plan, launches, _bind(step, len(launches)))
                 step("done", len(launches), len(launches))
-            arms.append(replace(arm, restored=pool.is_as_created()))
+            played.append(replace(arm, restored=pool.is_as_created()))
         if small:
             quality = None
         else:
             step = Step(progress, "quality")
             quality = play_quality(pool, folders, worker, step)
             step("done", 1, 1)
-    result = describe(arms, Prices(), policy=policy, seed=seed, small=small, size=size)
+    result = describe(played, Prices(), seed=seed, small=small, size=size)
     if quality is not None:
         result["quality"] = quality
     (folders.output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (folders.output / "demo.html").write_text(write_html(result, [arm.name for arm in arms]), encoding="utf-8")
-    console.print(tabulate(result, [arm.name for arm in arms]))
+    (folders.output / "demo.html").write_text(write_html(result), encoding="utf-8")
+    console.print(tabulate(result))
     if (warning := warn_if_incomparable(result)) is not None:
         console.print(warning, style="yellow", highlight=False)
     if quality is not None:
         console.print(describe_quality(quality), highlight=False)
         if not is_as_planted(quality):
             raise DemoError(f"the quality gate did not do what it should; see {folders.output / 'result.json'}")
-    if failed := sum(run.failed for arm in arms for run in arm.runs):
+    if failed := sum(run.failed for arm in played for run in arm.runs):
         raise DemoError(f"{failed} runs failed; see {folders.logs} and {folders.output / 'result.json'}")
     return result
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefect_intelligent.domain.objective import Cost, Prices, idle_usd, run_cost, weighted_late_minutes
+from prefect_intelligent.domain.objective import Cost, Prices, weighted_late_minutes
+from prefect_intelligent.domain.period_cost import period_cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +80,7 @@ def score_arm(runs: Sequence[RunRecord], prices: Prices, limits: Sequence[tuple[
     """
     begin_s = min(run.scheduled_s for run in runs)
     end_s = max(run.finished_s for run in runs)
-    held_s = sum(run.finished_s - run.started_s for run in runs)
-    cost = Cost()
-    for run in runs:
-        cost += run_cost(
-            prices,
-            held_s=run.finished_s - run.started_s,
-            late_s=run.late_s,
-            late_usd_per_hour=run.late_usd_per_hour,
-            failed=run.failed,
-            failure_usd=run.failure_usd,
-        )
-    unused_s = max(0.0, _slot_seconds(limits, begin_s, end_s) - held_s)
-    cost += Cost(capacity_usd=idle_usd(unused_s, prices.slot_usd_per_hour, prices.idle_fraction))
+    cost = period_cost(runs, prices, limits, begin_s=begin_s, end_s=end_s)
     mean_usd_per_hour = sum(run.late_usd_per_hour for run in runs) / len(runs)
     return Score(
         late_runs=sum(run.late_s > 0 for run in runs),
@@ -99,16 +88,6 @@ def score_arm(runs: Sequence[RunRecord], prices: Prices, limits: Sequence[tuple[
         cost=cost,
         makespan_s=end_s - begin_s,
     )
-
-
-def _slot_seconds(limits: Sequence[tuple[float, int]], begin_s: float, end_s: float) -> float:
-    """Slot-seconds paid for from `begin_s` to `end_s` under a limit that changes at the given instants."""
-    total, at_s, limit = 0.0, begin_s, limits[0][1]
-    for changed_s, after in limits[1:]:
-        until_s = min(max(changed_s, at_s), end_s)
-        total += (until_s - at_s) * limit
-        at_s, limit = until_s, after
-    return total + (end_s - at_s) * limit
 
 
 def start_places(runs: Sequence[RunRecord]) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from prefect_intelligent.analytics.failure_signatures import FailureCause
-from prefect_intelligent.analytics.health import Health
+from prefect_intelligent.analytics.health import Health, HealthStatus
 from prefect_intelligent.analytics.root_cause import group_by_root
 from prefect_intelligent.domain import RunPhase, Snapshot
 from prefect_intelligent.domain.spans import describe_span
@@ -86,6 +86,8 @@ def from_health(found: Iterable[Health], now_s: float) -> list[Alert]:
     """Alerts about error budgets that are spent too fast and deployments that keep failing."""
     alerts = []
     for health in found:
+        if health.status is HealthStatus.UNKNOWN:  # too few runs to wake somebody for
+            continue
         for gate in health.gates:
             words = gate.split()
             if gate.endswith("runs failed") and int(words[2]) >= KEEPS_FAILING:

@@ -110,8 +110,11 @@ def deployment_health(
     quality: tuple[float, int] | None = None,
     cost: CostBudget | None = None,
     retrying: bool = False,
+    awaited: bool = True,
 ) -> Health:
     """Health of one deployment.
+
+    Status and score say the same: below 50 is degraded, below 80 a warning; a worse gate takes the score with it.
 
     Args:
         name: "flow/deployment".
@@ -121,13 +124,14 @@ def deployment_health(
         quality: Severity-weighted share of passed checks, 0 to 1, and the number of checks.
         cost: Its budget and its cost; None if unknown.
         retrying: Whether its last failure is being retried: failures are then a warning only.
+        awaited: Whether somebody waits for its next run: it has a schedule, or declares what it writes.
     """
     ended = runs[settled(runs)].sort_values("ended_s")
     terms = (
         _reliability(ended, now_s),
         _timeliness(ended),
         _quality(quality),
-        _freshness(ended, runs, now_s),
+        _freshness(ended, runs, now_s) if awaited else _NOT_AWAITED,
         _duration(ended),
         _cost(cost),
     )
@@ -137,15 +141,18 @@ def deployment_health(
         budget = error_budget(intervals, now_s, target=target, since_s=float(runs["submitted_s"].min()))
     if len(ended) < MIN_RUNS:
         why = (f"not enough data: {len(ended)} ended runs, {MIN_RUNS} are needed",)
-        return Health(
-            name=name, status=HealthStatus.UNKNOWN, score=health_score(terms), terms=terms, gates=why, budget=budget
-        )
+        return Health(name=name, status=HealthStatus.UNKNOWN, score=None, terms=terms, gates=why, budget=budget)
+    score = health_score(terms)
     gates = _gates(ended, terms, budget, retrying)
     status = max((found for found, _ in gates), key=_ORDER.__getitem__, default=HealthStatus.HEALTHY)
+    if score is not None and _ORDER[by_score := _status_of(score)] > _ORDER[status]:
+        status = by_score
+        worst = min((term for term in terms if term.value is not None), key=_loss)
+        gates.append((by_score, f"a low score: {worst.name}: {worst.detail}"))
     return Health(
         name=name,
         status=status,
-        score=health_score(terms),
+        score=None if score is None else min(score, _MOST[status]),
         terms=terms,
         gates=tuple(why for _, why in gates),
         budget=budget,
@@ -165,6 +172,19 @@ def group_health(name: str, members: Sequence[Health]) -> Health:
     worst = max((member.status for member in members), key=_ORDER.__getitem__, default=HealthStatus.UNKNOWN)
     named = tuple(f"{m.name}: {m.status}" for m in members if m.status in (HealthStatus.WARNING, HealthStatus.DEGRADED))
     return Health(name=name, status=worst, score=health_score(terms), terms=tuple(terms), gates=named[:10])
+
+
+_MOST: Final = {HealthStatus.DEGRADED: 49.0, HealthStatus.WARNING: 79.0, HealthStatus.HEALTHY: 100.0}
+"""Largest score of each status."""
+
+
+def _status_of(score: float) -> HealthStatus:
+    return next(status for status, most in _MOST.items() if score < most + 1.0 or status is HealthStatus.HEALTHY)
+
+
+def _loss(term: HealthTerm) -> float:
+    """Logarithm of the factor by which the term lowers the score."""
+    return WEIGHTS[term.name] * math.log(max(term.value or 0.0, _FLOOR))
 
 
 def _gates(
@@ -223,6 +243,9 @@ def _quality(quality: tuple[float, int] | None) -> HealthTerm:
     return HealthTerm(
         name="quality", value=share, n=checks, detail=f"{share:.0%} of {checks} checks passed, by severity"
     )
+
+
+_NOT_AWAITED: Final = HealthTerm(name="freshness", value=None, n=0, detail="no schedule and no declared output")
 
 
 def _freshness(ended: pd.DataFrame, runs: pd.DataFrame, now_s: float) -> HealthTerm:

@@ -6,7 +6,7 @@ The command `alerts` and the dashboard both use `find_in_runs` and `find_alerts`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,6 +67,7 @@ def find_in_runs(
     quality: Mapping[str, tuple[float, int]],
     prices: Prices,
     budgets: Mapping[str, float],
+    awaited: Collection[str] | None = None,
 ) -> RunFindings:
     """Health, causes of failure and longest durations.
 
@@ -76,10 +77,13 @@ def find_in_runs(
         quality: Deployment to the severity-weighted share of passed checks and their number, as from `quality_shares`.
         prices: Prices of capacity.
         budgets: Deployment to its budget, US dollars a day.
+        awaited: Deployments that have a schedule or declare what they write; None if that is not known.
     """
     if runs.empty:
         return RunFindings()
-    health = all_health(runs, now_s, target=DEFAULT_TARGET, quality=quality, prices=prices, budgets=budgets)
+    health = all_health(
+        runs, now_s, target=DEFAULT_TARGET, quality=quality, prices=prices, budgets=budgets, awaited=awaited
+    )
     durations = learn_durations(runs.iloc[-_DURATION_RUNS:])
     names = [str(name) for name in runs["deployment"].unique()]
     return RunFindings(
@@ -145,6 +149,7 @@ class AlertFinder:
         interval_s: Longest time between two decisions of the controller, seconds.
         graph: Gives the pipeline graph.
         budgets: Deployment to its budget, US dollars a day.
+        awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
         span_s: How far back runs are analysed, seconds.
         refresh_s: How long findings in runs are used, seconds.
         now: Gives the present, Unix seconds.
@@ -161,13 +166,14 @@ class AlertFinder:
         interval_s: float = 20.0,
         graph: Callable[[], Graph] | None = None,
         budgets: Mapping[str, float] | None = None,
+        awaited: Callable[[], Collection[str] | None] = lambda: None,
         span_s: float = SPAN_S,
         refresh_s: float = REFRESH_S,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history, self._graph = observe, read_runs, history, graph
         self._pool, self._prices, self._interval_s, self._budgets = pool, prices, interval_s, budgets or {}
-        self._span_s, self._refresh_s, self._now = span_s, refresh_s, now
+        self._span_s, self._refresh_s, self._now, self._awaited = span_s, refresh_s, now, awaited
         self._findings, self._upstream = RunFindings(), dict[str, list[str]]()
         self._found_at = -float("inf")  # monotonic
 
@@ -204,5 +210,6 @@ class AlertFinder:
             quality={} if graph is None else quality_shares(past_results(self._history), graph.writers),
             prices=self._prices,
             budgets=self._budgets,
+            awaited=self._awaited(),
         )
         self._found_at = time.monotonic()

@@ -186,13 +186,14 @@ def lateness_probability(run: Run, end_s: float | None, now_s: float) -> float:
 
 
 def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The last decisions, newest first: instant, outcome, changes and reasons."""
+    """The last decisions, newest first: instant, outcome, changes, and the reasons of what was changed or planned."""
     rows = []
     for record in list(records)[-limit:][::-1]:
+        changed = {change[0] for change in record.get("applied") or record.get("planned") or ()}
         queues = [
             {"name": queue["name"], "reasons": list(queue["reasons"])}
             for queue in record.get("queues", ())
-            if queue.get("reasons")
+            if queue.get("reasons") and queue["name"] in changed
         ]
         pool = record.get("pool_limit") or {}
         rows.append(
@@ -203,7 +204,7 @@ def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list
                 "outcome": record["outcome"],
                 "changes": [list(change) for change in record.get("applied", ())],
                 "planned": [list(change) for change in record.get("planned", ())],
-                "reasons": [*record.get("reasons", ()), *pool.get("reasons", ())],
+                "reasons": [*record.get("reasons", ()), *(pool.get("reasons", ()) if None in changed else ())],
                 "queues": queues,
             }
         )

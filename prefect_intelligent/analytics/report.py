@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from prefect_intelligent.analytics.cost_budget import cost_budget
 from prefect_intelligent.analytics.failure_signatures import group_causes
 from prefect_intelligent.analytics.health import Health, deployment_health, group_health
 from prefect_intelligent.analytics.run_metrics import DIMENSIONS, RunMetrics, RunReport, analyse
+from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.domain import Prices
 
 
@@ -23,7 +24,7 @@ def make_report(
     since_s: float,
     until_s: float,
     prices: Prices,
-    slots: float | None = None,
+    slots: SlotAccount | float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> dict[str, Any]:
     """The report as JSON values, without NaN and infinities; arguments as those of `analyse`."""
@@ -34,7 +35,7 @@ def make_report(
         "total": metrics_dict(report.total),
         "throughput_per_hour": report.throughput_per_hour,
         "utilisation": report.utilisation,
-        "slots": slots,
+        "slots": slots.now if isinstance(slots, SlotAccount) else slots,
         "money": _money(report),
         "by": {name: {key: metrics_dict(m) for key, m in groups.items()} for name, groups in report.by.items()},
         "daily": list(report.daily),
@@ -76,6 +77,7 @@ def all_health(
     quality: Mapping[str, tuple[float, int]] | None = None,
     prices: Prices | None = None,
     budgets: Mapping[str, float] | None = None,
+    awaited: Collection[str] | None = None,
 ) -> dict[str, list[Health]]:
     """Health of every deployment, queue and pool of a table of runs (ordered by submission), worst first.
 
@@ -86,6 +88,7 @@ def all_health(
         quality: Deployment to the severity-weighted share of passed checks and their number.
         prices: Prices of capacity; without them the cost term is unknown.
         budgets: Deployment to its budget, US dollars a day; without one its own past is the budget.
+        awaited: Deployments that have a schedule or declare what they write; None if that is not known.
     """
     quality, budgets = quality or {}, budgets or {}
     deployments: dict[str, Health] = {}
@@ -105,6 +108,7 @@ def all_health(
             now_s,
             target=target,
             quality=quality.get(str(name)),
+            awaited=awaited is None or str(name) in awaited,
             cost=None if prices is None else cost_budget(part, now_s, prices, budgets.get(str(name))),
         )
         last = part.iloc[-1]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.analytics.group_stats import Array, Codes, SortedColumn, SparseColumn, group_codes
+from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.analytics.trends import Trend, TrendChange, find_changes, find_trend
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
@@ -120,7 +121,7 @@ def analyse(
     since_s: float,
     until_s: float,
     prices: Prices | None = None,
-    slots: float | None = None,
+    slots: SlotAccount | float | None = None,
     dimensions: Sequence[str] = DIMENSIONS,
 ) -> RunReport:
     """Metrics of the runs that were submitted between two instants.
@@ -130,7 +131,8 @@ def analyse(
         since_s: Start of the span, Unix seconds.
         until_s: End of the span, Unix seconds.
         prices: Prices of capacity; free by default.
-        slots: Number of slots that are always paid for, i.e. the pool's limit; None if it has none.
+        slots: Slots that are paid for, i.e. the pool's limit over time, or one number for the whole span; None if it
+            has none.
         dimensions: Columns to group by; "hour" is the hour of the day, UTC.
 
     Raises:
@@ -144,22 +146,25 @@ def analyse(
     money = prices or Prices()
     columns = _Columns(part, money)
     span = until_s - since_s
+    account = slots if slots is None or isinstance(slots, SlotAccount) else SlotAccount.constant(slots, since_s)
+    edges = _edges(since_s, until_s)
+    paid_s = None if account is None else account.paid_s(edges)
+    paid = None if paid_s is None else float(paid_s.sum())
     by: dict[str, dict[str, RunMetrics]] = {}
     for dimension in dimensions:
         codes, names = group_codes(part, dimension)
         if len(names) == 0:
             continue
         metrics = columns.metrics(codes, len(names))
-        if slots is not None and dimension == "hour":
-            metrics = _with_idle(metrics, slots * _paid_s(since_s, until_s) - _held_s(part, since_s, until_s), money)
-        if slots is not None and dimension == "pool" and len(names) == 1:
-            metrics = _with_idle(metrics, np.array([slots * span - metrics[0].busy_s]), money)
+        if paid_s is not None and dimension == "hour":
+            metrics = _with_idle(metrics, _by_hour(paid_s, edges) - _held_s(part, edges), money)
+        if paid is not None and dimension == "pool" and len(names) == 1:
+            metrics = _with_idle(metrics, np.array([paid - metrics[0].busy_s]), money)
         order = sorted(range(len(names)), key=lambda group: (-metrics[group].cost_usd, names[group]))
         if dimension == "hour":
             order = sorted(order, key=lambda group: names[group])
         by[dimension] = {names[group]: metrics[group] for group in order[:_MAX_ROWS] if metrics[group].runs}
     total = columns.metrics(np.zeros(len(part), dtype=np.int64), 1)[0]
-    paid = None if slots is None else slots * span
     daily = _daily(columns, part, since_s)
     return RunReport(
         since_s=since_s,
@@ -190,14 +195,13 @@ def _edges(since_s: float, until_s: float) -> Array:
     return np.concatenate([[since_s], inner, [until_s]])
 
 
-def _paid_s(since_s: float, until_s: float) -> Array:
-    """Seconds of the span in each hour of the day (UTC), shape (24,)."""
-    edges = _edges(since_s, until_s)
+def _by_hour(amounts: Array, edges: Array) -> Array:
+    """Amounts between instants, summed over the hours of the day (UTC), shape (24,)."""
     hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
-    return np.bincount(hours, weights=np.diff(edges), minlength=24).astype(float)
+    return np.bincount(hours, weights=amounts, minlength=24).astype(float)
 
 
-def _held_s(runs: pd.DataFrame, since_s: float, until_s: float) -> Array:
+def _held_s(runs: pd.DataFrame, edges: Array) -> Array:
     """Slot seconds held in each hour of the day (UTC), shape (24,).
 
     The slot seconds held up to t are the sum of t - start over the runs started before t, minus the sum of t - end over
@@ -205,15 +209,14 @@ def _held_s(runs: pd.DataFrame, since_s: float, until_s: float) -> Array:
     """
     started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
     known = np.isfinite(started) & np.isfinite(ended)
-    edges = _edges(since_s, until_s)
+    since_s = edges[0]
     held = np.zeros(len(edges))
     for values, sign in ((started[known], 1.0), (ended[known], -1.0)):
         values = np.sort(values, kind="stable")
         sums = np.concatenate([[0.0], np.cumsum(values - since_s)])
         count = np.searchsorted(values, edges)
         held += sign * (count * (edges - since_s) - sums[count])
-    hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
-    return np.bincount(hours, weights=np.diff(held), minlength=24).astype(float)
+    return _by_hour(np.diff(held), edges)
 
 
 class _Columns:

@@ -1,7 +1,8 @@
 """The command line: it parses what was typed, calls wiring and one feature, and prints.
 
 A command is the module of its name, imported only when it is asked for; its `command` is a function or, where there are
-sub-commands, an application. Exit codes: 0 fine, 1 a finding, 2 what was typed cannot be used.
+sub-commands, an application. Exit codes: 0 fine, 1 a finding, 2 what was typed cannot be used, 3 a
+server that is needed does not answer.
 
 Read first:
     __init__.py  the table of commands, and `main`
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from prefect_intelligent import __version__
 
@@ -75,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The help page and the version are answered here, from the tables, because importing cyclopts takes longer than
     everything else that they need.
     """
+    _accept_any_name()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         print(f"{PROGRAM} {__version__}")
@@ -85,6 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from prefect_intelligent.cli.parsing import run
 
     return run(words)
+
+
+def _accept_any_name() -> None:
+    """Let names of any script be printed: what the terminal's encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def front_page() -> str:

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _look(settings: Settings, controller: PoolController, finder: AlertFinder, *
         print_json({"alerts": rows, "opened": opened, "resolved": resolved})
         return pages
     for alert in alerts:
-        since = datetime.fromtimestamp(alert.since_s, UTC)
+        since = utc(alert.since_s)
         more = f" (and {len(alert.folded)} more)" if alert.folded else ""
         print(f"{alert.severity:6} {alert.summary}{more}; since {since:%Y-%m-%d %H:%M}Z; {alert.runbook}")
     if not alerts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
+from prefect_intelligent.domain.secrets import mask_secrets
 
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Loaded
@@ -34,7 +35,10 @@ def command(
             {
                 "file": None if loaded.file is None else str(loaded.file),
                 "settings": {name: {"value": value, "origin": origin} for name, value, origin in rows},
-                "paths": {"history": loaded.settings.history, "spool_dir": str(loaded.settings.spool_dir)},
+                "paths": {
+                    "history": mask_secrets(loaded.settings.history),
+                    "spool_dir": str(loaded.settings.spool_dir),
+                },
             }
         )
         return 0
@@ -50,14 +54,16 @@ def command(
         table.add_row(name, "-" if value is None else str(value), place, style=None if origin != "default" else "dim")
     console = Console()
     console.print(table)
-    console.print(f"history: {loaded.settings.history}\nspool:   {loaded.settings.spool_dir}", soft_wrap=True)
+    console.print(
+        f"history: {mask_secrets(loaded.settings.history)}\nspool:   {loaded.settings.spool_dir}", soft_wrap=True
+    )
     return 0
 
 
 def _rows(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
-    """Dotted name, value and origin of every setting; of pools and resources those that are set."""
+    """Dotted name, value without passwords, and origin of every setting; of pools and resources those that are set."""
     for name, value in _flat(loaded.settings.model_dump(mode="json")):
-        yield name, value, loaded.origin(name)
+        yield name, mask_secrets(value) if isinstance(value, str) else value, loaded.origin(name)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,13 +24,13 @@ command = subcommands("control")
 add_module(command, "run", "Steer a work pool until stopped.", "control_run")
 
 
-@add(command, "status", "Show who leads, the last decision, and what people have pinned.")
+@add(command, "status", "Show who steers, the last decision, and what people have pinned.")
 def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) -> int:
     from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.steering.baseline import read_baseline
     from prefect_intelligent.steering.controller_state import load_state
     from prefect_intelligent.steering.decision_record import KIND, read_decision
-    from prefect_intelligent.steering.kill_switch import read_switch
+    from prefect_intelligent.steering.kill_switch import read_switch, who_steers
     from prefect_intelligent.steering.manual_overrides import describe
     from prefect_intelligent.wiring.steering import open_controller
 
@@ -38,10 +38,12 @@ def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) 
     name, now_s = controller.orchestrator.pool, controller.clock.now_s()
     last = read_latest(controller.history, KIND, name, read_decision)
     holds = load_state(controller.history, name).known.overrides
+    switch, led = read_switch(controller.history, name), controller.lease.taken()
     status = {
         "pool": name,
-        "led": controller.lease.taken(),
-        "switch": read_switch(controller.history, name),
+        "led": led,
+        "switch": switch,
+        "steering": who_steers(switch, led=led),
         "last_decision": None if last is None else {k: v for k, v in last.items() if k not in ("memory", "queues")},
         "age_s": None if last is None else now_s - last["at_s"],
         "held_by_people": [
@@ -55,9 +57,7 @@ def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) 
         return 0
     from prefect_intelligent.cli import formatting
 
-    formatting.console.print(f"Work pool {name}: {'a controller leads' if status['led'] else 'no controller leads'}")
-    if status["switch"] != "on":
-        formatting.console.print(f"Steering is switched off ({status['switch']}); `control on` allows it again.")
+    formatting.console.print(f"Work pool {name}: {status['steering']}.", soft_wrap=True)
     if last is None:
         formatting.console.print("There is no decision yet.")
     else:

@@ -22,8 +22,8 @@ def command(
 ) -> int:
     """Put everything back and say what that was."""
     from prefect_intelligent.prevention.engine import key_prefix, undo_prevention
-    from prefect_intelligent.steering.dedicated_queues import plan_undo
-    from prefect_intelligent.steering.restore import plan_restoration, restore
+    from prefect_intelligent.steering.dedicated_queues import after_removal, plan_removal, plan_undo
+    from prefect_intelligent.steering.restore import plan_restoration, restore, retry
     from prefect_intelligent.wiring.prevention import open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
@@ -36,15 +36,20 @@ def command(
             "it was killed, or use --force"
         )
     try:
-        undo = plan_undo(controller.orchestrator, controller.history)
+        clock = controller.clock
+        undo = retry(clock, lambda: plan_undo(controller.orchestrator, controller.history))
+        lanes = retry(clock, lambda: plan_removal(controller.orchestrator, controller.history))
         if dry_run:
             found = plan_restoration(controller.orchestrator, controller.history)
             measures = [key for key in open_prevention_actions(settings).in_force() if key.startswith(key_prefix(name))]
         else:
             by = f"{getpass.getuser()} on the command line"
             found = restore(controller.orchestrator, controller.history, controller.clock, by=by)
-            now_s = controller.clock.now_s()
-            measures = list(undo_prevention(controller.history, open_prevention_actions(settings), name, now_s))
+            lanes = after_removal(
+                lanes, retry(clock, lambda: plan_removal(controller.orchestrator, controller.history))
+            )
+            actions = open_prevention_actions(settings)
+            measures = retry(clock, lambda: list(undo_prevention(controller.history, actions, name, clock.now_s())))
     finally:
         controller.lease.release()
     rows = [(c.queue, c.field, c.before, c.after) for c in found.changes]
@@ -55,7 +60,10 @@ def command(
                 "written": not dry_run,
                 "changes": [dict(zip(("queue", "setting", "before", "after"), row, strict=True)) for row in rows],
                 "deployments": [list(move) for move in undo],
+                "deleted": [lane.name for lane in lanes if lane.stays is None],
+                "stays": {lane.name: lane.stays for lane in lanes if lane.stays is not None},
                 "gone": list(found.gone),
+                "remade": list(found.remade),
                 "measures": measures,
             }
         )
@@ -67,10 +75,19 @@ def command(
         formatting.console.print("  " + formatting.change(row))
     for deployment, lane, before in undo:
         formatting.console.print(f"  deployment {deployment}: {lane} -> {before}")
+    deleted = [lane.name for lane in lanes if lane.stays is None]
+    for lane in deleted:
+        formatting.console.print(f"  work queue {lane}: deleted")
     for key in measures:
         formatting.console.print(f"  {key}", highlight=False)
-    counts = f"{_count(rows, 'value')}, {_count(undo, 'deployment')} and {_count(measures, 'measure')} {verb}."
-    formatting.console.print(counts if rows or undo or measures else "Nothing to put back.")
+    counted = [(rows, "value"), (undo, "deployment"), (deleted, "dedicated queue"), (measures, "measure")]
+    counts = ", ".join(_count(things, noun) for things, noun in counted if things)
+    formatting.console.print(f"{counts} {verb}." if counts else "Nothing to put back.")
+    for line in found.remade:
+        formatting.console.print(line, soft_wrap=True)
+    for queue in lanes:
+        if queue.stays is not None:
+            formatting.console.print(f"Work queue {queue.name} stays: {queue.stays}.", soft_wrap=True)
     if found.gone:
         formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0

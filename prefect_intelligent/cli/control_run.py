@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, settings_and_pool
-from prefect_intelligent.errors import PrefectIntelligentError
+from prefect_intelligent.errors import OrchestratorError, PrefectIntelligentError
 
 if TYPE_CHECKING:
     from prefect_intelligent.local.spool import Spool
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.steering.controller import LoopEvent
+    from prefect_intelligent.steering.decision_record import Decision
     from prefect_intelligent.steering.ports import WakeUps
     from prefect_intelligent.wiring.steering import PoolController
 
@@ -56,7 +57,7 @@ def command(
     from prefect_intelligent.local import liveness
     from prefect_intelligent.local.spool import Spool
     from prefect_intelligent.steering.controller import run_loop
-    from prefect_intelligent.steering.kill_switch import read_switch, set_switch
+    from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.steering.leadership import Leadership
     from prefect_intelligent.steering.restore import restore
     from prefect_intelligent.wiring.pipelines import open_event_relay
@@ -64,16 +65,22 @@ def command(
 
     settings, name = settings_and_pool(config, pool, policy=policy, mode=mode, interval_s=interval_s)
     controller = open_controller(settings, name)
-    if read_switch(controller.history, name) == "restored":
-        set_switch(controller.history, name, "on", controller.clock.now_s(), controller.config.by)
+    switch_on = _SwitchOn(controller)
+    switch_on.try_to()  # the server may be started after the controller
     tidy = _Tidy(controller, settings)
     failed = False
     records, led = Spool(settings.spool_dir), liveness.steering_key(controller.api.url, name)
     metrics = _metrics(metrics_port)
 
+    def steer() -> Decision:
+        switch_on()
+        return controller.reconcile()
+
     def tell(moment: LoopEvent) -> None:
         nonlocal failed
         failed = moment.what == "failed"
+        if moment.what == "standing by":
+            switch_on.try_to()
         if not failed and not once:  # one of us leads: hooks on this machine need not decide
             liveness.mark_alive(led, 3.0 * settings.interval_s, settings.folder)
         if moment.decision is not None:
@@ -81,17 +88,20 @@ def command(
         if metrics is not None:
             metrics(name, moment)
         if not moment.repeated:
-            _print(moment, as_json=as_json, again=not once and not moment.permanent)
+            _print(moment, as_json=as_json, again=not once and not moment.permanent, leader=lambda: _leader(controller))
         tidy(moment)
 
     signals: WakeUps = _Silence(controller) if once or not settings.react else controller.signals()
     if not as_json and not once:
         how = f"{controller.config.policy.name}, mode {controller.config.mode}"
         print(f"Steering work pool {name} with {how}; Ctrl-C ends it.", flush=True)
+        with contextlib.suppress(OrchestratorError):
+            if read_switch(controller.history, name) == "off":
+                print("It is switched off: nothing is written until `control on`.", flush=True)
     relay = contextlib.nullcontext() if once else open_event_relay(settings, controller.api)
     with _shipper(ship, config), relay, _Stop() as stop, contextlib.closing(signals):
         run_loop(
-            controller.reconcile,
+            steer,
             Leadership(controller.lease),
             signals,
             controller.clock,
@@ -151,6 +161,41 @@ def _metrics(port: int | None) -> Callable[[str, LoopEvent], None] | None:
     return tell
 
 
+class _SwitchOn:
+    """Starting in mode auto turns the switch of the pool on, unless it is off; done once, when the server answers."""
+
+    def __init__(self, controller: PoolController) -> None:
+        self._controller, self._done = controller, controller.config.mode != "auto"
+
+    def __call__(self) -> None:
+        """Do it, unless it is done.
+
+        Raises:
+            OrchestratorError: The server does not answer or does not allow it.
+        """
+        from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+
+        if not self._done:
+            controller = self._controller
+            pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
+            switch_on_unless_off(controller.history, pool, now_s, controller.config.by)
+            self._done = True
+
+    def try_to(self) -> None:
+        """Do it if the server answers."""
+        with contextlib.suppress(OrchestratorError):
+            self()
+
+
+def _leader(controller: PoolController) -> str:
+    """Who made the last decision, as far as our history knows."""
+    from prefect_intelligent.history.reading import read_latest
+    from prefect_intelligent.steering.decision_record import KIND, read_decision
+
+    last = read_latest(controller.history, KIND, controller.orchestrator.pool, read_decision)
+    return "another controller" if last is None else str(last["by"])
+
+
 class _Stop:
     """Set by SIGTERM and SIGINT while entered; a second SIGINT interrupts at once."""
 
@@ -206,7 +251,7 @@ class _Tidy:
                 self._controller.history.forget(kind, now_s - self._keep_s)
 
 
-def _print(moment: LoopEvent, *, as_json: bool, again: bool) -> None:
+def _print(moment: LoopEvent, *, as_json: bool, again: bool, leader: Callable[[], str]) -> None:
     decision = None if moment.decision is None else moment.decision.to_dict()
     if as_json:
         print(json.dumps({"what": moment.what, "problem": moment.problem, "decision": decision}), flush=True)
@@ -218,4 +263,4 @@ def _print(moment: LoopEvent, *, as_json: bool, again: bool) -> None:
     elif moment.what == "failed":
         formatting.console.print(f"{moment.problem}{'; trying again' if again else ''}", soft_wrap=True, style="yellow")
     else:
-        formatting.console.print("standing by: another controller leads", soft_wrap=True)
+        formatting.console.print(f"standing by: {leader()} leads", soft_wrap=True)

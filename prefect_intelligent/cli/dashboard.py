@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ def command(
 def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import StateBuilder
+    from prefect_intelligent.wiring.analytics import pool_type, read_slots
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import open_graph
+    from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
     from prefect_intelligent.wiring.steering import open_controller
 
     controller = open_controller(settings, pool, by="dashboard")
@@ -92,10 +93,12 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
         pool=pool,
-        prices=settings.prices_of(pool),
+        prices=settings.prices_of(pool, pool_type(runs, pool)),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
+        slots=lambda: read_slots(runs, controller.history, pool),
+        awaited=lambda: awaited_deployments(runs),
     )
     return controller, builder
 
@@ -110,7 +113,7 @@ def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:
         print_json(rows)
         return 0
     for row in rows:
-        at = datetime.fromtimestamp(row["at_s"], UTC)
+        at = utc(row["at_s"])
         print(f"{at:%Y-%m-%d %H:%M:%S}  {row['by']}  {row['action']}  {row.get('alert', '')}".rstrip())
     if not rows:
         print("No action was taken on the dashboard.")

@@ -28,24 +28,24 @@ def command(
     import numpy as np
 
     from prefect_intelligent.replay.eta import predict_run_times
-    from prefect_intelligent.wiring.replay import observe_pool, pool_model
-    from prefect_intelligent.wiring.steering import controller_config
+    from prefect_intelligent.wiring.replay import observe_pool, pool_regime, snapshot_model, worker_slots
+    from prefect_intelligent.wiring.steering import open_policy
 
     check_seed(seed)
     if futures < 1:
         raise InvalidInputError("--futures", futures, "must be 1 or more")
     settings, name = settings_and_pool(config, pool, policy=policy)
-    regime = controller_config(settings, name, "eta")
     snapshot = observe_pool(settings, name)
     if queue is not None:
         snapshot.queue(queue)
+    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
+    deciding = open_policy(settings, settings.policy)
     found = predict_run_times(
         snapshot,
-        pool_model(settings, snapshot.pool, tuple(held.setting for held in snapshot.queues)),
-        regime.policy,
-        regime.guard,
+        model,
+        deciding,
+        pool_regime(settings, name, model),
         np.random.default_rng(seed),
-        interval_s=settings.interval_s,
         futures=futures,
     )
     if flow_run is not None and flow_run not in {eta.run.id for eta in found}:
@@ -67,7 +67,7 @@ def command(
         if flow_run in (None, eta.run.id) and queue in (None, eta.run.queue)
     ]
     if as_json:
-        print_json({"pool": name, "at_s": snapshot.at_s, "policy": regime.policy.name, "runs": rows})
+        print_json({"pool": name, "at_s": snapshot.at_s, "policy": deciding.name, "runs": rows})
     else:
         _show(name, rows)
     return 0

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import UnknownNameError
 
 
@@ -21,13 +22,13 @@ def command(
     from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.wiring.history import has_history, open_history
-    from prefect_intelligent.wiring.steering import check_pool
+    from prefect_intelligent.wiring.steering import check_pool, outside_regime
 
     settings, name = settings_and_pool(config, pool)
     found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None
     if found is None:
         check_pool(name)
-        print(f"There is no decision about work pool {name} in {settings.history}.")
+        print(f"There is no decision about work pool {name} in {mask_secrets(settings.history)}.")
         return 1
     decision = {key: value for key, value in found.items() if key != "memory"}
     if queue is not None:
@@ -43,6 +44,9 @@ def command(
         f"rule {decision['rule']}; own computing {decision['own_ms']:.1f} ms of {decision['wall_ms']:.0f} ms",
         soft_wrap=True,
     )
+    outside = outside_regime(settings, name)
+    if outside:
+        formatting.console.print(f"Outside the regime of the bundle's figures: {'; '.join(outside)}.", soft_wrap=True)
     for row in decision["planned"]:
         done = "written" if row in decision["applied"] else "not written"
         formatting.console.print(f"  {formatting.change(row)} ({done})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from prefect_intelligent.domain.instants import in_zone
 from prefect_intelligent.domain.spans import describe_span
 
 console = Console(markup=False)  # names of queues may hold brackets
@@ -22,7 +22,7 @@ def limit(value: int | None) -> str:
 
 def instant(at_s: float) -> str:
     """An instant in local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+    return in_zone(at_s).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago(seconds: float) -> str:

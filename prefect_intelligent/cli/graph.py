@@ -277,6 +277,7 @@ def _apply(
     remove: Annotated[bool, Parameter(help="remove everything that graph apply has written")] = False,
 ) -> int:
     from prefect_intelligent.pipelines.apply_graph import apply_automations, plan_automations, remove_all
+    from prefect_intelligent.pipelines.automations import describe_start
     from prefect_intelligent.pipelines.project_file import replace_wait_policy
     from prefect_intelligent.wiring.pipelines import PROJECT_FILE, open_workspace
 
@@ -305,8 +306,12 @@ def _apply(
             print(f"note: {note}")
         for name in published:
             print(f"note: controllers now know the terms that {PROJECT_FILE} gives {name}")
+    sentences = [describe_start(start) for component in plan.components for start in component.starts.values()]
     more = {"retired": plan.retired, "notes": plan.notes, "finished": finished, "published": published}
+    more |= {"starts": sentences}
     _report_changes(plan.changes, written=yes, as_json=as_json, more=more)
+    for sentence in () if as_json else sentences:
+        print(sentence)
     return 0
 
 

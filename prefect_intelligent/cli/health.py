@@ -29,8 +29,9 @@ def command(
     from prefect_intelligent.analytics.pool_overview import quality_shares
     from prefect_intelligent.analytics.report import all_health, health_dict
     from prefect_intelligent.quality.past_results import past_results
+    from prefect_intelligent.wiring.analytics import pool_type
     from prefect_intelligent.wiring.history import open_history, open_runs
-    from prefect_intelligent.wiring.pipeline_graph import history_graph
+    from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, history_graph
 
     settings = read_settings(config, pool=pool).settings
     if not 0.5 <= target < 1:
@@ -40,9 +41,15 @@ def command(
     store = open_runs(settings)
     frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
     quality = quality_shares(past_results(open_history(settings)), history_graph(store).writers)
-    prices = settings.prices_of(settings.pool or "")
+    prices = settings.prices_of(settings.pool or "", pool_type(store, settings.pool))
     of_all = all_health(
-        frame, now_s, target=target, quality=quality, prices=prices, budgets=settings.budgets_usd_per_day
+        frame,
+        now_s,
+        target=target,
+        quality=quality,
+        prices=prices,
+        budgets=settings.budgets_usd_per_day,
+        awaited=awaited_deployments(store),
     )
     found = of_all[of]
     if name is not None:

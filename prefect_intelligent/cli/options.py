@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import App, Group, Parameter, Token
 
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Loaded, Settings
@@ -78,7 +79,31 @@ def read_settings(config: str | None, **flags: object) -> Loaded:
     """The settings, with those that were given on the command line; None is not given."""
     from prefect_intelligent.settings import load_settings
 
-    return load_settings(flags, config=config)
+    loaded = load_settings(flags, config=config)
+    for name in ("policy", "rule"):
+        if name in loaded.origins:
+            _check_policy(name, getattr(loaded.settings, name), loaded.origin(name))
+    return loaded
+
+
+def _check_policy(name: str, text: str, place: str) -> None:
+    """Refuse a policy that no word, rule or folder has; what is in a folder is read when it is needed."""
+    from prefect_intelligent.policy import parse_policy
+
+    kind, _, inner = text.partition(":")
+    if name == "policy" and kind == "planner":
+        text = inner or "shipped"
+    if text in ("shipped", "champion") or os.sep in text or Path(text).is_dir():
+        return
+    try:
+        parse_policy(text)
+    except UnknownNameError as error:
+        words = ("shipped", "champion", "planner") if name == "policy" else ("shipped",)
+        raise UnknownNameError(
+            f"{error.what.removeprefix('unknown ')} ({place})", error.name, (*error.known, *words)
+        ) from None
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{name} ({place})", error.got, error.expected) from None
 
 
 def chosen_pool(loaded: Loaded) -> str:

@@ -22,7 +22,14 @@ from cyclopts import (
 )
 
 from prefect_intelligent.cli import COMMANDS, OPTIONS, PROGRAM, SUMMARY, help_page, options
-from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError, UnknownNameError
+from prefect_intelligent.errors import (
+    InvalidInputError,
+    OrchestratorUnavailableError,
+    PrefectIntelligentError,
+    TrackerUnavailableError,
+    UnknownNameError,
+    missing_extra,
+)
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
@@ -67,7 +74,12 @@ def run(words: Sequence[str]) -> int:
     except CycloptsError as error:
         return _refuse(_translated(error, apps[-1]), chain)
     except PrefectIntelligentError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_without_secrets(error)}", file=sys.stderr)
+        return 3 if isinstance(error, OrchestratorUnavailableError | TrackerUnavailableError) else 2
+    except ModuleNotFoundError as error:
+        if (hint := missing_extra(" ".join(chain), error)) is None:
+            raise
+        print(f"error: {hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -76,9 +88,15 @@ def run(words: Sequence[str]) -> int:
 
 def _refuse(error: object, chain: Sequence[str]) -> int:
     """Say what cannot be parsed, and where help is."""
-    text, where = str(error), f"see `{' '.join((PROGRAM, *chain))} --help`"
+    text, where = _without_secrets(error), f"see `{' '.join((PROGRAM, *chain))} --help`"
     print(f"error: {text} {where.capitalize()}" if text.endswith("?") else f"error: {text}; {where}", file=sys.stderr)
     return 2
+
+
+def _without_secrets(error: object) -> str:
+    from prefect_intelligent.domain.secrets import mask_secrets  # only where there is an error
+
+    return mask_secrets(str(error))
 
 
 def _translated(error: CycloptsError, app: App) -> object:

@@ -53,7 +53,7 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     from prefect_intelligent.domain import RunPhase
     from prefect_intelligent.forecasting.forecaster import Forecaster
     from prefect_intelligent.forecasting.live_forecasts import forecast_live_runs
-    from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+    from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
     from prefect_intelligent.wiring.forecasting import forecaster_folder
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import forecast_context
@@ -65,7 +65,7 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     forecaster = Forecaster.load(folder)
     controller = open_controller(settings, pool, by="predict")
     snapshot = controller.orchestrator.observe()
-    beats = last_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
+    beats = read_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
     past = open_runs(settings).run_frame(since_s=since_s)
     rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, context=forecast_context(settings))
     if as_json:

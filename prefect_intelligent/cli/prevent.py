@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def command(
         try:
             once()
         except (OrchestratorUnavailableError, StoreError) as error:  # the next pass tries again
-            print(f"{error}; trying again in {every}", file=sys.stderr, flush=True)
+            print(f"{mask_secrets(str(error))}; trying again in {every}", file=sys.stderr, flush=True)
         time.sleep(pause_s)
 
 
@@ -70,14 +71,18 @@ def _pass(
     from prefect_intelligent.prevention.engine import prevent, read_measures
     from prefect_intelligent.prevention.measures import MeasurePhase
     from prefect_intelligent.wiring.history import open_history, open_runs
+    from prefect_intelligent.wiring.pool_records import switch_position
     from prefect_intelligent.wiring.prevention import look, open_prevention_actions
     from prefect_intelligent.wiring.steering import open_controller
 
-    steps = []
+    steps, mended = [], []
     history = open_history(settings)
-    if terms is not None:
+    if terms is not None and switch_position(settings, pool) == "off":
+        print(f"Steering of work pool {pool} is switched off: no rule is evaluated.", file=sys.stderr)
+    elif terms is not None:
         runs = open_runs(settings).run_frame(since_s=since_s, pool=pool)
         controller = open_controller(settings, pool, by="prevent")
+        mended = list(controller.orchestrator.mend_claims())
         steps = prevent(
             look(controller, runs),
             history,
@@ -90,8 +95,10 @@ def _pass(
             print("Not enough data: the history has no run of this pool; run `prefect-intelligent sync` first.")
     standing = [s for s in read_measures(history, pool).values() if s.phase is not MeasurePhase.OVER]
     if as_json:
-        print_json({"steps": steps, "standing": [s.to_record() for s in standing]})
+        print_json({"steps": steps, "mended": mended, "standing": [s.to_record() for s in standing]})
         return int(bool(standing))
+    for line in mended:
+        print(line)
     for step in steps:
         note = f" ({step['note']})" if step["note"] else ""
         print(f"{step['rule']}: {step['lever']}, {step['from']} -> {step['to']}: {step['why']}{note}")

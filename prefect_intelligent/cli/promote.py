@@ -80,8 +80,7 @@ def _replayed(loaded: Loaded, folder: Path, sha256: str, span: str | None, recor
     """Evidence from a span of the pool's history, or from a recording of one."""
     from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
     from prefect_intelligent.policy.bundle import read_bundle
-    from prefect_intelligent.wiring.replay import read_recording, recording_model, recording_of
-    from prefect_intelligent.wiring.steering import controller_config
+    from prefect_intelligent.wiring.replay import pool_regime, read_recording, recording_model, recording_of
 
     if recorded is not None:
         recording, source = read_recording(recorded), f"replay of {recorded.name}"
@@ -89,14 +88,13 @@ def _replayed(loaded: Loaded, folder: Path, sha256: str, span: str | None, recor
         pool = chosen_pool(loaded)
         recording = recording_of(loaded.settings, pool, parse_span(str(span), what="--replay"))
         source = f"replay of pool {pool}, {span}"
-    bundle = read_bundle(folder)
+    bundle, model = read_bundle(folder), recording_model(loaded.settings, recording)
     return evaluate_on_history(
         recording.runs,
-        recording_model(recording),
+        model,
         bundle.policy(),
         bundle.base,
-        guard=controller_config(loaded.settings, recording.pool.name, "promotion").guard,
-        interval_s=loaded.settings.interval_s,
+        regime=pool_regime(loaded.settings, recording.pool.name, model),
         weights_sha256=sha256,
         source=source,
     )

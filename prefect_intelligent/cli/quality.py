@@ -11,6 +11,7 @@ from uuid import uuid4
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, add, print_json, read_settings, subcommands
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError
 
 Data = Annotated[str, Parameter(name="DATA", help="FILE.parquet, FILE.csv, FILE.duckdb::TABLE or postgresql://...::T")]
@@ -46,9 +47,11 @@ def _check(
 
     from prefect_intelligent.domain.datasets import parse_dataset
     from prefect_intelligent.quality.remediation import RemediationPolicy
-    from prefect_intelligent.wiring.quality import load_contract, quality_parts
+    from prefect_intelligent.wiring.quality import check_deployments, load_contract, quality_parts
 
     agreed, dataset = load_contract(contract), parse_dataset(data)
+    if downstream:
+        check_deployments(downstream)
     policy = RemediationPolicy(budget_percent=budget_percent, downstream=downstream)
     parts = quality_parts(policy, settings=read_settings(config).settings, prefect=bool(downstream))
     gate = parts.gate if remedy else replace(parts.gate, editor=None, downstream=None)
@@ -157,7 +160,6 @@ def _history(
     as_json: Json = False,
     config: Config = None,
 ) -> int:
-    from datetime import UTC, datetime
 
     from prefect_intelligent.quality.past_results import past_results
     from prefect_intelligent.wiring.history import open_history
@@ -171,7 +173,7 @@ def _history(
         ("when (UTC)", "dataset", "outcome", "quarantined", "repaired", "what was done"),
         [
             (
-                datetime.fromtimestamp(r["at_s"], UTC).strftime("%Y-%m-%d %H:%M:%S"),
+                utc(r["at_s"]).strftime("%Y-%m-%d %H:%M:%S"),
                 r["dataset"],
                 r["outcome"],
                 str(r["quarantined"]),

@@ -60,19 +60,23 @@ def command(
 def _past(settings: Settings, controller: PoolController, since_s: float) -> Any:
     """What is replayed."""
     from prefect_intelligent.recommendations.model import ReplayInput
+    from prefect_intelligent.settings import PoolSettings
     from prefect_intelligent.wiring.history import open_runs
-    from prefect_intelligent.wiring.pipeline_graph import history_graph, unread
+    from prefect_intelligent.wiring.pipeline_graph import history_graph, scheduled_deployments, unread
+    from prefect_intelligent.wiring.pool_records import settings_given
 
     name = controller.orchestrator.pool
-    pool, queues = controller.orchestrator.settings()
+    pool, queues = settings_given(controller.history, *controller.orchestrator.settings())
     store = open_runs(settings)
     runs = store.run_frame(since_s=since_s, pool=name)
     return ReplayInput(
         runs=runs,
         pool=pool,
         queues=queues,
-        prices=settings.prices_of(name),
+        prices=settings.prices_of(name, pool.type),
         unread=unread(history_graph(store), runs),
+        most_slots=settings.pools.get(name, PoolSettings()).most_slots,
+        scheduled=scheduled_deployments(store),
     )
 
 
@@ -105,6 +109,8 @@ def _show(
         low, high = row["interval"]
         print(f"{number}. {row['title']}: saves ${row['saving_usd_per_day']:.2f} a day (${low:.2f} to ${high:.2f})")
         print(f"   {row['evidence']}")
+        if row["by_hand"]:
+            print(f"   By hand: {row['by_hand']}.")
     if not rows:
         print("Nothing that was tried would have saved money.")
     return 0

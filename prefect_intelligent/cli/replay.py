@@ -48,13 +48,14 @@ def command(
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
     from prefect_intelligent.wiring.replay import (
+        pool_regime,
         read_recording,
         recording_model,
         recording_of,
         write_page,
         write_recording,
     )
-    from prefect_intelligent.wiring.steering import choose_policy, controller_config
+    from prefect_intelligent.wiring.steering import choose_policy, open_policy
 
     span_s = parse_span(last, what="--last")
     check_seed(seed)
@@ -68,9 +69,9 @@ def command(
     played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
     if save is not None:
         write_recording(save, played)
-    model = recording_model(played)
-    regime = controller_config(settings, played.pool.name, "replay")
-    found = replay(played.runs, model, compared, guard=regime.guard, interval_s=settings.interval_s, seed=seed)
+    model = recording_model(settings, played)
+    regime = pool_regime(settings, played.pool.name, model)
+    found = replay(played.runs, model, compared, regime=regime, seed=seed)
     if front:
         import time
 
@@ -80,10 +81,9 @@ def command(
         points = tradeoff_curve(
             played.runs,
             model,
-            compared | {settings.policy: regime.policy},
+            compared | {settings.policy: open_policy(settings, settings.policy)},
             settings.policy,
-            guard=regime.guard,
-            interval_s=settings.interval_s,
+            regime=regime,
             seed=seed,
         )
         note = f"Replay of the last {last}; lateness at its plain price"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, print_json, read_settings
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.errors import InvalidInputError
 
@@ -34,6 +34,7 @@ def command(
     import time
 
     from prefect_intelligent.analytics.report import make_report
+    from prefect_intelligent.wiring.analytics import pool_type, read_slots
     from prefect_intelligent.wiring.history import open_history, open_runs
 
     settings = read_settings(config, pool=pool).settings
@@ -43,13 +44,13 @@ def command(
     until_s = time.time()
     store = open_runs(settings)
     frame = store.run_frame(since_s=until_s - span_s, pool=settings.pool, extra=False)
-    prices = settings.prices_of(settings.pool) if settings.pool else settings.prices_of("")
-    limit = pool_limit(store.queue_frame(), settings.pool)
-    report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=limit)
+    prices = settings.prices_of(settings.pool or "", pool_type(store, settings.pool))
+    slots = read_slots(store, open_history(settings), settings.pool)
+    report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=slots)
     if html is not None:
         from prefect_intelligent.dashboard.export import write_page
         from prefect_intelligent.dashboard.state import StateBuilder
-        from prefect_intelligent.wiring.pipeline_graph import history_graph
+        from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, history_graph
 
         builder = StateBuilder(
             observe=None,
@@ -59,8 +60,9 @@ def command(
             prices=prices,
             span_s=span_s,
             graph=lambda: history_graph(store),
-            slots=limit,
+            slots=lambda: slots,
             budgets=settings.budgets_usd_per_day,
+            awaited=lambda: awaited_deployments(store),
         )
         builder()
         builder.wait()
@@ -73,14 +75,6 @@ def command(
         return 1
     _print(report, by, rows, money=money)
     return 0
-
-
-def pool_limit(queues: Any, pool: str | None) -> float | None:
-    """The pool's limit as kept last; None if it has none or is not known."""
-    own = queues[(queues["pool"] == pool) & (queues["queue"] == "")] if pool else queues[:0]
-    if own.empty or own["limit"].isna().iloc[-1]:
-        return None
-    return float(own["limit"].iloc[-1])
 
 
 def seconds(value: float | None) -> str:
@@ -154,7 +148,7 @@ def _print(report: Mapping[str, Any], by: str, rows: int, *, money: bool) -> Non
             highlight=False,
         )
     for change in report["changes"]:
-        day = datetime.fromtimestamp(change["at_s"], UTC)
+        day = utc(change["at_s"])
         console.print(f"{change['series']} went from {change['before']:.4g} to {change['after']:.4g} on {day:%Y-%m-%d}")
     for trend in report["trends"]:
         way = "rises" if trend["per_day"] > 0 else "falls"

@@ -38,7 +38,7 @@ def command(
 
     shipper = open_shipper(read_settings(config).settings, uri=tracking_uri)
     if status:
-        _print(shipper.status(), as_json)
+        _print(shipper.status(), as_json, nothing="nothing waits")
         return 0
     with only_shipper(shipper.spool) as alone:
         if not alone:
@@ -79,12 +79,12 @@ def _patiently(shipper: Shipper, *, archive_all: bool) -> Shipment:
     return whole
 
 
-def _print(done: Shipment, as_json: bool) -> None:
+def _print(done: Shipment, as_json: bool, *, nothing: str = "nothing to send") -> None:
     record: dict[str, Any] = done.to_record()
     if as_json:
         print_json(record)
         return
     words = [f"{name} {value}" for name, value in record.items() if value and name != "problem"]
-    print(", ".join(words) or "nothing to send", flush=True)
+    print(", ".join(words) or nothing, flush=True)
     if done.problem:
         print(f"{'kept' if done.denied else 'will try again'}: {done.problem}", file=sys.stderr, flush=True)

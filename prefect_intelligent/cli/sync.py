@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, print_json, read_settings
+from prefect_intelligent.domain.instants import utc
+from prefect_intelligent.domain.secrets import mask_secrets
 
 
 def command(
@@ -30,7 +31,7 @@ def command(
     store = open_runs(settings)
 
     def progress(runs: int, at_s: float) -> None:
-        print(f"\r{runs} runs, up to {datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}Z ", end="", file=sys.stderr)
+        print(f"\r{runs} runs, up to {utc(at_s):%Y-%m-%d %H:%M}Z ", end="", file=sys.stderr)
 
     quiet = as_json or not sys.stderr.isatty()
     copied = sync(
@@ -44,7 +45,7 @@ def command(
     if not quiet:
         print(file=sys.stderr)
     if as_json:
-        print_json({**asdict(copied), "runs_per_s": copied.runs_per_s, "history": settings.history})
+        print_json({**asdict(copied), "runs_per_s": copied.runs_per_s, "history": mask_secrets(settings.history)})
         return 0
     print(
         f"{copied.runs} ended runs, {copied.live_runs} live runs, {copied.task_runs} task runs, "

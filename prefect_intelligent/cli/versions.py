@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -18,6 +17,7 @@ from prefect_intelligent.cli.options import (
     subcommands,
     tell_finished,
 )
+from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _list(
         print_json({"versions": rows})
         return 0
     for version in versions:
-        at = datetime.fromtimestamp(version.at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        at = utc(version.at_s).strftime("%Y-%m-%d %H:%M:%S")
         commit = "found" if version.code is None else (version.code.commit or "no commit")[:SHORT]
         dirty = "+changes" if version.code is not None and version.code.changes else ""
         mark = "*" if version.id in in_force else " "
@@ -98,7 +98,7 @@ def _pipelines(*, config: Config = None, as_json: Json = False) -> int:
         print_json({"pipelines": [asdict(version) for version in found]})
         return 0
     for version in found:
-        at = datetime.fromtimestamp(version.since_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        at = utc(version.since_s).strftime("%Y-%m-%d %H:%M:%S")
         mark = "*" if version.in_force else " "
         what = version.title if version.replaced is None else f"{version.title} ({version.replaced} replaced)"
         print(f"{mark} {version.label:14} {at}  {what}: {', '.join(version.deployments)}")

@@ -30,7 +30,7 @@ def command(
 ) -> int:
     """Print the money and lateness of both sides. Nothing is written to Prefect."""
     from prefect_intelligent.replay.eta import what_if
-    from prefect_intelligent.wiring.replay import observe_pool, pool_model
+    from prefect_intelligent.wiring.replay import observe_pool, snapshot_model, worker_slots
 
     changes = dict(_change(text) for text in wanted)
     check_seed(seed)
@@ -40,18 +40,23 @@ def command(
         raise InvalidInputError("--hours", hours, "must be a number of hours, 0 to a year")
     settings, name = settings_and_pool(config, pool)
     snapshot = observe_pool(settings, name)
-    model = pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
+    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
     found = what_if(snapshot, model, changes, seed, futures=futures, horizon_s=hours * 3600.0)
     if as_json:
         print_json({"pool": name, "changes": changes, "futures": futures, "seed": seed, **asdict(found)})
         return 0
     said = ", ".join(f"{setting} = {'none' if value is None else value}" for setting, value in changes.items())
     print(f"{said} in {futures} futures of the next {hours:g} h:")
-    print(f"  cost       {found.cost_usd:10.2f} -> {found.changed_usd:.2f} USD")
+    print(f"  cost       {_cents(found.cost_usd):>10} -> {_cents(found.changed_usd)} USD")
     print(f"  late runs  {found.late_runs:10.1f} -> {found.changed_late_runs:.1f}")
-    interval = f"{found.saving_low_usd:.2f} to {found.saving_high_usd:.2f} in nine of ten futures"
-    print(f"  saves      {found.saving_usd:10.2f} USD ({interval})")
+    interval = f"{_cents(found.saving_low_usd)} to {_cents(found.saving_high_usd)} in nine of ten futures"
+    print(f"  saves      {_cents(found.saving_usd):>10} USD ({interval})")
     return 0
+
+
+def _cents(usd: float) -> str:
+    """Money with two digits; less than half a cent is no loss."""
+    return f"{round(usd, 2) + 0.0:.2f}"
 
 
 def _change(text: str) -> tuple[str, int | None]:

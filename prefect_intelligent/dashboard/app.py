@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster
 from prefect_intelligent.dashboard.state import ACKNOWLEDGED
+from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.steering.kill_switch import set_switch
 
@@ -136,7 +137,10 @@ def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = N
         client = request.client.host if request.client else "?"
         details: dict[str, str] = {}
         if name in ("steer-on", "steer-off"):
-            set_switch(history, pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {client}")
+            try:
+                set_switch(history, pool, "on" if name == "steer-on" else "off", time.time(), f"dashboard {client}")
+            except OrchestratorError as error:
+                return JSONResponse({"error": str(error)}, status_code=503)
         elif name == "acknowledge":
             body = await _read(request)
             if not body or len(body) > _MAX_BODY:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ from prefect_intelligent.analytics.pool_overview import (
     queue_rows,
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
+from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.domain.spans import format_span
@@ -68,8 +69,10 @@ class StateBuilder:
         slow_s: Seconds between two updates of the slow sections.
         span_s: How far back runs are analysed, seconds.
         graph: Gives the pipeline graph.
-        slots: The pool's limit, if it is not observed.
+        slots: Gives the account of the pool's slots; where nothing is known, the limit of this instant counts since the
+            first run.
         budgets: Deployment to its budget, US dollars a day.
+        awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
         now: Gives the present, Unix seconds.
     """
 
@@ -85,16 +88,18 @@ class StateBuilder:
         slow_s: float = REFRESH_S,
         span_s: float = SPAN_S,
         graph: Callable[[], Graph] | None = None,
-        slots: float | None = None,
+        slots: Callable[[], SlotAccount | None] = lambda: None,
         budgets: Mapping[str, float] | None = None,
+        awaited: Callable[[], Collection[str] | None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history = observe, read_runs, history
         self._pool, self._prices, self._interval_s, self._slow_s = pool, prices, interval_s, slow_s
         self._span_s = span_s
-        self._graph, self._now = graph, now
+        self._graph, self._now, self._awaited = graph, now, awaited
         self._upstream: dict[str, list[str]] = {}
-        self._slots, self._budgets = slots, budgets or {}
+        self._read_slots, self._budgets = slots, budgets or {}
+        self._limit: int | None = None  # of the pool, when it was observed last
         self._slow: State = {}
         self._findings = RunFindings()
         self._slow_at = -float("inf")
@@ -110,7 +115,7 @@ class StateBuilder:
         if snapshot is not None:
             ends = expected_ends(snapshot)
             risk = at_risk_rows(snapshot, ends)
-            self._slots = None if snapshot.pool.limit is None else float(snapshot.pool.limit)
+            self._limit = snapshot.pool.limit
             gantt, names = gantt_rows(snapshot, ends)
             live |= {
                 "pool": pool_row(snapshot),
@@ -195,10 +200,12 @@ class StateBuilder:
             since_s=now_s - self._span_s,
             until_s=now_s + 1.0,
             prices=self._prices,
-            slots=self._slots,
+            slots=self._read_slots() or slot_account([(now_s, self._limit)], float(runs["submitted_s"].min())),
             dimensions=SPENT_BY,
         )
-        findings = find_in_runs(runs, now_s, quality=quality, prices=self._prices, budgets=self._budgets)
+        findings = find_in_runs(
+            runs, now_s, quality=quality, prices=self._prices, budgets=self._budgets, awaited=self._awaited()
+        )
         self._findings = findings
         return {
             "totals": {

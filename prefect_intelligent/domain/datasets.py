@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +35,7 @@ class Dataset:
         schema: Database schema; "" for the default one.
         table: Name of the table; "" for the one that the contract names.
         frame: The frame itself, a pandas or Arrow table.
+        casts: Column of the frame to the SQL type as which it is read, where that is not its own.
     """
 
     kind: DataKind
@@ -41,6 +43,7 @@ class Dataset:
     schema: str = ""
     table: str = ""
     frame: Any = field(default=None, repr=False, compare=False)
+    casts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         if self.kind is DataKind.FRAME:

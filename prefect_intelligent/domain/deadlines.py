@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
-from prefect_intelligent.domain.spans import format_span, parse_span
+from prefect_intelligent.domain.instants import in_zone
+from prefect_intelligent.domain.spans import LONGEST_S, SHORTEST_S, format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 
 _CLOCK = re.compile(r"(?:by\s+|ready by\s+)?(\d{1,2}):(\d{2})\s+(\S+)")
@@ -20,14 +20,14 @@ class RelativeDeadline:
     """Due a fixed span after the scheduled start.
 
     Attributes:
-        within_s: Seconds from the scheduled start to the due instant; above 0.
+        within_s: Seconds from the scheduled start to the due instant; a millisecond to a century.
     """
 
     within_s: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.within_s) and self.within_s > 0):
-            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds")
+        if not SHORTEST_S <= self.within_s <= LONGEST_S:
+            raise InvalidInputError("deadline", self.within_s, "a span must be above 0 seconds, and up to a century")
 
     def due_s(self, scheduled_s: float) -> float:
         """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""
@@ -59,13 +59,13 @@ class ClockDeadline:
     def due_s(self, scheduled_s: float) -> float:
         """The due instant of a run scheduled at `scheduled_s`, both in Unix seconds."""
         zone = ZoneInfo(self.zone)
-        start = datetime.fromtimestamp(scheduled_s, tz=zone)
+        start = in_zone(scheduled_s, zone)
         for days in (0, 1, 2):
             local = datetime.combine(start.date() + timedelta(days=days), self.at, tzinfo=zone)
             due = local.astimezone(UTC).timestamp()
             if due > scheduled_s:
                 return due
-        raise AssertionError("a clock time recurs within two days")  # pragma: no cover
+        return scheduled_s + 86400.0  # at the end of the calendar
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M} {self.zone}"

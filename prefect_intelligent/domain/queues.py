@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prefect_intelligent.errors import InvalidInputError
 
@@ -18,12 +18,16 @@ class QueueSetting:
         priority: 1 is served first; two queues of equal priority merge first come, first served.
         limit: Flow runs allowed at once; None is unlimited, 0 is a soft pause.
         paused: Whether a person (or an automation) has paused it; never changed by a plan.
+        polled_s: When a worker last asked for its runs, Unix seconds; None if none has or it is not known.
+        id: Prefect's id, which a queue that is deleted and made again does not keep; None if not known.
     """
 
     name: str
     priority: int
     limit: int | None = None
     paused: bool = False
+    polled_s: float | None = field(default=None, compare=False)
+    id: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.priority <= MAX_PRIORITY:

@@ -43,7 +43,7 @@ class Run:
         deployment: Name, "flow/deployment".
         queue: Name of the work queue it is in.
         phase: Whether it waits or holds a slot.
-        scheduled_s: When it was expected to start (Prefect's `expected_start_time`).
+        scheduled_s: From when it could start: Prefect's `expected_start_time`, or its creation if that was later.
         started_s: When it took its slot; None while it waits.
         due_s: When it should be finished; None if it cannot be late.
         late_usd_per_hour: Cost of an hour past `due_s`.

@@ -19,11 +19,15 @@ class PoolSetting:
         name: Prefect's name of the pool.
         limit: Flow runs allowed at once over all queues; None is unlimited, 0 is a soft pause.
         paused: Whether it is paused in Prefect.
+        id: Prefect's id, which a pool that is deleted and made again does not keep; None if not known.
+        type: Prefect's type of it, e.g. "process" or "kubernetes"; None is unknown.
     """
 
     name: str
     limit: int | None = None
     paused: bool = False
+    type: str | None = None
+    id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class QueueState:
         active: Runs that hold a slot.
         upcoming: Runs scheduled for later, soonest first.
         arrivals_per_hour: Recent arrival rate (exponentially weighted); None if not known.
+        blocked: Number of runs that are in none of the others, since no slot of the pool would start them now: their
+            deployment is held or at its own limit.
         beyond: Number of waiting runs behind those in `waiting`, which are not listed because there are so many.
     """
 
@@ -58,11 +64,17 @@ class QueueState:
     upcoming: tuple[Run, ...] = ()
     arrivals_per_hour: float | None = None
     beyond: int = 0
+    blocked: int = 0
 
     @property
     def name(self) -> str:
         """Name of the queue."""
         return self.setting.name
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no run at all, so that none would be lost with it."""
+        return not (self.waiting or self.active or self.upcoming or self.beyond or self.blocked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

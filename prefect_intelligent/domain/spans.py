@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Final
 
 from prefect_intelligent.errors import InvalidInputError
+
+SHORTEST_S: Final = 0.001
+LONGEST_S: Final = 36_525 * 86400.0
+"""Spans that people state are from a millisecond, to which they are written, to a century."""
 
 _UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*")
@@ -16,15 +19,15 @@ def parse_span(text: str, *, what: str = "span") -> float:
     """Seconds of a span such as "90s", "45m", "1h30m" or "2d".
 
     Raises:
-        InvalidInputError: The text is not a span or is not above zero.
+        InvalidInputError: The text is not a span, or not one from a millisecond to a century.
     """
     cleaned = text.strip()
     end, total = 0, 0.0
     while (match := _SPAN.match(cleaned, end)) is not None:
         total += float(match[1]) * _UNIT_S[match[2]]
         end = match.end()
-    if end != len(cleaned) or total <= 0 or not math.isfinite(total):
-        raise InvalidInputError(what, text, "expected a span such as '90s', '45m', '1h30m' or '2d'")
+    if end != len(cleaned) or not SHORTEST_S <= total <= LONGEST_S:
+        raise InvalidInputError(what, text, "expected a span such as '90s', '45m', '1h30m' or '2d', up to a century")
     return total
 
 

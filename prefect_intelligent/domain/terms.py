@@ -8,7 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from prefect_intelligent.domain.deadlines import Deadline, parse_deadline
+from prefect_intelligent.domain.spans import LONGEST_S, SHORTEST_S
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+MOST_USD = 1e9
+"""Largest price. More is a slip of the keyboard, and some numbers beyond it no server can store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +21,8 @@ class Terms:
 
     Attributes:
         deadline: When a run is due; None means that it cannot be late.
-        late_usd_per_hour: Cost of each hour (continuously) past the deadline, in US dollars; 0 or more.
-        failure_usd: Cost of a run that ends failed or crashed, in US dollars; 0 or more.
+        late_usd_per_hour: Cost of each hour (continuously) past the deadline, in US dollars; 0 to `MOST_USD`.
+        failure_usd: Cost of a run that ends failed or crashed, in US dollars; 0 to `MOST_USD`.
         expected_s: The author's estimate of a run's duration, seconds; used until enough runs have been measured.
         inputs: Datasets read.
         outputs: Datasets written.
@@ -39,12 +43,24 @@ class Terms:
     batch: str | None = None
 
     def __post_init__(self) -> None:
+        if self.deadline is not None and not isinstance(self.deadline, Deadline):
+            raise InvalidInputError("deadline", self.deadline, "must be a span such as '45m' or a clock time")
         for name in ("late_usd_per_hour", "failure_usd"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InvalidInputError(name, value, "must be a number of US dollars, 0 or more")
-        if self.expected_s is not None and not (math.isfinite(self.expected_s) and self.expected_s > 0):
-            raise InvalidInputError("expected_s", self.expected_s, "must be a number of seconds above 0")
+            if not (_is_number(value) and 0 <= value <= MOST_USD):
+                what = "must be" if isinstance(value, int | float) else "has the wrong type, must be"
+                raise InvalidInputError(
+                    name, value, f"{what} a number of US dollars, 0 or more, at most {MOST_USD:.0f}"
+                )
+        if self.expected_s is not None and not (
+            _is_number(self.expected_s) and SHORTEST_S <= self.expected_s <= LONGEST_S
+        ):
+            raise InvalidInputError(
+                "expected_s", self.expected_s, "must be a number of seconds above 0, up to a century"
+            )
+        for name in ("contract", "batch"):
+            if not isinstance(getattr(self, name), str | None):
+                raise InvalidInputError(name, getattr(self, name), "must be text")
         for name in ("inputs", "outputs", "resources"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
@@ -83,3 +99,7 @@ class Terms:
             return cls(**values)
         except TypeError as error:
             raise InvalidInputError("terms", dict(data), f"a value has the wrong type ({error})") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

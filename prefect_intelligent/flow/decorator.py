@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from prefect import Flow
@@ -12,7 +15,7 @@ from prefect_intelligent.domain import Deadline, RelativeDeadline, Terms, parse_
 from prefect_intelligent.domain.datasets import without_password
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.flow import hooks
-from prefect_intelligent.flow.hooks import terms_of
+from prefect_intelligent.flow.hooks import find_contract, terms_of
 
 __all__ = ["attach", "intelligent", "publish", "terms_of"]
 
@@ -101,11 +104,13 @@ def attach(
         inputs: Datasets read.
         outputs: Datasets written.
         resources: Shared things a run loads while it runs.
-        contract: Path of the Soda data contract of the output.
+        contract: Path of the Soda data contract of the output, from the working directory, the flow's folder or a
+            folder above it.
         batch: Name of the parameter whose value tells one batch of data from another, e.g. "day".
 
     Raises:
-        InvalidInputError: A term cannot be used, `flow` is no flow, or it has terms already.
+        InvalidInputError: A term cannot be used, `flow` is no flow, or it has terms already; `UnknownNameError` if
+            `batch` is no parameter of the flow.
     """
     terms = make_terms(
         deadline=deadline,
@@ -185,6 +190,13 @@ def _attach(flow: F, terms: Terms) -> F:
         raise InvalidInputError(
             "@intelligent", flow, "needs a Prefect flow: put @intelligent(...) above @flow, or call attach(flow, ...)"
         )
+    _check_batch(flow, terms.batch)
+    if terms.contract is not None and find_contract(terms.contract, flow.fn) is None:
+        raise InvalidInputError(
+            "contract",
+            terms.contract,
+            f"there is no such file in {Path.cwd()}, beside the flow or in a folder above it",
+        )
     if not hooks.attach_terms(flow, terms):
         raise InvalidInputError(
             "@intelligent", flow.name, "this flow already has its terms: use one @intelligent(...) or attach(...) only"
@@ -196,6 +208,15 @@ def _attach(flow: F, terms: Terms) -> F:
             present.append(hook)
         setattr(flow, attribute, present)
     return flow
+
+
+def _check_batch(flow: Flow[Any, Any], batch: str | None) -> None:
+    """Refuse a batch that is no parameter of the flow, unless it takes any."""
+    if batch is None:
+        return
+    parameters = inspect.signature(flow.fn).parameters
+    if batch not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise UnknownNameError(f"parameter of flow {flow.name!r} (batch)", batch, parameters)
 
 
 def _deadline(value: object) -> Deadline | None:
@@ -221,7 +242,10 @@ def _seconds(value: object) -> float | None:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInputError(name, value, "must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which no term takes
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:

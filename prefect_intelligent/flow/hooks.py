@@ -1,4 +1,4 @@
-"""The hooks that `@intelligent` adds to a flow: they report runs, and steer the pool where no controller does.
+"""The hooks that `@intelligent` adds to a flow: they report runs, and steer a pool that is on and not led.
 
 They run in the flow's process (those for a crash and a cancellation in the worker's). A hook never raises and never
 changes a state; all hooks together cost a run at most `BUDGET_S` in one process, whatever the server does. Reporting
@@ -11,8 +11,9 @@ What a hook does:
    last hour.
 3. At the end of a deployment's run it emits events for the datasets written (`pipelines.pending_events`): the
    automations of `graph apply` start the next deployments by them.
-4. It makes one decision for the run's pool if the last one is older than the interval and no controller leads the pool
-   (`wiring.steering.steer_once`). Otherwise a controller reacts to Prefect's own event about the run.
+4. Once an operator has switched the run's pool on (`steering.kill_switch`), it makes one decision for it if the last
+   one is older than the interval and no controller leads the pool (`wiring.steering.steer_once`). Otherwise a
+   controller reacts to Prefect's own event about the run.
 5. After a completed run with a contract it requests, through the spool, a check of what the run has written.
 
 Beside a controller on the same machine, a hook calls no server: it reads liveness keys, which are small files
@@ -23,11 +24,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import inspect
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from prefect_intelligent.domain import Terms
@@ -50,6 +53,7 @@ _published: set[str] = set()
 _BACKGROUND_S: Final = 30.0
 _PUBLISHED_S: Final = 3600.0
 _LEADER_KNOWN_S: Final = 3.0  # the holder of the lease may have been a hook that died meanwhile
+_SWITCH_KNOWN_S: Final = 20.0
 _MOST_RUNS: Final = 1000  # in the dictionaries above; a worker reports crashes and cancellations for months
 
 
@@ -74,6 +78,15 @@ def terms_of(flow: Any) -> Terms | None:
         return found
     by_flow: dict[str, Terms] = getattr(flow.fn, BY_NAME_ATTRIBUTE, {})
     return by_flow.get(flow.name) or next(iter(by_flow.values()), None)
+
+
+def find_contract(contract: str, function: Any) -> Path | None:
+    """The file of a contract: from the working directory, else from the flow's folder or a folder above it."""
+    source = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", "")
+    for folder in (Path.cwd(), *Path(source).absolute().parents):
+        if (folder / contract).is_file():
+            return folder / contract
+    return None
 
 
 # Prefect calls some of these by keyword from another process: the three names are part of the contract.
@@ -144,7 +157,9 @@ def _report(flow: Any, flow_run: Any, state: Any) -> None:
     """Append the record to the spool; the same state of the same attempt always has the same event id."""
     attempt = getattr(flow_run, "run_count", 0)
     terms = terms_of(flow)
-    scheduled_s = _unix_s(flow_run.expected_start_time)
+    scheduled_s, created_s = _unix_s(flow_run.expected_start_time), _unix_s(getattr(flow_run, "created", None))
+    if scheduled_s is not None and created_s is not None:
+        scheduled_s = max(scheduled_s, created_s)  # a run made for last month has not been late for a month
     record = {
         "flow_run_id": str(flow_run.id),
         "flow_run": flow_run.name,
@@ -177,7 +192,7 @@ def _report(flow: Any, flow_run: Any, state: Any) -> None:
         request = {
             "flow_run_id": str(flow_run.id),
             "flow": flow.name,
-            "contract": terms.contract,
+            "contract": str(find_contract(terms.contract, flow.fn) or terms.contract),
             "outputs": list(terms.outputs),
             "folder": os.getcwd(),
         }
@@ -241,13 +256,20 @@ def _background_work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[],
 
 
 def _steer(pool: str, timeout_s: float) -> None:
-    """Make a decision unless a controller leads; that is asked first, because a decision imports much more."""
+    """Make a decision if it is for us to make; that is asked first, because a decision imports much more."""
     from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.prefect_client.lease import PrefectLease
+    from prefect_intelligent.prefect_client.pool_notes import PoolNotes
+    from prefect_intelligent.steering.kill_switch import KIND as SWITCH
+    from prefect_intelligent.steering.kill_switch import position_of
 
     deadline = time.monotonic() + timeout_s
     api = PrefectApi(timeout_s=min(1.0, timeout_s), attempts=1, patience=0)
     try:
+        switch = PoolNotes(api, pool).read(SWITCH)
+        if switch is None or position_of(switch) != "on":
+            liveness.mark_alive(steering_key(api.url, pool), _SWITCH_KNOWN_S)
+            return
         if PrefectLease(api, pool).taken():
             liveness.mark_alive(steering_key(api.url, pool), _LEADER_KNOWN_S)
             return

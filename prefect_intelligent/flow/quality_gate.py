@@ -12,11 +12,12 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext, TaskRunContext
 
-from prefect_intelligent.domain.datasets import parse_dataset
+from prefect_intelligent.domain.datasets import DataKind, parse_dataset
 from prefect_intelligent.errors import CheckerError, DataQualityError, QualityError, RetryRunError
 from prefect_intelligent.flow.hooks import note_quality
 from prefect_intelligent.quality.adapters.contracts.lint import load_contract
 from prefect_intelligent.quality.adapters.prefect_events import attach_quality, emit_quality
+from prefect_intelligent.quality.adapters.sources.frame_types import conversion_hint, with_casts
 from prefect_intelligent.quality.gate import GateOutcome, GateResult
 from prefect_intelligent.quality.model import Contract
 from prefect_intelligent.quality.remediation import RemediationPolicy
@@ -49,7 +50,8 @@ def quality_gate(
 
     Args:
         contract: A Soda data contract: path of the YAML file, or its text.
-        data: A pandas or Arrow frame, or the place of the data ("warehouse.duckdb::flights", "x.parquet", ...).
+        data: A pandas or Arrow frame, whose columns are compared by value with the declared types, or the place of
+            the data ("warehouse.duckdb::flights", "x.parquet", ...).
         variables: Values of `${var.NAME}` in the contract.
         downstream: Deployments ("flow/deployment") to hold while the data is bad.
         budget_percent: Most rows that may be quarantined, in percent.
@@ -67,13 +69,15 @@ def quality_gate(
         InvalidInputError: Contract, data or a variable cannot be used.
     """
     limits = policy or RemediationPolicy(budget_percent=budget_percent, downstream=tuple(downstream))
-    parsed, dataset = load_contract(contract), parse_dataset(data)
+    parsed = load_contract(contract)
+    dataset = with_casts(parse_dataset(data), parsed)
     parts = quality_parts(limits, quarantine=quarantine)
     run_id = _run_id()
     result = parts.gate.run(parsed, dataset, run_id=run_id, variables=variables, dry_run=dry_run)
     report(result, run_id, parts)
     if not result.usable and not dry_run:
-        raise _ERRORS[result.outcome](result.sentence(), result)
+        hint = conversion_hint(result.last.drift) if dataset.kind is DataKind.FRAME else ""
+        raise _ERRORS[result.outcome](f"{result.sentence()}; {hint}" if hint else result.sentence(), result)
     return result
 
 

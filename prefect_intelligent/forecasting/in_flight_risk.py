@@ -6,14 +6,13 @@ import math
 from typing import Final
 
 from prefect_intelligent.domain import Estimate
+from prefect_intelligent.domain.heartbeats import TOLERATED, Heartbeats
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.forecasting.forecaster import ForecastReason
 
 HANG_PROBABILITY: Final = 1e-3
 """Prior probability that a run never ends by itself; it dominates when the run has outlived all usual durations."""
 
-_HEARTBEAT_S: Final = 30.0
-_TOLERATED_BEATS: Final = 3.0
 _ODDS_PER_BEAT: Final = 3.0  # factor on the odds of failure for each further missing heartbeat
 _MIN_SIGMA: Final = 0.1
 
@@ -31,7 +30,8 @@ def failure_probability_now(
     elapsed_s: float,
     completed: Estimate,
     failed: Estimate | None = None,
-    silent_s: float | None = None,
+    heartbeats: Heartbeats | None = None,
+    at_s: float = 0.0,
 ) -> tuple[float, tuple[ForecastReason, ...]]:
     """Probability that a run fails, given that it has not ended yet, and the reasons of the change.
 
@@ -43,7 +43,8 @@ def failure_probability_now(
         elapsed_s: Seconds since it started; negative (clock skew) counts as 0.
         completed: Duration of runs that complete.
         failed: Duration of runs that fail; None if too few have failed, and then that of completed ones is used.
-        silent_s: Seconds since the last heartbeat; None if it sends none.
+        heartbeats: Of the run; None if it sends none.
+        at_s: The present, Unix seconds; only needed with heartbeats.
     """
     prior = min(max(prior, 0.0), 1.0 - HANG_PROBABILITY)
     elapsed_s = max(0.0, elapsed_s)
@@ -57,11 +58,11 @@ def failure_probability_now(
         if failed is not None and now < prior:
             what = f"at work for {describe_span(elapsed_s)}, failures usually come after {describe_span(failed.p50_s)}"
         reasons.append(ForecastReason(what=what, points=now - prior))
-    missed = 0.0 if silent_s is None else silent_s / _HEARTBEAT_S - _TOLERATED_BEATS
-    if missed > 0:
+    if heartbeats is not None and heartbeats.silent(at_s):
+        missed = (heartbeats.missed(at_s) or 0.0) - TOLERATED
         odds = now / max(1e-12, 1.0 - now) * _ODDS_PER_BEAT ** min(missed, 20.0)
         without_silence, now = now, odds / (1.0 + odds)
         if now - without_silence >= 0.005:
-            what = f"no sign of life for {describe_span(silent_s or 0.0)}"
+            what = f"no sign of life for {describe_span(at_s - heartbeats.last_s)}"
             reasons.append(ForecastReason(what=what, points=now - without_silence))
     return now, tuple(sorted(reasons, key=lambda reason: -abs(reason.points)))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import Estimate, Run, RunPhase, Snapshot
+from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.forecasting.forecaster import Forecast, Forecaster
 from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now
 from prefect_intelligent.forecasting.online_update import update_online
@@ -28,7 +29,7 @@ def forecast_live_runs(
     runs: pd.DataFrame,
     snapshot: Snapshot,
     *,
-    heartbeats: Mapping[str, float] | None = None,
+    heartbeats: Mapping[str, Heartbeats] | None = None,
     context: Context = NO_CONTEXT,
 ) -> list[dict[str, Any]]:
     """Duration, failure probability and its reasons for every live run, highest failure probability first.
@@ -40,7 +41,7 @@ def forecast_live_runs(
         runs: The history, as from `as_runs` or the store; runs that have not ended are ignored, they are in the
             snapshot.
         snapshot: The pool as it is now.
-        heartbeats: Run id to its last heartbeat, Unix seconds.
+        heartbeats: Run id to its heartbeats.
         context: Upstream deployments, and the quality checks of their outputs.
     """
     past = runs[settled(runs)].reset_index(drop=True)
@@ -78,14 +79,13 @@ def forecast_live_runs(
 
 
 def _failure_row(
-    run: Run, at_s: float, forecast: Forecast, failed: Estimate | None, heartbeats: Mapping[str, float]
+    run: Run, at_s: float, forecast: Forecast, failed: Estimate | None, heartbeats: Mapping[str, Heartbeats]
 ) -> dict[str, Any]:
     """Failure probability of a live run and its reasons, as JSON values."""
     probability, reasons = forecast.failure_probability, forecast.reasons
     if run.phase is RunPhase.RUNNING and run.started_s is not None:
-        silent_s = None if run.id not in heartbeats else at_s - heartbeats[run.id]
         probability, since_start = failure_probability_now(
-            probability, at_s - run.started_s, forecast.estimate, failed, silent_s
+            probability, at_s - run.started_s, forecast.estimate, failed, heartbeats.get(run.id), at_s
         )
         reasons = (*since_start, *reasons)
     return {"failure_probability": probability, "reasons": [str(reason) for reason in reasons]}

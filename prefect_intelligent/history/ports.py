@@ -37,6 +37,10 @@ class HistoryStore(Protocol):
 class RunSource(Protocol):
     """What a Prefect server remembers, read in pages. Every method may raise `OrchestratorUnavailableError`."""
 
+    def now_s(self) -> float:
+        """The present on the server's clock, Unix seconds: what it remembers is dated by that, not by ours."""
+        ...
+
     def first_s(self) -> float | None:
         """An instant before which no run has ended; None if there is no run at all."""
         ...

@@ -36,7 +36,8 @@ def as_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """A checked table of runs: every column present and typed, ordered by submission.
 
     Impossible instants are corrected, not dropped: a start before the submission becomes the submission, an end before
-    the start becomes the start. `frame.attrs["mended"]` has the number of corrected rows.
+    the start becomes the start. `frame.attrs["mended"]` has the number of corrected rows. A schedule before the
+    submission (a run made for last month) becomes the submission too, because waiting counts from there.
 
     Args:
         frame: Any subset of the columns above; `deployment`, `submitted_s` and `state` are needed. Columns with other
@@ -63,6 +64,7 @@ def as_runs(frame: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(columns, index=frame.index)
     known = table[np.isfinite(table["submitted_s"])]
     runs: pd.DataFrame = known.sort_values("submitted_s", kind="stable").reset_index(drop=True)
+    runs["scheduled_s"] = runs["scheduled_s"].clip(lower=runs["submitted_s"])
     early = runs["started_s"] < runs["submitted_s"]
     runs.loc[early, "started_s"] = runs.loc[early, "submitted_s"]
     backwards = runs["ended_s"] < runs["started_s"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from prefect_intelligent.domain.clock import Clock
+from prefect_intelligent.domain.instants import FIRST_S, LAST_S
 from prefect_intelligent.history.ports import RunSource, RunStore
 from prefect_intelligent.history.rows import RunFact, TaskRunFact
 
@@ -25,6 +26,7 @@ _FIRST_WINDOW_S: Final = 6 * 3600.0
 _SHORTEST_WINDOW_S: Final = 1.0
 _LONGEST_WINDOW_S: Final = 30 * 86400.0
 _EVENT_WINDOW_S: Final = 1800.0
+_DAY_S: Final = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +72,17 @@ def sync(
         OrchestratorUnavailableError: The server does not answer; what has been copied stays copied.
         StoreError: The history cannot be written.
     """
-    began = clock.now_s()
+    began, until_s = clock.now_s(), source.now_s()
     found_deployments = source.deployments()
     store.put_deployments(found_deployments)
     queue_changes = store.put_queues(source.queues())
-    runs, tasks, windows = _sync_ended(source, store, began, task_runs, progress)
+    runs, tasks, windows = _sync_ended(source, store, until_s, task_runs, progress)
     live = 0
     for page in source.live_runs():
         store.put(runs=page)
         live += len(page)
-    seen_events, seen_states = _sync_events(source, store, began) if events else (0, 0)
-    store.pack(began)
+    seen_events, seen_states = _sync_events(source, store, until_s) if events else (0, 0)
+    store.pack(until_s)
     return SyncReport(
         runs=runs,
         live_runs=live,
@@ -98,14 +100,13 @@ def _sync_ended(
     source: RunSource, store: RunStore, until_s: float, with_tasks: bool, progress: Callable[[int, float], None] | None
 ) -> tuple[int, int, int]:
     """(runs, task runs, windows) copied."""
-    cursor = store.cursor("runs")
-    start = source.first_s() if cursor is None else cursor - OVERLAP_S
+    start = _resumed(store.cursor("runs"), until_s)
+    start = _first(source, until_s) if start is None else start
     if start is None:
         return 0, 0, 0
     runs = tasks = windows = 0
     width = _FIRST_WINDOW_S
     while start < until_s:
-        width = min(width, _LONGEST_WINDOW_S)
         end = min(start + width, until_s)
         count = source.ended_count(start, end)
         while count > MOST_IN_WINDOW and end - start > _SHORTEST_WINDOW_S:
@@ -120,16 +121,36 @@ def _sync_ended(
         runs, tasks, windows = runs + len(found), tasks + len(found_tasks), windows + 1
         start = end
         if count < MOST_IN_WINDOW / 4:
-            width *= 2
+            width = width * 2 if count == 0 else min(width * 2, _LONGEST_WINDOW_S)
         if progress is not None:
             progress(runs, end)
+    if source.ended_count(until_s, LAST_S):  # dated by another clock; they stay ahead of every cursor
+        for page in source.ended_runs(until_s, LAST_S):
+            store.put(runs=page)
+            runs += len(page)
     return runs, tasks, windows
+
+
+def _first(source: RunSource, until_s: float) -> float | None:
+    """Where to begin; None if there is no run at all."""
+    first_s = source.first_s()
+    if first_s is None:
+        return None
+    start = min(first_s, until_s - _DAY_S)
+    return FIRST_S if source.ended_count(FIRST_S, start) else start
+
+
+def _resumed(cursor: float | None, until_s: float) -> float | None:
+    """Where to go on; a cursor in the future was set by a clock that was wrong, and what it passed over is unknown."""
+    if cursor is None:
+        return None
+    return cursor - OVERLAP_S if cursor <= until_s + OVERLAP_S else until_s - _DAY_S
 
 
 def _sync_events(source: RunSource, store: RunStore, until_s: float) -> tuple[int, int]:
     """(events, state changes) copied."""
     cursor = store.cursor("events")
-    start = until_s - EVENT_MEMORY_S if cursor is None else max(cursor - OVERLAP_S, until_s - EVENT_MEMORY_S)
+    start = max(_resumed(cursor, until_s) or until_s - EVENT_MEMORY_S, until_s - EVENT_MEMORY_S)
     events = states = 0
     while start < until_s:
         end = min(start + _EVENT_WINDOW_S * (16 if cursor is None else 1), until_s)

@@ -211,6 +211,14 @@ class Spool:
         pairs = [line.split() for line in lines if line.strip()]
         return Losses(records=sum(int(n) for n, _ in pairs), last_s=float(pairs[-1][1]) if pairs else None)
 
+    def count(self) -> int:
+        """How many records wait here; nothing is touched."""
+        found = 0
+        for path in (*self.segments(), self._active):
+            with contextlib.suppress(FileNotFoundError):  # there is none, or a reader has just taken it
+                found += len(self.read(path)[0])
+        return found
+
     def size_bytes(self) -> int:
         """Size of the records that have not been removed yet, bytes."""
         paths = [*self.segments(), self._active]

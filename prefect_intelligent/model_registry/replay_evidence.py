@@ -10,7 +10,7 @@ import pandas as pd
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.model_registry.promotion import GateEvidence
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.replay.bootstrap import bootstrap, cost_ratio
 from prefect_intelligent.replay.replay import history_world
 from prefect_intelligent.replay.spending import play
@@ -33,8 +33,7 @@ def evaluate_on_history(
     policy: Policy,
     rule: Policy,
     *,
-    guard: GuardSettings,
-    interval_s: float,
+    regime: Regime,
     weights_sha256: str,
     source: str,
     seed: int = 0,
@@ -46,8 +45,7 @@ def evaluate_on_history(
         pool: The pool as it is set today, with its prices.
         policy: What wants to become champion.
         rule: What it is compared with, the tuned rule that it corrects.
-        guard: What is permitted to either.
-        interval_s: Seconds between decisions.
+        regime: How often either decides, and what is permitted.
         weights_sha256: Which weights the policy has.
         source: Where the history comes from, for the record.
         seed: Of polls, start-up times and bootstrap.
@@ -56,9 +54,9 @@ def evaluate_on_history(
         InvalidInputError: There is nothing to replay, or it costs nothing.
     """
     world = history_world(runs, pool, seed=seed)
-    loop = ClosedLoop(Twin(world), guard, interval_s, audit=True)
+    loop = ClosedLoop(Twin(world), regime, audit=True)
     ours = play(loop, policy)
-    theirs = play(ClosedLoop(Twin(world), guard, interval_s), rule)
+    theirs = play(ClosedLoop(Twin(world), regime), rule)
     begin_s, end_s = float(ours.at_s[0]), float(max(ours.at_s[-1], theirs.at_s[-1]))
     count = int(np.clip((end_s - begin_s) // BLOCK_S, 1, MOST_BLOCKS))
     edges = np.linspace(begin_s, end_s, count + 1)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.pipelines.deployments import DeploymentNode
 from prefect_intelligent.pipelines.event_names import ARRIVED, BATCH, DATASET, FRESH, PIPELINE, PIPELINE_ENV
 from prefect_intelligent.pipelines.graph import Graph, topological_order
@@ -48,6 +49,24 @@ class StartCondition:
     within_s: float = HOLD_S
     on_late: LatePolicy = "hold"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def describe_start(start: StartCondition) -> str:
+    """What starts the deployment, in one sentence."""
+    datasets = " and ".join(start.awaited)
+    verb = "is" if len(start.awaited) == 1 else "are"
+    if start.correlation == "window" and len(start.awaited) > 1:
+        when = f"once {datasets} {verb} all written within {format_span(start.within_s)}"
+    elif start.batch_parameter is not None:
+        when = f"once {datasets} {verb} written for a batch, with that batch as `{start.batch_parameter}`"
+    else:
+        when = f"once {datasets} {verb} written"
+    late = {
+        "hold": "a batch without all of them starts nothing",
+        "skip": "a batch without all of them is skipped",
+        "stale": f"after {format_span(start.within_s)} it starts with what there is",
+    }[start.on_late]
+    return f"{start.deployment} starts {when}" + (f"; {late}" if len(start.awaited) > 1 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-
-import numpy as np
-from croniter import croniter  # type: ignore[import-untyped, unused-ignore]
 
 from prefect_intelligent.domain import Estimate, Prices, Terms
 from prefect_intelligent.domain.spans import format_span
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.pipelines.schedule_starts import cron_starts, interval_starts, rule_starts
 
 _Z95 = 1.6448536269514722
-_MOST_STARTS = 20_000
 DEFAULT_ESTIMATE = Estimate(p50_s=60.0, p90_s=180.0)
 """Used for a deployment that has never run and whose author gave no `expected_s`."""
 
@@ -27,11 +21,12 @@ class Schedule:
     """A schedule of a deployment: a cron line, a fixed interval or a recurrence rule.
 
     Attributes:
-        cron: Cron line of five fields, in the time zone `zone`; None for the other kinds.
+        cron: Cron line; None for the other kinds.
         every_s: Seconds between two starts of an interval; None for the other kinds.
-        rrule: Recurrence rule (RFC 5545), in the time zone `zone`; None for the other kinds.
+        rrule: Recurrence rule (RFC 5545); None for the other kinds.
         anchor_s: One start of the interval, Unix seconds.
-        zone: IANA time zone of the cron line.
+        zone: IANA time zone, for all three.
+        day_or: Whether day of the month and day of the week of the cron line are alternatives; else both must hold.
         active: Whether it is switched on.
         parameters: Parameters that this schedule overrides.
     """
@@ -41,22 +36,21 @@ class Schedule:
     rrule: str | None = None
     anchor_s: float = 0.0
     zone: str = "UTC"
+    day_or: bool = True
     active: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def starts_s(self, start_s: float, end_s: float) -> Sequence[float]:
-        """Return starts within [start_s, end_s), Unix seconds, ascending; at most 20,000."""
+        """Return starts within [start_s, end_s) as Prefect computes them, Unix seconds, ascending; at most 20,000."""
         if not self.active:
             return ()
         if self.cron is not None:
-            return _cron_starts(self.cron, self.zone, start_s, end_s)
+            return cron_starts(self.cron, self.zone, start_s, end_s, self.day_or)
         if self.rrule is not None:
-            return _rule_starts(self.rrule, self.zone, start_s, end_s)
+            return rule_starts(self.rrule, self.zone, start_s, end_s)
         if self.every_s is None or self.every_s <= 0:
             return ()
-        first = self.anchor_s + math.ceil((start_s - self.anchor_s) / self.every_s) * self.every_s
-        found: list[float] = np.arange(first, end_s, self.every_s)[:_MOST_STARTS].tolist()
-        return found
+        return interval_starts(self.every_s, self.anchor_s, self.zone, start_s, end_s)
 
     @property
     def daily(self) -> bool:
@@ -69,45 +63,6 @@ class Schedule:
         """The cron line or recurrence rule in quotes, or "every 5m"."""
         text = self.cron if self.cron is not None else self.rrule
         return f"every {format_span(self.every_s or 0.0)}" if text is None else f"'{text}'"
-
-
-@lru_cache(maxsize=4096)
-def _cron_starts(cron: str, zone: str, start_s: float, end_s: float) -> tuple[float, ...]:
-    """Return starts of a cron line within [start_s, end_s)."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    if not croniter.is_valid(cron):
-        raise InvalidInputError("cron schedule", cron, "expected five cron fields such as '0 2 * * *'")
-    starts: list[float] = []
-    walker = croniter(cron, datetime.fromtimestamp(start_s - 1, tz=ZoneInfo(zone)))
-    while len(starts) < _MOST_STARTS:
-        at = float(walker.get_next(float))
-        if at >= end_s:
-            break
-        starts.append(at)
-    return tuple(starts)
-
-
-@lru_cache(maxsize=1024)
-def _rule_starts(rule: str, zone: str, start_s: float, end_s: float) -> tuple[float, ...]:
-    """Return starts of a recurrence rule within [start_s, end_s)."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    from dateutil.rrule import rrulestr
-
-    here = ZoneInfo(zone)
-    first, last = (datetime.fromtimestamp(at_s, tz=here).replace(tzinfo=None) for at_s in (start_s, end_s))
-    begin = datetime(2020, 1, 1)  # Prefect's default for rules without DTSTART
-    if "MINUTELY" in rule or "SECONDLY" in rule:  # iterating over years of minutes is slow
-        begin = datetime.combine(first, datetime.min.time())
-    try:
-        dates = rrulestr(rule, dtstart=begin, ignoretz=True)
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError("rrule schedule", rule, f"is not a recurrence rule: {error}") from error
-    found = (at.replace(tzinfo=here).timestamp() for at in dates.xafter(first, count=_MOST_STARTS, inc=True))
-    return tuple(itertools.takewhile(lambda at_s: at_s < end_s, found)) if first < last else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,14 +104,23 @@ def _deployment_changes(
         after = dict(content)
         if (name in wanted.paused) != (name in current.paused):
             after["paused"] = name in wanted.paused
+        own = _owners_parameters(current, name, content["parameters"] or {})
         if name in roots:
-            original[name] = current.original_parameters.get(name, content["parameters"] or {})
-            after["parameters"] = {**original[name], **wanted.parameters[name]}
+            original[name] = own
+            after["parameters"] = {**own, **wanted.parameters[name]}
         elif name in current.original_parameters:
-            after["parameters"] = dict(current.original_parameters[name])
+            after["parameters"] = dict(own)
         if after != content:
             changes.append(ResourceChange(resource=DEPLOYMENT + name, before=content, after=after))
     return replace(wanted, original_parameters=original), changes
+
+
+def _owners_parameters(current: Overrides, name: str, now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parameters that the owner of a deployment has set, also after the last modification."""
+    original = current.original_parameters.get(name)
+    if original is None or now != {**original, **current.parameters.get(name, {})}:
+        return now
+    return original
 
 
 def apply_modification(

@@ -50,9 +50,17 @@ def from_dicts(items: Sequence[Mapping[str, Any]]) -> tuple[ResourceChange, ...]
     )
 
 
-def inverse_changes(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
-    """Return the changes that take these back, last one first."""
-    return tuple(ResourceChange(resource=c.resource, before=c.after, after=c.before) for c in reversed(changes))
+def taken_back(change: ResourceChange, now: ResourceContent) -> ResourceContent:
+    """Return the content with a change undone: a field that somebody has changed since is left as it is."""
+    if change.before is None or change.after is None or now is None:
+        return change.before
+    before, after = change.before, change.after
+    undone = {
+        name: before.get(name)
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name) and now.get(name) == after.get(name)
+    }
+    return {**now, **undone}
 
 
 def differences(

@@ -23,7 +23,7 @@ class PipelineRun:
         id: Prefect's id.
         deployment: "flow/deployment".
         state: Type of its state.
-        scheduled_s: Expected start, Unix seconds.
+        scheduled_s: Expected start, or creation if that was later, Unix seconds.
         started_s: Start of its first attempt; None before that.
         ended_s: End; None before that.
         parameters: Its parameters.

@@ -83,6 +83,7 @@ def apply_action(base: Proposal, census: Census, levels: Levels, place: Array | 
         rows(base.limit, shape, 1),
         rows(base.pool_limit, shape[:-1], 0),
         rows(census[P.ACTIVE], shape[:-1], 0),
+        rows(census[P.MOST], shape[:-1], 0),
         into=(rows(score, shape, 1), rows(limit, shape, 1), rows(pool_limit, shape[:-1], 0)),
     )
     return Proposal(score, limit, pool_limit)
@@ -94,10 +95,14 @@ def adjust_pool(
     rule_limit: Column,
     rule_pool_limit: float,
     active: float,
+    most: float,
     score: Values,
     limit: Values,
 ) -> float:
     """Write a corrected score and limit for each queue of a pool and return the corrected pool limit.
+
+    Factors apply to what the pool may get of the rule's limit. Where the rule wants at least as much as the pool may
+    get, the limit is not lowered: slots that are given away before a rush cannot be caught up with.
 
     Args:
         action: Levels of the pool, of the place of each queue and of the share of each queue, as from `flatten`.
@@ -105,13 +110,16 @@ def adjust_pool(
         rule_limit: The rule's limits.
         rule_pool_limit: The rule's pool limit.
         active: Slots held in the pool.
+        most: Largest limit that the pool may get.
         score: Overwritten.
         limit: Overwritten.
     """
-    pool_limit = rule_pool_limit
-    if action[0] != NEUTRAL_CAPACITY and not math.isinf(rule_pool_limit):
-        pool_limit = max(1.0, rounded(rule_pool_limit * CAPACITY_FACTORS[action[0]]))
-    slots = max(active, 1.0) if math.isinf(pool_limit) else pool_limit
+    pool_limit, attainable = rule_pool_limit, min(rule_pool_limit, most)
+    if action[0] != NEUTRAL_CAPACITY and not math.isinf(attainable):
+        factor = CAPACITY_FACTORS[action[0]]
+        if factor > 1.0 or rule_pool_limit < most:
+            pool_limit = attainable = max(1.0, rounded(attainable * factor))
+    slots = max(active, 1.0) if math.isinf(attainable) else attainable
     count = len(score)
     for queue in range(count):
         score[queue] = PLACES[action[1 + queue]] * _IN_FRONT - rule_place[queue]
@@ -128,6 +136,7 @@ def adjust_pools(
     rule_limits: Sequence[Column],
     rule_pool_limits: Column,
     active: Column,
+    most: Column,
     scores: Sequence[Values],
     limits: Sequence[Values],
     pool_limits: Values,
@@ -140,6 +149,7 @@ def adjust_pools(
             rule_limits[row],
             rule_pool_limits[row],
             active[row],
+            most[row],
             scores[row],
             limits[row],
         )

@@ -15,7 +15,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.encoding import ENCODING_VERSION, POOL_FEATURES, QUEUE_FEATURES, Array32
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.network import Network
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import RulePolicy
 
@@ -49,6 +51,8 @@ class Bundle:
         margin: See `LearnedPolicy`.
         provenance: How it was made: commit, seeds, configuration, number of steps; JSON-ready.
         evaluation: Results of its evaluation; JSON-ready.
+        regime: How it was trained and evaluated; None if that is not known.
+        planner: How it looks ahead in the twin before it decides; None if it does not.
     """
 
     name: str
@@ -57,9 +61,17 @@ class Bundle:
     margin: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    regime: Regime | None = None
+    planner: PlannerConfig | None = None
+
+    def agent(self) -> Policy:
+        """What a controller runs: the policy, with its planner if it has one."""
+        if self.planner is None:
+            return self.policy()
+        return Planner(inner=self.policy(), base=self.base, config=self.planner)
 
     def policy(self) -> LearnedPolicy:
-        """The policy, ready to decide."""
+        """The policy without its planner, ready to decide."""
         return LearnedPolicy(name=self.name, base=self.base, network=Network(self.weights), margin=self.margin)
 
 
@@ -104,6 +116,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> str:
         "weights_sha256": digest,
         "provenance": dict(bundle.provenance),
         "evaluation": dict(bundle.evaluation),
+        "regime": None if bundle.regime is None else bundle.regime.to_dict(),
+        "planner": None if bundle.planner is None else asdict(bundle.planner),
     }
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / WEIGHTS, data)
@@ -150,6 +164,8 @@ def read_bundle(folder: Path) -> Bundle:
         margin=float(margin),
         provenance=manifest.get("provenance") or {},
         evaluation=manifest.get("evaluation") or {},
+        regime=None if (regime := manifest.get("regime")) is None else Regime.from_dict(regime),
+        planner=None if (planner := manifest.get("planner")) is None else _read_planner(folder, planner),
     )
 
 
@@ -163,7 +179,7 @@ def load_first(folders: Iterable[Path], rule: Policy, refused: Callable[[str], N
     """
     for folder in folders:
         try:
-            return read_bundle(folder).policy()
+            return read_bundle(folder).agent()
         except PrefectIntelligentError as error:
             if refused is not None:
                 refused(str(error))
@@ -181,6 +197,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise InvalidInputError(f"bundle {folder}", found, f"must have the format {FORMAT!r}")
     return manifest
+
+
+def _read_planner(folder: Path, table: Any) -> PlannerConfig:
+    try:
+        return PlannerConfig(**table)
+    except TypeError as error:
+        raise InvalidInputError(f"bundle {folder}", {"planner": table}, "the manifest is not usable") from error
 
 
 def _read_weights(folder: Path, data: bytes) -> dict[str, Array32]:

@@ -44,7 +44,11 @@ _MOST_SPREAD: Final = 4.0
 
 
 def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
-    """The slots wanted by the rule that `numbers.capacity` names."""
+    """The slots wanted by the rule that `numbers.capacity` names.
+
+    Where an idle slot costs nothing (serverless, processes on a machine of one's own) there is nothing to save: the
+    rules that follow demand never lower the limit.
+    """
     rule = numbers.capacity
     if rule == Capacity.KEEP:
         return pool[P.LIMIT]
@@ -61,7 +65,8 @@ def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
                 wanted = look_ahead(table, queue, pool, numbers)
             demand += min(wanted, table[C.RESOURCE_CAPACITY][queue])
     dial = max(1e-3, pool[P.LATENESS_WEIGHT]) ** numbers.dial_exponent
-    return max(1.0, ceiling(demand * dial + numbers.busy_fraction * pool[P.ACTIVE] - 1e-9))
+    wanted = max(1.0, ceiling(demand * dial + numbers.busy_fraction * pool[P.ACTIVE] - 1e-9))
+    return max(wanted, pool[P.LIMIT]) if pool[P.IDLE_FRACTION] <= 0.0 else wanted
 
 
 def reactive(table: Table, queue: int, numbers: RuleNumbers) -> float:

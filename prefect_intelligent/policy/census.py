@@ -72,6 +72,7 @@ class P(IntEnum):
     IDLE_FRACTION = 4
     LATENESS_WEIGHT = 5
     PAUSED = 6
+    MOST = 7  # largest limit that the pool may get; inf for no bound
 
 
 class Plain(Protocol):
@@ -124,8 +125,13 @@ def stack(censuses: Sequence[Census]) -> Census:
     return Census(queues, np.stack([census.pool for census in censuses]))
 
 
-def take_census(snapshot: Snapshot) -> Census:
-    """The census of a live snapshot; queues in the snapshot's order, no batch dimension."""
+def take_census(snapshot: Snapshot, most_slots: float = math.inf) -> Census:
+    """The census of a live snapshot; queues in the snapshot's order, no batch dimension.
+
+    Args:
+        snapshot: The pool as it is.
+        most_slots: Largest limit that the pool may get.
+    """
     queues = np.zeros((len(snapshot.queues), len(Q)))
     ranks = {name: rank for rank, name in enumerate(snapshot.order)}
     load: dict[str, int] = {}
@@ -152,6 +158,7 @@ def take_census(snapshot: Snapshot) -> Census:
     pool[P.IDLE_FRACTION] = snapshot.prices.idle_fraction
     pool[P.LATENESS_WEIGHT] = snapshot.prices.lateness_weight
     pool[P.PAUSED] = snapshot.pool.paused
+    pool[P.MOST] = most_slots
     return Census(queues, pool)
 
 

@@ -21,7 +21,7 @@ from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import LOOK_AHEAD_S, Array, C, Census, P, plain
 from prefect_intelligent.policy.priority_rules import rank
 
-ENCODING_VERSION: Final = 1
+ENCODING_VERSION: Final = 2
 
 Array32 = npt.NDArray[np.float32]
 
@@ -93,7 +93,9 @@ class G(IntEnum):
     HOUR_COS = 13
     DIAL = 14  # log of the lateness weight
     IDLE_FRACTION = 15
-    RULE_CHANGE = 16  # log of the base rule's pool limit over the one in force
+    RULE_CHANGE = 16  # log of what the pool may get of the base rule's pool limit over the limit in force
+    MOST = 17  # log1p of the largest limit that the pool may get
+    SHORTFALL = 18  # log of the base rule's pool limit over what the pool may get of it
 
 
 _F: Final = plain(F)
@@ -236,7 +238,8 @@ def _write_pool(
 ) -> None:
     """The features of the pool."""
     limit, active = min(pool[P.LIMIT], _LIMIT_CAP), pool[P.ACTIVE]
-    wanted, work_s = min(rule_pool_limit, _LIMIT_CAP), _sum(table[C.WAITING_WORK_S])
+    wanted, most = min(rule_pool_limit, _LIMIT_CAP), min(pool[P.MOST], _LIMIT_CAP)
+    attainable, work_s = min(wanted, most), _sum(table[C.WAITING_WORK_S])
     angle = pool[P.HOUR] * (2.0 * math.pi / 24.0)
     seen[G.LIMIT] = math.log(1.0 + limit)
     seen[G.ACTIVE] = math.log(1.0 + active)
@@ -254,7 +257,9 @@ def _write_pool(
     seen[G.HOUR_COS] = math.cos(angle)
     seen[G.DIAL] = math.log(within(pool[P.LATENESS_WEIGHT], 1e-3, 1e3))
     seen[G.IDLE_FRACTION] = pool[P.IDLE_FRACTION]
-    seen[G.RULE_CHANGE] = math.log((1.0 + wanted) / (1.0 + limit))
+    seen[G.RULE_CHANGE] = math.log((1.0 + attainable) / (1.0 + limit))
+    seen[G.MOST] = math.log(1.0 + most)
+    seen[G.SHORTFALL] = math.log((1.0 + wanted) / (1.0 + attainable))
 
 
 def encode_pools(

@@ -9,7 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from prefect_intelligent.domain.queues import MAX_PRIORITY
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.policy import general_rule
 from prefect_intelligent.policy.backend import Column, Table, Values, columns, rows, run_batch
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.capacity_rules import CAPACITY_RULES, slots_of_pool
@@ -112,7 +114,16 @@ def propose_pools(
         pool_limits[row] = propose_pool(columns(queues[row]), figures[row], numbers, scores[row], limits[row])
 
 
+GENERAL: Final = RulePolicy(
+    priority=general_rule.PRIORITY,
+    capacity=general_rule.CAPACITY,
+    limits=general_rule.LIMITS,
+    parameters=general_rule.PARAMETERS,
+    label=general_rule.NAME,
+)
+"""The rule of that name, see `general_rule`."""
 RULE_NAMES: Final[tuple[str, ...]] = (
+    general_rule.NAME,
     *PRIORITY_RULES,
     *(f"{priority}+{capacity}" for priority in ("edf", "atc") for capacity in CAPACITY_RULES if capacity != "keep"),
     "edf+reactive+share",
@@ -123,16 +134,18 @@ RULE_NAMES: Final[tuple[str, ...]] = (
 
 
 def parse_policy(text: str, parameters: RuleParameters | None = None) -> RulePolicy:
-    """The rule policy of a name such as "edf", "atc+reactive", "edf+fixed:12" or "atc+lookahead+share".
+    """The rule policy of a name such as "general", "edf", "atc+reactive", "edf+fixed:12" or "atc+lookahead+share".
 
     Args:
-        text: A priority rule, then, in any order, at most one capacity rule and one queue-limit rule.
+        text: "general", or a priority rule, then, in any order, at most one capacity rule and one queue-limit rule.
         parameters: Parameters of the rules; defaults if None.
 
     Raises:
         UnknownNameError: A part of the name is no rule.
         InvalidInputError: There are two rules of one kind, or the number of slots is not a whole number above 0.
     """
+    if text.strip().lower() == general_rule.NAME:
+        return GENERAL
     first, *rest = text.strip().lower().split("+")
     if first not in PRIORITY_RULES:
         raise UnknownNameError("policy", text, RULE_NAMES)
@@ -161,6 +174,8 @@ def _with_parts(policy: RulePolicy, parts: Sequence[str], text: str) -> RulePoli
 
 def _whole(number: str, text: str) -> float:
     """The number of slots in the name."""
-    if not number.isdecimal() or int(number) < 1:
-        raise InvalidInputError("policy", text, "the number of slots must be whole and at least 1")
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_PRIORITY:
+        raise InvalidInputError(
+            "policy", text, f"the number of slots must be whole and at least 1, at most {MAX_PRIORITY}"
+        )
     return float(int(number))

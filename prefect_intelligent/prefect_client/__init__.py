@@ -3,7 +3,7 @@
 Read first:
     api.py                 one call: time-outs, retries, CSRF, and which answer becomes which error
     lease.py               leadership as a concurrency limit that decays
-    deployment_patches.py  temporary changes of deployments that any process can revert
+    claims                 temporary changes of deployments (holds, shares) that any process can revert, a package
 
 Ports: none
 Command: none, features call it from their adapters

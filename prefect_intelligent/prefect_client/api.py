@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import os
-import ssl
+import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import quote
 
-import certifi
 import httpx
 from prefect.client.base import PrefectHttpxSyncClient
-from prefect.client.constants import SERVER_API_VERSION
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_KEY,
-    PREFECT_API_SSL_CERT_FILE,
-    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED
 
 from prefect_intelligent.domain.backoff import backoff_s
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import (
     ConflictError,
     InvalidInputError,
@@ -32,14 +25,47 @@ from prefect_intelligent.errors import (
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
+from prefect_intelligent.prefect_client.connection import headers, tls_context
+from prefect_intelligent.prefect_client.json_values import check_json
 
 PAGE: Final = 200
-"""Largest number of records that Prefect returns for one call."""
+"""Largest number of records that Prefect returns for one call, unless the server is set to fewer."""
 
 _TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 1.0
 _CSRF_S: Final = 600.0  # a token is valid for an hour
+_PAGE_BYTES: Final = 4_000_000
+"""How large a page of an adapted length should be."""
+_MOST_BYTES: Final = 4 * _PAGE_BYTES
+"""Where reading a page of several records is given up, to ask for fewer."""
+_FORGET: Final = 0.95
+"""By how much the size of the fattest records counts less with every page."""
+_COMPARE_S: Final = 300.0
+_LIMIT: Final = re.compile(r"less than or equal to (\d+)")
+
+
+def path(*segments: str) -> str:
+    """The route of these segments; names may have any character, also those that mean something in an address."""
+    return "".join(f"/{_segment(str(segment))}" for segment in segments)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment; "." and ".." would be taken for a way through folders."""
+    return "%2E" * len(name) if name in (".", "..") else quote(name, safe="")
+
+
+@contextmanager
+def open_api() -> Iterator[PrefectApi]:
+    """A client for the API of this process's settings, closed at the end."""
+    try:
+        api = PrefectApi(timeout_s=30.0)
+    except InvalidInputError as error:  # none is configured, or it cannot be used
+        raise OrchestratorUnavailableError(str(error)) from error
+    try:
+        yield api
+    finally:
+        api.close()
 
 
 class PrefectApi:
@@ -68,25 +94,34 @@ class PrefectApi:
                 "PREFECT_API_URL", None, "set it to the API of your Prefect server, e.g. http://127.0.0.1:4200/api"
             )
         self.url: str = str(found)
+        self.shown_url = mask_secrets(self.url)
+        """The address without its password."""
         if not self.url.startswith(("http://", "https://")):
-            raise InvalidInputError("PREFECT_API_URL", self.url, "must begin with http:// or https://")
+            raise InvalidInputError("PREFECT_API_URL", self.shown_url, "must begin with http:// or https://")
+        self.skew_s: float | None = None
+        """How far this machine's clock is ahead of the server's, to about a second; None before the first answer."""
         self.calls = 0
         """Number of requests sent so far, with failed ones."""
         self.waited_s = 0.0
         """Time spent waiting for the server so far."""
         self._timeout_s, self._attempts, self._patience = timeout_s, attempts, patience
         self._deadline: float | None = None
+        self._quickest_s = self._compare_at = -float("inf")
+        self._longest = PAGE
+        self._record_bytes: dict[str, float] = {}  # by route, of the fattest page lately
+        self._answer_bytes = 0
         try:
             self._http: httpx.Client = PrefectHttpxSyncClient(
                 base_url=self.url,
-                headers=_headers(),
-                verify=_tls(),
+                headers=headers(),
+                verify=tls_context(),
                 timeout=timeout_s,
                 follow_redirects=True,
                 enable_csrf_support=False,
             )
         except (httpx.InvalidURL, OSError, ValueError) as error:
-            raise InvalidInputError("PREFECT_API_URL", self.url, f"cannot be used: {error}") from error
+            reason = mask_secrets(str(error))
+            raise InvalidInputError("PREFECT_API_URL", self.shown_url, f"cannot be used: {reason}") from error
         self._csrf_client = str(uuid.uuid4())
         self._csrf_until = -float("inf") if PREFECT_CLIENT_CSRF_SUPPORT_ENABLED.value() else float("inf")
 
@@ -126,18 +161,29 @@ class PrefectApi:
             The decoded answer; None if it is empty.
 
         Raises:
+            InvalidInputError: The body has a number or a text that a server could not store and read again.
             OrchestratorUnavailableError: No answer, or one that is transient.
             OrchestratorAccessDeniedError: The credentials are not accepted, or do not permit this.
             ConflictError: Prefect has refused the request.
         """
-        tries = attempts or self._attempts
+        check_json(body, f"{method} {route}")
+        return self._call(method, route, body, absent_ok, attempts or self._attempts)
+
+    def _call(
+        self, method: str, route: str, body: Any, absent_ok: bool, tries: int, *, may_shorten: bool = False
+    ) -> Any:
         for attempt in range(1, tries + self._patience + 1):
             try:
                 return self._once(method, route, body, absent_ok)
+            except _PageTooLongError as error:
+                if not 0 < error.longest < _asked(route, body):
+                    raise
+                self._longest, body = error.longest, {**body, "limit": error.longest}
             except OrchestratorUnavailableError as error:
                 pause_s = backoff_s(attempt, first_s=_RETRY_WAIT_S, longest_s=_LONGEST_WAIT_S)
                 most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
-                if attempt >= most or self._left_s() < pause_s:
+                shorten = may_shorten and isinstance(error, _AnswerTooLargeError)
+                if shorten or attempt >= most or self._left_s() < pause_s:
                     raise
                 time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
@@ -146,11 +192,45 @@ class PrefectApi:
         """All results of a filter route, page by page; at least one page, which may be empty."""
         offset = 0
         while True:
-            page = self.call("POST", route, {**body, "limit": PAGE, "offset": offset})
+            page, complete = self.page(route, {**body, "offset": offset})
             yield page
-            if len(page) < PAGE:
+            if complete:
                 return
-            offset += PAGE
+            offset += len(page)
+
+    def page(self, route: str, body: Mapping[str, Any], *, most: int = PAGE) -> tuple[list[dict[str, Any]], bool]:
+        """The first results of a filter route, and whether there are no more.
+
+        As many as the server is set to give and as are known to arrive in time: where records are fat, pages get short.
+
+        Args:
+            route: Below the API's address.
+            body: Filter, sort and offset.
+            most: Largest number of results.
+        """
+        limit = max(1, min(most, self._longest, int(_PAGE_BYTES / self._record_bytes.get(route, 1.0))))
+        while True:
+            try:
+                asked = {**body, "limit": limit}
+                page = self._call("POST", route, asked, False, self._attempts, may_shorten=limit > 1)
+            except _AnswerTooLargeError:
+                limit = max(1, limit // 8)
+                continue
+            limit = min(limit, self._longest)
+            if page:
+                lately = _FORGET * self._record_bytes.get(route, 1.0)
+                self._record_bytes[route] = max(1.0, self._answer_bytes / len(page), lately)
+            return page, len(page) < limit
+
+    def fitting(self, route: str, most: int) -> int:
+        """How many records of a filter route fit into a quarter of a page, at most so many."""
+        return max(1, min(most, int(_PAGE_BYTES / 4 / self._record_bytes.get(route, 1.0))))
+
+    def now_s(self) -> float:
+        """The present instant on the server's clock, Unix seconds, to about a second."""
+        if self.skew_s is None:
+            self.call("GET", "/admin/version")
+        return time.time() - (self.skew_s or 0.0)
 
     def _left_s(self) -> float:
         return float("inf") if self._deadline is None else self._deadline - time.monotonic()
@@ -166,10 +246,13 @@ class PrefectApi:
         except OrchestratorAccessDeniedError:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
-            reason = str(error) or type(error).__name__
+            reason = mask_secrets(str(error)) or type(error).__name__
             if isinstance(error, httpx.ConnectError):
                 reason += "; is a Prefect server running there? PREFECT_API_URL names it"
-            raise OrchestratorUnavailableError(f"{method} {self.url}{route}: {reason}") from error
+            text = f"{method} {self.shown_url}{route}: {reason}"
+            if isinstance(error, httpx.ReadTimeout) and _asked(route, body) > 1:
+                raise _AnswerTooLargeError(text) from error
+            raise OrchestratorUnavailableError(text) from error
         finally:
             self.waited_s += time.monotonic() - started
         if not answer.is_success:
@@ -179,20 +262,56 @@ class PrefectApi:
         try:
             return answer.json()
         except ValueError as error:
-            raise OrchestratorUnavailableError(f"{method} {self.url}{route}: the answer is not JSON") from error
+            text = f"{method} {self.shown_url}{route}: the answer is not JSON{self._hint()}"
+            raise OrchestratorUnavailableError(text) from error
 
     def _send(self, method: str, route: str, body: Any, timeout_s: float) -> httpx.Response:
         """Send with httpx's own `send`, bypassing Prefect's, which retries."""
         if method != "GET" and time.monotonic() > self._csrf_until:
             self._get_csrf_token(timeout_s)
         request = self._http.build_request(method, route, json=body, timeout=timeout_s)
-        answer = httpx.Client.send(self._http, request)
+        answer = self._receive(request, body, timeout_s)
         if _is_csrf(answer):
             self._csrf_until = -float("inf")
             self._get_csrf_token(timeout_s)
             request.headers.update(self._http.headers)
-            answer = httpx.Client.send(self._http, request)
+            answer = self._receive(request, body, timeout_s)
         return answer
+
+    def _receive(self, request: httpx.Request, body: Any, timeout_s: float) -> httpx.Response:
+        """The whole answer; of several records no more than `_MOST_BYTES`, and no longer than for four time-outs."""
+        several = _asked(request.url.path, body) > 1
+        sent_s, until = time.time(), time.monotonic() + 4 * timeout_s
+        answer = httpx.Client.send(self._http, request, stream=True)
+        try:
+            self._compare_clocks(answer.headers.get("Date"), sent_s)
+            parts: list[bytes] = []
+            size = 0
+            for part in answer.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if several and (size > _MOST_BYTES or time.monotonic() > until):
+                    raise httpx.ReadTimeout(f"more than {size} bytes", request=request)
+        finally:
+            answer.close()
+        self._answer_bytes = size
+        return httpx.Response(
+            answer.status_code, headers=_plain(answer.headers), content=b"".join(parts), request=request
+        )
+
+    def _compare_clocks(self, date: str | None, sent_s: float) -> None:
+        """Learn the difference of the clocks from the date of an answer, by the quickest answer of some minutes.
+
+        A difference that the time under way explains is none.
+        """
+        here_s, now = time.time(), time.monotonic()
+        if here_s - sent_s > self._quickest_s and now < self._compare_at:
+            return
+        with suppress(TypeError, ValueError):
+            there_s = parsedate_to_datetime(date or "").timestamp()  # in whole seconds, cut off
+            least, most = sent_s - (there_s + 1.0), here_s - there_s
+            self.skew_s = 0.0 if least <= 0.0 <= most else (least + most) / 2
+            self._quickest_s, self._compare_at = here_s - sent_s, now + _COMPARE_S
 
     def _get_csrf_token(self, timeout_s: float) -> None:
         """Get the token that a server may require for every write; a server that does not answers 422 or 404."""
@@ -212,64 +331,56 @@ class PrefectApi:
         status = answer.status_code
         if status == 404 and absent_ok:
             return
-        text = f"{method} {self.url}{route}: Prefect answered {status} {_detail(answer)}"
+        text = f"{method} {self.shown_url}{route}: Prefect answered {status} {_detail(answer)}"
+        if status in (404, 405):
+            text += self._hint()
         if status == 503:
             raise OrchestratorBusyError(text)
         if status in (401, 403) and not _is_csrf(answer):
             raise OrchestratorAccessDeniedError(text)
         if status in _TRANSIENT or status >= 500 or _is_csrf(answer):
             raise OrchestratorUnavailableError(text)
+        asked = _asked(route, json.loads(answer.request.content or b"null"))
+        if status == 422 and asked > 1 and "limit" in _detail(answer):
+            found = _LIMIT.search(_detail(answer))
+            raise _PageTooLongError(text, int(found[1]) if found else asked // 2)
         raise ConflictError(text)
 
-
-def _headers() -> dict[str, str]:
-    """The headers for API version and authorisation that Prefect's client sends."""
-    headers = {"X-PREFECT-API-VERSION": SERVER_API_VERSION}
-    # `value()` gives secrets as plain text.
-    auth, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
-    if auth:
-        headers["Authorization"] = f"Basic {base64.b64encode(str(auth).encode()).decode()}"
-    elif key:
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
+    def _hint(self) -> str:
+        """What is probably wrong with an address that answers, but not as the API does."""
+        address = httpx.URL(self.url)
+        if "api" in address.path.split("/"):
+            return ""
+        right = mask_secrets(str(address.copy_with(path=address.path.rstrip("/") + "/api")))
+        return f"; the API of a Prefect server is below /api: is it PREFECT_API_URL={right}?"
 
 
-def _tls() -> ssl.SSLContext:
-    """The TLS context that Prefect's settings ask for."""
-    context = _LazyContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate for the right host
-    if PREFECT_API_TLS_INSECURE_SKIP_VERIFY.value():
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.authorities = PREFECT_API_SSL_CERT_FILE.value() or certifi.where()
-        if not os.access(context.authorities, os.R_OK):
-            raise InvalidInputError(
-                "PREFECT_API_SSL_CERT_FILE", context.authorities, "cannot be read; name a file of certificates"
-            )
-    return context
+class _AnswerTooLargeError(OrchestratorUnavailableError):
+    """A page of several records did not come in time, or is larger than is good for us."""
 
 
-class _LazyContext(ssl.SSLContext):
-    """Reads the certificate authorities when a connection is first secured: that takes as long as ten calls.
+class _PageTooLongError(ConflictError):
+    """The server gives fewer records for one call.
 
-    Attributes:
-        authorities: File of certificates; None once it has been read, or if nothing is to be verified.
+    Args:
+        message: What was asked, and Prefect's answer.
+        longest: How many it gives.
     """
 
-    authorities: str | None = None
+    def __init__(self, message: str, longest: int) -> None:
+        self.longest = longest
+        super().__init__(message)
 
-    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        self._read()
-        return super().wrap_socket(*args, **options)
 
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        self._read()
-        return super().wrap_bio(*args, **options)
+def _asked(route: str, body: Any) -> int:
+    """How many records a call of a filter route asks for; 0 for other calls."""
+    limit = body.get("limit") if route.endswith("/filter") and isinstance(body, Mapping) else None
+    return limit if isinstance(limit, int) else 0
 
-    def _read(self) -> None:
-        if self.authorities is not None:
-            self.load_verify_locations(cafile=self.authorities)
-            self.authorities = None
+
+def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
+    """Headers of an answer whose content has been decoded."""
+    return [item for item in headers.multi_items() if item[0].lower() not in ("content-encoding", "content-length")]
 
 
 def _is_csrf(answer: httpx.Response) -> bool:

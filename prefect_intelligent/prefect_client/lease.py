@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from prefect_intelligent.errors import ConflictError, OrchestratorError, OrchestratorUnavailableError
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
 
 _LEAST_TTL_S: Final = 5.0
 _MARGIN_S: Final = 1.0  # given up this long before it lapses on the server
@@ -42,14 +42,14 @@ class PrefectLease:
 
     def taken(self) -> bool:
         """Whether any process holds it, this one included; one reading call."""
-        found = self._api.call("GET", f"/v2/concurrency_limits/{self._name}", absent_ok=True)
+        found = self._api.call("GET", path("v2", "concurrency_limits", self._name), absent_ok=True)
         return found is not None and found["active_slots"] > 0
 
     def acquire(self) -> bool:
         """Take it if it is free, or renew it if it is ours; returns whether we hold it."""
         if self.held:
             return self.renew()
-        found = self._api.call("GET", f"/v2/concurrency_limits/{self._name}", absent_ok=True)
+        found = self._api.call("GET", path("v2", "concurrency_limits", self._name), absent_ok=True)
         if found is None:
             self._create()
         # A refused increment would restart the decay of the holder's slot, so it is only tried if a slot is free.
@@ -104,4 +104,4 @@ class PrefectLease:
             return  # another controller has just made it
 
     def _patch(self, **values: float) -> None:
-        self._api.call("PATCH", f"/v2/concurrency_limits/{self._name}", values)
+        self._api.call("PATCH", path("v2", "concurrency_limits", self._name), values)

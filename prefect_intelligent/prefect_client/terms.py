@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,19 +9,15 @@ from typing import Any, Final
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.variables import MAX_CHARACTERS, put_variable, slug_of
 
 TAG: Final = "prefect-intelligent-terms"
 _PREFIX: Final = "prefect_intelligent_terms_"
-_MAX_CHARACTERS: Final = 5000  # Prefect's limit for a variable
 
 
 def variable_name(subject: str) -> str:
-    """Name of the variable that holds the terms of `subject`, a flow or a "flow/deployment".
-
-    Prefect allows lower-case letters, digits and underscores only, so a digest keeps "a-b" and "a_b" apart.
-    """
-    slug = re.sub(r"[^a-z0-9]+", "_", subject.lower()).strip("_")[:80]
-    return f"{_PREFIX}{slug}_{hashlib.sha256(subject.encode()).hexdigest()[:8]}"
+    """Name of the variable that holds the terms of `subject`, a flow or a "flow/deployment"."""
+    return f"{_PREFIX}{slug_of(subject)}"
 
 
 def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
@@ -42,16 +36,9 @@ def publish_terms(api: PrefectApi, subject: str, terms: Terms) -> bool:
     """
     name = variable_name(subject)
     value = {"subject": subject, "terms": terms.to_dict()}
-    if len(str(value)) > _MAX_CHARACTERS - 500:
+    if len(str(value)) > MAX_CHARACTERS - 500:
         raise InvalidInputError(f"terms of {subject!r}", f"{len(str(value))} characters", "keep them under 4500")
-    held = api.call("GET", f"/variables/name/{name}", absent_ok=True)
-    if held is None:
-        api.call("POST", "/variables/", {"name": name, "value": value, "tags": [TAG]})
-        return True
-    if held["value"] == value:
-        return False
-    api.call("PATCH", f"/variables/name/{name}", {"value": value, "tags": [TAG]})
-    return True
+    return put_variable(api, name, value, TAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +77,7 @@ def _read(value: Any) -> tuple[str, Terms]:
     """Subject and terms held by a variable."""
     try:
         return str(value["subject"]), Terms.from_dict(value["terms"])
-    except (KeyError, TypeError) as error:
+    except InvalidInputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("terms", value, "must be an object with 'subject' and 'terms'") from error

@@ -78,6 +78,9 @@ def prevent(
             if emit is not None and rule_settings.mode == "auto":
                 emit(EVENT, steps[-1])
         _extend(name, measures, actions, key_prefix(pool))
+        for over in _ended_stops(name, measures, actions, evidence.now_s, again=rule_settings.again):
+            steps.append(_step(measures[over.key], over, ""))
+            measures[over.key] = over
     kept = {
         key: s for key, s in measures.items() if s.phase is not MeasurePhase.OVER or evidence.now_s < s.phase_ends_s
     }
@@ -148,7 +151,7 @@ def _carry_out(
     if settings.mode != "auto" and not was_written:
         return replace(new, written=False), "only recorded"
     try:
-        done = _apply(actions, prefix + new.key, old, new, settings)
+        done = _apply(actions, prefix + new.key, old, new)
     except OrchestratorError as error:
         return replace(new, written=was_written), f"could not be done: {error}"
     if not done:
@@ -156,9 +159,7 @@ def _carry_out(
     return replace(new, written=True), ""
 
 
-def _apply(
-    actions: PreventionActions, key: str, old: MeasureInForce | None, new: MeasureInForce, settings: RuleSettings
-) -> bool:
+def _apply(actions: PreventionActions, key: str, old: MeasureInForce | None, new: MeasureInForce) -> bool:
     measure = new.measure
     if new.phase is MeasurePhase.PROBING:
         if measure.lever is Lever.HOLD:
@@ -181,8 +182,7 @@ def _apply(
     if measure.lever is Lever.POSTPONE:
         return bool(actions.postpone(measure.runs, new.since_s + measure.amount))
     if measure.lever is Lever.STOP:
-        stopped = [actions.stop(run, again=settings.again, lost="no sign of life" in new.why) for run in measure.runs]
-        return any(stopped)
+        return sum(actions.stop(run, new.why) for run in measure.runs) > 0
     if measure.lever is Lever.ROLL_BACK:
         return actions.roll_back(measure.deployments[0], measure.version)
     return False
@@ -201,6 +201,29 @@ def _extend(name: str, measures: Mapping[str, MeasureInForce], actions: Preventi
                 actions.add_retries(prefix + entry.key, entry.measure.deployments, int(entry.measure.amount))
             except OrchestratorError:
                 return  # the next pass tries again
+
+
+def _ended_stops(
+    name: str, measures: Mapping[str, MeasureInForce], actions: PreventionActions, now_s: float, *, again: bool
+) -> list[MeasureInForce]:
+    """Return, as over, the stops of a rule whose runs are known to have ended; with `again` they were started anew."""
+    over = []
+    for entry in measures.values():
+        if (
+            entry.rule == name
+            and entry.written
+            and entry.phase is MeasurePhase.ON
+            and entry.measure.lever is Lever.STOP
+            and entry.since_s < now_s
+        ):
+            try:
+                ended = all(actions.finish_stop(run, again=again) for run in entry.measure.runs)
+            except OrchestratorError:
+                break  # the next pass tries again
+            if ended:
+                why = "its process has ended" + (", and it was started again" if again else "")
+                over.append(entry.with_phase(MeasurePhase.OVER, now_s, why, wait_s=DAY_S))
+    return over
 
 
 def _release_all(

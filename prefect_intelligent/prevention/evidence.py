@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,20 +10,13 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
 from prefect_intelligent.history.runs_frame import settled
 
 MOST_RUNS: Final = 300
 """Number of the latest runs of a deployment that are kept."""
-
-_MEMORY = re.compile(
-    r"MemoryError|OOM|out of memory|exit(?:ed with)? (?:status )?code:? (?:137|-9)|SIGKILL", re.IGNORECASE
-)
-_TRANSIENT = re.compile(
-    r"timed? ?out|timeout|connection (?:reset|refused|aborted)|temporar|unavailable|\b(?:429|502|503|504)\b|rate limit",
-    re.IGNORECASE,
-)  # fmt: skip
 
 
 class EndedRun(NamedTuple):
@@ -48,15 +40,15 @@ class EndedRun(NamedTuple):
 class LiveRun(NamedTuple):
     """A run that has not ended.
 
-    `started_s` is the start of its current attempt (None before that), `heartbeat_s` the last heartbeat (None if it
-    sends none), `due_s` the deadline (None without one); all in Unix seconds.
+    `started_s` is the start of its current attempt (None before that), `due_s` the deadline (None without one), both in
+    Unix seconds; `heartbeats` is None if it has sent none.
     """
 
     run_id: str
     deployment: str
     scheduled_s: float
     started_s: float | None
-    heartbeat_s: float | None
+    heartbeats: Heartbeats | None
     due_s: float | None = None
 
 
@@ -103,16 +95,6 @@ class Evidence:
 
 def _ended_s(run: EndedRun) -> float:
     return run.ended_s
-
-
-def ran_out_of_memory(cause: str | None) -> bool:
-    """Return whether a failure message reports too little memory."""
-    return cause is not None and _MEMORY.search(cause) is not None
-
-
-def is_transient(cause: str | None) -> bool:
-    """Return whether a failure message reports a transient error: a timeout, a reset, a busy service."""
-    return cause is not None and _TRANSIENT.search(cause) is not None
 
 
 def read_evidence(

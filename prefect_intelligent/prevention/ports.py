@@ -43,18 +43,28 @@ class PreventionActions(Protocol):
         """Reschedule unclaimed runs to start no earlier than `until_s`; returns the ids of those that were changed."""
         ...
 
-    def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """End a run that occupies a slot; returns False if it does not.
+    def stop(self, run: str, why: str) -> bool:
+        """Have a run that occupies a slot cancelled, with its process; returns False if it does not occupy one."""
+        ...
+
+    def finish_stop(self, run: str, *, again: bool) -> bool:
+        """Return whether the process of a stopped run is known to have ended.
+
+        Missing heartbeats prove nothing, nor does a state that someone else has set: only what a worker or the process
+        itself reports.
 
         Args:
             run: Id of the flow run.
-            again: Whether to create a new run with the same parameters.
-            lost: Whether its process is assumed dead: the run is then set to CRASHED instead of CANCELLING.
+            again: Whether to create, once, a new run with the same parameters if the stopped one was cut off.
         """
         ...
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
         """Deploy the version that was in force before `version`; False if there is none."""
+        ...
+
+    def mend(self) -> tuple[str, ...]:
+        """Put actions on deployments in force again that somebody has ended, e.g. by a deploy; says what was found."""
         ...
 
     def in_force(self) -> tuple[str, ...]:

@@ -366,7 +366,10 @@ class Gate:
             held = self.downstream.hold(contract.dataset, self.policy.downstream)
         except PrefectIntelligentError as exc:
             return replace(result, outcome=outcome, log=(*result.log, f"NOT held: {names} ({exc})"))
-        return replace(result, outcome=outcome, held=held, log=(*result.log, f"held: {', '.join(held) or 'nothing'}"))
+        log = (*result.log, f"held: {', '.join(held) or 'nothing'}")
+        if missed := [name for name in self.policy.downstream if name not in held]:
+            log = (*log, f"NOT held, there is no such deployment: {', '.join(missed)}")
+        return replace(result, outcome=outcome, held=held, log=log)
 
     def _save_snapshot(self, contract: Contract, dataset: Dataset) -> list[str]:
         """Save good data as the last good snapshot if a check declares rollback; returns lines for the log."""

@@ -70,11 +70,15 @@ class Downstream(Protocol):
     """The deployments in Prefect that read a dataset."""
 
     def hold(self, dataset: str, deployments: Sequence[str]) -> tuple[str, ...]:
-        """Keep the deployments ("flow/deployment") from starting runs, losing no run; returns those that are held."""
+        """Keep the deployments ("flow/deployment") from starting runs; returns those that are held."""
         ...
 
     def release(self, dataset: str) -> tuple[str, ...]:
         """Undo `hold` for a dataset; returns the deployments that may start runs again."""
+        ...
+
+    def unknown(self, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Those that do not exist."""
         ...
 
     def retry(self, run_id: str) -> bool:

@@ -112,7 +112,7 @@ def undo_last(orchestrator: Orchestrator, history: HistoryStore, clock: Clock) -
         state = next((queue for queue in orchestrator.observe().queues if queue.name == name), None)
         if state is None or name in queue_of.values():
             continue
-        if not (state.waiting or state.active or state.upcoming):
+        if state.empty:
             orchestrator.delete_queue(name)
     history.append(APPLIED, orchestrator.pool, clock.now_s(), {"what": "undone", "title": last["title"]})
     return done

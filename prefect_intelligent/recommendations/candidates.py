@@ -16,6 +16,10 @@ from prefect_intelligent.recommendations.model import ProposedChange, ReplayInpu
 MOST_SLOTS: Final = 512
 """Slots assumed for a pool without a limit, and the largest limit proposed."""
 
+_NEEDS_MOST_SLOTS: Final = (
+    "needs most_slots: a controller never gives a pool more than it was given; set pools.{0}.most_slots = {1}, or "
+    "raise the limit of the pool yourself"
+)
 _MOST_OF_A_KIND: Final = 3
 _LEAST_RETRIED: Final = 10
 _MOST_RESCUED: Final = 0.05
@@ -35,7 +39,7 @@ def propose(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
         *_orders(inputs, runs),
         *_splits(inputs, runs),
         *_merges(inputs, runs),
-        *_schedules(runs),
+        *_schedules(inputs, runs),
         *_retries(runs),
         *_unread(inputs, runs),
         *_deadlines(runs),
@@ -83,6 +87,7 @@ def _pool_limits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange
             title=f"{'Lower' if limit < now else 'Raise'} the limit of pool {inputs.pool.name} from {now} to {limit}",
             evidence=evidence,
             pool_limit=limit,
+            by_hand="" if limit <= (inputs.most_slots or now) else _NEEDS_MOST_SLOTS.format(inputs.pool.name, limit),
         )
         for limit in sorted(wanted - {now})
         if limit <= MOST_SLOTS
@@ -140,8 +145,11 @@ def _orders(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
     return found
 
 
-def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
-    """Propose to move schedules whose runs start together with many others, those with the most work first."""
+def _schedules(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:
+    """Propose to move schedules whose runs start together with many others, those with the most work first.
+
+    A schedule moved by its own period is the same schedule, so it is moved by less.
+    """
     minute = (runs["scheduled_s"] // 300.0).astype(np.int64)
     concurrent = minute.map(minute.value_counts())
     work = duration_s(runs)
@@ -153,9 +161,12 @@ def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
     for name in weight.index[:6]:
         own = runs["deployment"].astype(str) == name
         share = float((concurrent[own] >= 3).mean())
-        if share < 0.5:
+        if share < 0.5 or (inputs.scheduled is not None and name not in inputs.scheduled):
             continue
+        period_s = _period_s(runs["scheduled_s"][own])
         for shift_min in (-120, -60, -30, 30, 60, 120):
+            if period_s is not None and abs(60.0 * shift_min) >= 0.99 * period_s:
+                continue
             way = "later" if shift_min > 0 else "earlier"
             found.append(
                 ProposedChange(
@@ -168,6 +179,12 @@ def _schedules(runs: pd.DataFrame) -> list[ProposedChange]:
                 )
             )
     return found
+
+
+def _period_s(scheduled_s: pd.Series) -> float | None:
+    """Return the median distance between the scheduled starts of a deployment, seconds; None with one start only."""
+    starts = np.unique(scheduled_s.dropna().to_numpy(dtype=float))
+    return float(np.median(np.diff(starts))) if len(starts) > 1 else None
 
 
 def _splits(inputs: ReplayInput, runs: pd.DataFrame) -> list[ProposedChange]:

@@ -26,6 +26,7 @@ from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_
 KIND: Final = "recommendations"
 MIN_RUNS: Final = 50
 DAY_S: Final = 86400.0
+_LEAST_USD_PER_DAY: Final = 0.01
 _RUN_OUT_S: Final = 86400.0
 _NEVER_S: Final = 1e9
 
@@ -33,7 +34,8 @@ _NEVER_S: Final = 1e9
 def recommend(inputs: ReplayInput, rng: np.random.Generator, *, most: int = 10, seed: int = 0) -> list[Recommendation]:
     """Return the changes that would have saved money, the largest saving first.
 
-    Only changes whose 90 % interval is above zero are returned, and the best one of each kind and subject.
+    Only changes that save a cent a day and whose 90 % interval is above zero are returned, and of each kind and subject
+    the best one.
 
     Args:
         inputs: Runs and settings to replay.
@@ -51,7 +53,8 @@ def recommend(inputs: ReplayInput, rng: np.random.Generator, *, most: int = 10, 
     for change, series in zip(changes, daily[1:], strict=True):
         one = Recommendation.from_daily_savings(change, daily[0] - series, rng)
         key = (change.kind, change.subject)
-        if one.interval[0] > 0 and (key not in found or found[key].saving_usd_per_day < one.saving_usd_per_day):
+        worth_it = one.interval[0] > 0 and one.saving_usd_per_day >= _LEAST_USD_PER_DAY
+        if worth_it and (key not in found or found[key].saving_usd_per_day < one.saving_usd_per_day):
             found[key] = one
     return sorted(found.values(), key=lambda one: -one.saving_usd_per_day)[:most]
 

@@ -108,6 +108,8 @@ class ReplayInput:
         prices: Prices of capacity and lateness.
         poll_s: Mean time between two polls of its workers, seconds.
         unread: Deployments whose outputs no deployment reads and whose lateness costs nothing.
+        most_slots: Largest limit that the settings let a controller give the pool; None is the one that it has.
+        scheduled: Deployments that have a schedule; None if that is not known.
     """
 
     runs: pd.DataFrame
@@ -116,3 +118,5 @@ class ReplayInput:
     prices: Prices
     poll_s: float = 10.0
     unread: tuple[str, ...] = ()
+    most_slots: int | None = None
+    scheduled: frozenset[str] | None = None

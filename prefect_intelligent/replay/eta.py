@@ -12,7 +12,7 @@ from prefect_intelligent.domain import PoolSetting, QueueSetting, Run, Snapshot
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.from_snapshot import SampledFutures, sample_futures
 from prefect_intelligent.twin.spec import PoolSpec
@@ -69,10 +69,9 @@ def predict_run_times(
     snapshot: Snapshot,
     pool: PoolSpec,
     policy: Policy,
-    guard: GuardSettings,
+    regime: Regime,
     rng: np.random.Generator,
     *,
-    interval_s: float,
     futures: int = 64,
     horizon_s: float = 4 * 3600.0,
 ) -> tuple[Eta, ...]:
@@ -80,7 +79,7 @@ def predict_run_times(
     present = sample_futures(snapshot, pool, rng, futures=futures, horizon_s=horizon_s)
     if not present.runs:
         return ()
-    _play(present, policy, guard, interval_s, horizon_s)
+    _play(present, policy, regime, horizon_s)
     state = present.twin.state.runs[:, : len(present.runs)]
     starts, ends = _quantiles(state["first_claimed_s"]), _quantiles(state["finished_s"])
     late = (state["finished_s"] > state["due_s"]).mean(0)
@@ -180,10 +179,10 @@ def _play_unsteered(
     return present.twin.money.sum(1), late
 
 
-def _play(present: SampledFutures, policy: Policy, guard: GuardSettings, interval_s: float, horizon_s: float) -> None:
+def _play(present: SampledFutures, policy: Policy, regime: Regime, horizon_s: float) -> None:
     """Let the policy decide for the horizon, then play until all runs have ended."""
-    loop = ClosedLoop(present.twin, guard, interval_s)
-    for _ in range(int(np.ceil(horizon_s / interval_s))):
+    loop = ClosedLoop(present.twin, regime)
+    for _ in range(int(np.ceil(horizon_s / regime.interval_s))):
         if not np.any(loop.running):
             return
         loop.step(policy.propose(loop.census))

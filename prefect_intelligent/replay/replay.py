@@ -21,7 +21,7 @@ from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import run_events, submitted_runs
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.replay.bootstrap import ConfidenceInterval, bootstrap, total
 from prefect_intelligent.replay.spending import SpendingCurve, play
 from prefect_intelligent.twin.closed_loop import ClosedLoop
@@ -78,8 +78,7 @@ def replay(
     pool: PoolSpec,
     policies: Mapping[str, Policy],
     *,
-    guard: GuardSettings,
-    interval_s: float,
+    regime: Regime,
     resources: Sequence[ResourceSpec] = (),
     loads: dict[str, tuple[str, ...]] | None = None,
     seed: int = 0,
@@ -93,8 +92,7 @@ def replay(
         runs: Table of `history.runs_frame`; runs that have not ended or were cancelled are left out.
         pool: The pool as it is set today, with its prices.
         policies: Name to policy; must contain `REFERENCE`.
-        guard: Settings of the guard, the same for all policies.
-        interval_s: Seconds between decisions.
+        regime: How often is decided and what is permitted, the same for all policies.
         resources: Shared resources.
         loads: Deployment to the shared resources that its runs load.
         seed: Seed of polls, start-up times and bootstrap.
@@ -107,9 +105,9 @@ def replay(
         raise UnknownNameError("policy to compare with", REFERENCE, policies)
     known = runs[settled(runs)].reset_index(drop=True)
     world = history_world(runs, pool, resources=resources, loads=loads, seed=seed)
-    loops = {name: ClosedLoop(Twin(world), guard, interval_s) for name in policies}
+    loops = {name: ClosedLoop(Twin(world), regime) for name in policies}
     curves = {name: play(loops[name], policy) for name, policy in policies.items()}
-    block_s = max(interval_s, (known["scheduled_s"].max() - known["scheduled_s"].min()) / _BLOCKS)
+    block_s = max(regime.interval_s, (known["scheduled_s"].max() - known["scheduled_s"].min()) / _BLOCKS)
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.replay.replay import REFERENCE, ReplayResult, replay
 from prefect_intelligent.twin.spec import PoolSpec
 
@@ -28,8 +28,7 @@ def tradeoff_curve(
     policies: Mapping[str, Policy],
     policy: str,
     *,
-    guard: GuardSettings,
-    interval_s: float,
+    regime: Regime,
     dials: Sequence[float] = DIALS,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -40,8 +39,7 @@ def tradeoff_curve(
         pool: The pool as it is set today, with its prices.
         policies: Name to policy; must contain the reference of a replay.
         policy: Name of the one in charge; it is replayed with every weight, the others with today's.
-        guard: Settings of the guard, the same for all.
-        interval_s: Seconds between decisions.
+        regime: How often is decided and what is permitted, the same for all.
         dials: Multiples of the weight in force.
         seed: See `replay`.
     """
@@ -51,9 +49,7 @@ def tradeoff_curve(
         weight = now * dial
         priced = replace(pool, prices=replace(pool.prices, lateness_weight=weight))
         asked = policies if dial == 1.0 else {REFERENCE: policies[REFERENCE], policy: policies[policy]}
-        found = {
-            each.policy: each for each in replay(runs, priced, asked, guard=guard, interval_s=interval_s, seed=seed)
-        }
+        found = {each.policy: each for each in replay(runs, priced, asked, regime=regime, seed=seed)}
         points.append(_point(found[policy], weight, here=dial == 1.0, dial=weight))
         if dial == 1.0:
             points += [_point(each, weight, here=False, dial=None) for name, each in found.items() if name != policy]

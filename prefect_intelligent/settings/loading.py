@@ -14,7 +14,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.settings.values import ENV_PREFIX, BoundSettings, PoolSettings, PreventionSettings, Settings
+from prefect_intelligent.settings.values import (
+    ENV_PREFIX,
+    BoundSettings,
+    PoolSettings,
+    PreventionRuleName,
+    PreventionSettings,
+    Settings,
+)
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 FILE_NAME = "prefect-intelligent.toml"
@@ -183,6 +190,13 @@ def _translated(error: ValidationError, origins: Mapping[str, str], source: _Fil
     name = ".".join(str(part) for part in first["loc"])
     place = origins.get(name) or next((o for n, o in origins.items() if n.startswith(f"{name}.")), None)
     place = place or (source.place(name) if source.path else "settings")
+    if first["loc"][-1] == "[key]":
+        name = name.removesuffix(".[key]")
+        inside = next((o for n, o in origins.items() if n == name or n.startswith(f"{name}.")), place)
+        place = source.place(name) if name in source.lines else inside
+        return UnknownNameError(
+            f"setting ({place})", name, [f"prevention.{rule}" for rule in get_args(PreventionRuleName)]
+        )
     if first["type"] == "extra_forbidden":
         return UnknownNameError(f"setting ({place})", name, _names_beside(first["loc"]))
     return InvalidInputError(f"setting {name} ({place})", first["input"], first["msg"][:1].lower() + first["msg"][1:])
@@ -196,7 +210,11 @@ def _names_beside(place: Sequence[int | str]) -> list[str]:
         prefix += f"{part}."
         if part in model.model_fields:
             annotation = model.model_fields[str(part)].annotation
-            if annotation in (dict[str, PoolSettings], dict[str, BoundSettings], dict[str, PreventionSettings]):
+            if annotation in (
+                dict[str, PoolSettings],
+                dict[str, BoundSettings],
+                dict[PreventionRuleName, PreventionSettings],
+            ):
                 model = get_args(annotation)[1]
             elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation

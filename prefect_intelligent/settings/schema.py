@@ -28,6 +28,8 @@ class _ForToml(GenerateJsonSchema):
         found = super().default_schema(schema)
         if found.get("default", ...) is None:
             del found["default"]
+        elif isinstance(found.get("default"), dict):
+            found["default"] = {name: value for name, value in found["default"].items() if value is not None}
         return found
 
     def field_title_should_be_set(self, schema: Any) -> bool:

@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from prefect_intelligent.domain import Prices, Resource
+from prefect_intelligent.domain.queues import MAX_PRIORITY
+from prefect_intelligent.domain.spans import LONGEST_S
+from prefect_intelligent.domain.terms import MOST_USD
 
+_MOST_RUNS = MAX_PRIORITY  # whole numbers on a Prefect server have 32 bits
 ENV_PREFIX = "PREFECT_INTELLIGENT_"
 
 Mode = Literal["shadow", "advise", "auto"]
@@ -22,23 +26,26 @@ class PriceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     slot_usd_per_hour: float = Field(
-        default=0.10, ge=0, allow_inf_nan=False, description="Price of one slot for one hour."
+        default=0.10, ge=0, le=MOST_USD, allow_inf_nan=False, description="Price of one slot for one hour."
     )
     min_billing_s: float = Field(
         default=0.0,
         ge=0,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="A run is billed for at least so many seconds (60 on Fargate).",
     )
-    idle_fraction: float = Field(
-        default=1.0,
+    idle_fraction: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless.",
+        description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless. "
+        "Without it 1, but 0 in a pool of type process: its machine costs the same however many slots it has.",
     )
     lateness_weight: float = Field(
         default=1.0,
         ge=0,
+        le=1e6,
         allow_inf_nan=False,
         description="The dial: multiplies every price of lateness. Above 1 is more punctual, below 1 is cheaper.",
     )
@@ -49,8 +56,8 @@ class BoundSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least: int = Field(default=1, ge=1, description="Least limit, runs at once.")
-    most: int | None = Field(default=None, ge=1, description="Largest limit; without it there is none.")
+    least: int = Field(default=1, ge=1, le=_MOST_RUNS, description="Least limit, runs at once.")
+    most: int | None = Field(default=None, ge=1, le=_MOST_RUNS, description="Largest limit; without it there is none.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -96,22 +103,37 @@ class PoolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least_slots: int = Field(default=1, ge=1, description="Least pool limit.")
+    least_slots: int = Field(default=1, ge=1, le=_MOST_RUNS, description="Least pool limit.")
     most_slots: int | None = Field(
-        default=None, ge=1, description="Largest pool limit; without it the one that people gave the pool."
+        default=None,
+        ge=1,
+        le=_MOST_RUNS,
+        description="Largest pool limit; without it the one that people gave the pool.",
     )
     queues: dict[str, BoundSettings] = Field(default={}, description="Bounds of single work queues, by name.")
 
-    slot_usd_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
-    min_billing_s: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
+    slot_usd_per_hour: float | None = Field(
+        default=None, ge=0, le=MOST_USD, allow_inf_nan=False, description="As in `prices`."
+    )
+    min_billing_s: float | None = Field(
+        default=None, ge=0, le=LONGEST_S, allow_inf_nan=False, description="As in `prices`."
+    )
     idle_fraction: float | None = Field(default=None, ge=0, le=1, description="As in `prices`.")
-    lateness_weight: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="As in `prices`.")
+    lateness_weight: float | None = Field(
+        default=None, ge=0, le=1e6, allow_inf_nan=False, description="As in `prices`."
+    )
 
     poll_s: float = Field(
         default=10.0,
         gt=0,
         allow_inf_nan=False,
         description="Seconds between two polls of the pool's workers (PREFECT_WORKER_QUERY_SECONDS), for the twin.",
+    )
+    worker_slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="Runs that all workers of the pool carry at once, the sum of their --limit; without it `eta` and "
+        "`what-if` learn it from runs that wait although the pool has room.",
     )
     startup_s: float = Field(
         default=3.0, ge=0, allow_inf_nan=False, description="Median seconds from a slot to running, for the twin."
@@ -122,6 +144,20 @@ class PoolSettings(BaseModel):
         if self.most_slots is not None and self.most_slots < self.least_slots:
             raise ValueError(f"most_slots ({self.most_slots}) is below least_slots ({self.least_slots})")
         return self
+
+
+PreventionRuleName = Literal[
+    "hung-run",
+    "out-of-memory",
+    "flaky-host",
+    "bad-release",
+    "bad-input",
+    "overload",
+    "passing-trouble",
+    "bad-hour",
+    "keeps-failing",
+]
+"""Names of the rules of prevention; `prevention.rules` has a rule of each."""
 
 
 class PreventionSettings(BaseModel):
@@ -148,10 +184,11 @@ class Settings(BaseSettings):
         default=None, min_length=1, description="Work pool that commands speak about without --pool."
     )
     policy: str = Field(
-        default="atc",
+        default="general",
         min_length=1,
-        description="Decides: a rule such as atc+lookahead+share, shipped, champion, the folder of a bundle, or "
-        "planner:POLICY, which tries that policy's plan and its neighbours in the twin.",
+        description="Decides: general (the rule that is best as served), a rule such as atc+lookahead+share, shipped, "
+        "champion, the folder of a bundle, or planner:POLICY, which tries that policy's plan and its neighbours in "
+        "the twin.",
     )
     policies: str = Field(
         default="~/.prefect-intelligent/policies",
@@ -159,10 +196,10 @@ class Settings(BaseSettings):
         description='Promoted policies: a folder, or mlflow:NAME, a registered model; `policy = "champion"` follows.',
     )
     rule: str = Field(
-        default="atc", min_length=1, description="The base rule: takes over when the policy cannot be followed."
+        default="general", min_length=1, description="The base rule: takes over when the policy cannot be followed."
     )
     look_ahead_ms: float = Field(
-        default=200.0,
+        default=1000.0,
         ge=0,
         description="Milliseconds for asking the twin before a learned plan is followed; 0 does not ask.",
     )
@@ -180,12 +217,14 @@ class Settings(BaseSettings):
     hold_s: float = Field(
         default=86400.0,
         ge=0,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="How long a value that a person has set by hand is left alone, seconds.",
     )
     keep_s: float = Field(
         default=3 * 86400.0,
         ge=3600,
+        le=LONGEST_S,
         allow_inf_nan=False,
         description="How long decisions are kept, seconds; each takes about 0.5 kB per queue in the history.",
     )
@@ -209,25 +248,26 @@ class Settings(BaseSettings):
     )
     prices: PriceSettings = Field(default=PriceSettings(), description="What capacity costs in every pool.")
     pools: dict[str, PoolSettings] = Field(default={}, description="What is different for single work pools, by name.")
-    resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    resources: dict[str, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field(
         default={}, description="Capacity of each shared resource: runs that it serves at once at full speed."
     )
-    budgets_usd_per_day: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+    budgets_usd_per_day: dict[str, Annotated[float, Field(gt=0, le=24 * MOST_USD, allow_inf_nan=False)]] = Field(
         default={},
         description="What the runs of a deployment may cost a day, by its name; health holds one without against its "
         "own past.",
     )
 
-    prevention: dict[str, PreventionSettings] = Field(
+    prevention: dict[PreventionRuleName, PreventionSettings] = Field(
         default={}, description="What prevention may do, by name of the rule; a rule that is not named is in shadow."
     )
 
-    def prices_of(self, pool: str) -> Prices:
-        """The prices in force for one pool."""
+    def prices_of(self, pool: str, pool_type: str | None = None) -> Prices:
+        """The prices in force for one pool of Prefect's type ("process", "kubernetes", ...; None is unknown)."""
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        return Prices(**{**self.prices.model_dump(), **own})
+        idle_fraction = 0.0 if pool_type == "process" else 1.0
+        return Prices(**{"idle_fraction": idle_fraction, **self.prices.model_dump(exclude_none=True), **own})
 
     @property
     def shared_resources(self) -> tuple[Resource, ...]:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from prefect_intelligent.domain.backoff import SYSTEM_RANDOM, backoff_s
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorError, StoreError
+from prefect_intelligent.domain.secrets import mask_secrets
+from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorError, StoreError, UnknownNameError
 from prefect_intelligent.steering.decision_record import Decision
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.steering.ports import WakeUps
@@ -92,9 +93,9 @@ def _turn(steer: Callable[[], Decision], leadership: Leadership) -> LoopEvent:
         if not leadership.lead():
             return LoopEvent(what="standing by")
         return LoopEvent(what="decided", decision=steer())
-    except (OrchestratorError, StoreError) as error:
+    except (OrchestratorError, StoreError, UnknownNameError) as error:  # a pool that has gone may come back
         denied = isinstance(error, OrchestratorAccessDeniedError)
-        return LoopEvent(what="failed", problem=str(error), permanent=denied)
+        return LoopEvent(what="failed", problem=mask_secrets(str(error)), permanent=denied)
 
 
 def _pause(clock: Clock, seconds: float, stopped: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.guard_state import GuardState
 from prefect_intelligent.steering.decision_record import KIND as DECISION
+from prefect_intelligent.steering.identity import Ids, from_rows, to_rows
 from prefect_intelligent.steering.manual_overrides import KnownSettings, SettingKey
 
 INTENT = "intent"
@@ -26,6 +27,23 @@ RELEASE = "release"
 
 _PER_QUEUE = ("own_limit", "limit_changed_s")
 _PER_POOL = ("order_changed_s", "pool_changed_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPlan:
+    """What a planner has chosen.
+
+    Attributes:
+        name: Name of the candidate.
+        at_s: When it was chosen, Unix seconds.
+    """
+
+    name: str
+    at_s: float
+
+    def holds(self, now_s: float, span_s: float) -> bool:
+        """Whether it was chosen within the last `span_s` seconds."""
+        return 0 <= now_s - self.at_s < span_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +55,16 @@ class ControllerState:
         releases: How many requests to end manual overrides have been carried out.
         known: The settings, and which of them a person has set.
         guard: The guard's state, as numbers, per queue and for the pool (""); infinity is None.
+        chosen: The planner's last choice; None if there is no planner.
+        ids: Of the pool and its queues.
     """
 
     passes: int = 0
     releases: int = 0
     known: KnownSettings = field(default_factory=KnownSettings)
     guard: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    chosen: ChosenPlan | None = None
+    ids: Ids = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -51,12 +73,16 @@ class ControllerState:
             "releases": self.releases,
             "standing": self.known.to_dict(),
             "guard": {name: dict(values) for name, values in self.guard.items()},
+            "chosen": None if self.chosen is None else {"name": self.chosen.name, "at_s": self.chosen.at_s},
+            "ids": to_rows(self.ids),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
+        chosen = data.get("chosen")
         return cls(
+            chosen=None if chosen is None else ChosenPlan(name=str(chosen["name"]), at_s=float(chosen["at_s"])),
             passes=int(data["passes"]),
             releases=int(data["releases"]),
             known=KnownSettings.from_dict(data.get("standing", {})),
@@ -64,6 +90,23 @@ class ControllerState:
                 str(name): {column: None if value is None else float(value) for column, value in values.items()}
                 for name, values in data.get("guard", {}).items()
             },
+            ids=from_rows(data.get("ids", ())),
+        )
+
+    def without(self, names: Set[str | None]) -> Self:
+        """The state without what is known of these queues; None is the pool."""
+        known = self.known
+
+        def others(values: Mapping[SettingKey, Any]) -> dict[SettingKey, Any]:
+            return {key: value for key, value in values.items() if key[0] not in names}
+
+        return replace(
+            self,
+            known=KnownSettings(
+                values=others(known.values), pending=others(known.pending), overrides=others(known.overrides)
+            ),
+            guard={name: values for name, values in self.guard.items() if (name or None) not in names},
+            ids={name: value for name, value in self.ids.items() if name not in names},
         )
 
 

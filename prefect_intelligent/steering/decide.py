@@ -18,6 +18,7 @@ from prefect_intelligent.policy.guard_state import GuardSettings, GuardState, se
 from prefect_intelligent.steering.controller_state import ControllerState, dump_guard_state, restore_guard_state
 from prefect_intelligent.steering.cost_rate import current_cost_rate
 from prefect_intelligent.steering.decision_record import Decision, Outcome, PoolDecision, QueueDecision, QueueTarget
+from prefect_intelligent.steering.identity import ids_of
 from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import (
     KnownSettings,
@@ -46,6 +47,11 @@ class LimitBounds:
     least: int = 1
     most: int | None = None
 
+    def of_pool(self, given: int | None) -> tuple[float, float]:
+        """Least and largest limit of a pool to which people have given so many slots (None is unlimited)."""
+        most = given if self.most is None else self.most
+        return float(self.least), math.inf if most is None else float(max(most, self.least))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
@@ -61,6 +67,7 @@ class ControllerConfig:
         hold_s: How long a value that a person has set is left alone.
         by: Name of the process that decides, for the record.
         look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
+        mend_claims: Whether a pass in mode auto also mends claims on deployments; a hook has no time for it.
     """
 
     policy: Policy
@@ -72,6 +79,7 @@ class ControllerConfig:
     hold_s: float = 86_400.0
     by: str = "controller"
     look_ahead: LookAhead | None = None
+    mend_claims: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +132,8 @@ class PlannedPass:
             passes=state.passes + 1,
             known=KnownSettings(values=values, pending=pending, overrides=self.overrides),
             guard=dump_guard_state(self.guard_before, self.permitted.state, names, keys),
+            chosen=self.assessment.chosen,
+            ids=ids_of(self.snapshot.pool, (queue.setting for queue in self.snapshot.queues)),
         )
 
 
@@ -148,8 +158,8 @@ def decide(
     """
     values = values_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
     overrides = detect_overrides(state.known, values, snapshot.at_s, config.hold_s)
-    census = take_census(snapshot)
     settings = _guard_settings(config, snapshot, overrides, baseline, enabled)
+    census = take_census(snapshot, float(settings.pool_max))
     guard_before = restore_guard_state(state, [queue.name for queue in snapshot.queues], census, snapshot.at_s)
     for row, queue in enumerate(snapshot.queues):
         if (queue.name, "limit") in overrides:
@@ -160,7 +170,7 @@ def decide(
     assessment = PlanAssessment()
     if problem is None and enabled:
         assessment = assess_plan(
-            config.policy, config.rule, config.look_ahead, snapshot, census, (proposal, base), settings
+            config.policy, config.rule, config.look_ahead, snapshot, census, settings, state.chosen
         )
         proposal = assessment.replacement or proposal
 
@@ -170,7 +180,10 @@ def decide(
     permitted = guarded(proposal)
     plan = to_plan(snapshot, permitted.proposal)
     pinned = {queue for queue, which in overrides if queue is not None and which == "priority"}
-    if np.array_equal(proposal.score, -census[Q.RANK]) and plan.order == snapshot.order:
+    keeps_order = np.array_equal(proposal.score, -census[Q.RANK])
+    if enabled and not keeps_order:
+        plan = replace(plan, order=_give_way(plan.order, snapshot))
+    if keeps_order and plan.order == snapshot.order:
         # the policy keeps the order in force: queues that share a priority go on sharing it
         pinned |= set(snapshot.order)
     changes = diff(snapshot.pool, [queue.setting for queue in snapshot.queues], plan, pinned)
@@ -188,6 +201,19 @@ def decide(
         guard_before=guard_before,
         assessment=assessment,
     )
+
+
+def _give_way(order: tuple[str, ...], snapshot: Snapshot) -> tuple[str, ...]:
+    """The order with queues of which no due run can start behind the last one of which some can.
+
+    A worker is given their runs first, Prefect refuses them, and the slot stays empty until the next poll. The guard
+    does not move such a queue, since nothing in it would be served sooner or later for that.
+    """
+    waiting = {queue.name for queue in snapshot.queues if queue.waiting}
+    blocked = {queue.name for queue in snapshot.queues if queue.blocked and not queue.waiting}
+    last = max((place for place, name in enumerate(order) if name in waiting), default=-1)
+    ahead = [name for name in order[: last + 1] if name in blocked]
+    return (*(name for name in order[: last + 1] if name not in ahead), *ahead, *order[last + 1 :])
 
 
 def _propose(policy: Policy, census: Census) -> tuple[Proposal, str | None]:
@@ -220,16 +246,14 @@ def _guard_settings(
         if own is not None:
             queue_min[index] = own.least
             queue_max[index] = math.inf if own.most is None else own.most
-    most = config.pool_bounds.most
-    if most is None:
-        most = baseline.get((None, "limit"), snapshot.pool.limit)
+    least, most = config.pool_bounds.of_pool(baseline.get((None, "limit"), snapshot.pool.limit))
     return replace(
         guard,
         enabled=guard.enabled and enabled,
         queue_min=queue_min,
         queue_max=np.maximum(queue_max, queue_min),
-        pool_min=float(config.pool_bounds.least),
-        pool_max=math.inf if most is None else float(max(most, config.pool_bounds.least)),
+        pool_min=least,
+        pool_max=most,
         order_pinned=np.array([(name, "priority") in overrides for name in names], dtype=bool),
         limit_pinned=np.array([(name, "limit") in overrides for name in names], dtype=bool),
         pool_pinned=(None, "limit") in overrides,
@@ -309,15 +333,17 @@ def _target(plan: Plan, name: str) -> QueueTarget:
 
 def _waiting_summary(queue: QueueState, census: Census, row: int, at_s: float) -> tuple[str, ...]:
     """What the queue's place depends on, in words."""
+    blocked = (f"{queue.blocked} cannot start: their deployment is held or at its limit",) if queue.blocked else ()
     if not queue.waiting:
         if not queue.upcoming:
-            return ("nothing waits",)
-        return (f"nothing waits; the next run is scheduled in {describe_span(queue.upcoming[0].scheduled_s - at_s)}",)
+            return ("nothing waits", *blocked)
+        next_s = max(0.0, queue.upcoming[0].scheduled_s - at_s)
+        return (f"nothing waits; the next run is scheduled in {describe_span(next_s)}", *blocked)
     slack, price = float(census[Q.URGENT_SLACK_S][row]), float(census[Q.URGENT_USD_PER_HOUR][row])
     if math.isinf(slack):
-        return (f"{len(queue.waiting)} wait, none has a deadline",)
+        return (f"{len(queue.waiting)} wait, none has a deadline", *blocked)
     when = f"can wait {describe_span(slack)} more" if slack >= 0 else f"will be {describe_span(-slack)} late"
-    return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late",)
+    return (f"{len(queue.waiting)} wait; the most urgent {when} at ${price:g} per hour late", *blocked)
 
 
 def _override_reasons(queue: str | None, overrides: Mapping[SettingKey, ManualOverride]) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
-"""The kill switch of a pool: while it is off, no controller and no hook writes to Prefect.
+"""The switch of a pool: controllers and hooks write to Prefect while it is on, and at no other time.
 
-It is stored in the history, so it reaches every controller and every hook that shares the store.
+It is `unset` until an operator turns it on with `control on` or by starting a controller in mode auto, and again after
+`control restore`: a decorator alone steers nothing. While it is `off` only `control on` turns it on.
+
+It is kept with the pool on the Prefect server (`pool_records`), so it reaches every controller and every hook.
 """
 
 from __future__ import annotations
@@ -13,21 +16,25 @@ from prefect_intelligent.history.reading import read_each
 
 KIND = "switch"
 
-Position = Literal["on", "off", "restored"]
-"""`restored` is off until a controller is started, which turns it on; without it a hook would steer again at once."""
+Position = Literal["on", "off", "unset"]
+
+_BEFORE_0_3: Mapping[str, Position] = {"restored": "unset"}
 
 
 def read_switch(history: HistoryStore, pool: str) -> Position:
-    """Position of the switch; on if it was never set, off if what was written last cannot be read."""
+    """Position of the switch; off if what was written last cannot be read."""
     record = history.latest(KIND, pool)
-    if record is None:
-        return "on"
+    return "unset" if record is None else position_of(record)
+
+
+def position_of(record: Mapping[str, Any]) -> Position:
+    """The position that a record says; off if it cannot be read."""
     found = read_each(KIND, [record], _read)
     return found[0] if found else "off"
 
 
 def _read(record: Mapping[str, Any]) -> Position:
-    position: Position = record["position"]
+    position: Position = _BEFORE_0_3.get(record["position"], record["position"])
     if position not in get_args(Position):
         raise ValueError(position)
     return position
@@ -37,3 +44,32 @@ def set_switch(history: HistoryStore, pool: str, position: Position, now_s: floa
     """Set the switch, unless it is in that position already."""
     if read_switch(history, pool) != position:
         history.append(KIND, pool, now_s, {"position": position, "by": by})
+
+
+def switch_on_unless_off(history: HistoryStore, pool: str, now_s: float, by: str) -> None:
+    """What starting a controller in mode auto means."""
+    if read_switch(history, pool) == "unset":
+        set_switch(history, pool, "on", now_s, by)
+
+
+def unset_unless_off(history: HistoryStore, pool: str, now_s: float, by: str) -> None:
+    """What putting the pool back means."""
+    if read_switch(history, pool) == "on":
+        set_switch(history, pool, "unset", now_s, by)
+
+
+def who_steers(position: Position, *, led: bool) -> str:
+    """Who writes to the pool, in one sentence.
+
+    Args:
+        position: Of the switch.
+        led: Whether a controller leads the pool.
+    """
+    if position == "off":
+        return "nobody steers: it is switched off, until `control on`"
+    if position == "unset":
+        what = "a controller leads and only watches" if led else "nobody steers"
+        return f"{what}: steering is not switched on; `control run` in mode auto, or `control on`, does so"
+    if led:
+        return "a controller steers it"
+    return "switched on, no controller leads: hooks of decorated flows make a decision now and then"

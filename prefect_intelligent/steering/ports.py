@@ -41,6 +41,14 @@ class Orchestrator(Protocol):
         """
         ...
 
+    def mend_claims(self) -> tuple[str, ...]:
+        """Put claims (holds, shares) on the pool's deployments in force again that a deploy has ended.
+
+        Returns:
+            What was found to differ, in sentences.
+        """
+        ...
+
     def emit(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event about the pool (name after `prefect-intelligent.`); never raises."""
         ...
@@ -71,6 +79,21 @@ class Orchestrator(Protocol):
         Raises:
             UnknownNameError: There is no such deployment or queue.
         """
+        ...
+
+
+class Notes(Protocol):
+    """Small records kept with one work pool on the server, by name; they go with the pool.
+
+    Every method may raise `OrchestratorError`.
+    """
+
+    def read(self, name: str) -> Mapping[str, Any] | None:
+        """The note of that name; None if there is none, empty if it cannot be read."""
+        ...
+
+    def write(self, name: str, note: Mapping[str, Any]) -> None:
+        """Write the note."""
         ...
 
 

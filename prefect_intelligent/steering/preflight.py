@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
+from prefect_intelligent.domain.spans import describe_span
+from prefect_intelligent.steering.kill_switch import Position, who_steers
+
+_TOLERATED_SKEW_S: Final = 5.0
+_NAMED: Final = 5
+"""Stuck runs that are named one by one."""
 
 Level = Literal["fine", "note", "problem"]
 
@@ -25,6 +32,21 @@ class PreflightResult:
     level: Level
     what: str
     advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckRun:
+    """A run that nobody can start.
+
+    Attributes:
+        id, name, deployment: Of the run.
+        overdue_s: For how long it should have started, seconds.
+    """
+
+    id: str
+    name: str
+    deployment: str
+    overdue_s: float
 
 
 def check_versions(prefect: str | None, fastapi: str | None) -> PreflightResult:
@@ -58,19 +80,28 @@ def check_server(client: str, server: str) -> PreflightResult:
     return PreflightResult(level="fine", what=f"the server answers and runs Prefect {server}")
 
 
-def check_settings(pool: PoolSetting, queues: Sequence[QueueSetting]) -> list[PreflightResult]:
-    """Pitfalls in the settings of the pool and its queues."""
+def check_settings(
+    pool: PoolSetting, queues: Sequence[QueueSetting], worker_slots: int | None = None
+) -> list[PreflightResult]:
+    """Pitfalls in the settings of the pool and its queues.
+
+    Args:
+        pool: Settings of the pool.
+        queues: Settings of its queues.
+        worker_slots: Runs that all its workers carry at once, if that is known: such a limit does as well.
+    """
     found: list[PreflightResult] = []
     if pool.paused or pool.limit == 0:
         found.append(
             PreflightResult(level="note", what="the pool is paused or its limit is 0", advice="steering leaves it so")
         )
-    if pool.limit is None and all(queue.limit is None for queue in queues):
+    if pool.limit is None and worker_slots is None and all(queue.limit is None for queue in queues):
         found.append(
             PreflightResult(
                 level="problem",
                 what="neither the pool nor any queue has a limit: order has no effect while everything starts at once",
-                advice=f"prefect work-pool set-concurrency-limit {pool.name} N, with what your workers can carry",
+                advice=f"prefect work-pool set-concurrency-limit {shlex.quote(pool.name)} N, with what your workers "
+                "can carry; if workers have a --limit, set pools.NAME.worker_slots to their sum instead",
             )
         )
     by_priority: dict[int, list[str]] = defaultdict(list)
@@ -134,19 +165,116 @@ def check_deployments(deployments: Sequence[Deployment]) -> list[PreflightResult
     return found or [PreflightResult(level="fine", what=f"all {len(deployments)} deployments say what they are worth")]
 
 
-def check_workers(heartbeat_ages_s: Sequence[float]) -> PreflightResult:
-    """Whether a worker polls the pool.
+def check_interval(interval_s: float, poll_s: float) -> PreflightResult | None:
+    """Whether workers can follow: a decision has no effect before a worker polls; None if they can.
+
+    Args:
+        interval_s: Longest time between two decisions, seconds.
+        poll_s: Time between two polls of a worker, seconds, as far as the settings know.
+    """
+    if interval_s >= 2.0 * poll_s:
+        return None
+    return PreflightResult(
+        level="note",
+        what=f"a decision every {interval_s:g} s, but workers poll every {poll_s:g} s: most decisions see no effect of "
+        "the last one",
+        advice=f"set interval_s to {2.0 * poll_s:g} or more, or poll_s of the pool to PREFECT_WORKER_QUERY_SECONDS",
+    )
+
+
+def check_regime(outside: Sequence[str]) -> PreflightResult | None:
+    """Whether the policy's bundle is run as it was trained and evaluated; None if it is.
+
+    Args:
+        outside: In what it is not, a phrase each.
+    """
+    if not outside:
+        return None
+    return PreflightResult(
+        level="note",
+        what=f"the policy is run outside the regime that its figures are of: {'; '.join(outside)}",
+        advice="its figures do not hold here; fit one to this pool with `python -m rl.fit`, or set what differs",
+    )
+
+
+def check_steering(position: Position, *, led: bool) -> PreflightResult:
+    """Who writes to the pool: the position of its switch, and whether a controller leads it."""
+    return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))
+
+
+def check_workers(heartbeat_ages_s: Sequence[float], pool: str, pool_type: str) -> PreflightResult:
+    """Whether somebody starts the runs of the pool.
 
     Args:
         heartbeat_ages_s: Seconds since the last heartbeat of each worker that was ever seen.
+        pool: Name of the work pool.
+        pool_type: Prefect's type of it, such as "process", "ecs:push" or "prefect:managed".
     """
+    if pool_type.endswith((":push", ":managed")):
+        kind = "push" if pool_type.endswith(":push") else "managed"
+        return PreflightResult(
+            level="fine", what=f"a {kind} pool ({pool_type}) needs no worker: Prefect starts its runs"
+        )
+    if pool_type == "prefect-agent":
+        return PreflightResult(
+            level="problem",
+            what="a pool for agents (prefect-agent) is not supported: Prefect 3 has no agents, nobody starts its runs",
+            advice=f"move its deployments to a pool with workers: prefect work-pool create NAME --type process "
+            f"(instead of {pool})",
+        )
     polling = sum(age_s < 90.0 for age_s in heartbeat_ages_s)
     if polling:
         return PreflightResult(level="fine", what=f"{polling} worker{'s poll' if polling > 1 else ' polls'} the pool")
-    seen = f"the last one was seen {min(heartbeat_ages_s):.0f} s ago" if heartbeat_ages_s else "none was ever seen"
-    return PreflightResult(
-        level="problem", what=f"no worker polls the pool; {seen}", advice="prefect worker start --pool POOL"
+    seen = (
+        f"the last one was seen {describe_span(min(heartbeat_ages_s))} ago"
+        if heartbeat_ages_s
+        else "none was ever seen"
     )
+    return PreflightResult(
+        level="problem",
+        what=f"no worker polls the pool; {seen}",
+        advice=f"prefect worker start --pool {shlex.quote(pool)}",
+    )
+
+
+def check_clock(skew_s: float | None) -> PreflightResult | None:
+    """Whether this machine's clock agrees with the server's.
+
+    Args:
+        skew_s: Seconds by which ours is ahead, measured against the date in the server's answers; None is unknown.
+
+    Returns:
+        None if they agree to a few seconds, or if it is not known.
+    """
+    if skew_s is None or abs(skew_s) < _TOLERATED_SKEW_S:
+        return None
+    side = "ahead of" if skew_s > 0 else "behind"
+    return PreflightResult(
+        level="problem",
+        what=f"this machine's clock is {describe_span(abs(skew_s))} {side} the Prefect server's: what is late is "
+        "judged wrongly by as much",
+        advice="set both by NTP, e.g. timedatectl set-ntp true",
+    )
+
+
+def check_stuck(runs: Sequence[StuckRun]) -> list[PreflightResult]:
+    """Name runs that nobody can start."""
+    found = [
+        PreflightResult(
+            level="problem",
+            what=f"run {run.name} of {run.deployment} is to be tried again by its own process since "
+            f"{describe_span(run.overdue_s)}, and has not been: no worker may start it, so it waits for ever",
+            advice=f"if its process is dead: prefect flow-run cancel {run.id}, then start it anew with "
+            f"prefect deployment run {shlex.quote(run.deployment)}; flow-run retry would leave it to its process",
+        )
+        for run in runs[:_NAMED]
+    ]
+    if len(runs) > _NAMED:
+        rest = f"{len(runs) - _NAMED} more runs wait for a retry by their own process"
+        found.append(
+            PreflightResult(level="problem", what=rest, advice="they are AwaitingRetry in Prefect's dashboard")
+        )
+    return found
 
 
 def check_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:

@@ -14,12 +14,21 @@ from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
 from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.steering.baseline import read_baseline, record_edits, record_reverted_edits, save_baseline
+from prefect_intelligent.steering.baseline import (
+    forget_remade,
+    read_baseline,
+    read_ids,
+    record_edits,
+    record_reverted_edits,
+    save_baseline,
+)
 from prefect_intelligent.steering.controller_state import INTENT, ControllerState, apply_release_requests, load_state
 from prefect_intelligent.steering.decide import ControllerConfig, PlannedPass, build_record, decide
 from prefect_intelligent.steering.decision_record import KIND, Decision, Outcome
+from prefect_intelligent.steering.identity import describe_remade, ids_of, remade
 from prefect_intelligent.steering.kill_switch import read_switch
 from prefect_intelligent.steering.manual_overrides import ManualOverride, SettingKey, describe, key_of
+from prefect_intelligent.steering.pool_limits import record_pool_limits
 from prefect_intelligent.steering.ports import Orchestrator
 
 EVENT = "decision"
@@ -43,9 +52,19 @@ def reconcile(
     begun = stopwatch()
     pool = orchestrator.pool
     state = apply_release_requests(history, pool, load_state(history, pool))
-    baseline = read_baseline(history, pool)
-    enabled = read_switch(history, pool) == "on"
+    position = read_switch(history, pool)
+    enabled = position == "on" or (position == "unset" and config.mode != "auto")
+    mends = enabled and config.mode == "auto" and config.mend_claims
+    mended = _mend_claims(orchestrator) if mends else ()
     snapshot = orchestrator.observe()
+    ids = ids_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
+    others = remade({**state.ids, **read_ids(history, pool)}, ids)
+    if others:
+        forget_remade(history, pool, others, snapshot.at_s)
+        state = state.without(others)
+    position = read_switch(history, pool)  # again: the snapshot knows whether the pool was made anew
+    enabled = position == "on" or (position == "unset" and config.mode != "auto")
+    baseline = read_baseline(history, pool)
 
     computing = stopwatch()
     age_s = max(0.0, clock.now_s() - snapshot.at_s)
@@ -63,7 +82,7 @@ def reconcile(
         applied, problems = _write(orchestrator, history, state, planned)
 
     computing = stopwatch()
-    decision = build_record(planned, config, applied, outcome, problems)
+    decision = build_record(planned, config, applied, outcome, (*describe_remade(pool, others), *mended, *problems))
     tried = planned.changes if outcome == "applied" else ()
     after = planned.next_state(
         state,
@@ -81,13 +100,22 @@ def reconcile(
     return replace(decision, wall_ms=(stopwatch() - begun) * 1e3)
 
 
+def _mend_claims(orchestrator: Orchestrator) -> tuple[str, ...]:
+    """Mend claims on deployments; a failure does not keep the pass from steering."""
+    try:
+        return orchestrator.mend_claims()
+    except OrchestratorError as error:
+        return (f"claims on deployments could not be compared with the server: {error}",)
+
+
 def _write(
     orchestrator: Orchestrator, history: HistoryStore, state: ControllerState, planned: PlannedPass
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Store the baseline and the intent, then write; returns the changes that hold and what went wrong."""
     pool, at_s = orchestrator.pool, planned.snapshot.at_s
     changes = planned.changes
-    save_baseline(history, pool, planned.values, [key_of(change) for change in changes], at_s)
+    ids = ids_of(planned.snapshot.pool, (queue.setting for queue in planned.snapshot.queues))
+    save_baseline(history, pool, planned.values, [key_of(change) for change in changes], at_s, ids)
     pending = {key_of(change): change.after for change in changes}
     intent = planned.next_state(state, values=planned.values, pending=pending, written=changes)
     history.append(INTENT, pool, at_s, {"memory": intent.to_dict()})
@@ -95,6 +123,7 @@ def _write(
         applied = orchestrator.apply(changes)
     except OrchestratorError as error:
         return (), (f"the changes could not be written: {error}",)
+    record_pool_limits(history, pool, at_s, applied)
     missed = [describe(key_of(change)) for change in changes if change not in applied]
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 

@@ -9,6 +9,7 @@ from typing import Any
 from prefect_intelligent.errors import StoreError
 from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.local.record_versions import upcast, version_of
+from prefect_intelligent.steering.kill_switch import set_switch
 
 
 class InMemoryHistory:
@@ -58,3 +59,11 @@ class InMemoryHistory:
     def _check(self) -> None:
         if self.broken:
             raise StoreError("the history store was told to be broken")
+
+
+def switched_on(*pools: str) -> InMemoryHistory:
+    """A history of pools that an operator has switched on."""
+    history = InMemoryHistory()
+    for pool in pools:
+        set_switch(history, pool, "on", 0.0, "operator")
+    return history

@@ -99,6 +99,10 @@ class InMemoryOrchestrator:
             resources=self._resources,
         )
 
+    def mend_claims(self) -> tuple[str, ...]:
+        """Return nothing: there are no claims here."""
+        return ()
+
     def settings(self) -> tuple[PoolSetting, tuple[QueueSetting, ...]]:
         """The settings alone; queues by name."""
         self.faults.strike("settings")

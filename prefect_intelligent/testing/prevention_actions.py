@@ -16,16 +16,18 @@ class InMemoryPreventionActions:
     Attributes:
         deployments: Name to its settings: "memory" (0 without such a variable), "avoid" (hosts, or absent where the
             pool knows no such variable), "versions" (oldest first, the last is in force).
-        runs: Run id to "scheduled" or "running", its deployment, and what was changed about it.
+        runs: Run id to "scheduled", "running" or how it ended, its deployment, and what was changed about it.
         done: Actions in force by key and deployment.
-        stopped: (run, again, lost) of each stop.
+        stopped: Runs that were stopped.
+        restarted: Runs that were started again.
         broken: While True every call raises `OrchestratorUnavailableError`.
     """
 
     deployments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: dict[str, dict[str, tuple[str, Any]]] = field(default_factory=dict)
-    stopped: list[tuple[str, bool, bool]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
     broken: bool = False
 
     def slots(self, deployment: str) -> float:
@@ -75,14 +77,22 @@ class InMemoryPreventionActions:
             self.runs[run]["scheduled_s"] = until_s
         return found
 
-    def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """End a running run."""
+    def stop(self, run: str, why: str) -> bool:
+        """Begin to cancel a running run; a test lets it end by setting its state to "cancelled"."""
         self._check()
         if self.runs.get(run, {}).get("state") != "running":
             return False
-        self.runs[run]["state"] = "crashed" if lost else "cancelled"
-        self.stopped.append((run, again, lost))
+        self.runs[run]["state"] = "cancelling"
+        self.stopped.append(run)
         return True
+
+    def finish_stop(self, run: str, *, again: bool) -> bool:
+        """Those that have ended."""
+        self._check()
+        state = self.runs.get(run, {}).get("state", "gone")
+        if state == "cancelled" and again and run not in self.restarted:
+            self.restarted.append(run)
+        return state in ("cancelled", "completed", "gone")
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
         """Drop the last version."""
@@ -102,6 +112,11 @@ class InMemoryPreventionActions:
                 if kind == "patience" and run["deployment"] == name and run.get("retries") == amount:
                     del run["retries"]
         return tuple(name for name in freed if self.slots(name) > 0)
+
+    def mend(self) -> tuple[str, ...]:
+        """Return nothing: nobody deploys here."""
+        self._check()
+        return ()
 
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""

@@ -60,6 +60,10 @@ class InMemoryDownstream:
                 freed.append(name)
         return tuple(freed)
 
+    def unknown(self, deployments: Sequence[str]) -> tuple[str, ...]:
+        """Those that do not exist."""
+        return tuple(name for name in deployments if name not in self.known)
+
     def retry(self, run_id: str) -> bool:
         """Note the run."""
         self.retried.append(run_id)

@@ -16,6 +16,7 @@ from prefect_intelligent.history.rows import (
 )
 
 PAGE = 200
+NOW_S = 1_750_000_000.0
 
 
 class FakeRuns:
@@ -25,6 +26,7 @@ class FakeRuns:
         runs: What it remembers; change it between calls as a server would.
         calls: Reading calls so far.
         fails_after: Reading call after which the server is gone; None for never.
+        clock_s: Its clock.
     """
 
     def __init__(self, runs: Sequence[RunFact] = ()) -> None:
@@ -36,6 +38,7 @@ class FakeRuns:
         self.queue_rows: list[QueueFact] = []
         self.calls = 0
         self.fails_after: int | None = None
+        self.clock_s = NOW_S
 
     def _called(self) -> None:
         self.calls += 1
@@ -48,6 +51,10 @@ class FakeRuns:
             for run in self.runs
             if run.state in ENDED_STATES and run.ended_s is not None and since_s <= run.ended_s < until_s
         ]
+
+    def now_s(self) -> float:
+        """Its clock."""
+        return self.clock_s
 
     def first_s(self) -> float | None:
         """The first end, or None."""

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.policy.census import P
 from prefect_intelligent.policy.guard_state import GuardNumbers
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 from prefect_intelligent.twin.engine.decide import apply_actions, apply_rule, guard, observe
@@ -99,6 +100,8 @@ def run_phases(
                 run_until(one_world, one_state, one.until_s[0], (phases & FINISH) != 0)
             if phases & CENSUS:
                 fill_census(one_world, one_state, one.queues, one.pools)
+                for pool in range(one.pools.shape[0]):
+                    one.pools[pool, P.MOST] = one.pool_max[pool]
                 one.usd[0] = totals.busy_usd + totals.idle_usd
                 one.usd[1], one.usd[2] = totals.lateness_usd, totals.failure_usd
             if phases & OBSERVE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from prefect_intelligent.policy.census import Array, Census
 from prefect_intelligent.policy.encoding import Observation
 from prefect_intelligent.policy.guard import Permitted
 from prefect_intelligent.policy.guard_audit import guard_violations
-from prefect_intelligent.policy.guard_state import GuardSettings, GuardState
+from prefect_intelligent.policy.guard_state import GuardState
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.batch import (
     APPLY_ACTIONS,
@@ -31,15 +33,15 @@ from prefect_intelligent.twin.simulator import Twin
 
 
 class ClosedLoop:
-    """A batch of worlds in which every decision passes the guard.
+    """A batch of worlds in which every decision passes the guard, which keeps to the bounds of their pools.
 
     What it returns (`census`, `rule`, `observation`, `guard_state`, the result of `step`) is a view of the twin's
     buffers, which the next decision overwrites.
 
     Args:
         twin: The batch, at any instant.
-        guard: What is permitted; None permits everything.
-        interval_s: Seconds between decisions.
+        regime: How often is decided and what is permitted; its factors bound the limits that the worlds begin with.
+        guarded: Whether there is a guard; without one proposals are put in force as they are.
         base: The rule that `act` corrects and `follow` obeys; it is asked after every interval.
         audit: Whether to compare every permitted plan with what the guard promises, see `violations`.
     """
@@ -47,19 +49,18 @@ class ClosedLoop:
     def __init__(
         self,
         twin: Twin,
-        guard: GuardSettings | None,
-        interval_s: float,
+        regime: Regime,
         base: RulePolicy | None = None,
         *,
+        guarded: bool = True,
         audit: bool = False,
     ) -> None:
-        self.twin, self.guard, self.interval_s, self.base = twin, guard, interval_s, base
+        self.twin, self.regime, self.guarded, self.base = twin, regime, guarded, base
         self._violations: Array | None = np.zeros(len(twin.buffers.census.pool)) if audit else None
-        if guard is not None:
-            twin.buffers.set_bounds(guard)
-        self._numbers: dict[str, Any] = {"interval_s": interval_s}
-        if guard is not None:
-            self._numbers["guard"] = guard.numbers()
+        self._numbers: dict[str, Any] = {"interval_s": regime.interval_s, "guard": regime.guard.numbers()}
+        if guarded:
+            twin.buffers.set_bounds(regime.guard)
+            self._asked_max = twin.buffers.pool_max.copy(), twin.buffers.queue_max.copy()
         if base is not None:
             self._numbers["rule"] = base.numbers
         self.restart()
@@ -103,8 +104,22 @@ class ClosedLoop:
 
     def restart(self, worlds: Any = slice(None)) -> None:
         """Take the census of the worlds given, which have been begun anew; in them the guard starts afresh."""
+        if self.guarded:
+            self._bound(worlds)
         self.twin.run_phases(CENSUS + self._observe, worlds=worlds, **self._numbers)
         self.twin.buffers.reset_guard(worlds)
+
+    def _bound(self, worlds: Any) -> None:
+        """Set the bounds of the limits of some worlds: by the regime, by the owner, and by what can be bought."""
+        pools, queues, buffers = self.twin.world.pools[worlds], self.twin.world.queues[worlds], self.twin.buffers
+        pool_max, queue_max = (table[worlds] for table in self._asked_max)
+        buyable = np.where(pools["owned"] != 0, pools["max_slots"], np.inf)
+        permitted = np.minimum(pools["most"], np.maximum(self.regime.pool_factor * pools["limit"], 1.0))
+        buffers.pool_max[worlds] = np.maximum(
+            np.minimum(pool_max, np.minimum(permitted, buyable)), buffers.pool_min[worlds]
+        )
+        most = np.maximum(self.regime.queue_factor * np.maximum(queues["limit"], 1.0), 1.0)
+        buffers.queue_max[worlds] = np.maximum(np.minimum(queue_max, most), buffers.queue_min[worlds])
 
     def step(
         self,
@@ -146,24 +161,42 @@ class ClosedLoop:
         """As `step`; what is wanted is the base rule's proposal."""
         self._decide(APPLY_RULE + WITH_FALLBACK + PLAN + RUN, until_s)
 
-    def play(self, policy: Policy, most_steps: int = 1200) -> Array:
-        """Let `policy` decide until every run is over, at most so many times; the US dollars spent, shape (worlds, 3).
+    def play(self, policy: Policy) -> Array:
+        """Let `policy` decide until every run is over; the US dollars spent, shape (worlds, 3).
 
-        What is left after the last decision runs out under the settings then in force.
+        What is left after the regime's last decision runs out under the settings then in force.
         """
-        for _ in range(most_steps):
+        for _ in range(self.regime.most_decisions):
             if not np.any(self.running):
                 break
             self.step(policy.propose(self.census))
         self.twin.finish()
         return self.twin.money
 
-    def fork(self, rows: npt.NDArray[Any]) -> ClosedLoop:
-        """A loop over copies of some of the worlds, as they are now; it does not audit."""
+    @property
+    def spent_usd(self) -> Array:
+        """US dollars spent so far, shape (worlds,)."""
+        spent: Array = self.twin.money.sum(-1)
+        return spent
+
+    def fork(self, rows: npt.NDArray[Any], interval_s: float | None = None) -> ClosedLoop:
+        """A loop over copies of some of the worlds, as they are now; it does not audit.
+
+        Args:
+            rows: Which of them.
+            interval_s: Seconds between its decisions, if they are others.
+        """
         fork = ClosedLoop.__new__(ClosedLoop)  # also where this is a subclass
-        fork.guard, fork.interval_s, fork.base, fork._numbers = self.guard, self.interval_s, self.base, self._numbers
+        fork.regime, fork.guarded, fork.base, fork._numbers = self.regime, self.guarded, self.base, self._numbers
         fork.twin, fork._violations = self.twin.take(rows), None
+        if interval_s is not None:
+            fork.pace(interval_s)
         return fork
+
+    def pace(self, interval_s: float) -> None:
+        """Let so many seconds pass between two decisions from now on."""
+        self.regime = replace(self.regime, interval_s=interval_s)
+        self._numbers = {**self._numbers, "interval_s": interval_s}
 
     @property
     def _observe(self) -> int:
@@ -172,7 +205,7 @@ class ClosedLoop:
 
     def _decide(self, phases: int, until_s: Array | float | None) -> None:
         """The given phases and all that follow, in one call."""
-        if self.guard is not None:
+        if self.guarded:
             phases += GUARD
         if until_s is None:
             phases += INTERVAL

@@ -93,7 +93,7 @@ def _future(
         for (name, queue), run in keys.items()
     ]
     number = {key: place for place, key in enumerate(keys)}
-    scheduled = np.array([run.scheduled_s for run in runs] + [at_s for _, at_s in adhoc])
+    scheduled = np.array([*_in_order(snapshot, runs), *(at_s for _, at_s in adhoc)])
     due = [math.inf if run.due_s is None else run.due_s for run in runs]
     for run, (_, at_s) in zip(examples, adhoc, strict=True):
         due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
@@ -115,6 +115,19 @@ def _future(
     world.arrivals[0, : len(arriving)] = arriving
     world.settings["arrivals"] = len(arriving)
     return world
+
+
+def _in_order(snapshot: Snapshot, runs: Sequence[Run]) -> list[float]:
+    """From when each run could have started, lowered where Prefect serves it before one that could have earlier.
+
+    The twin serves a queue by these instants; Prefect goes by what was planned, be it a month before the run was made.
+    """
+    sooner: dict[str, float] = {}
+    for queue in snapshot.queues:
+        first_s = math.inf
+        for run in reversed(queue.waiting):
+            first_s = sooner[run.id] = min(first_s, run.scheduled_s)
+    return [sooner.get(run.id, run.scheduled_s) for run in runs]
 
 
 def _adhoc(queue: QueueState, at_s: float, horizon_s: float, rng: np.random.Generator) -> Array:

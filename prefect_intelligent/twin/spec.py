@@ -111,6 +111,7 @@ class PoolSpec:
     Attributes:
         queues: Its queues as they are set at the beginning.
         limit: Pool limit at the beginning; None is unlimited.
+        most: Largest limit that its owner permits; None for no bound.
         prices: What a slot costs.
         owned: Whether slots are bought ahead (slots of machines); else every attempt is paid by itself (serverless).
         node_slots: Slots of one node.
@@ -135,6 +136,7 @@ class PoolSpec:
 
     queues: tuple[QueueSetting, ...]
     limit: int | None = None
+    most: int | None = None
     prices: Prices = field(default_factory=Prices)
     owned: bool = True
     node_slots: int = 1
@@ -156,13 +158,18 @@ class PoolSpec:
     spot_prices: tuple[tuple[float, float], ...] = ()
     reclaims: tuple[tuple[float, float], ...] = ()
 
+    @property
+    def queues_by_name(self) -> list[QueueSetting]:
+        """The queues by name, the order of a snapshot and of the queues of a world."""
+        return sorted(self.queues, key=lambda queue: queue.name)
+
     def __post_init__(self) -> None:
         _not_negative(
             self, "min_slots", "boot_s", "cooldown_s", "node_min_billing_s", "poll_s", "poll_jitter", "prefetch_s",
             "overshoot", "startup_s", "startup_spread", "limit",
         )  # fmt: skip
-        for name in ("node_slots", "max_slots", "poll_batch"):
-            if getattr(self, name) < 1:
+        for name in ("node_slots", "max_slots", "poll_batch", "most"):
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
         for name in ("poll_jitter", "overshoot"):
             if getattr(self, name) > 1:
@@ -223,7 +230,9 @@ def build_world(
     resources = sorted(resources, key=lambda resource: resource.name)
     width = max(len(pool.queues) for pool in pools)
     number = {
-        queue.name: place * width + at for place, pool in enumerate(pools) for at, queue in enumerate(_by_name(pool))
+        queue.name: place * width + at
+        for place, pool in enumerate(pools)
+        for at, queue in enumerate(pool.queues_by_name)
     }
     for deployment in deployments:
         if deployment.queue not in number:
@@ -246,11 +255,6 @@ def build_world(
         resources=_resources(resources)[None],
         contention_groups=_contention_groups(groups, deployment_rows, table)[None],
     )
-
-
-def _by_name(pool: PoolSpec) -> list[QueueSetting]:
-    """The queues of a pool by name, the order of a snapshot."""
-    return sorted(pool.queues, key=lambda queue: queue.name)
 
 
 def _not_negative(spec: object, *names: str) -> None:
@@ -346,7 +350,7 @@ def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
     out["priority"] = np.inf  # of padding: served last
     out["pool"] = np.repeat(np.arange(len(pools)), width)
     for place, pool in enumerate(pools):
-        for at, queue in enumerate(_by_name(pool)):
+        for at, queue in enumerate(pool.queues_by_name):
             row = out[place * width + at]
             row["present"], row["paused"], row["priority"] = 1, queue.paused, queue.priority
             row["limit"] = np.inf if queue.limit is None else queue.limit
@@ -358,6 +362,7 @@ def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
 def _pool(pool: PoolSpec) -> Table:
     row = np.zeros((), POOL_DTYPE)
     row["limit"] = np.inf if pool.limit is None else pool.limit
+    row["most"] = np.inf if pool.most is None else pool.most
     row["room"] = np.inf if pool.room is None else pool.room
     row["idle_fraction"], row["min_billing_s"] = pool.prices.idle_fraction, pool.prices.min_billing_s
     for name in ("owned", "node_slots", "max_slots", "min_slots", "boot_s", "cooldown_s", "node_min_billing_s"):

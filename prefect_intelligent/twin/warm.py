@@ -8,6 +8,9 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy import GuardSettings, GuardState, parse_policy, permit
 from prefect_intelligent.policy.actions import apply_action, neutral
 from prefect_intelligent.policy.encoding import encode
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+from prefect_intelligent.twin.futures import redraw_unknowns
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 
@@ -33,6 +36,7 @@ def warm() -> None:
     wanted = apply_action(rule.propose(census), census, neutral(census))
     encode(census, wanted)
     permit(wanted, census, GuardState.start(census), GuardSettings(), now_s=0.0)
+    redraw_unknowns(ClosedLoop(twin, Regime()), np.random.default_rng(0))
     twin.finish()
 
 

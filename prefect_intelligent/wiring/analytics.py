@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from prefect_intelligent.analytics.adapters import prefect_notifications
 from prefect_intelligent.analytics.adapters.prefect_notifications import NotificationChange
 from prefect_intelligent.analytics.pool_alerts import AlertFinder
+from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
+from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.steering.pool_limits import read_pool_limits
 from prefect_intelligent.wiring.history import open_runs
-from prefect_intelligent.wiring.pipeline_graph import open_graph
+from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
 from prefect_intelligent.wiring.steering import PoolController, open_controller
 
-__all__ = ["NotificationChange", "install_notifications", "open_alert_finder", "remove_notifications"]
+if TYPE_CHECKING:
+    from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+
+__all__ = [
+    "NotificationChange",
+    "install_notifications",
+    "open_alert_finder",
+    "pool_type",
+    "read_slots",
+    "remove_notifications",
+]
+
+
+def pool_type(runs: SqlRuns, pool: str | None) -> str | None:
+    """Prefect's type of a pool, as it was copied with its deployments; None if it is not known."""
+    kept = runs.deployment_frame()
+    found = [json.loads(str(row.details)).get("pool_type") for row in kept[kept["pool"] == pool].itertuples()]
+    return next((kind for kind in found if kind), None)
+
+
+def read_slots(runs: SqlRuns, history: HistoryStore, pool: str | None) -> SlotAccount | None:
+    """The account of a pool's slots: its limit as it was copied and as steering has written it, since its first run.
+
+    Returns:
+        None if no pool is named, nothing is known of it, or it has no limit.
+    """
+    if pool is None:
+        return None
+    kept = runs.queue_frame()
+    own = kept[(kept["pool"] == pool) & (kept["queue"] == "")]
+    known = own["limit"].astype(float).tolist()
+    limits = [
+        (float(at_s), None if math.isnan(limit) else limit) for at_s, limit in zip(own["at_s"], known, strict=True)
+    ]
+    return slot_account([*limits, *read_pool_limits(history, pool)], runs.first_submitted_s(pool))
 
 
 def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, AlertFinder]:
@@ -30,10 +70,11 @@ def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, Al
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
         pool=pool,
-        prices=settings.prices_of(pool),
+        prices=settings.prices_of(pool, pool_type(runs, pool)),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
+        awaited=lambda: awaited_deployments(runs),
     )
     return controller, finder
 

@@ -65,6 +65,22 @@ def open_graph(settings: Settings, runs: SqlRuns) -> Callable[[], Graph]:
     return look
 
 
+def awaited_deployments(runs: SqlRuns) -> frozenset[str]:
+    """Deployments whose next run somebody waits for: they have an active schedule, or declare what they write."""
+    found = set()
+    for row in runs.deployment_frame().itertuples():
+        details = json.loads(str(row.details))
+        if (details.get("schedules") and not row.paused) or (details.get("terms") or {}).get("outputs"):
+            found.add(str(row.name))
+    return frozenset(found)
+
+
+def scheduled_deployments(runs: SqlRuns) -> frozenset[str]:
+    """Deployments that have an active schedule."""
+    rows = runs.deployment_frame().itertuples()
+    return frozenset(str(row.name) for row in rows if json.loads(str(row.details)).get("schedules"))
+
+
 def unread(graph: Graph, runs: pd.DataFrame) -> tuple[str, ...]:
     """Deployments that write datasets which no deployment reads, and whose lateness costs nothing."""
     price = runs["late_usd_per_hour"].fillna(0.0).groupby(runs["deployment"].astype(str)).max()

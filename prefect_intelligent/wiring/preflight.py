@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from prefect_intelligent import __version__
 from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
-from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.preflight import (
     PreflightResult,
+    check_clock,
     check_deployments,
+    check_interval,
+    check_regime,
     check_schedules,
     check_server,
     check_settings,
+    check_steering,
+    check_stuck,
     check_versions,
     check_workers,
 )
@@ -29,10 +34,14 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield check_versions(prefect, _installed("fastapi"))
     if prefect is None:
         return
-    from prefect_intelligent.prefect_client.api import PrefectApi
+    from prefect_intelligent.prefect_client.api import PrefectApi, path
+    from prefect_intelligent.prefect_client.lease import PrefectLease
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
-    from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
+    from prefect_intelligent.steering.kill_switch import read_switch
+    from prefect_intelligent.wiring.pool_records import pool_records
+    from prefect_intelligent.wiring.steering import outside_regime
 
     try:
         api = PrefectApi()
@@ -42,9 +51,9 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         return
     orchestrator = PrefectOrchestrator(api, pool)
     held, queues = orchestrator.settings()
-    yield from check_settings(held, queues)
+    yield from check_settings(held, queues, settings.pools.get(pool, PoolSettings()).worker_slots)
     try:
-        api.call("PATCH", f"/work_pools/{pool}", {})
+        api.call("PATCH", path("work_pools", pool), {})
         yield PreflightResult(level="fine", what="the pool may be written")
     except OrchestratorError as error:
         yield PreflightResult(
@@ -55,18 +64,28 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
         yield PreflightResult(
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
-    workers = api.call("POST", f"/work_pools/{pool}/workers/filter", {"limit": 200})
-    seen = [unix_s(worker["last_heartbeat_time"]) for worker in workers]
-    yield check_workers([time.time() - at_s for at_s in seen])
-    scheduled = check_schedules(*read_unscheduled(api, pool, time.time()))
+    now_s = api.now_s()
+    workers = [worker for page in api.pages(path("work_pools", pool, "workers", "filter"), {}) for worker in page]
+    ages_s = [now_s - unix_s(worker["last_heartbeat_time"]) for worker in workers]
+    yield check_workers(ages_s, pool, str(api.call("GET", path("work_pools", pool))["type"]))
+    yield from check_stuck(read_stuck(api, pool, now_s))
+    if (clock := check_clock(api.skew_s)) is not None:
+        yield clock
+    if (outside := check_regime(outside_regime(settings, pool, held.limit))) is not None:
+        yield outside
+    slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)
+    if slow is not None:
+        yield slow
+    scheduled = check_schedules(*read_unscheduled(api, pool, now_s))
     if scheduled is not None:
         yield scheduled
     try:
-        open_history(settings)
-        yield PreflightResult(level="fine", what=f"the history can be written: {settings.history}")
+        records = pool_records(settings, api, pool)
+        yield check_steering(read_switch(records, pool), led=PrefectLease(api, pool).taken())
+        yield PreflightResult(level="fine", what=f"the history can be written: {mask_secrets(settings.history)}")
     except StoreError as error:
         yield PreflightResult(
-            level="problem", what=str(error), advice="set history_url or data_dir to a place of yours"
+            level="problem", what=mask_secrets(str(error)), advice="set history_url or data_dir to a place of yours"
         )
 
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prefect_intelligent.errors import PrefectIntelligentError, UnknownNameError
+from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.history.ports import HistoryStore
-from prefect_intelligent.prefect_client.heartbeats import last_heartbeats
+from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
 from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
 from prefect_intelligent.prevention.measures import RuleSettings
@@ -26,17 +26,11 @@ _QUALITY_S = 3 * 86400.0
 
 
 def rule_settings(settings: Settings, *, write: bool = False) -> dict[str, RuleSettings]:
-    """What each rule may do; `write` turns "shadow" into "auto".
-
-    Raises:
-        UnknownNameError: A setting names a rule that does not exist.
-    """
-    for name in settings.prevention:
-        if name not in RULES:
-            raise UnknownNameError("prevention rule", name, RULES)
+    """What each rule may do; `write` turns "shadow" into "auto"."""
+    own = {str(name): given for name, given in settings.prevention.items()}
     terms = {}
     for name in RULES:
-        given = settings.prevention.get(name)
+        given = own.get(name)
         found = RuleSettings() if given is None else RuleSettings(**given.model_dump())
         mode = "auto" if write and found.mode == "shadow" else found.mode
         terms[name] = RuleSettings(mode=mode, most=found.most, per_day=found.per_day, again=found.again)
@@ -62,19 +56,20 @@ def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
 def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
     """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
     snapshot = controller.orchestrator.observe()
+    now_s = controller.api.now_s()  # runs end, and send heartbeats, by the server's clock
     deployments = controller.orchestrator.deployments()
     at_work = [run.id for run in snapshot.runs() if run.started_s is not None]
-    beats = last_heartbeats(controller.api, at_work)
+    beats = read_heartbeats(controller.api, at_work)
     live = [
         LiveRun(run.id, run.deployment, run.scheduled_s, run.started_s, beats.get(run.id), run.due_s)
         for run in snapshot.runs()
     ]
     return read_evidence(
         runs,
-        snapshot.at_s,
+        now_s,
         live=live,
         upstream=_upstream(deployments),
-        unhealthy=_unhealthy(deployments, controller.history, snapshot.at_s),
+        unhealthy=_unhealthy(deployments, controller.history, now_s),
         resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_intelligent.domain.datasets import Dataset
+from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.quality.gate import Gate
 from prefect_intelligent.quality.model import Contract
@@ -54,13 +56,15 @@ def quality_parts(
     from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
     from prefect_intelligent.quality.adapters.soda.checker import SodaChecker
     from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.wiring.pool_records import switch_position
 
     found = settings or load_settings().settings
+    history = open_history(found)
     gate = Gate(
         checker=SodaChecker(),
         editor=RowEditor(Path(quarantine) if quarantine else found.folder / "quarantine.duckdb"),
-        history=open_history(found),
-        downstream=PrefectDownstream() if prefect else None,
+        history=history,
+        downstream=PrefectDownstream(lambda pool: switch_position(found, pool) == "off") if prefect else None,
         clock=SystemClock(),
         policy=policy or RemediationPolicy(),
     )
@@ -109,6 +113,19 @@ def draft_contract(dataset: Dataset) -> str:
     from prefect_intelligent.quality.adapters.profiler import new_contract, profile
 
     return new_contract(profile(dataset), dataset.schema or "main")
+
+
+def check_deployments(names: Sequence[str]) -> None:
+    """Refuse deployments that do not exist; a server that does not answer is no error here.
+
+    Raises:
+        UnknownNameError: There is none of such a name.
+    """
+    from prefect_intelligent.quality.adapters.prefect_holds import PrefectDownstream
+
+    with suppress(OrchestratorUnavailableError):
+        if missing := PrefectDownstream().unknown(names):
+            raise UnknownNameError("deployment", missing[0], PrefectDownstream().deployments())
 
 
 def release_deployments(dataset: str) -> tuple[str, ...]:

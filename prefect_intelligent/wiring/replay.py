@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
+from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
-from prefect_intelligent.settings import PoolSettings, Settings
+from prefect_intelligent.settings import BoundSettings, PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.wiring.history import has_history, open_runs
 from prefect_intelligent.wiring.outlooks import open_outlooks
+from prefect_intelligent.wiring.pool_records import pool_records, settings_given
 
 if TYPE_CHECKING:
     from prefect_intelligent.replay.replay import ReplayResult
@@ -24,22 +33,37 @@ __all__ = [
     "Recording",
     "observe_pool",
     "pool_model",
+    "pool_regime",
     "read_recording",
     "recording_model",
     "recording_of",
     "snapshot_model",
+    "worker_slots",
     "write_page",
     "write_recording",
 ]
 
+_DAY_S = 86400.0
 
-def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...]) -> PoolSpec:
-    """How the twin models a pool: its settings in Prefect, with the prices and the behaviour of our settings."""
+
+def pool_model(
+    settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting, ...], slots: int | None = None
+) -> PoolSpec:
+    """How the twin models a pool: its settings in Prefect, with the prices and the behaviour of our settings.
+
+    Args:
+        settings: All settings.
+        pool: Settings of the pool.
+        queues: Settings of its queues.
+        slots: Runs that its workers carry at once, where the settings do not say; None is unknown.
+    """
     own = settings.pools.get(pool.name, PoolSettings())
+    bounds = [limit for limit in (pool.limit, own.worker_slots or slots) if limit is not None]
     return PoolSpec(
         queues=queues,
-        limit=pool.limit,
-        prices=settings.prices_of(pool.name),
+        limit=min(bounds, default=None),
+        most=min((each for each in (own.most_slots or pool.limit, own.worker_slots or slots) if each), default=None),
+        prices=settings.prices_of(pool.name, pool.type),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
         prefetch_s=own.poll_s,
@@ -47,9 +71,37 @@ def pool_model(settings: Settings, pool: PoolSetting, queues: tuple[QueueSetting
     )
 
 
-def snapshot_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
-    """How the twin models the pool of a snapshot."""
-    return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues))
+def snapshot_model(settings: Settings, snapshot: Snapshot, *, slots: int | None = None) -> PoolSpec:
+    """How the twin models the pool of a snapshot; see `pool_model`."""
+    return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues), slots)
+
+
+def worker_slots(settings: Settings, snapshot: Snapshot) -> int | None:
+    """Runs that the pool's workers carry at once, from the history of the last day; None if nothing shows it.
+
+    Raises:
+        StoreError: The history cannot be read.
+    """
+    from prefect_intelligent.replay.worker_slots import learned_slots
+
+    if not has_history(settings):
+        return learned_slots(snapshot, pd.DataFrame({"started_s": [], "ended_s": []}))
+    return learned_slots(
+        snapshot, open_runs(settings).run_frame(since_s=snapshot.at_s - _DAY_S, pool=snapshot.pool.name)
+    )
+
+
+def pool_regime(settings: Settings, pool: str, model: PoolSpec) -> Regime:
+    """How a controller with these settings runs the pool that is modelled; its `most` bounds the pool limit."""
+    own = settings.pools.get(pool, PoolSettings())
+    bounds = [own.queues.get(queue.name, BoundSettings()) for queue in model.queues_by_name]
+    guard = GuardSettings(
+        **settings.guard.model_dump(),
+        pool_min=float(own.least_slots),
+        queue_min=np.array([float(each.least) for each in bounds]),
+        queue_max=np.array([math.inf if each.most is None else float(each.most) for each in bounds]),
+    )
+    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=math.inf)
 
 
 def observe_pool(settings: Settings, pool: str) -> Snapshot:
@@ -60,7 +112,7 @@ def observe_pool(settings: Settings, pool: str) -> Snapshot:
     """
     api = PrefectApi()
     try:
-        prices, resources = settings.prices_of(pool), settings.shared_resources
+        prices, resources = partial(settings.prices_of, pool), settings.shared_resources
         outlooks = open_outlooks(settings, pool)
         return PrefectOrchestrator(api, pool, prices=prices, resources=resources, outlooks=outlooks).observe()
     finally:
@@ -68,7 +120,7 @@ def observe_pool(settings: Settings, pool: str) -> Snapshot:
 
 
 def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
-    """The synced history of a pool, with the settings that it has in Prefect today.
+    """The synced history of a pool, with the settings that people have given it.
 
     Args:
         settings: All settings.
@@ -81,33 +133,37 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
         StoreError: The history cannot be read.
     """
     if not has_history(settings):
-        raise InvalidInputError("history", settings.history, "there is none yet; run `prefect-intelligent sync`")
+        raise InvalidInputError(
+            "history", mask_secrets(settings.history), "there is none yet; run `prefect-intelligent sync`"
+        )
     api = PrefectApi()
     try:
-        held, queues = PrefectOrchestrator(api, pool).settings()
+        held, queues = settings_given(pool_records(settings, api, pool), *PrefectOrchestrator(api, pool).settings())
     finally:
         api.close()
     own = settings.pools.get(pool, PoolSettings())
     return Recording(
         pool=held,
         queues=queues,
-        prices=settings.prices_of(pool),
+        prices=settings.prices_of(pool, held.type),
         poll_s=own.poll_s,
         startup_s=own.startup_s,
         runs=open_runs(settings).run_frame(since_s=SystemClock().now_s() - last_s, pool=pool),
     )
 
 
-def recording_model(recording: Recording) -> PoolSpec:
+def recording_model(settings: Settings, recording: Recording) -> PoolSpec:
     """How the twin models the pool of a recording. Queues that have gone since come last, without a limit."""
+    own = settings.pools.get(recording.pool.name, PoolSettings())
     there = {queue.name for queue in recording.queues}
     behind = max((queue.priority for queue in recording.queues), default=0) + 1
     gone = sorted(set(recording.runs["queue"].dropna().astype(str)) - there)
     return PoolSpec(
         queues=(*recording.queues, *(QueueSetting(name=name, priority=behind) for name in gone)),
         limit=recording.pool.limit,
+        most=own.most_slots or recording.pool.limit,
         prices=recording.prices,
-        max_slots=max(recording.pool.limit or 0, 64),
+        max_slots=max(own.most_slots or 0, recording.pool.limit or 0, 64),
         poll_s=recording.poll_s,
         prefetch_s=recording.poll_s,
         startup_s=recording.startup_s,

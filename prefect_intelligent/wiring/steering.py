@@ -10,6 +10,7 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
 from prefect_intelligent.settings import PoolSettings, Settings, load_settings
@@ -32,12 +35,12 @@ from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrat
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import KIND, Decision
 from prefect_intelligent.steering.kill_switch import read_switch
-from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
+from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
-from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.model_registry import open_policy_store
+from prefect_intelligent.wiring.pool_records import pool_records
 
 if TYPE_CHECKING:
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
@@ -87,6 +90,9 @@ def open_controller(
     timeout_s: float = 5.0,
     lease_s: float | None = None,
     check_pool: bool = True,
+    api: PrefectApi | None = None,
+    clock: Clock | None = None,
+    terms_ttl_s: float = 60.0,
 ) -> PoolController:
     """Make the adapters for one pool.
 
@@ -98,6 +104,9 @@ def open_controller(
         lease_s: Time to live of the leadership; three intervals, at least half a minute, if None.
         check_pool: Whether to ask Prefect for the pool before anything is written to disk. A server that does not
             answer is no error here: a controller may be started before it.
+        api: The Prefect server; the one of the profile in force if None.
+        clock: The time, in which the server's instants are read too; the system's if None.
+        terms_ttl_s: How long deployments, their terms and durations are kept before they are read again.
 
     Raises:
         InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
@@ -109,12 +118,15 @@ def open_controller(
 
         outlooks = open_outlooks(settings, pool)
     config = controller_config(settings, pool, by or f"controller {socket.gethostname()}:{os.getpid()}")
-    api = PrefectApi(timeout_s=timeout_s)
+    api = api or PrefectApi(timeout_s=timeout_s)
+    clock = clock or SystemClock()
     orchestrator = PrefectOrchestrator(
         api,
         pool,
-        prices=settings.prices_of(pool),
+        prices=partial(settings.prices_of, pool),
         resources=settings.shared_resources,
+        terms_ttl_s=terms_ttl_s,
+        now=clock.now_s,
         outlooks=outlooks,
     )
     if check_pool:
@@ -123,11 +135,18 @@ def open_controller(
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=open_history(settings),
+        history=pool_records(settings, api, pool, lambda: orchestrator.pool_id),
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
-        clock=SystemClock(),
+        clock=clock,
         config=config,
     )
+
+
+def worker_is_online(controller: PoolController) -> bool:
+    """Whether a worker of the pool sends heartbeats."""
+    route = path("work_pools", controller.orchestrator.pool, "workers", "filter")
+    found = controller.api.call("POST", route, {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": 1})
+    return bool(found)
 
 
 def check_pool(pool: str) -> None:
@@ -167,6 +186,7 @@ def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfi
         hold_s=settings.hold_s,
         by=by,
         look_ahead=None if by == _HOOK else open_look_ahead(settings),
+        mend_claims=by != _HOOK,
     )
 
 
@@ -177,7 +197,7 @@ def open_policy(settings: Settings, text: str) -> Policy:
         behind = open_policy(settings, pupil if colon else settings.rule)
         decides = innermost_policy(behind)
         base = decides if isinstance(decides, RulePolicy) else getattr(decides, "base", parse_policy(settings.rule))
-        return OnlinePlanner(inner=behind, base=base)
+        return Planner(inner=behind, base=base)
     return follow_champion(settings) if text == CHAMPION else choose_policy(text)
 
 
@@ -189,7 +209,9 @@ def open_look_ahead(settings: Settings) -> LookAhead | None:
 
     ready = Readiness()
     return LookAhead(
-        model=lambda snapshot: snapshot_model(settings, snapshot), budget_ms=settings.look_ahead_ms, ready=ready
+        model=lambda snapshot: snapshot_model(settings, snapshot),
+        config=PlannerConfig(budget_s=settings.look_ahead_ms / 1e3),
+        ready=ready,
     )
 
 
@@ -214,6 +236,25 @@ class Readiness:
         self._done.set()
 
 
+def outside_regime(settings: Settings, pool: str, given: int | None = None) -> tuple[str, ...]:
+    """In what a controller of the pool differs from the regime of its bundle; nothing for rules and unknown regimes.
+
+    Args:
+        settings: All settings.
+        pool: Name of the work pool.
+        given: The limit that people gave the pool, where it is known.
+    """
+    named = settings.policy.removeprefix(f"{PLANNER}:")
+    folder = SHIPPED if named == "shipped" else Path(named).expanduser()
+    trained = read_bundle(folder).regime if folder.is_dir() else None
+    if trained is None:
+        return ()
+    most = settings.pools.get(pool, PoolSettings()).most_slots
+    factor = max(1.0, most / given) if most and given else 1.0
+    guard = GuardSettings(**settings.guard.model_dump())
+    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=factor).outside(trained)
+
+
 def choose_policy(text: str) -> Policy:
     """The rule of that name, the bundle in that folder, or "shipped", the bundle that comes with the package.
 
@@ -221,9 +262,9 @@ def choose_policy(text: str) -> Policy:
         InvalidInputError: It is none of them; for a bundle the message says what is wrong with it.
     """
     if text == "shipped":
-        return read_bundle(SHIPPED).policy()
+        return read_bundle(SHIPPED).agent()
     if os.sep in text or Path(text).is_dir():
-        return read_bundle(Path(text).expanduser()).policy()
+        return read_bundle(Path(text).expanduser()).agent()
     return parse_policy(text)
 
 
@@ -245,7 +286,7 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
 
     Returns:
         The decision; None if a controller leads the pool, the last decision is younger than the interval, or the pool
-        is switched off.
+        is not switched on.
 
     Raises:
         PrefectIntelligentError: It could not be made; the pool is as it was.

@@ -45,6 +45,7 @@ class Shipper:
 
     def status(self) -> Shipment:
         """What waits and what was lost, without touching anything."""
+        kept = self.outbox.status()
         return Shipment(
             collected=0,
             sent=0,
@@ -52,7 +53,7 @@ class Shipper:
             archived=0,
             checks=0,
             problem="",
-            status=self.outbox.status(),
+            status=replace(kept, waiting=kept.waiting + self.spool.count()),
             dropped=self.spool.losses().records,
         )
 

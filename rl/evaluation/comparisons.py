@@ -26,8 +26,10 @@ PROFILE_AT: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.
 TRAINED: Final = ("seen", "unseen")
 """Groups of cases like those of the training."""
 TUNED, DEFAULT, CLAIRVOYANT, PLANNER, REGRESSED = "tuned", "prefect-default", "clairvoyant", "planner", "regressed"
-WHOLE: Final = {CLAIRVOYANT: (*TRAINED, "trace"), PLANNER: TRAINED}
-"""Groups in which a planner plays all episodes, because the gap to it there is a figure."""
+DEFAULT_RULE: Final = "default-rule"
+"""What a controller does without a setting."""
+SERVICE: Final = "service"
+"""The controller itself, with its planner."""
 REPORTED: Final = (
     "cost_usd",
     "capacity_usd",
@@ -147,6 +149,11 @@ def summary(results: Results, ours: str, rules: Sequence[str]) -> dict[str, floa
     single = [name for name in rules if name in names]
     if single:
         put("ratio_vs_best_rule", best_rule(results, single))
+        put("served_ratio_vs_best_rule", best_rule(results, single))
+    if DEFAULT_RULE in names and ours != DEFAULT_RULE:
+        put("served_ratio_vs_default_rule", DEFAULT_RULE)
+        cases = compare(results, ours, DEFAULT_RULE)["cases"].values()
+        figures["served_worst_case"] = max(case["value"] for case in cases)
     for figure, rival in (("ratio_vs_tuned", TUNED), ("ratio_vs_default", DEFAULT), ("ratio_vs_planner", CLAIRVOYANT)):
         if rival in names and rival != ours:
             put(figure, rival)
@@ -172,6 +179,8 @@ def _gaps(results: Results, ours: str, names: Sequence[str]) -> dict[str, float]
     trained = {case: played for case, played in results.items() if played.group in TRAINED} or results
     traces = {case: played for case, played in results.items() if played.group == "trace"}
     wanted = [("gap_closed", ours, trained), ("gap_closed_traces", ours, traces)]
+    if SERVICE in names:
+        wanted.append(("served_gap_closed", SERVICE, trained))
     if PLANNER in names:
         wanted += [("gap_closed_with_planner", PLANNER, trained), ("gap_closed_traces_with_planner", PLANNER, traces)]
     gaps = {figure: gap_closed(chosen, name) for figure, name, chosen in wanted if chosen}

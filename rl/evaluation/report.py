@@ -18,6 +18,8 @@ def write_report(report: Mapping[str, Any], folder: Path) -> Path:
     An existing folder is kept; the new one then gets a number: `<suite>-2`.
     """
     named = "-".join(Path(name).stem for name in str(report["context"]["suite"]).split())
+    factor = report["context"]["regime"]["pool_factor"]
+    named += "-unbounded" if factor is None else f"-{factor:g}x"
     place = next(place for place in _places(folder, named) if not place.exists())
     place.mkdir(parents=True)
     pictures = draw(report, place)
@@ -39,9 +41,11 @@ def page(report: Mapping[str, Any], pictures: list[str]) -> str:
         f"# {context['ours']} on suite {context['suite']}: {context['verdict']}",
         "",
         f"{len(context['groups'])} cases of at least {context['episodes_per_case']} paired episodes, {seeds}; planners "
-        f"play the first {context['planner_episodes_per_case']}, all where `gap_closed` is measured. "
+        f"play the first {context['planner_episodes_per_case']}. "
         "Ratios of cost, below 1 is better, geometric means "
         "with 95 % intervals from a bootstrap over training seeds and episodes, stratified by case.",
+        "",
+        f"Regime: {context['regime']['name']}.",
         "",
         f"Commit {context['commit']}, data {context['data_sha256']}, weights {context['weights_sha256'] or 'several'}, "
         f"{context['seconds']:.0f} s.",

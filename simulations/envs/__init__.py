@@ -1,9 +1,9 @@
-"""Reinforcement-learning environments over batches of simulated pools.
+"""The reinforcement-learning environment `PrefectCluster-v0`, for one world or many at once; `rl.train` trains in it.
 
 Read first:
-    batch.py   many worlds stepped as one: actions in, observations and rewards out
-    env.py     `PrefectCluster-v0` for Gymnasium, one world
-    vector.py  the batch as vector environment of Gymnasium and of stable-baselines3
+    env.py     one world for Gymnasium: what is observed, done, rewarded and when it ends
+    vector.py  many worlds for Gymnasium and for stable-baselines3
+    batch.py   what both are made of: worlds stepped as one
 
 Ports: none
 Command: none, `gymnasium.make("PrefectCluster-v0")` after `import simulations`

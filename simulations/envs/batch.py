@@ -2,67 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES, SHARES
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
+from prefect_intelligent.policy.encoding import Observation
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
+from prefect_intelligent.twin.batch import FINISH
 from prefect_intelligent.twin.model.world import World, as_bytes
 from prefect_intelligent.twin.simulator import Twin
-from simulations.envs.deck import Deck, draw_deck
-from simulations.family import SPLITS, Family
-from simulations.play import BudgetedLoop
-from simulations.regime import scenario_guard
-from simulations.scenario import load_scenario
-from simulations.workload import draw_world
+from simulations.envs.deck import LEAST_USD, Deck, Source, draw_deck, find_source, start_loop
+from simulations.family import SPLITS
 
 Flags = npt.NDArray[np.bool_]
 DEFAULT_BASE: Final = "atc+lookahead+share"
+PER_CENT: Final = 100.0
+"""Rewards are in per cent of the rule's cost of the day."""
+MOST_SAVED: Final = -0.95
+"""Least excess that is counted, so that its logarithm exists."""
+_LONGEST_S: Final = 30 * 86400.0
+"""A day that has not run out after so long ends as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSettings:
-    """How the worlds of a batch are made, and what is rewarded.
+    """How the worlds of a batch are made, what a step is, and what is rewarded.
 
     Attributes:
-        scenario: A scenario's name or file; "family" draws another cluster for each seed.
-        family: Bounds of the family; only for "family".
+        scenario: A scenario's name or file; "family" draws another cluster for each seed; or a source of worlds, such
+            as a `simulations.family.Family` with other bounds.
         split: Split of seeds: "train", "validation" or "test".
-        deck: Number of worlds that are drawn ahead; every episode plays one of them.
-        base: Name of the rule that actions correct.
-        reward: "advantage" is the cost of the base rule in the same interval of the same world minus our cost; "cost"
-            is minus our cost. Both in units of the rule's mean cost per decision in that world.
+        deck: Number of worlds that are drawn ahead; they are played in turn.
+        deck_seed: Chooses them from the split.
+        regime: How often is decided, what the guard permits, and how far limits may go.
         guarded: Whether actions pass the guard, as in production.
-        episode_share: Least and largest length of an episode as a share of the scenario's hours; lengths differ so that
-            worlds do not stay in lockstep.
+        base: The rule that actions correct, or its name.
+        hold: Decisions in each step: the rule is asked anew in each and corrected by the same action.
+        reward: "saving" is minus the increment of log(1 + excess), where excess is what has been spent beyond the base
+            rule by the same decision of the same world, over the rule's cost of that day; "cost" is minus our cost over
+            the rule's cost of that day. Both in per cent.
+        episode_share: Least and largest length of an episode as a share of the day; below 1 it is truncated.
         threads: Among how many threads the worlds are divided.
     """
 
-    scenario: str = "family"
-    family: Family | None = None
+    scenario: str | Path | Source = "family"
     split: str = "train"
     deck: int = 64
-    base: str = DEFAULT_BASE
-    reward: Literal["advantage", "cost"] = "advantage"
+    deck_seed: int = 0
+    regime: Regime = field(default_factory=Regime)
     guarded: bool = True
-    episode_share: tuple[float, float] = (0.5, 1.0)
+    base: str | RulePolicy = DEFAULT_BASE
+    hold: int = 1
+    reward: Literal["saving", "cost"] = "saving"
+    episode_share: tuple[float, float] = (1.0, 1.0)
     threads: int = 1
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise InvalidInputError("split", self.split, f"known: {', '.join(SPLITS)}")
-        if not 1 <= self.deck <= len(SPLITS[self.split]):
-            raise InvalidInputError("deck", self.deck, "must be 1 or more, and no more than the split has seeds")
+        for name in ("deck", "hold", "threads"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
         if not 0 < self.episode_share[0] <= self.episode_share[1] <= 1:
             raise InvalidInputError("episode_share", self.episode_share, "needs 0 < least <= largest <= 1")
-        if self.reward not in ("advantage", "cost"):
-            raise InvalidInputError("reward", self.reward, "must be 'advantage' or 'cost'")
+        if self.reward not in ("saving", "cost"):
+            raise InvalidInputError("reward", self.reward, "must be 'saving' or 'cost'")
 
 
 class Batch:
@@ -74,107 +85,129 @@ class Batch:
     Args:
         n: Worlds at once.
         settings: How they are made.
-        rng: Chooses the world and the length of each episode.
+        rng: Chooses the first world of a reset, and the length of each episode.
+
+    Attributes:
+        deck: The worlds that are played.
+        twin: Those that are played now.
     """
+
+    twin: Twin
 
     def __init__(self, n: int, settings: BatchSettings, rng: np.random.Generator) -> None:
         self.n, self.settings, self.rng = n, settings, rng
-        self.base: RulePolicy = parse_policy(settings.base)
-        self._draw_deck()
-        pick = rng.integers(0, settings.deck, n)
-        self._chosen = pick
-        self.twin = Twin(World(*(table[pick] for table in self.deck.world)), threads=settings.threads)
-        self.pools = self.twin.world.pools.shape[1]
-        self.width = self.twin.world.width
-        self._steps = np.zeros(n, dtype=np.int64)
-        self._last = np.zeros(n, dtype=np.int64)
-        self._start_s = self.twin.now_s.copy()
-        self._usd = np.zeros(n)
-        self._scale_usd = self.deck.scale_usd[pick]
-        self.loop = BudgetedLoop(self.twin, self._guard, self._decision_s, self._budget, self.base)
+        self.base = parse_policy(settings.base) if isinstance(settings.base, str) else settings.base
+        self._source = find_source(settings.scenario)
+        self.deck: Deck = draw_deck(
+            self._source,
+            SPLITS[settings.split],
+            count=settings.deck,
+            deck_seed=settings.deck_seed,
+            regime=settings.regime,
+            hold=settings.hold,
+            base=self.base,
+            guarded=settings.guarded,
+        )
+        self._chosen, self._step, self._last = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        self._spent_usd, self._log_excess = np.zeros(n), np.zeros(n)
+        self._next = 0
+        self.reset()
+        self.pools, self.width = self.twin.world.pools.shape[1], self.twin.world.width
 
     @property
     def rows(self) -> int:
         """Pools of all worlds together."""
         return int(self.n * self.pools)
 
-    @property
-    def levels(self) -> npt.NDArray[np.int64]:
-        """Number of levels of each part of one pool's action: capacity, then place and share of every queue."""
-        return np.array([len(CAPACITY_FACTORS), *[len(PLACES)] * self.width, *[len(SHARES)] * self.width])
+    def reset(self, options: Mapping[str, Any] | None = None) -> Observation:
+        """Begin other worlds in all rows and return their observations.
 
-    @property
-    def features(self) -> tuple[int, int]:
-        """Features per queue and per pool."""
-        return len(QUEUE_FEATURES), len(POOL_FEATURES)
+        Args:
+            options: "first": number of the world of the deck that the first row plays, the other rows those after it;
+                chosen at random if it is not given.
 
-    def reset(self, worlds: Flags | None = None) -> Observation:
-        """Begin other worlds (in all rows, or where `worlds` is set) and return the observations of all."""
-        chosen = np.ones(self.n, dtype=bool) if worlds is None else worlds
-        self._replace(chosen)
+        Raises:
+            InvalidInputError: It is not a whole number.
+        """
+        first = (options or {}).get("first")
+        if first is None:
+            first = int(self.rng.integers(len(self.deck.worlds)))
+        if isinstance(first, bool) or not isinstance(first, int | np.integer):
+            raise InvalidInputError("first", first, "must be the number of a world of the deck")
+        self._next = int(first)
+        self._begin(np.arange(self.n))
+        return self.observe()
+
+    def replace(self, worlds: Flags) -> Observation:
+        """Begin the next worlds of the deck in some rows and return the observations of all."""
+        rows = np.flatnonzero(worlds)
+        if len(rows):
+            self._begin(rows)
         return self.observe()
 
     def step(self, action: npt.NDArray[np.int64]) -> tuple[Array, Flags, Flags]:
-        """One decision interval.
+        """Hold an action for `hold` decisions.
 
         Args:
-            action: Shape (rows, 1 + 2 * width): levels, see `policy.actions`.
+            action: Levels, see `policy.actions`; of shape (rows, 1 + 2 * width), or with one row per world.
 
         Returns:
-            Reward, terminated (every run is over) and truncated (the time of the episode is over), each of shape (n,).
+            Reward, terminated (the day is over, and its rest has run out without decisions) and truncated (the episode
+            was to be shorter), each of shape (n,).
         """
-        self._steps += 1
-        self.loop.act(action, self._start_s + self._steps * self._decision_s)
-        usd = self.twin.buffers.usd.sum(axis=1)
-        spent, self._usd = usd - self._usd, usd
-        if self.settings.reward == "advantage":
-            base_usd = self.deck.base_usd
-            now = np.minimum(self._steps, base_usd.shape[1] - 1)
-            spent -= base_usd[self._chosen, now] - base_usd[self._chosen, now - 1]
-        terminated = self.twin.done
-        truncated = ~terminated & (self._steps >= self._last)
-        return -spent / self._scale_usd, terminated, truncated
+        levels = np.asarray(action, dtype=np.int64).reshape(self.rows, -1)
+        for _ in range(self.settings.hold):
+            self._loop.act(levels)
+        self._step += 1
+        over = self._step >= self._last
+        terminated = over & (self._last == self.deck.steps)
+        if terminated.any():
+            self._finish(np.flatnonzero(terminated))
+        return self._reward(), terminated, over & ~terminated
 
     def observe(self) -> Observation:
-        """Observation of every pool; a view that the next step overwrites."""
-        return self.loop.observation
+        """Observation of every pool after its last decision; a view that the next step overwrites."""
+        return self._loop.observation
 
-    def _draw_deck(self) -> None:
-        settings = self.settings
-        seeds = SPLITS[settings.split][: settings.deck]
-        if settings.scenario == "family":
-            family = settings.family or Family()
-            example = family.scenario(seeds[0])
-            worlds = [family.world(seed) for seed in seeds]
+    @property
+    def cost_ratio(self) -> Array:
+        """What has been spent so far over the rule's cost of the whole day, shape (n,)."""
+        ratio: Array = np.maximum(self._spent_usd, LEAST_USD) / np.maximum(self.deck.total_usd[self._chosen], LEAST_USD)
+        return ratio
+
+    def _reward(self) -> Array:
+        """The reward of the last step, shape (n,)."""
+        spent_usd, total_usd = self._loop.spent_usd, self.deck.total_usd[self._chosen]
+        before_usd, self._spent_usd = self._spent_usd, spent_usd
+        scale_usd = np.maximum(total_usd, LEAST_USD)
+        if self.settings.reward == "cost":
+            return PER_CENT * (before_usd - spent_usd) / scale_usd
+        rule_usd = self.deck.spent_usd[self._chosen, self._step]
+        rule_usd = np.where(self.twin.done, total_usd, rule_usd)  # what is left to the rule is saved or lost already
+        excess = np.maximum((spent_usd - rule_usd) / scale_usd, MOST_SAVED)
+        before, self._log_excess = self._log_excess, np.log1p(excess)
+        return PER_CENT * (before - self._log_excess)
+
+    def _finish(self, rows: npt.NDArray[np.int64]) -> None:
+        """Let some worlds run out without decisions."""
+        self.twin.buffers.until_s[rows] = self.twin.now_s[rows] + _LONGEST_S
+        self.twin.run_phases(FINISH, worlds=rows)
+
+    def _begin(self, rows: npt.NDArray[np.int64]) -> None:
+        """Deal the next worlds of the deck to some rows."""
+        dealt, numbers = self.deck.deal(self._next, len(rows))
+        self._next = (self._next + len(rows)) % len(self.deck.worlds)
+        if len(rows) == self.n:  # a twin of its own costs less than copying
+            self.twin = Twin(World(*(table[: self.n] for table in dealt)), threads=self.settings.threads)
+            self._loop = start_loop(
+                self.twin, self._source, self.settings.regime, self.base, guarded=self.settings.guarded
+            )
         else:
-            example = load_scenario(settings.scenario)
-            worlds = [draw_world(example, seed) for seed in seeds]
-        self._decision_s, self._budget = example.decision_s, example.budget_slots
-        self._guard = scenario_guard(example.decision_s) if settings.guarded else None
-        self.deck: Deck = draw_deck(
-            worlds,
-            seeds,
-            hours=example.hours,
-            base=self.base,
-            decision_s=example.decision_s,
-            guard=self._guard,
-            budget_slots=example.budget_slots,
-        )
-
-    def _replace(self, worlds: Flags) -> None:
-        """Put other worlds of the deck into some rows and begin them."""
-        rows = np.flatnonzero(worlds)
-        if len(rows) == 0:
-            return
-        picked = self.rng.integers(0, self.settings.deck, len(rows))
-        for table, drawn in zip(self.twin.world, self.deck.world, strict=True):
-            as_bytes(table)[rows] = as_bytes(drawn)[picked]
-        self._chosen[rows] = picked
-        self.twin.begin(rows)
-        self._start_s[rows] = self.twin.now_s[rows]
-        self._steps[rows], self._usd[rows] = 0, 0.0
-        longest = self.deck.base_usd.shape[1] - 1
-        low, high = (max(1, round(share * longest)) for share in self.settings.episode_share)
+            for table, new in zip(self.twin.world, dealt, strict=True):
+                as_bytes(table)[rows] = as_bytes(new[: len(rows)])
+            self.twin.begin(rows)
+            self._loop.restart(rows)
+        low, high = (max(1, round(share * self.deck.steps)) for share in self.settings.episode_share)
         self._last[rows] = self.rng.integers(low, high + 1, len(rows))
-        self._scale_usd[rows] = self.deck.scale_usd[picked]
-        self.loop.restart(rows)
+        self._chosen[rows], self._step[rows] = numbers, 0
+        self._spent_usd[rows] = self._log_excess[rows] = 0.0

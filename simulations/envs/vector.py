@@ -1,4 +1,4 @@
-"""The batch as a Gymnasium `VectorEnv` and as a stable-baselines3 `VecEnv`."""
+"""Many worlds of `PrefectCluster-v0` as a Gymnasium `VectorEnv` and as a stable-baselines3 `VecEnv`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.vec_env import VecEnv
 
-from prefect_intelligent.policy.encoding import Observation
 from simulations.envs.batch import Batch, BatchSettings
-from simulations.envs.spaces import action_space, as_dict, as_levels, observation_space
-
-Arrays = dict[str, npt.NDArray[Any]]
+from simulations.envs.spaces import Arrays, action_space, as_dict, observation_space
 
 
 class VectorPrefectCluster(VectorEnv[Arrays, npt.NDArray[Any], npt.NDArray[Any]]):
     """N worlds stepped in one call; an ended one is reset by the next step (`AutoresetMode.NEXT_STEP`).
+
+    Observation, action, reward and ends of each world are those of `simulations.envs.env.PrefectCluster`.
 
     Args:
         num_envs: Number of worlds.
@@ -32,72 +31,83 @@ class VectorPrefectCluster(VectorEnv[Arrays, npt.NDArray[Any], npt.NDArray[Any]]
 
     def __init__(self, num_envs: int = 1, render_mode: str | None = None, **settings: Any) -> None:
         self.num_envs, self.render_mode = num_envs, render_mode
-        self._settings = BatchSettings(**settings)
-        self._batch = Batch(num_envs, self._settings, np.random.default_rng(0))
-        self.single_observation_space = observation_space(self._batch)
-        self.single_action_space = action_space(self._batch)
+        self._batch = Batch(num_envs, BatchSettings(**settings), np.random.default_rng(0))
+        shape = self._batch.width, self._batch.pools
+        self.single_observation_space, self.single_action_space = observation_space(*shape), action_space(*shape)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = np.zeros(num_envs, dtype=bool)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Begin other worlds in all rows; of a list of seeds the first is used."""
+        """Begin other worlds in all rows; of a list of seeds the first is used. For options see `Batch.reset`."""
         first = seed[0] if isinstance(seed, Sequence) else seed
         if first is not None:
             self._batch.rng = np.random.default_rng(first)
         self._ended[:] = False
-        return as_dict(self._batch, self._batch.reset()), {}
+        return as_dict(self._batch.reset(options), self.num_envs), {}
 
     def step(
         self, actions: npt.NDArray[Any]
     ) -> tuple[Arrays, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
-        """One decision interval of every world."""
+        """Hold an action for `hold` decisions in every world."""
         reset = self._ended
-        reward, terminated, truncated = self._batch.step(as_levels(self._batch, actions))
-        if reset.any():
-            self._batch.reset(reset)
-            reward[reset], terminated[reset], truncated[reset] = 0.0, False, False
+        reward, terminated, truncated = self._batch.step(actions)
+        self._batch.replace(reset)
+        reward[reset], terminated[reset], truncated[reset] = 0.0, False, False
         self._ended = terminated | truncated
-        return as_dict(self._batch, self._batch.observe()), reward, terminated, truncated, {}
+        return as_dict(self._batch.observe(), self.num_envs), reward, terminated, truncated, {}
 
 
 class PrefectClusterVecEnv(VecEnv):
-    """N worlds for stable-baselines3: ended ones are reset at once; infos hold their last observation.
+    """N worlds for stable-baselines3: ended ones are reset at once.
+
+    Observation, action, reward and ends of each world are those of `simulations.envs.env.PrefectCluster`. The infos of
+    an ended world hold its last observation, whether it was truncated, and its `cost_ratio`: what was spent over what
+    the base rule spends in the whole day. `seed` and `set_options` hold for the next `reset`; of the options of all
+    worlds those of the first are used.
 
     Args:
         num_envs: Number of worlds.
-        seed: Of the choice of worlds.
-        settings: How worlds are made.
+        seed: Of the choice of worlds, until `seed` gives another.
+        settings: Passed on to `BatchSettings`.
+
+    Attributes:
+        steps_per_day: Steps of a whole day.
     """
 
-    def __init__(self, num_envs: int, seed: int = 0, settings: BatchSettings | None = None) -> None:
-        self.batch = Batch(num_envs, settings or BatchSettings(), np.random.default_rng(seed))
-        self.render_mode = None
-        super().__init__(num_envs, observation_space(self.batch), action_space(self.batch))
-        self._actions: npt.NDArray[Any] = np.zeros((num_envs, 1), dtype=np.int64)
+    def __init__(self, num_envs: int, seed: int = 0, **settings: Any) -> None:
+        self._batch = Batch(num_envs, BatchSettings(**settings), np.random.default_rng(seed))
+        self.steps_per_day, self.render_mode = self._batch.deck.steps, None
+        shape = self._batch.width, self._batch.pools
+        super().__init__(num_envs, observation_space(*shape), action_space(*shape))
 
     def reset(self) -> Any:
         """Begin other worlds in all rows."""
-        return as_dict(self.batch, self.batch.reset())
+        if self._seeds[0] is not None:
+            self._batch.rng = np.random.default_rng(self._seeds[0])
+        seen = as_dict(self._batch.reset(self._options[0]), self.num_envs)
+        self._reset_seeds()
+        self._reset_options()
+        return seen
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> Any:
-        """One decision interval of every world."""
-        reward, terminated, truncated = self.batch.step(as_levels(self.batch, self._actions))
+        """Hold the actions for `hold` decisions in every world."""
+        reward, terminated, truncated = self._batch.step(self._actions)
         ended = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        seen = as_dict(self._batch.observe(), self.num_envs)
         if ended.any():
-            last = as_dict(self.batch, self.batch.observe())
+            ratio = self._batch.cost_ratio
             for row in np.flatnonzero(ended):
-                infos[row]["terminal_observation"] = {name: values[row].copy() for name, values in last.items()}
+                infos[row]["terminal_observation"] = {name: values[row] for name, values in seen.items()}
                 infos[row]["TimeLimit.truncated"] = bool(truncated[row])
-            seen: Observation = self.batch.reset(ended)
-        else:
-            seen = self.batch.observe()
-        return as_dict(self.batch, seen), reward.astype(np.float32), ended, infos
+                infos[row]["cost_ratio"] = float(ratio[row])
+            seen = as_dict(self._batch.replace(ended), self.num_envs)
+        return seen, reward.astype(np.float32), ended, infos
 
     def close(self) -> None:
         """Nothing is open."""

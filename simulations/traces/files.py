@@ -7,6 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -56,6 +57,17 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
             if fields:
                 fits = len(fields) == len(names) and not any(UNREADABLE in field for field in fields)
                 yield reader.line_num, dict(zip(names, fields, strict=True)) if fits else None
+
+
+def load_envelope(path: Path, name: str) -> dict[str, Any] | None:
+    """The object that the whole file is, if it has a list of that name, as an answer of a REST API has; else None."""
+    if f'"{name}"' not in head(path):
+        return None
+    with open_text(path, "replace") as file, suppress(json.JSONDecodeError):
+        found = json.load(file)
+        if isinstance(found, dict) and isinstance(found.get(name), list):
+            return found
+    return None
 
 
 def numbered_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prefect_intelligent.domain.instants import unix_s
-from simulations.traces.files import numbered_objects, numbered_rows
+from simulations.traces.files import load_envelope, numbered_objects, numbered_rows
 from simulations.traces.trace import Trace, TraceBuilder, first_key
+
+_ENVELOPE: Final = "task_instances"
 
 
 def read_prefect(path: Path) -> Trace:
@@ -43,14 +45,17 @@ def read_prefect(path: Path) -> Trace:
 
 
 def read_airflow(path: Path) -> Trace:
-    """Airflow's task instances, as CSV (the `task_instance` table) or as JSON lines or list (its REST API).
+    """Airflow's task instances: the `task_instance` table as CSV, or answers of its REST API (2.x and 3.x).
+
+    An answer is one object with `task_instances` and `total_entries`; a bare list, one task instance a line, or one
+    answer a line are read as well.
 
     Columns used: dag_id, task_id, run_id, start_date, end_date or duration, state, queued_dttm (or queued_when), pool,
     pool_slots, try_number. Tasks that have not ended are left out.
     """
     builder = TraceBuilder(path, "airflow")
     rows: Iterator[tuple[int, Mapping[str, Any] | None]]
-    rows = numbered_rows(path) if ".csv" in path.suffixes else numbered_objects(path)
+    rows = numbered_rows(path) if ".csv" in path.suffixes else _task_instances(path, builder)
     for number, row in rows:
         if row is None or not {"dag_id", "task_id"} <= row.keys():
             builder.reject(number, "is not a task instance (it needs dag_id and task_id)")
@@ -63,6 +68,24 @@ def read_airflow(path: Path) -> Trace:
         submitted = queued if math.isfinite(queued) else started
         builder.attempt(number, partial(_airflow_run, row, number, submitted, started, ended))
     return builder.build()
+
+
+def _task_instances(path: Path, builder: TraceBuilder) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
+    """The task instances of a JSON file with the number of their item or line."""
+    whole = load_envelope(path, _ENVELOPE)
+    answers = 0
+    total: object = None
+    for number, item in [(0, whole)] if whole is not None else numbered_objects(path):
+        inside = None if item is None else item.get(_ENVELOPE)
+        if item is None or not isinstance(inside, list):
+            yield number, item
+            continue
+        answers += len(inside)
+        total = item.get("total_entries")
+        for place, each in enumerate(inside, start=1):
+            yield number or place, each if isinstance(each, dict) else None
+    if isinstance(total, int) and total > answers:
+        builder.reject(0, f"holds {answers} of {total} task instances; fetch the other pages with limit and offset")
 
 
 def _airflow_run(

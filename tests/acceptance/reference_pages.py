@@ -67,7 +67,8 @@ def cli_page() -> str:
         "# Command line",
         "",
         "`prefect-intelligent COMMAND ...`; `--help` on each. Exit codes: 0 fine, 1 a finding, 2 what was typed",
-        "cannot be used (one line on stderr, nothing written). `--install-completion` makes the shell complete it.",
+        "cannot be used (one line on stderr, nothing written), 3 a server that is needed does not answer.",
+        "`--install-completion` makes the shell complete it.",
         "",
     ]
     for commands in COMMANDS.values():

@@ -23,6 +23,7 @@ class Site(Protocol):
     def deploy(self) -> str: ...
     def run(self, deployment: str, *, running: bool = False) -> str: ...
     def end(self, run: str) -> None: ...
+    def cancel(self, run: str) -> None: ...
     def starts(self, run: str) -> bool: ...
     def memory(self, deployment: str) -> float: ...
     def avoided(self, deployment: str) -> set[str]: ...
@@ -55,6 +56,9 @@ class FakeSite:
     def end(self, run: str) -> None:
         self.memory_actions.runs[run]["state"] = "completed"
 
+    def cancel(self, run: str) -> None:
+        self.memory_actions.runs[run]["state"] = "cancelled"
+
     def starts(self, run: str) -> bool:
         runs = self.memory_actions.runs
         name = runs[run]["deployment"]
@@ -81,10 +85,9 @@ class FakeSite:
         return str(self.memory_actions.runs[run]["state"]).upper()
 
     def runs_of(self, deployment: str) -> int:
-        again = sum(
-            a and self.memory_actions.runs[r]["deployment"] == deployment for r, a, _ in self.memory_actions.stopped
-        )
-        return sum(r["deployment"] == deployment for r in self.memory_actions.runs.values()) + again
+        runs = self.memory_actions.runs
+        again = sum(runs[run]["deployment"] == deployment for run in self.memory_actions.restarted)
+        return sum(run["deployment"] == deployment for run in runs.values()) + again
 
     def everything(self, deployment: str) -> Any:
         return dict(self.memory_actions.deployments[deployment]), self.memory_actions.slots(deployment)
@@ -118,6 +121,10 @@ class RealSite:
 
     def end(self, run: str) -> None:
         self._set(run, "COMPLETED", force=False)
+
+    def cancel(self, run: str) -> None:
+        state = {"type": "CANCELLED", "message": "Flow run was cancelled successfully."}
+        self._api.call("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": True})
 
     def starts(self, run: str) -> bool:
         if self._set(run, "PENDING", force=False) != "ACCEPT":
@@ -251,15 +258,22 @@ def test_only_waiting_runs_are_postponed(site):
     assert site.state(running) == "RUNNING"
 
 
-@pytest.mark.parametrize(("lost", "state"), [(True, "CRASHED"), (False, "CANCELL")])
-def test_a_run_that_holds_a_slot_is_stopped_and_started_anew(site, lost, state):
+def test_a_run_that_holds_a_slot_is_stopped_and_started_anew_once_it_has_ended(site):
     name = site.deploy()
     running, waiting = site.run(name, running=True), site.run(name)
-    assert site.actions.stop(running, again=True, lost=lost)
-    assert site.state(running).startswith(state)
+    assert site.actions.stop(running, "no sign of life")
+    assert site.state(running) == "CANCELLING"
+    assert not site.actions.finish_stop(running, again=True)
+    assert site.runs_of(name) == 2
+    site.cancel(running)
+    assert site.actions.finish_stop(running, again=False)
+    assert site.runs_of(name) == 2
+    assert site.actions.finish_stop(running, again=True)
+    assert site.actions.finish_stop(running, again=True)
     assert site.runs_of(name) == 3
-    assert not site.actions.stop(waiting, again=False, lost=lost)
-    assert not site.actions.stop(NOBODY, again=False, lost=lost)
+    assert not site.actions.stop(waiting, "late")
+    assert not site.actions.stop(NOBODY, "late")
+    assert site.actions.finish_stop(NOBODY, again=True)
 
 
 def test_a_deployment_without_older_versions_cannot_be_rolled_back(site):

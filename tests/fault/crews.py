@@ -10,6 +10,7 @@ import numpy as np
 from prefect_intelligent.policy import Census, Proposal, Q
 from prefect_intelligent.settings import GuardSection, Settings
 from prefect_intelligent.steering.decision_record import Decision
+from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.wiring.steering import PoolController, open_controller
 from tests.real_prefect import Api, RealServer
 
@@ -62,6 +63,7 @@ def crew(
     settings = Settings(data_dir=folder, guard=GuardSection(interval_s=0.0, hysteresis=0.0), interval_s=1.0)
     with temporary_settings({PREFECT_API_URL: server.api_url}):
         made = open_controller(settings, pool, by=by, timeout_s=60.0, lease_s=lease_s)
+    set_switch(made.history, pool, "on", 0.0, by)
     return replace(made, config=replace(made.config, policy=policy))
 
 

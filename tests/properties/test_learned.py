@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_intelligent.policy import Census, P, Q, RulePolicy
-from prefect_intelligent.policy.actions import Levels, apply_action, flatten, neutral, unflatten
+from prefect_intelligent.policy.actions import CAPACITY_FACTORS, Levels, apply_action, flatten, neutral, unflatten
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.network import Network, weight_shapes
@@ -70,7 +71,7 @@ def test_neutral_levels_change_nothing_and_survive_flattening(batch: Census) -> 
 def test_levers_do_what_they_say() -> None:
     table, pool = np.zeros((3, len(Q))), np.zeros(len(P))
     table[:, Q.PRESENT], table[:, Q.RANK], table[:, Q.LIMIT] = 1, [0, 1, 2], np.inf
-    pool[P.LIMIT] = 10
+    pool[P.LIMIT], pool[P.MOST] = 10, np.inf
     census = Census(table, pool)
     rule = RulePolicy(priority="prefect-default").propose(census)
     levels = Levels(np.array(6), np.array([0, 1, 2]), np.array([0, 1, 2]))  # x2; last, kept, first; quarter, half, all
@@ -78,6 +79,22 @@ def test_levers_do_what_they_say() -> None:
     assert rank(wanted.score, census).tolist() == [2, 1, 0]
     assert wanted.pool_limit == 20
     assert wanted.limit.tolist() == [5, 10, np.inf]
+
+
+@pytest.mark.parametrize(
+    ("most", "factor", "slots"),
+    [(12, 2.0, 20), (12, 0.5, 5), (10, 0.5, 10), (6, 0.5, 10), (6, 2.0, 12), (6, 1.0, 10)],
+)
+def test_factors_apply_to_what_the_pool_may_get_and_never_give_away_what_it_lacks(
+    most: float, factor: float, slots: float
+) -> None:
+    table, pool = np.zeros((1, len(Q))), np.zeros(len(P))
+    table[:, Q.PRESENT], table[:, Q.LIMIT] = 1, np.inf
+    pool[P.LIMIT], pool[P.MOST] = 10, most
+    census = Census(table, pool)
+    rule = RulePolicy(priority="prefect-default").propose(census)  # wants 10 slots
+    level = np.array(CAPACITY_FACTORS.index(factor))
+    assert apply_action(rule, census, neutral(census)._replace(capacity=level)).pool_limit == slots
 
 
 @settings(max_examples=10, deadline=None)

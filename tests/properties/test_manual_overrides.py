@@ -15,7 +15,7 @@ from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import restore
-from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.history import switched_on
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 
 QUEUES = ("a", "b", "c", "default")
@@ -73,7 +73,7 @@ steps = st.lists(
     seed=0,
 )
 def test_going_back_returns_to_what_people_set_last(steps, seed):
-    pool, history = made_pool(), InMemoryHistory()
+    pool, history = made_pool(), switched_on("pool")
     guard = GuardSettings(interval_s=0.0, hysteresis=0.0)
     config = ControllerConfig(policy=Restless(seed), rule=parse_policy("fifo"), guard=guard)
     people = values_of(*pool.settings())  # what people have set last, as they see it

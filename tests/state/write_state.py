@@ -163,6 +163,8 @@ def steer_warehouse(history):
     names = [queue.name for queue in queues]
     decisions = []
 
+    set_switch(history, "warehouse", "on", AT_S, "somebody")
+
     def decide(policy, **more):
         pool.clock.sleep(30.0)
         decisions.append(reconcile(pool, history, pool.clock, charter(policy, **more)))
@@ -199,6 +201,8 @@ def steer_lake(history):
         pool.deploy(Deployment(name=name, queue="default", terms=Terms(late_usd_per_hour=usd)))
     before = values_of(*pool.settings())
 
+    set_switch(history, "lake", "on", AT_S, BY)
+
     def decide(limit):
         pool.clock.sleep(30.0)
         names = [queue.name for queue in pool.settings()[1]]
@@ -217,6 +221,7 @@ def restore_mill(history):
     """Steered and restored, then a recommendation applied: hooks leave it alone, nothing is to be put back."""
     queues = [QueueSetting(name="bulk", priority=50), QueueSetting(name="gold", priority=90, limit=1)]
     pool = make_pool("mill", queues, 6)
+    set_switch(history, "mill", "on", AT_S, "somebody")
     pool.clock.sleep(30.0)
     reconcile(pool, history, pool.clock, charter(Wants([q.name for q in pool.settings()[1]], ("gold",), {}, 2)))
     restore(pool, history, pool.clock, by="somebody")
@@ -351,6 +356,7 @@ def copy_runs(store, crowded):
     rng = np.random.default_rng(7)
     clock = ManualClock(AT_S)
     source = FakeRuns()
+    source.clock_s = AT_S
     start_s = AT_S - 2 * DAY_S
     for number in range(crowded + 40):
         day_s = start_s if number < crowded else start_s + DAY_S

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
 
 TAG: Final = "prefect-intelligent-alerts"
 """Tag of the automations that are ours."""
@@ -142,7 +142,7 @@ def _block_id(api: PrefectApi, block: str) -> str:
     kind, _, name = block.partition("/")
     if not (kind and name):
         raise InvalidInputError("--block", block, 'must be "type/name", e.g. slack-webhook/data-team')
-    route = f"/block_types/slug/{kind}/block_documents/name/{name}"
+    route = path("block_types", "slug", kind, "block_documents", "name", name)
     found = api.call("GET", route, absent_ok=True)
     if found is None:
         known = api.call(

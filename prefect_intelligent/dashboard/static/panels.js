@@ -24,7 +24,7 @@ function overview() {
 
 function steering() {
   const s = state.steering || {}, off = s.switch && s.switch !== "on";
-  $("mode").replaceChildren(...(s.mode ? [el("span", { class: "chip" + (off ? " bad" : "") }, off ? "steering is off" : s.mode), " ", el("span", { class: "quiet" }, "by " + s.policy)] : [el("span", { class: "chip" }, "not steered")]),
+  $("mode").replaceChildren(...(s.mode ? [el("span", { class: "chip" + (off ? " bad" : "") }, off ? (s.switch === "unset" ? "not switched on" : "steering is off") : s.mode), " ", el("span", { class: "quiet" }, "by " + s.policy)] : [el("span", { class: "chip" }, "not steered")]),
     ...(session.actions ? [" ", el("button", { type: "button", on: { click: () => act(off ? "steer-on" : "steer-off") } }, off ? "Steering on" : "Steering off")] : []));
 }
 

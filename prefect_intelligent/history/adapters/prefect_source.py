@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from prefect_intelligent.domain import Terms
-from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.domain.instants import iso, optional_unix_s, unix_s
 from prefect_intelligent.history.failure_signature import signature
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.history.rows import (
     ENDED_STATES,
     LIVE_STATES,
@@ -23,6 +25,8 @@ from prefect_intelligent.history.rows import (
 )
 from prefect_intelligent.history.runs_frame import FAILED_STATES
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
+from prefect_intelligent.prefect_client.queues import read_queues
+from prefect_intelligent.prefect_client.run_times import submitted_s
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
 _EVENTS_PAGE: Final = 50  # Prefect's own maximum
@@ -47,6 +51,10 @@ class PrefectHistory:
         self._api, self._tracebacks = api, tracebacks
         self._flows: dict[str, str] = {}
         self._deployments: dict[str, tuple[str, Terms | None]] = {}
+
+    def now_s(self) -> float:
+        """The present on the server's clock."""
+        return self._api.now_s()
 
     def first_s(self) -> float | None:
         """A day before the first expected start; None if there is no run at all."""
@@ -78,7 +86,7 @@ class PrefectHistory:
         for start in range(0, len(run_ids), PAGE):
             wanted = {"task_runs": {"flow_run_id": {"any_": list(run_ids[start : start + PAGE])}}, "sort": "ID_DESC"}
             for page in self._api.pages("/task_runs/filter", wanted):
-                yield [_task_run(row) for row in page]
+                yield read_each("task run of Prefect", page, _task_run)
 
     def events(self, since_s: float, until_s: float) -> Iterator[tuple[list[EventFact], list[StateFact]]]:
         """Events of the span and the changes of state they tell of."""
@@ -86,7 +94,8 @@ class PrefectHistory:
         answer = self._api.call("POST", "/events/filter", {"filter": wanted, "limit": _EVENTS_PAGE})
         while True:
             events = answer["events"]
-            yield [_event(row) for row in events], [s for row in events if (s := _state(row)) is not None]
+            states = read_each("state of Prefect", events, _state)
+            yield read_each("event of Prefect", events, _event), [state for state in states if state is not None]
             following = answer.get("next_page")
             if not following:
                 return
@@ -102,19 +111,22 @@ class PrefectHistory:
         for page in self._api.pages("/work_pools/filter", {}):
             for pool in page:
                 found.append(_setting(pool["name"], "", pool))
-                for queues in self._api.pages(f"/work_pools/{pool['name']}/queues/filter", {}):
-                    found.extend(_setting(pool["name"], queue["name"], queue) for queue in queues)
+                queues = read_queues(self._api, pool)
+                found.extend(_setting(pool["name"], queue["name"], queue) for queue in queues)
         return found
 
     def _read_deployments(self) -> list[tuple[DeploymentFact, Terms | None]]:
         agreed: PublishedTerms = read_terms(self._api)
         self._flows = {row["id"]: row["name"] for page in self._api.pages("/flows/filter", {}) for row in page}
+        pools = [pool for page in self._api.pages("/work_pools/filter", {}) for pool in page]
+        pool_types = {pool["name"]: pool["type"] for pool in pools}
         found = []
         for page in self._api.pages("/deployments/filter", {}):
             for row in page:
                 flow = self._flows.get(row["flow_id"], "?")
                 terms = agreed.of(flow, row["name"])
-                found.append((_deployment(row, flow, terms), terms))
+                read = partial(_deployment, flow=flow, terms=terms, pool_types=pool_types)
+                found += [(fact, terms) for fact in read_each("deployment of Prefect", [row], read)]
         self._deployments = {fact.deployment_id: (fact.name, terms) for fact, terms in found}
         return found
 
@@ -124,7 +136,7 @@ class PrefectHistory:
             self._read_deployments()
         failed = [row["id"] for row in page if row["state_type"] in FAILED_STATES]
         texts = self._texts(failed) if self._tracebacks else {}
-        return [self._run(row, texts.get(row["id"])) for row in page]
+        return read_each("flow run of Prefect", page, lambda row: self._run(row, texts.get(row["id"])))
 
     def _texts(self, run_ids: Sequence[str]) -> dict[str, str]:
         """The last logged traceback of each failed run."""
@@ -134,9 +146,8 @@ class PrefectHistory:
             body = {
                 "logs": {"flow_run_id": {"any_": part}, "level": {"ge_": _ERROR}},
                 "sort": "TIMESTAMP_DESC",
-                "limit": PAGE,
             }
-            for row in self._api.call("POST", "/logs/filter", body):
+            for row in self._api.page("/logs/filter", body)[0]:
                 if "Traceback" in row["message"]:
                     found.setdefault(row["flow_run_id"], row["message"])
         return found
@@ -144,7 +155,7 @@ class PrefectHistory:
     def _run(self, row: Mapping[str, Any], text: str | None) -> RunFact:
         name, terms = self._deployments.get(row["deployment_id"] or "", (None, None))
         scheduled_s = unix_s(row["expected_start_time"]) if row["expected_start_time"] else None
-        created_s = unix_s(row["created"])
+        began_s, started_s, ended_s = _instants(row, self._api.now_s())
         state = row["state_type"] if row["state_type"] in RUN_STATES else "SCHEDULED"
         failed = state in FAILED_STATES
         message = ((row.get("state") or {}).get("message") or "") if failed else ""
@@ -159,10 +170,10 @@ class PrefectHistory:
             state=state,
             cause=signature(text or message) if failed else None,
             scheduled_s=scheduled_s,
-            submitted_s=max(created_s, scheduled_s or created_s),
-            started_s=unix_s(row["start_time"]) if row["start_time"] else None,
-            ended_s=unix_s(row["end_time"]) if row["end_time"] and state in ENDED_STATES else None,
-            due_s=terms.deadline.due_s(scheduled_s) if terms and terms.deadline and scheduled_s else None,
+            submitted_s=began_s,
+            started_s=started_s,
+            ended_s=ended_s if state in ENDED_STATES else None,
+            due_s=terms.deadline.due_s(began_s) if terms and terms.deadline and scheduled_s is not None else None,
             size=size_of(row.get("parameters") or {}),
             expected_s=terms.expected_s if terms else None,
             attempts=row.get("run_count"),
@@ -170,6 +181,20 @@ class PrefectHistory:
             failure_usd=terms.failure_usd if terms else None,
             message=(text or message)[-_MESSAGE:] or None,
         )
+
+
+def _instants(row: Mapping[str, Any], now_s: float) -> tuple[float, float | None, float | None]:
+    """When a run was submitted, started and ended, as far as that can be.
+
+    It starts at its creation or later and ends now or sooner, and by the time it started it was submitted.
+    """
+    created_s = min(unix_s(row["created"]), now_s)
+    started_s, ended_s = (optional_unix_s(row[name]) for name in ("start_time", "end_time"))
+    if started_s is None:
+        return submitted_s(row), None, None if ended_s is None else min(max(ended_s, created_s), now_s)
+    started_s = min(max(started_s, created_s), now_s)
+    ended_s = None if ended_s is None else min(max(ended_s, started_s), now_s)
+    return min(submitted_s(row), started_s), started_s, ended_s
 
 
 def size_of(parameters: Mapping[str, Any]) -> float | None:
@@ -227,13 +252,16 @@ def _state(row: Mapping[str, Any]) -> StateFact | None:
     return StateFact(run_id, unix_s(row["occurred"]), kind, row["event"].removeprefix(_RUN_EVENT))
 
 
-def _deployment(row: Mapping[str, Any], flow: str, terms: Terms | None) -> DeploymentFact:
+def _deployment(
+    row: Mapping[str, Any], flow: str, terms: Terms | None, pool_types: Mapping[str, str]
+) -> DeploymentFact:
     details = {
         "schedules": [s.get("schedule") for s in row.get("schedules") or [] if s.get("active", True)],
         "job_variables": row.get("job_variables") or {},
         "concurrency_limit": (row.get("global_concurrency_limit") or {}).get("limit"),
         "tags": row.get("tags") or [],
         "terms": terms.to_dict() if terms else None,
+        "pool_type": pool_types.get(row.get("work_pool_name") or ""),
     }
     return DeploymentFact(
         deployment_id=row["id"],

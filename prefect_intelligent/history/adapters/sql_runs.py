@@ -11,7 +11,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Engine, Select, Table, func, select
+from sqlalchemy import Connection, Engine, Select, Table, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -161,6 +161,14 @@ class SqlRuns:
         return frame
 
     @_guarded
+    def first_submitted_s(self, pool: str) -> float | None:
+        """When the first run of a pool was submitted, Unix seconds; None if there is none."""
+        of_pool = select(NAMES.c.number).where(NAMES.c.name == pool).scalar_subquery()
+        with self._engine.connect() as con:
+            found = con.execute(select(func.min(RUNS.c.submitted_s)).where(RUNS.c.pool == of_pool)).scalar()
+        return None if found is None else float(found)
+
+    @_guarded
     def task_run_frame(self, *, since_s: float | None = None) -> pd.DataFrame:
         """Task runs: task_run_id, run_id, name, state, started_s, ended_s, attempts."""
         wanted = select(TASK_RUNS).order_by(TASK_RUNS.c.started_s)
@@ -177,8 +185,10 @@ class SqlRuns:
         """Changes of state of a pool's runs, by instant: run_id, at_s, state, name, deployment, queue, scheduled_s."""
         deployment, queue = NAMES.alias(), NAMES.alias()
         of_pool = select(NAMES.c.number).where(NAMES.c.name == pool).scalar_subquery()
+        early = RUNS.c.scheduled_s < RUNS.c.submitted_s  # a run made for last month
+        could_start = case((early, RUNS.c.submitted_s), else_=RUNS.c.scheduled_s).label("scheduled_s")
         wanted = (
-            select(STATES, deployment.c.name.label("deployment"), queue.c.name.label("queue"), RUNS.c.scheduled_s)
+            select(STATES, deployment.c.name.label("deployment"), queue.c.name.label("queue"), could_start)
             .join(RUNS, RUNS.c.run_id == STATES.c.run_id)
             .join(deployment, deployment.c.number == RUNS.c.deployment, isouter=True)
             .join(queue, queue.c.number == RUNS.c.queue, isouter=True)
@@ -294,4 +304,5 @@ def _mend(frame: pd.DataFrame) -> int:
     backwards = ended < started
     ended[backwards] = started[backwards]
     frame["started_s"], frame["ended_s"] = started, ended
+    frame["scheduled_s"] = np.maximum(frame["scheduled_s"].to_numpy(), submitted)  # NaN stays
     return int((early | backwards).sum())

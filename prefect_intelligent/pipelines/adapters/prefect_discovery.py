@@ -22,6 +22,7 @@ from prefect_intelligent.pipelines.flow_source import FlowSource, read_source
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence
 from prefect_intelligent.pipelines.survey import Survey
 from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.queues import read_queues
 from prefect_intelligent.prefect_client.terms import read_terms
 
 _HISTORY_PAGES = 5
@@ -138,7 +139,7 @@ def read_schedule(stored: Mapping[str, Any]) -> Schedule:
     zone = schedule.get("timezone") or "UTC"
     common: dict[str, Any] = {"active": stored["active"], "parameters": stored.get("parameters") or {}}
     if "cron" in schedule:
-        return Schedule(cron=schedule["cron"], zone=zone, **common)
+        return Schedule(cron=schedule["cron"], zone=zone, day_or=schedule.get("day_or") is not False, **common)
     if "interval" in schedule:
         anchor = schedule.get("anchor_date")
         anchor_s = 0.0 if anchor is None else unix_s(str(anchor))
@@ -150,7 +151,7 @@ def _pools(api: PrefectApi) -> dict[str, PoolFacts]:
     found = {}
     for page in api.pages("/work_pools/filter", {}):
         for pool in page:
-            queues = [queue for rows in api.pages(f"/work_pools/{pool['name']}/queues/filter", {}) for queue in rows]
+            queues = read_queues(api, pool)
             found[pool["name"]] = PoolFacts(
                 name=pool["name"],
                 limit=pool["concurrency_limit"],

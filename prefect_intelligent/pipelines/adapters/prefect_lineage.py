@@ -157,5 +157,5 @@ def _parents(api: PrefectApi, server: PrefectPipelineServer, deployments: Collec
 
 
 def _by_id(api: PrefectApi, route: str, kind: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = api.call("POST", route, {kind: {"id": {"any_": sorted(set(ids))}}, "limit": 200}) if ids else []
-    return {item["id"]: item for item in found}
+    pages = api.pages(route, {kind: {"id": {"any_": sorted(set(ids))}}}) if ids else ()
+    return {item["id"]: item for page in pages for item in page}

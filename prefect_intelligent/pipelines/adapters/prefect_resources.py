@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
-from prefect_intelligent.domain.instants import optional_unix_s
+from prefect_intelligent.domain.instants import iso, optional_unix_s
 from prefect_intelligent.errors import ConflictError, UnknownNameError
 from prefect_intelligent.pipelines.adapters.dataset_events import epochs_variable
 from prefect_intelligent.pipelines.resource_changes import AUTOMATION, DEPLOYMENT, EPOCHS, TOKENS
 from prefect_intelligent.pipelines.runs import VERSION_LABEL, PipelineRun, RunState
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
+from prefect_intelligent.prefect_client.claims.in_force import all_as_owners_set, as_owner_set, put_in_force
+from prefect_intelligent.prefect_client.run_times import submitted_s
 
 TAG: Final = "prefect-intelligent-graph"
 """Tag of the automations and variables of this product."""
@@ -35,6 +38,9 @@ _COPIED_FIELDS: Final = (
 )
 """Fields of a deployment that are read and written unchanged."""
 
+_LATEST: Final = 200
+"""Largest number of runs of a deployment that are listed."""
+
 
 class PrefectPipelineServer:
     """Implements `PipelineServer`.
@@ -55,12 +61,12 @@ class PrefectPipelineServer:
         kind, name = _split(resource)
         if kind == DEPLOYMENT:
             stored = self._find_deployment(name)
-            return None if stored is None else _deployment_content(stored)
+            return None if stored is None else _deployment_content(as_owner_set(self.api, stored))
         if kind == EPOCHS:
             found = self.api.call("GET", f"/variables/name/{epochs_variable(self.deployment_id(name))}", absent_ok=True)
             return None if found is None else found["value"]
         if kind == TOKENS:
-            found = self.api.call("GET", f"/v2/concurrency_limits/{name}", absent_ok=True)
+            found = self.api.call("GET", path("v2", "concurrency_limits", name), absent_ok=True)
             return None if found is None else {"allowed": found["limit"]}
         stored = self._find_automation(name)
         return None if stored is None else self._automation_content(stored)
@@ -96,11 +102,11 @@ class PrefectPipelineServer:
     # Deployments
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        """Return all deployments as the API gives them, by "flow/deployment"."""
+        """Return all deployments as the API gives them, by "flow/deployment", with what their owners have set."""
         flows = {flow["id"]: flow["name"] for page in self.api.pages("/flows/filter", {}) for flow in page}
         found = {}
         for page in self.api.pages("/deployments/filter", {}):
-            for stored in page:
+            for stored in all_as_owners_set(self.api, page):
                 if stored["flow_id"] not in flows:  # created since the flows were read
                     flows[stored["flow_id"]] = self.api.call("GET", f"/flows/{stored['flow_id']}")["name"]
                 found[f"{flows[stored['flow_id']]}/{stored['name']}"] = stored
@@ -160,7 +166,7 @@ class PrefectPipelineServer:
             )
             self._remember(name, made["id"])
             return
-        now = _deployment_content(stored)
+        now = _deployment_content(as_owner_set(self.api, stored))
         body = {key: value.get(key) for key in (*_COPIED_FIELDS, "concurrency_limit") if value.get(key) != now.get(key)}
         if {"work_pool_name", "work_queue_name"} & set(body):  # without the pool, Prefect takes its default agent pool
             body |= {key: value.get(key) for key in ("work_pool_name", "work_queue_name")}
@@ -171,6 +177,8 @@ class PrefectPipelineServer:
                 self.api.call("DELETE", f"/deployments/{stored['id']}/schedules/{schedule['id']}", absent_ok=True)
             if value.get("schedules"):
                 self.api.call("POST", f"/deployments/{stored['id']}/schedules", list(value["schedules"]))
+        if body:
+            put_in_force(self.api, [name])  # a hold or another claim, which the change may have ended
 
     # Automations and epochs
 
@@ -225,7 +233,7 @@ class PrefectPipelineServer:
 
     def _write_tokens(self, name: str, value: Mapping[str, Any] | None) -> None:
         """Write a concurrency limit whose slots are never released: each slot that a run takes is a token spent."""
-        route = f"/v2/concurrency_limits/{name}"
+        route = path("v2", "concurrency_limits", name)
         if value is None:
             self.api.call("DELETE", route, absent_ok=True)
         elif self.api.call("GET", route, absent_ok=True) is None:
@@ -244,14 +252,14 @@ class PrefectPipelineServer:
         if phase is not None:
             wanted["state"] = {"type": {"any_": [phase]}}
         if since_s is not None:
-            wanted["expected_start_time"] = {"after_": datetime.fromtimestamp(since_s, UTC).isoformat()}
+            wanted["expected_start_time"] = {"after_": iso(since_s)}
         body = {
             "deployments": {"id": {"any_": [self.deployment_id(deployment)]}},
             "flow_runs": wanted,
             "sort": "EXPECTED_START_TIME_DESC",
-            "limit": 200,
         }
-        return [_run(stored, deployment) for stored in reversed(self.api.call("POST", "/flow_runs/filter", body))]
+        latest = (stored for page in self.api.pages("/flow_runs/filter", body) for stored in page)
+        return [_run(stored, deployment) for stored in islice(latest, _LATEST)][::-1]
 
     def start_run(
         self, deployment: str, parameters: Mapping[str, Any], *, key: str, env: Mapping[str, str] | None = None
@@ -334,7 +342,7 @@ def _run(stored: Mapping[str, Any], deployment: str) -> PipelineRun:
         id=stored["id"],
         deployment=deployment,
         state=stored["state_type"],
-        scheduled_s=optional_unix_s(stored["expected_start_time"]) or 0.0,
+        scheduled_s=submitted_s(stored),
         started_s=optional_unix_s(stored["start_time"]),
         ended_s=optional_unix_s(stored["end_time"]),
         parameters=stored["parameters"] or {},

@@ -17,7 +17,7 @@ from prefect_intelligent.errors import ConflictError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.pipelines.ports import PipelineServer
-from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, inverse_changes
+from prefect_intelligent.pipelines.resource_changes import ResourceChange, from_dicts, taken_back
 
 SCOPE: Final = "pipelines"
 """Pool name of history records that belong to no single pool."""
@@ -111,8 +111,7 @@ class Transactions:
             return None
         changes = from_dicts(last["changes"])
         if last["interim"]:
-            for change in inverse_changes(changes):
-                self.server.write(change.resource, change.after)
+            self._take_back(changes)
             self._close(last["name"], "undone", "interim")
         else:
             self._write(last["name"], changes, last["details"])
@@ -133,16 +132,20 @@ class Transactions:
                 written.append(change)
                 self.server.write(change.resource, change.after)
         except ConflictError as error:
-            refused = written[
-                -1
-            ].resource  # may be partly written; if its old content is rejected too, nothing was written
-            for change in inverse_changes(written):
-                with suppress(*([ConflictError] if change.resource == refused else [])):
-                    self.server.write(change.resource, change.after)
+            # the last may be partly written; if its old content is rejected too, nothing was written
+            self._take_back(written, refused=written[-1].resource)
             self._close(name, "undone", str(error))
             raise
         self.follow_up(self.server, details)
         self._close(name, "done")
+
+    def _take_back(self, changes: Sequence[ResourceChange], refused: str | None = None) -> None:
+        """Undo changes, last one first, without what somebody else has changed since."""
+        for change in reversed(changes):
+            with suppress(*([ConflictError] if change.resource == refused else [])):
+                changed = change.before is not None and change.after is not None
+                now = self.server.read(change.resource) if changed else None
+                self.server.write(change.resource, taken_back(change, now))
 
     def _close(self, name: str, outcome: str, reason: str = "") -> None:
         record = {"name": name, "outcome": outcome, "reason": reason}

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
-from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.prefect_client.deployment_patches import (
-    apply_patch,
-    get_or_none,
-    open_api,
-    patch_variables,
-    read_patches,
-    revert_patch,
-)
+from prefect_intelligent.domain.instants import iso
+from prefect_intelligent.prefect_client.api import PrefectApi, open_api, path
+from prefect_intelligent.prefect_client.claims.in_force import claim, mend, release
+from prefect_intelligent.prefect_client.claims.records import read_records
 
 RETRY_DELAY_S: Final = 300
 """Pause before each retry of a run with added retries, seconds."""
 
+_REPORTED: Final = re.compile(
+    r"\bwas cancelled\b|\bcancelled by worker\b|\bexited with\b|\bfailed to submit\b|\bby the runtime environment\b",
+    re.IGNORECASE,
+)
+"""What workers, and the engine in the flow's own process, write when a process has ended."""
+_UNSURE: Final = re.compile(r"\btimed out\b|\bmay still be running\b", re.IGNORECASE)
+"""What Prefect writes when nobody has answered."""
 _ACTIVE: Final = ("PENDING", "RUNNING", "CANCELLING")
 _BATCH: Final = 50  # runs per bulk call
+_NEXT: Final = 200
+"""Runs of a deployment, those that start soonest, that get more retries."""
 
 
 class PrefectPreventionActions:
@@ -37,27 +42,27 @@ class PrefectPreventionActions:
     def hold(self, key: str, deployments: Sequence[str]) -> tuple[str, ...]:
         """Keep the deployments from starting runs; those that do not exist are left out."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "hold", 0)
+            return claim(api, key, deployments, "hold", 0)
 
     def share(self, key: str, deployments: Sequence[str], most: int) -> tuple[str, ...]:
-        """Set one concurrency limit for all of them; runs beyond it wait as `AwaitingConcurrencySlot`."""
+        """Limit the runs of all of them together: each gets a part, anew in every pass; runs beyond find no slot."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "share", max(1, most))
+            return claim(api, key, deployments, "share", max(1, most))
 
     def resize(self, key: str, deployments: Sequence[str], times: float) -> tuple[str, ...]:
         """Multiply the job variable for memory; a worker reads it when it submits a run."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "resize", times)
+            return claim(api, key, deployments, "resize", times)
 
     def avoid(self, key: str, deployments: Sequence[str], host: str) -> tuple[str, ...]:
         """Add the host to the job variable `avoid_hosts`, where the pool's base job template has one."""
         with open_api() as api:
-            return apply_patch(api, key, deployments, "avoid", host)
+            return claim(api, key, deployments, "avoid", host)
 
     def add_retries(self, key: str, deployments: Sequence[str], retries: int) -> tuple[str, ...]:
         """Set the retry policy of scheduled runs that have none of their own yet; the flow's own retries are added."""
         with open_api() as api:
-            known = apply_patch(api, key, deployments, "patience", retries)
+            known = claim(api, key, deployments, "patience", retries)
             changed = []
             for name in known:
                 own_retries = _own_retries(api, name)
@@ -71,7 +76,7 @@ class PrefectPreventionActions:
     def release(self, key: str) -> tuple[str, ...]:
         """Revert the actions with a key."""
         with open_api() as api:
-            freed = revert_patch(api, key)
+            freed = release(api, key)
             for name, kind, amount in freed:
                 if kind == "patience":
                     own_retries = _own_retries(api, name)
@@ -84,7 +89,7 @@ class PrefectPreventionActions:
     def postpone(self, runs: Sequence[str], until_s: float) -> tuple[str, ...]:
         """Reschedule runs, filtered by SCHEDULED: a claimed run that is rescheduled would run twice."""
         moved: list[str] = []
-        at = datetime.fromtimestamp(until_s, UTC).isoformat()
+        at = iso(until_s)
         with open_api() as api:
             for first in range(0, len(runs), _BATCH):
                 some = list(runs[first : first + _BATCH])
@@ -96,16 +101,29 @@ class PrefectPreventionActions:
                 moved += [str(run["id"]) for run in found]
         return tuple(moved)
 
-    def stop(self, run: str, *, again: bool, lost: bool) -> bool:
-        """Cancel or crash a run that occupies a slot, and create a new one with the same parameters if asked."""
+    def stop(self, run: str, why: str) -> bool:
+        """Set a run that occupies a slot to CANCELLING, whereupon its worker kills the process.
+
+        It is never set to CRASHED: its process may be alive, and people let runs start again when they crash.
+        """
         with open_api() as api:
-            found = get_or_none(api, f"/flow_runs/{run}")
+            found = api.call("GET", f"/flow_runs/{run}", absent_ok=True)
             if found is None or found["state_type"] not in _ACTIVE:
                 return False
-            why = "stopped by prefect-intelligent: " + ("no sign of life" if lost else "far beyond its usual duration")
-            state = {"type": "CRASHED" if lost else "CANCELLING", "message": why}
-            answer = api.call("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": lost})
-            if answer["status"] != "ACCEPT":
+            state = {"type": "CANCELLING", "message": f"stopped by prefect-intelligent: {why}"}
+            answer = api.call("POST", f"/flow_runs/{run}/set_state", {"state": state})
+            return bool(answer["status"] == "ACCEPT")
+
+    def finish_stop(self, run: str, *, again: bool) -> bool:
+        """Look at the state that the worker, or the flow's own process, has reported since."""
+        with open_api() as api:
+            found = api.call("GET", path("flow_runs", run), absent_ok=True)
+            if found is None:
+                return True
+            kind, message = found["state_type"], str((found["state"] or {}).get("message") or "")
+            if kind in ("COMPLETED", "FAILED"):
+                return True
+            if kind not in ("CANCELLED", "CRASHED") or not _REPORTED.search(message) or _UNSURE.search(message):
                 return False
             if again and found.get("deployment_id") is not None:
                 body = {
@@ -115,7 +133,7 @@ class PrefectPreventionActions:
                     "idempotency_key": f"again {run}",
                     **({"work_queue_name": found["work_queue_name"]} if found.get("work_queue_name") else {}),
                 }
-                api.call("POST", f"/deployments/{found['deployment_id']}/create_flow_run", body)
+                api.call("POST", f"/deployments/{found['deployment_id']}/create_flow_run", body, absent_ok=True)
             return True
 
     def roll_back(self, deployment: str, version: str | None) -> bool:
@@ -125,7 +143,12 @@ class PrefectPreventionActions:
     def in_force(self) -> tuple[str, ...]:
         """Return the keys of all actions in force."""
         with open_api() as api:
-            return tuple(sorted({key for variable in patch_variables(api) for key in read_patches(variable)["claims"]}))
+            return tuple(sorted({one.key for one, _ in read_records(api).claims}))
+
+    def mend(self) -> tuple[str, ...]:
+        """Put actions in force again that a deploy has ended; returns what was found, in sentences."""
+        with open_api() as api:
+            return mend(api)
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
@@ -136,10 +159,8 @@ def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:
         "deployments": {"name": {"any_": [short]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-        "limit": 200,
     }
-    found: list[dict[str, Any]] = api.call("POST", "/flow_runs/filter", body)
-    return found
+    return list(islice((run for page in api.pages("/flow_runs/filter", body) for run in page), _NEXT))
 
 
 def _own_retries(api: PrefectApi, name: str) -> int:
@@ -150,9 +171,8 @@ def _own_retries(api: PrefectApi, name: str) -> int:
         "deployments": {"name": {"any_": [short]}},
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
         "sort": "END_TIME_DESC",
-        "limit": 20,
     }
-    for run in api.call("POST", "/flow_runs/filter", body):
+    for run in api.page("/flow_runs/filter", body, most=20)[0]:
         own_retries = (run.get("empirical_policy") or {}).get("retries")
         if own_retries is not None and (run.get("empirical_policy") or {}).get("retry_delay") != RETRY_DELAY_S:
             return int(own_retries)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import Evidence, ran_out_of_memory
+from prefect_intelligent.prevention.causes import ran_out_of_memory
+from prefect_intelligent.prevention.evidence import Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 NAME: Final = "out-of-memory"

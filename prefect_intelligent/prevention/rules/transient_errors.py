@@ -6,14 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
-from prefect_intelligent.prevention.evidence import (
-    EndedRun,
-    Evidence,
-    LiveRun,
-    binomial_tail,
-    is_transient,
-    smoothed_rate,
-)
+from prefect_intelligent.prevention.causes import is_transient
+from prefect_intelligent.prevention.evidence import EndedRun, Evidence, LiveRun, binomial_tail, smoothed_rate
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce, MeasurePhase
 
 PATIENCE: Final = "passing-trouble"

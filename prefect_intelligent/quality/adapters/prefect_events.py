@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
 from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.json_values import bounded
 
 _PAYLOAD = ("outcome", "run_id", "quarantined", "repaired", "by_check", "log", "held", "unusual")
 
@@ -35,7 +37,7 @@ def emit_quality(record: Mapping[str, Any]) -> None:
                 "prefect.resource.name": str(record["dataset"]),
             },
             related=[{"prefect.resource.id": f"prefect.flow-run.{producer}", "prefect.resource.role": "producer"}],
-            payload={name: record[name] for name in _PAYLOAD},
+            payload=bounded({name: record[name] for name in _PAYLOAD}),
         )
 
 
@@ -55,7 +57,7 @@ def attach_quality(
     with contextlib.suppress(Exception):
         if not get_current_settings().api.url:
             return
-        key = re.sub(r"[^a-z0-9]+", "-", f"quality-{record['dataset']}".lower()).strip("-")
+        key = _artifact_key(str(record["dataset"]))
         description = f"{sentence}\n\n" + "\n".join(record["log"])
         quarantine, mlflow = str(record["quarantine"]), os.environ.get("MLFLOW_TRACKING_URI", "")
         url = mlflow if mlflow.startswith("http") else Path(quarantine.split("::")[0] or ".").absolute().as_uri()
@@ -68,6 +70,13 @@ def attach_quality(
                 api.call("POST", "/artifacts/", artifact | runs)
         finally:
             api.close()
+
+
+def _artifact_key(dataset: str) -> str:
+    """Prefect allows lower-case letters, digits and hyphens; a digest tells other names apart."""
+    slug = re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-")
+    digest = "" if slug == dataset.replace("/", "-") else hashlib.sha256(dataset.encode()).hexdigest()[:8]
+    return "-".join(part for part in ("quality", slug, digest) if part)
 
 
 def _table(record: Mapping[str, Any]) -> list[dict[str, Any]]:

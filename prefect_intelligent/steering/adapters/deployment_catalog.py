@@ -18,6 +18,7 @@ from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
+from prefect_intelligent.steering.adapters.startable import slots_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,11 +95,14 @@ class DeploymentCatalog:
         self._recent: dict[str, RecentRuns] = {}
         self._ask_at: dict[str, float] = {}  # deployment id to the monotonic instant before which it is not asked for
         self._read_at = -float("inf")  # monotonic
+        self._counted = False  # whether the slots were read then
         self._ended_s: float | None = None
         self.generation = 0
         """Grows with every change of what is returned here, so that values derived from it can be cached."""
         self.problems: tuple[str, ...] = ()
         """Terms that could not be read."""
+        self.slots: dict[str, int] = {}
+        """Deployment id to how many of its runs may hold a slot at once; 0 is held, absent is no limit."""
 
     def of(self, deployment_id: str | None) -> DeploymentInfo:
         """The deployment; if it is not known, a stand-in that cannot be late."""
@@ -112,14 +116,22 @@ class DeploymentCatalog:
         """Deployment id to deployment, of those that send their runs to this pool."""
         return {key: info.deployment for key, info in self._infos.items() if info.deployment.queue}
 
-    def refresh(self, needed: Collection[str] = (), *, force: bool = False) -> None:
+    def refresh(
+        self, needed: Collection[str] = (), *, busy: Mapping[str | None, int] | None = None, force: bool = False
+    ) -> None:
         """Read the deployments again if the cache is too old, or if a needed deployment id is not known yet.
 
         A refresh takes four calls, and one more for each deployment (at most eight) whose runs are rare.
+
+        Args:
+            needed: Ids of deployments.
+            busy: Deployment id to the runs that hold a slot now; the slots are not read without it.
+            force: Whether to read in any case.
         """
         age_s = time.monotonic() - self._read_at
         missing = {key for key in needed if key not in self._infos}
-        if not (force or age_s > self._ttl_s or (missing and age_s > 2.0)):
+        uncounted = busy is not None and not self._counted
+        if not (force or uncounted or age_s > self._ttl_s or (missing and age_s > 2.0)):
             return
         published = read_terms(self._api)
         rows, flows = self._read_deployments(missing)
@@ -128,6 +140,10 @@ class DeploymentCatalog:
         if infos != self._infos:
             self.generation += 1
         self._infos, self.problems, self._read_at = infos, published.problems, time.monotonic()
+        self._counted = busy is not None
+        if busy is not None:
+            found = {key: slots_of(row["global_concurrency_limit"], busy.get(key, 0)) for key, row in rows.items()}
+            self.slots = {key: slots for key, slots in found.items() if slots is not None}
 
     def _read_deployments(self, missing: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Deployments by id and flow names by id, with those that have left the pool while runs of theirs are in it."""
@@ -135,13 +151,13 @@ class DeploymentCatalog:
         rows = {row["id"]: row for page in self._api.pages("/deployments/filter", pools) for row in page}
         elsewhere = [key for key in missing if key not in rows]
         if elsewhere:
-            body = {"deployments": {"id": {"any_": elsewhere[:PAGE]}}, "limit": PAGE}
-            rows |= {row["id"]: row for row in self._api.call("POST", "/deployments/filter", body)}
+            others = {"deployments": {"id": {"any_": elsewhere[:PAGE]}}}
+            rows |= {row["id"]: row for page in self._api.pages("/deployments/filter", others) for row in page}
         wanted = sorted({row["flow_id"] for row in rows.values()})
         flows: dict[str, str] = {}
         for start in range(0, len(wanted), PAGE):
-            body = {"flows": {"id": {"any_": wanted[start : start + PAGE]}}, "limit": PAGE}
-            flows |= {flow["id"]: flow["name"] for flow in self._api.call("POST", "/flows/filter", body)}
+            body = {"flows": {"id": {"any_": wanted[start : start + PAGE]}}}
+            flows |= {flow["id"]: flow["name"] for page in self._api.pages("/flows/filter", body) for flow in page}
         return rows, flows
 
     def _read_recent_runs(self, deployment_ids: Collection[str]) -> None:
@@ -155,7 +171,7 @@ class DeploymentCatalog:
             runs["end_time"] = {"after_": iso(self._ended_s - 60.0)}
         body = {"work_pools": {"name": {"any_": [self._pool]}}, "flow_runs": runs}
         try:
-            self._take(self._api.call("POST", "/flow_runs/filter", {**body, "sort": "END_TIME_DESC", "limit": PAGE}))
+            self._take(self._api.page("/flow_runs/filter", {**body, "sort": "END_TIME_DESC"})[0])
         except (OrchestratorUnavailableError, ConflictError) as error:
             _LOG.warning("the ended runs of work pool %s could not be read: %s", self._pool, error)
             return
@@ -164,9 +180,9 @@ class DeploymentCatalog:
         rare.sort(key=lambda key: self._ask_at.get(key, -math.inf))  # those that failed before come last
         for key in rare[:_RARE_PER_REFRESH]:
             runs = {"state": {"type": {"any_": list(_ENDED)}}, "deployment_id": {"any_": [key]}}
-            last = {"flow_runs": runs, "sort": "END_TIME_DESC", "limit": 20}
+            last = {"flow_runs": runs, "sort": "END_TIME_DESC"}
             try:
-                self._take(self._api.call("POST", "/flow_runs/filter", last))
+                self._take(self._api.page("/flow_runs/filter", last, most=20)[0])
             except (OrchestratorUnavailableError, ConflictError) as error:
                 self._ask_at[key] = now + jittered(_ASK_AGAIN_S)
                 _LOG.warning("the last runs of deployment %s could not be read: %s", key, error)
@@ -179,7 +195,7 @@ class DeploymentCatalog:
         for run in reversed(newest_first):
             if run["deployment_id"] and run["end_time"]:
                 self._recent.setdefault(run["deployment_id"], RecentRuns()).add(run)
-                self._ended_s = max(self._ended_s or 0.0, unix_s(run["end_time"]))
+                self._ended_s = max(self._ended_s or 0.0, min(unix_s(run["end_time"]), self._api.now_s()))
 
     def _describe(self, row: Mapping[str, Any], flow: str, published: PublishedTerms) -> DeploymentInfo:
         terms = published.of(flow, row["name"])

@@ -14,14 +14,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from prefect_intelligent.domain.instants import iso, unix_s
+from prefect_intelligent.history.reading import read_each
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
+from prefect_intelligent.prefect_client.run_times import submitted_s
 
 _HOLDS_SLOT: Final = ("PENDING", "RUNNING")
 _REREAD: Final = 25
+_KIND: Final = "flow run of Prefect"
 _RECOUNT: Final = 4
 
 
@@ -34,9 +37,10 @@ class RunRecord:
         deployment_id: None for a run without deployment (it cannot be in a pool, but may lose its deployment).
         queue_id: Its work queue.
         state: SCHEDULED, PENDING or RUNNING.
-        expected_s: When it was expected to start; lateness counts from here.
+        expected_s: When it was expected to start, or when it was made if that was later; lateness counts from here.
         next_s: When Prefect will serve it at the earliest; the order within its queue.
         taken_s: When its present attempt took its slot, None if it holds none.
+        own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
     """
 
     id: str
@@ -46,23 +50,25 @@ class RunRecord:
     expected_s: float
     next_s: float
     taken_s: float | None
+    own_retry: bool = False
 
 
 def read_record(run: Mapping[str, Any]) -> RunRecord:
     """The record of a flow run as the API gives it."""
-    expected_s = unix_s(run["expected_start_time"]) if run["expected_start_time"] else unix_s(run["created"])
+    expected_s = submitted_s(run)
     state = run["state"] or {}
     taken_s = None
     if run["state_type"] in _HOLDS_SLOT:
-        taken_s = unix_s(state["timestamp"]) if state.get("timestamp") else expected_s
+        taken_s = max(unix_s(run["created"]), unix_s(state["timestamp"])) if state.get("timestamp") else expected_s
     return RunRecord(
         id=run["id"],
         deployment_id=run["deployment_id"],
         queue_id=run["work_queue_id"],
         state=run["state_type"],
         expected_s=expected_s,
-        next_s=unix_s(run["next_scheduled_start_time"]) if run["next_scheduled_start_time"] else expected_s,
+        next_s=unix_s(run["next_scheduled_start_time"] or run["expected_start_time"] or run["created"]),
         taken_s=taken_s,
+        own_retry=(run.get("empirical_policy") or {}).get("retry_type") == "in_process",
     )
 
 
@@ -125,8 +131,7 @@ class LiveRunCache:
         found: dict[str, RunRecord] = {}
         pending_s: dict[str, float] = {}
         for page in self._api.pages("/flow_runs/filter", body):
-            for raw in page:
-                run = read_record(raw)
+            for run in read_each(_KIND, page, read_record):
                 seen_s = self._pending_s.get(run.id)
                 if seen_s is None or (run.state == "PENDING" and run.taken_s is not None):
                     seen_s = run.taken_s
@@ -146,17 +151,17 @@ class LiveRunCache:
             flow_runs = _scheduled(horizon)
             if self.scheduled:
                 flow_runs["id"] = {"not_any_": list(self.scheduled)}
-            body = self._filter(flow_runs, sort="NEXT_SCHEDULED_START_TIME_ASC", limit=PAGE)
+            body = self._filter(flow_runs, sort="NEXT_SCHEDULED_START_TIME_ASC")
             full = self._full()
             if full:
                 open_ = [key for key in queue_ids if key not in full]
                 if not open_:
                     return full
                 body["work_pool_queues"] = {"id": {"any_": open_}}
-            page = self._api.call("POST", "/flow_runs/filter", body)
+            page, complete = self._api.page("/flow_runs/filter", body)
             before = len(self.scheduled)
-            self._cache(read_record(raw) for raw in page)
-            if len(page) < PAGE or len(self.scheduled) == before:
+            self._cache(read_each(_KIND, page, read_record))
+            if complete or len(self.scheduled) == before:
                 return full
 
     def _full(self) -> set[str]:
@@ -188,7 +193,7 @@ class LiveRunCache:
 
     def _reread_some(self, horizon: str) -> None:
         """Read the runs again that were read longest ago; a dictionary keeps the order of insertion."""
-        oldest = list(self.scheduled)[:_REREAD]
+        oldest = list(self.scheduled)[: self._api.fitting("/flow_runs/filter", _REREAD)]
         self._verify(oldest)
         limit_s = unix_s(horizon)
         for key in oldest:
@@ -200,10 +205,11 @@ class LiveRunCache:
         for start in range(0, len(ids), PAGE):
             some = ids[start : start + PAGE]
             flow_runs = {"id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-            page = self._api.call("POST", "/flow_runs/filter", self._filter(flow_runs, limit=PAGE))
+            pages = list(self._api.pages("/flow_runs/filter", self._filter(flow_runs)))
             for key in some:
                 self.scheduled.pop(key, None)
-            self._cache(read_record(raw) for raw in page)
+            for page in pages:
+                self._cache(read_each(_KIND, page, read_record))
 
     def _recount(self, cut: Collection[str], horizon: str) -> None:
         """Count the runs that are not cached: of a queue when it becomes long, then of a few long ones in turn."""
@@ -228,4 +234,4 @@ def _taken(run: RunRecord, at_s: float | None) -> RunRecord:
     """The same record with the instant at which it took its slot."""
     if at_s == run.taken_s:
         return run
-    return RunRecord(run.id, run.deployment_id, run.queue_id, run.state, run.expected_s, run.next_s, at_s)
+    return replace(run, taken_s=at_s)

@@ -19,9 +19,11 @@ from prefect_intelligent.errors import OrchestratorError
 from prefect_intelligent.prefect_client.api import PrefectApi
 
 _EVENTS: Final = [
-    f"prefect.flow-run.{name}" for name in ("Scheduled", "Late", "Completed", "Failed", "Crashed", "Cancelled")
+    *(f"prefect.flow-run.{name}" for name in ("Scheduled", "Late", "Completed", "Failed", "Crashed", "Cancelled")),
+    "prefect.deployment.updated",
+    "prefect.deployment.created",
 ]
-"""A run has been scheduled or a slot has become free. Events caused by our own writes are not among them."""
+"""A run has been scheduled, a slot has become free, or a deploy may have ended a hold."""
 _RECONNECT_S: Final = 5.0
 _DENIED: Final = "Unable to authenticate"  # how Prefect says that it does not accept the credentials
 _LOG = logging.getLogger(__name__)

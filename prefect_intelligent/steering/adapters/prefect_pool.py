@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -20,12 +21,15 @@ from prefect_intelligent.domain import (
     RunPhase,
     Snapshot,
 )
-from prefect_intelligent.domain.instants import iso
+from prefect_intelligent.domain.instants import iso, optional_unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
-from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.api import PrefectApi, path
+from prefect_intelligent.prefect_client.claims.in_force import mend
+from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
+from prefect_intelligent.steering.adapters.startable import blocked_runs
 
 if TYPE_CHECKING:
     from prefect_intelligent.forecasting.ports import OutlookSource
@@ -42,7 +46,7 @@ class PrefectOrchestrator:
     Args:
         api: The server.
         pool: Name of the work pool.
-        prices: Goes into snapshots as it is.
+        prices: Goes into snapshots; given the pool's type if it is a function.
         resources: Goes into snapshots as it is.
         look_ahead_s: Scheduled runs further ahead than this are left out of snapshots.
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
@@ -57,7 +61,7 @@ class PrefectOrchestrator:
         api: PrefectApi,
         pool: str,
         *,
-        prices: Prices | None = None,
+        prices: Prices | Callable[[str | None], Prices] | None = None,
         resources: Sequence[Resource] = (),
         look_ahead_s: float = 3600.0,
         start_up_s: float = 3.0,
@@ -67,7 +71,7 @@ class PrefectOrchestrator:
     ) -> None:
         self.api = api
         self._pool_name = pool
-        self._prices = prices or Prices()
+        self._prices = prices
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
@@ -85,6 +89,11 @@ class PrefectOrchestrator:
         return self._pool_name
 
     @property
+    def pool_id(self) -> str | None:
+        """Id of the pool when it was last read."""
+        return self._pool_id
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Published terms that could not be read when last tried, one sentence each."""
         return self._catalog.problems
@@ -96,7 +105,12 @@ class PrefectOrchestrator:
         names = {self._queue_ids[queue.name]: queue.name for queue in queues}
         self._live_runs.refresh(names, now_s)
         live = [*self._live_runs.scheduled.values(), *self._live_runs.active.values()]
-        self._catalog.refresh({run.deployment_id for run in live if run.deployment_id})
+        busy = Counter(run.deployment_id for run in self._live_runs.active.values())
+        self._catalog.refresh({run.deployment_id for run in live if run.deployment_id}, busy=busy)
+        blocked = blocked_runs(
+            self._live_runs.scheduled.values(), self._live_runs.active.values(), self._catalog.slots, now_s
+        )
+        blocked_in: Counter[str] = Counter()
         waiting: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
         upcoming: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
         active: dict[str, list[tuple[float, str, Run]]] = {name: [] for name in names.values()}
@@ -106,7 +120,10 @@ class PrefectOrchestrator:
         due: dict[str, str] = {}
         for record in live:
             queue = names.get(record.queue_id)
-            if queue is None:
+            if queue is None or (record.own_retry and record.state == "SCHEDULED"):
+                continue
+            if record.id in blocked:
+                blocked_in[queue] += 1
                 continue
             phase = _phase(record, now_s)
             run = self._with_current_risk(self._run(record, queue, phase, kept), now_s)
@@ -128,10 +145,11 @@ class PrefectOrchestrator:
                     upcoming=_ordered(upcoming[queue.name]),
                     arrivals_per_hour=self._arrivals.per_hour(queue.name),
                     beyond=beyond.get(queue.name, 0),
+                    blocked=blocked_in[queue.name],
                 )
                 for queue in queues
             ),
-            prices=self._prices,
+            prices=self._prices(pool.type) if callable(self._prices) else self._prices or Prices(),
             resources=self._resources,
         )
 
@@ -161,6 +179,10 @@ class PrefectOrchestrator:
             if (key := (change.queue, change.field)) in after and after[key] == change.after and key in before
         )
 
+    def mend_claims(self) -> tuple[str, ...]:
+        """Put claims on the pool's deployments in force again; one call if there are none."""
+        return mend(self.api, spared=lambda pool: pool != self._pool_name)
+
     def emit(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event about the pool; a failure is ignored."""
         related = []
@@ -183,7 +205,7 @@ class PrefectOrchestrator:
                 **labels,
             },
             "related": related,
-            "payload": dict(payload),
+            "payload": bounded(payload),
         }
         try:
             self.api.call("POST", "/events", [body], attempts=1)
@@ -204,7 +226,7 @@ class PrefectOrchestrator:
         if setting.name in {queue.name for queue in self._read_queues()}:
             raise ConflictError(f"work queue {setting.name!r} of pool {self._pool_name!r} already exists")
         body = {"name": setting.name, "concurrency_limit": setting.limit, "is_paused": setting.paused}
-        made = self.api.call("POST", f"/work_pools/{self._pool_name}/queues", body)
+        made = self.api.call("POST", path("work_pools", self._pool_name, "queues"), body)
         self.api.call("PATCH", f"/work_queues/{made['id']}", {"priority": setting.priority})
 
     def delete_queue(self, name: str) -> None:
@@ -216,7 +238,7 @@ class PrefectOrchestrator:
         self._read_queues()
         if name in self._queue_ids and self._queue_ids[name] == self._default_queue_id:
             raise ConflictError(f"the default work queue {name!r} of pool {self._pool_name!r} cannot be deleted")
-        self.api.call("DELETE", f"/work_pools/{self._pool_name}/queues/{name}", absent_ok=True)
+        self.api.call("DELETE", path("work_pools", self._pool_name, "queues", name), absent_ok=True)
 
     def assign(self, deployment: str, queue: str) -> None:
         """Send the deployment's new runs to `queue`.
@@ -237,15 +259,21 @@ class PrefectOrchestrator:
         self.api.call("PATCH", f"/deployments/{ids[deployment]}", body)
 
     def _read_pool(self) -> PoolSetting:
-        held = self.api.call("GET", f"/work_pools/{self._pool_name}", absent_ok=True)
+        held = self.api.call("GET", path("work_pools", self._pool_name), absent_ok=True)
         if held is None:
-            known = self.api.call("POST", "/work_pools/filter", {"limit": 200})
-            raise UnknownNameError("work pool", self._pool_name, [pool["name"] for pool in known])
+            known = [pool["name"] for page in self.api.pages("/work_pools/filter", {}) for pool in page]
+            raise UnknownNameError("work pool", self._pool_name, known)
         self._pool_id, self._default_queue_id = held["id"], held["default_queue_id"]
-        return PoolSetting(name=held["name"], limit=held["concurrency_limit"], paused=held["is_paused"])
+        return PoolSetting(
+            name=held["name"],
+            limit=held["concurrency_limit"],
+            paused=held["is_paused"],
+            type=held.get("type"),
+            id=str(held["id"]),
+        )
 
     def _read_queues(self) -> tuple[QueueSetting, ...]:
-        pages = self.api.pages(f"/work_pools/{self._pool_name}/queues/filter", {})
+        pages = self.api.pages(path("work_pools", self._pool_name, "queues", "filter"), {})
         found = {queue["name"]: queue for page in pages for queue in page}
         self._queue_ids = {name: queue["id"] for name, queue in found.items()}
         return tuple(
@@ -254,6 +282,8 @@ class PrefectOrchestrator:
                 priority=queue["priority"] or 1,
                 limit=queue["concurrency_limit"],
                 paused=queue["is_paused"],
+                polled_s=optional_unix_s(queue.get("last_polled")),
+                id=str(queue["id"]),
             )
             for name, queue in sorted(found.items())
         )
@@ -272,7 +302,7 @@ class PrefectOrchestrator:
     def _write(self, change: Change) -> None:
         # Only the one field is sent: Prefect takes an explicit null as "unlimited" and an absent field as "leave it".
         if change.queue is None:
-            self.api.call("PATCH", f"/work_pools/{self._pool_name}", {"concurrency_limit": change.after})
+            self.api.call("PATCH", path("work_pools", self._pool_name), {"concurrency_limit": change.after})
             return
         name = "priority" if change.field == "priority" else "concurrency_limit"
         self.api.call("PATCH", f"/work_queues/{self._queue_ids[change.queue]}", {name: change.after})

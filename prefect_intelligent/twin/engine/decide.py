@@ -31,6 +31,7 @@ def apply_actions(buffers: DecisionBuffers) -> None:
             buffers.rule_limit[a:b],
             buffers.rule_pool_limit[pool],
             buffers.pools[pool, P.ACTIVE],
+            buffers.pools[pool, P.MOST],
             buffers.score[a:b],
             buffers.limit[a:b],
         )

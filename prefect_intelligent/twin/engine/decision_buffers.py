@@ -190,9 +190,11 @@ def blank_buffers(worlds: int, n: int, p: int) -> DecisionBuffers:
         "pool_features": (worlds, p, len(G)),
         **dict.fromkeys(_PER_POOL, (worlds, p)),
     }
-    return DecisionBuffers(
+    buffers = DecisionBuffers(
         *(np.zeros(shapes.get(name, (worlds, n)), _dtype_of(name)) for name in DecisionBuffers._fields)
     )
+    buffers.pool_max[:] = np.inf
+    return buffers
 
 
 def _dtype_of(name: str) -> npt.DTypeLike:

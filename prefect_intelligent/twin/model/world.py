@@ -137,6 +137,7 @@ class PoolRow(Protocol):
 
     Attributes:
         limit: Pool limit at the beginning, slots.
+        most: Largest limit that its owner permits, slots; inf for no bound.
         paused: Flag.
         idle_fraction: Price of an idle slot as a share of that of a busy one, 0 to 1.
         min_billing_s: Seconds for which an attempt is billed at least; only if slots are not owned.
@@ -160,6 +161,7 @@ class PoolRow(Protocol):
     """
 
     limit: F8
+    most: F8
     paused: I1
     idle_fraction: F8
     min_billing_s: F8

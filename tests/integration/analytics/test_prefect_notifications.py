@@ -9,6 +9,7 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from prefect_intelligent.cli import main
+from tests.real_prefect import made_earlier
 
 
 @pytest.mark.server
@@ -16,7 +17,7 @@ def test_alerts_are_looked_for_and_sent(prefect_server, api, monkeypatch, tmp_pa
     pool = api.pool(limit=2)
     api.queue(pool, "old", priority=50)
     deployment = api.deployment(pool, "old")
-    api.run(deployment, in_s=-7200)
+    made_earlier(prefect_server, api.run(deployment, in_s=-7200), 7200.0)
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", f"sqlite:///{tmp_path}/h.db")
     monkeypatch.chdir(tmp_path)
     assert main(["sync", "--no-events"]) == 0
@@ -85,6 +86,7 @@ def test_alerts_reach_people_by_prefects_own_blocks(
     pool = api.pool(limit=2)
     api.queue(pool, "old", priority=50)
     run = api.run(api.deployment(pool, "old"), in_s=-7200)
+    made_earlier(prefect_server, run, 7200.0)
     name = f"hook-{pool}"
     url = f"http://127.0.0.1:{letterbox.server_port}/"
     hook = CustomWebhookNotificationBlock(name="n", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"})

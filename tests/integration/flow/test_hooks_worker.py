@@ -8,6 +8,7 @@ from prefect_intelligent.domain import parse_deadline
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.local.spool import Spool
 from prefect_intelligent.prefect_client.api import PrefectApi
+from prefect_intelligent.prefect_client.pool_notes import PoolNotes
 from prefect_intelligent.prefect_client.terms import read_terms
 from tests.real_prefect import start_worker
 
@@ -87,6 +88,8 @@ def reported(folder):
 
 def test_states_hooks_reports_terms_and_an_embedded_decision(prefect_server, api, scene):
     pool, run, worker, folder = scene
+    notes = PoolNotes(PrefectApi(prefect_server.api_url), pool)
+    notes.write("switch", {"position": "on", "by": "test"})
     waiting = run("waits")
     deadline = time.monotonic() + 180
     # Nobody leads the pool, so the hook of the run at work makes a decision.

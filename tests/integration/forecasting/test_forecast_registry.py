@@ -68,7 +68,7 @@ def test_trained_logged_registered_and_checked_for_drift(history, tmp_path, caps
 
 def test_an_mlflow_that_is_away_leaves_the_old_forecaster(history, tmp_path, capsys):
     put(history, 0, 600, 0.2)
-    assert main(["predict", "train", "--track", "http://127.0.0.1:9"]) == 2
+    assert main(["predict", "train", "--track", "http://127.0.0.1:9"]) == 3
     assert "MLflow" in capsys.readouterr().err
     assert not (tmp_path / "data" / "forecaster").exists()
 

@@ -11,7 +11,7 @@ from prefect_intelligent.history.adapters.sql_records import open_engine
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import RunFact
 from prefect_intelligent.prefect_client.api import PrefectApi
-from prefect_intelligent.prefect_client.heartbeats import EVENT, last_heartbeats
+from prefect_intelligent.prefect_client.heartbeats import EVENT, read_heartbeats
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.wiring.prevention import look
 from prefect_intelligent.wiring.steering import open_controller
@@ -102,12 +102,12 @@ def test_signs_of_life_are_read_from_the_server(api, prefect_server, store):
     beat(api, silent, 700.0)
     client = PrefectApi(prefect_server.api_url)
     deadline = time.monotonic() + 180
-    while len(found := last_heartbeats(client, [beating, silent, mute])) < 2 and time.monotonic() < deadline:
+    while len(found := read_heartbeats(client, [beating, silent, mute])) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)  # the server writes events in the background
     assert set(found) == {beating, silent}
-    assert found[beating] - found[silent] == pytest.approx(680.0, abs=30.0)
+    assert found[beating].last_s - found[silent].last_s == pytest.approx(680.0, abs=30.0)
     evidence = look(open_controller(load_settings().settings, pool), store.run_frame(pool=pool))
-    assert {run.run_id for run in evidence.live if run.heartbeat_s is not None} == {beating, silent}
+    assert {run.run_id for run in evidence.live if run.heartbeats is not None} == {beating, silent}
     assert {run.run_id for run in evidence.live if run.started_s is not None} == {beating, silent, mute}
 
 

@@ -23,6 +23,7 @@ def test_shown_applied_undone_and_foretold(api, prefect_api, monkeypatch, tmp_pa
     url = f"sqlite:///{tmp_path}/h.db"
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", url)
     monkeypatch.setenv("PREFECT_INTELLIGENT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION", "1")  # the pool's type is process
     monkeypatch.chdir(tmp_path)
     past = submissions("oversized pool", 0, 0)
     shift = time.time() - 3600.0 - float(past["ended_s"].max())

@@ -166,6 +166,22 @@ def test_a_file_that_is_no_recording_is_bad_input(tmp_path, text, message):
         read_recording(path)
 
 
+def test_no_policy_gets_more_slots_than_a_controller_may_give(recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_recording(tmp_path / "etl.json", recording)
+    words = ["replay", "--recording", "etl.json", "--policies", "edf,edf+fixed:9", "--json"]
+
+    def cost():
+        assert main(words) == 0
+        return [each["cost_usd"] for each in json.loads(capsys.readouterr().out)["policies"][1:]]
+
+    one_slot, nine_slots = cost()
+    assert nine_slots == one_slot
+    (tmp_path / "prefect-intelligent.toml").write_text("[pools.etl]\nmost_slots = 9\n")
+    one_slot, nine_slots = cost()
+    assert nine_slots != one_slot
+
+
 def test_the_command_prints_one_object_and_writes_the_page(recording, tmp_path, capsys):
     path, page = tmp_path / "etl.json", tmp_path / "replay.html"
     write_recording(path, recording)

@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 
 pytest.importorskip("stable_baselines3")
+import gymnasium as gym
 import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy import RulePolicy
 from prefect_intelligent.policy.actions import CAPACITY_FACTORS, PLACES
 from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+from prefect_intelligent.twin.simulator import Twin
 from rl import train as training
-from rl.days import TrainingEnv
 from rl.export import disagreements, export, sample
 from rl.network import Actor
 from rl.train import TrainConfig, make_model, schedule, train
 from rl.worlds import Workload
+from simulations.envs.spaces import action_space, observation_space
 from simulations.family import Family
 
 SMALL = Workload(family=Family(hours=1.0, queues=(2, 3)))
@@ -36,59 +41,51 @@ def start(folder: Path, width: int = 16, margin: float = 0.05) -> Bundle:
     return bundle
 
 
-class Toy(TrainingEnv):
+class Toy(gym.Env[dict[str, Any], np.ndarray[Any, Any]]):
     """A toy whose optimum is known: twice the slots while the dial is above 0, half of them else; late queues first.
 
     A right pool level earns 1, a right place of the one queue 1; the optimum is 2 per decision.
     """
 
-    def __init__(self, worlds: int) -> None:
-        from stable_baselines3.common.vec_env import VecEnv
+    observation_space, action_space = observation_space(1), action_space(1)
 
-        from rl.spaces import action_space, observation_space
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._observe(), {}
 
-        self.number = 0
-        VecEnv.__init__(self, worlds, observation_space(1), action_space(1))
-
-    def reset(self) -> dict[str, Any]:
-        self._rng = np.random.default_rng(self.number)
-        return self._observe()
+    def step(self, action: np.ndarray[Any, Any]) -> Any:
+        capacity = len(CAPACITY_FACTORS) - 1 if self.dial > 0 else 0
+        place = len(PLACES) - 1 if self.late > 0 else 1
+        reward = float(action[0] == capacity) + float(action[1] == place)
+        return self._observe(), reward, False, False, {}
 
     def _observe(self) -> dict[str, Any]:
-        pool = np.zeros((self.num_envs, len(POOL_FEATURES)), np.float32)
-        queues = np.zeros((self.num_envs, 1, len(QUEUE_FEATURES)), np.float32)
-        pool[:, POOL_FEATURES.index("dial")] = self._rng.choice([-1.0, 1.0], self.num_envs)
-        queues[..., QUEUE_FEATURES.index("late")] = self._rng.choice([0.0, 1.0], (self.num_envs, 1))
-        self._seen = {"queues": queues, "pool": pool, "mask": np.ones((self.num_envs, 1), np.float32)}
-        return self._seen
-
-    def step_wait(self) -> Any:
-        dial = self._seen["pool"][:, POOL_FEATURES.index("dial")]
-        late = self._seen["queues"][:, 0, QUEUE_FEATURES.index("late")]
-        capacity = np.where(dial > 0, len(CAPACITY_FACTORS) - 1, 0)
-        place = np.where(late > 0, len(PLACES) - 1, 1)
-        reward = (self._actions[:, 0] == capacity).astype(np.float32) + (self._actions[:, 1] == place)
-        return self._observe(), reward, np.zeros(self.num_envs, bool), [{} for _ in range(self.num_envs)]
+        self.dial, self.late = self.np_random.choice([-1.0, 1.0]), self.np_random.choice([0.0, 1.0])
+        seen = {name: np.zeros(space.shape, np.float32) for name, space in self.observation_space.items()}
+        seen["pool"][POOL_FEATURES.index("dial")] = self.dial
+        seen["queues"][QUEUE_FEATURES.index("late")] = self.late
+        seen["mask"][:] = 1.0
+        return seen
 
 
 def test_ppo_reaches_the_known_optimum_of_a_toy_from_a_zero_start(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = TrainConfig(
-        envs=64, day_steps=16, hold=1, minibatch=256, epochs=4, learning_rate=3e-3, clip=0.2, target_kl=0.1, gamma=0.0
-    )
-    toy = Toy(64)
-    model = make_model(replace(config, temperature=0.05, queue_temperature=0.05), toy, start(tmp_path))
+        minibatch=256, epochs=4, learning_rate=3e-3, clip=0.2, target_kl=0.1, gamma=0.0, temperature=0.05,
+        queue_temperature=0.05,
+    )  # fmt: skip
+    toy = DummyVecEnv([Toy] * 64)
+    model = make_model(config, toy, 16, start(tmp_path))
     earned = []
     for _ in range(60):
         schedule(model, config, 80)
-        model.update(toy)
+        model.update()
         earned.append(float(model.rollout_buffer.rewards.mean()))
     assert earned[0] < 1.2
-    toy.number = 10**6
+    toy.seed(10**6)
     seen, total = toy.reset(), 0.0
     for _ in range(20):
-        toy.step_async(model.predict(seen, deterministic=True)[0])
-        seen, reward, _, _ = toy.step_wait()
+        seen, reward, _, _ = toy.step(model.predict(seen, deterministic=True)[0])
         total += float(reward.mean()) / 20
     assert total > 1.98
 
@@ -97,10 +94,9 @@ def config(folder: Path, out: str) -> TrainConfig:
     return TrainConfig(
         start=str(folder / "start"),
         out=str(folder / out),
-        steps=3 * 8 * 12,
+        steps=3 * 8 * 72,
         envs=8,
-        day_steps=12,
-        hold=2,
+        hold=6,
         batches=2,
         minibatch=48,
         critic_updates=1,
@@ -157,7 +153,7 @@ def test_export_agrees_or_writes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     }
     bundle = replace(bundle, weights=weights)
     write_bundle(bundle, tmp_path / "start")
-    seen = sample(bundle, Workload().batch([(c, 0) for c in range(4)]), 400)
+    seen = sample(bundle, Workload().batch([(c, 0) for c in range(4)]), Regime(interval_s=60.0), 400)
     assert disagreements(bundle, seen) == 0
     export(tmp_path / "start", tmp_path / "out", samples=400)
     assert read_bundle(tmp_path / "out").provenance["agreed_on"] >= 400
@@ -170,10 +166,7 @@ def test_export_agrees_or_writes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
     bundle = start(tmp_path / "start")
     days = Workload(family=Family(hours=1.0, queues=(24, 24))).batch([(1, 0), (2, 0)])
-    policy = bundle.policy()
-    from rl.simulators import start_closed_loop
-
-    arena = start_closed_loop(days)
-    wanted = policy.propose(arena.census)
+    policy, loop = bundle.policy(), ClosedLoop(Twin(days), Regime(interval_s=60.0))
+    wanted = policy.propose(loop.census)
     assert wanted.score.shape == (2, 24)
-    assert np.isfinite(arena.play(policy)).all()
+    assert np.isfinite(loop.play(policy)).all()

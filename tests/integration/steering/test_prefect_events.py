@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from prefect_intelligent.history.adapters.sql_records import open_history
+from prefect_intelligent.flow import hooks
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import load_settings
 from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
@@ -81,7 +81,13 @@ def embedded(tmp_path, monkeypatch, prefect_api):
     return load_settings().settings
 
 
+def turn(settings, pool, position):
+    set_switch(open_controller(settings, pool).history, pool, position, time.time(), "test")
+
+
 def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeypatch):
+    assert steer_once(pool, 5.0) is None  # nobody has switched the pool on
+    turn(embedded, pool, "on")
     decision = steer_once(pool, 5.0)
     assert decision.by == "hook"
     assert api.numbers(pool)[""][1] == 1
@@ -91,7 +97,26 @@ def test_a_hook_decides_when_nobody_else_has_lately(api, pool, embedded, monkeyp
     assert steer_once(pool, 5.0).outcome == "unchanged"
 
 
+def test_a_hook_asks_for_the_switch_before_anything_else(api, pool, embedded):
+    history = open_controller(embedded, pool).history
+    hooks._steer(pool, 60.0)
+    assert history.records("decision", pool) == []
+    turn(embedded, pool, "on")
+    hooks._steer(pool, 60.0)
+    assert [decision["by"] for decision in history.records("decision", pool)] == ["hook"]
+
+
+def test_unused_slots_of_a_process_pool_cost_nothing_unless_somebody_says_so(pool, embedded, monkeypatch):
+    def idle_fraction():
+        return open_controller(load_settings().settings, pool).orchestrator.observe().prices.idle_fraction
+
+    assert idle_fraction() == 0.0
+    monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION", "0.5")
+    assert idle_fraction() == 0.5
+
+
 def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
+    turn(embedded, pool, "on")
     leader = open_controller(embedded, pool)
     assert leader.lease.acquire()
     assert steer_once(pool, 5.0) is None
@@ -99,9 +124,8 @@ def test_a_hook_leaves_it_to_a_controller_that_leads(api, pool, embedded):
     assert steer_once(pool, 5.0) is not None
 
 
-def test_a_hook_does_nothing_while_the_pool_is_switched_off_or_restored(api, pool, embedded):
-    history = open_history(embedded.history)
-    for position in ("off", "restored"):
-        set_switch(history, pool, position, time.time(), "test")
+def test_a_hook_does_nothing_until_the_pool_is_switched_on(api, pool, embedded):
+    for position in ("unset", "off"):
+        turn(embedded, pool, position)
         assert steer_once(pool, 5.0) is None
     assert api.numbers(pool)[""][1] == 2

@@ -103,6 +103,7 @@ def test_failures_in_a_row_and_burning_budgets_become_alerts():
     two = replace(bad, gates=("the last 2 runs failed",), budget=None)
     assert {a.rule for a in from_health([bad], NOW)} == {"keeps-failing", "budget-burn"}
     assert from_health([two], NOW) == []
+    assert from_health([replace(bad, status=HealthStatus.UNKNOWN)], NOW) == []  # of no run that has ended
 
 
 def test_only_new_causes_are_alerts():

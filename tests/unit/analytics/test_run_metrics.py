@@ -223,8 +223,28 @@ def test_stale_slow_and_unknown_are_told_apart():
     few = deployment_health("etl/d", runs.iloc[:3], 3 * 3600.0)
     assert few.status is HealthStatus.UNKNOWN
     assert few.gates == ("not enough data: 3 ended runs, 5 are needed",)
+    assert few.score is None
     none = deployment_health("etl/d", runs.iloc[:0], 0.0)
     assert none.score is None
+
+
+def test_nobody_waits_for_the_next_run_of_what_has_no_schedule_and_no_output():
+    burst = table([(n * 9.0, n * 9.0, n * 9.0 + 60, "COMPLETED", None) for n in range(30)])
+    assert deployment_health("backfill/d", burst, 5 * 3600.0).status is HealthStatus.DEGRADED
+    health = deployment_health("backfill/d", burst, 5 * 3600.0, awaited=False)
+    assert health.status is HealthStatus.HEALTHY
+    fresh = next(term for term in health.terms if term.name == "freshness")
+    assert (fresh.value, fresh.detail) == (None, "no schedule and no declared output")
+
+
+@pytest.mark.parametrize("failed", range(0, 40, 3))
+@pytest.mark.parametrize("quality", [None, (0.0, 9), (0.5, 9), (0.9, 9), (1.0, 9)])
+def test_status_and_score_say_the_same(failed, quality):
+    bad = {f"_{h}": (h * 3600.0, h * 3600.0, h * 3600.0 + 60, "FAILED", None) for h in range(5, 5 + failed)}
+    health = deployment_health("etl/d", hourly(50, **bad), 50 * 3600.0, quality=quality)
+    band = "degraded" if health.score < 50 else "warning" if health.score < 80 else "healthy"
+    assert str(health.status) == band, health.gates
+    assert bool(health.gates) is (band != "healthy")
 
 
 def test_what_runs_cost_is_held_against_the_budget_or_their_own_past():

@@ -58,8 +58,8 @@ def refused(capsys, folder, words):
             (*RUN, "--interval", "0"),
             "setting interval_s (--interval): got 0.0; input should be greater",
         ),
-        ((*RUN, "--policy", "atcc"), "unknown policy: got 'atcc'; did you mean 'atc'?"),
-        ((*RUN, "--policy", "edf+fixed:0"), "the number of slots must be whole and at least 1"),
+        ((*RUN, "--policy", "atcc"), "unknown policy (--policy): got 'atcc'; did you mean 'atc'?"),
+        ((*RUN, "--policy", "edf+fixed:0"), "the number of slots must be whole, from 1"),
         ((*RUN, "--policy", "./nowhere"), "no readable manifest.json"),
         (("control", "run", "--once"), "name a work pool with --pool or the setting `pool`"),
         (("explain", "--pool", "etl", "--config", "none.toml"), "no such file"),
@@ -112,6 +112,27 @@ def test_what_stands_in_a_recording(capsys, folder, part, value, says):
 def test_what_a_settings_file_says(capsys, folder, text, says):
     (folder / "prefect-intelligent.toml").write_text(text)
     assert says in refused(capsys, folder, RUN)
+
+
+@pytest.mark.parametrize("words", [RUN, ("config",), ("report",), ("control", "status", "--pool", "etl")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('policy = "atcc"\n', "unknown policy (prefect-intelligent.toml:1): got 'atcc'; did you mean 'atc'?"),
+        ('policy = "planner:atcc"\n', "got 'atcc'; did you mean 'atc'?"),
+        (
+            'rule = "edf+fixed:0"\n',
+            "rule (prefect-intelligent.toml:1): got 'edf+fixed:0'; the number of slots must be whole",
+        ),
+        (
+            '[prevention.keeps-faling]\nmode = "auto"\n',
+            "prefect-intelligent.toml:1): got 'prevention.keeps-faling'; did you mean 'prevention.keeps-failing'?",
+        ),
+    ],
+)
+def test_a_word_that_is_none_is_refused_by_every_command(capsys, folder, words, text, says):
+    (folder / "prefect-intelligent.toml").write_text(text)
+    assert says in refused(capsys, folder, words).replace(f"{folder}/", "")
 
 
 def test_what_the_environment_says(capsys, folder, monkeypatch):

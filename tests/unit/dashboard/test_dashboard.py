@@ -20,12 +20,14 @@ from prefect_intelligent.analytics.pool_overview import (
     lateness_probability,
     quality_shares,
 )
+from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
 from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
+from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -199,6 +201,17 @@ def test_it_is_read_only_unless_told_otherwise(state):
         assert browser.delete("/api/state").status_code == 405
 
 
+def test_a_switch_that_cannot_be_turned_says_why(state):
+    class Away(InMemoryHistory):
+        def append(self, *_):
+            raise OrchestratorUnavailableError("the server does not answer")
+
+    with client(state, actions=Away()) as browser:
+        own = {"x-csrf-token": browser.get("/api/session").json()["csrf"], "origin": "http://testserver"}
+        answer = browser.post("/api/actions/steer-off", headers=own)
+        assert (answer.status_code, answer.json()) == (503, {"error": "the server does not answer"})
+
+
 def test_actions_need_this_session_and_leave_a_record(state):
     history = InMemoryHistory()
     with client(state, actions=history) as browser:
@@ -260,7 +273,12 @@ def test_each_alert_links_to_its_runbook(state):
 def test_a_history_of_nothing_or_of_one_run_makes_a_page(runs):
     frame = past(time.time()).iloc[:runs]
     build = StateBuilder(
-        observe=None, read_runs=lambda _: frame, history=InMemoryHistory(), pool="warehouse", prices=Prices(), slots=0.0
+        observe=None,
+        read_runs=lambda _: frame,
+        history=InMemoryHistory(),
+        pool="warehouse",
+        prices=Prices(),
+        slots=lambda: SlotAccount.constant(0.0, 0.0),
     )
     build()
     build.wait()

@@ -106,5 +106,5 @@ class TestTerms:
             Terms.from_dict({"deadlin": "2h"})
 
     def test_a_value_of_the_wrong_type_is_bad_input(self):
-        with pytest.raises(InvalidInputError, match="wrong type"):
+        with pytest.raises(InvalidInputError, match="must be a number of US dollars"):
             Terms.from_dict({"failure_usd": "five"})

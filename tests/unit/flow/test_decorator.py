@@ -1,6 +1,7 @@
 """`@intelligent` and `attach`: the flow stays what it was, and what cannot be used is refused in one line."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -10,6 +11,7 @@ from prefect_intelligent import attach, intelligent
 from prefect_intelligent.domain import ClockDeadline, RelativeDeadline, Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.flow.decorator import terms_of
+from prefect_intelligent.flow.hooks import find_contract
 
 LISTS = [
     ("on_running_hooks", "report_running"),
@@ -32,7 +34,10 @@ def new_flow(**options):
     return work
 
 
-def test_the_same_object_comes_back_with_its_terms():
+def test_the_same_object_comes_back_with_its_terms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "mart.yml").touch()
     plain = new_flow(name="mart")
     decorated = intelligent(
         deadline="07:00 Europe/Paris",
@@ -59,6 +64,27 @@ def test_the_same_object_comes_back_with_its_terms():
         resources=("warehouse",),
         contract="contracts/mart.yml",
     )
+
+
+def test_a_batch_that_is_no_parameter_names_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"parameter of flow 'work' \(batch\): got 'm'"):
+        attach(new_flow(), batch="m")
+    assert terms_of(attach(new_flow(), batch="n")).batch == "n"
+
+    @flow
+    def takes_any(**parameters):
+        return parameters
+
+    assert terms_of(attach(takes_any, batch="day")).batch == "day"
+
+
+def test_a_contract_is_found_here_or_beside_the_flow_or_above_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"contract: got 'nope.yml'; there is no such file"):
+        attach(new_flow(), contract="nope.yml")
+    assert find_contract("unit/flow/test_decorator.py", mine) == Path(__file__)
+    (tmp_path / "nope.yml").touch()
+    assert terms_of(attach(new_flow(), contract="nope.yml")).contract == "nope.yml"
 
 
 @pytest.mark.parametrize(("attribute", "name"), LISTS)

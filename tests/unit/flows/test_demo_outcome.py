@@ -1,6 +1,7 @@
 """What the demo shows: the fitted morning, the table, the page and the picture, from a result made by hand."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
 from io import StringIO
@@ -10,7 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
+from flows.demo import arm_plan
 from flows.demo.arm import Arm
+from flows.demo.arm_plan import HEADINGS, arms_of, plan_arms
 from flows.demo.gantt import draw_picture
 from flows.demo.outcome import describe, ranges, tabulate, warn_if_incomparable
 from flows.demo.page import write_html
@@ -25,6 +28,8 @@ from flows.demo.workload import (
     plan_morning,
 )
 from prefect_intelligent.domain.objective import Prices
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.bundle import SHIPPED
 
 BEGIN_S = datetime(2026, 1, 5, 6, tzinfo=UTC).timestamp()
 
@@ -47,6 +52,7 @@ def arm(name: str, waits_s: float) -> Arm:
     runs = (run(0, "backfill", 0, 600), run(1, "reports", 4, 29))
     return Arm(
         name=name,
+        policy="atc",
         begin_s=BEGIN_S,
         runs=runs,
         limits=((BEGIN_S, 2),),
@@ -58,7 +64,7 @@ def arm(name: str, waits_s: float) -> Arm:
 @pytest.fixture
 def result() -> dict[str, object]:
     arms = [arm("default", 80.0), arm("steered", 1.0)]
-    return describe(arms, Prices(), policy="atc", seed=7, small=True, size=SMALL_SIZE)
+    return describe(arms, Prices(), seed=7, small=True, size=SMALL_SIZE)
 
 
 def test_the_result_holds_the_figures_and_the_recorded_instants(result):
@@ -76,14 +82,14 @@ def test_the_result_holds_the_figures_and_the_recorded_instants(result):
 
 def test_the_table_has_a_row_per_figure_and_per_queue(result):
     console = Console(record=True, width=100, file=StringIO())
-    console.print(tabulate(result, ["default", "steered"]))
+    console.print(tabulate(result))
     text = console.export_text()
     for label in ("late runs", "late minutes, weighted", "cost, USD", "makespan, s", "backfill", "reports"):
         assert label in text
 
 
 def test_the_page_stands_alone_and_shows_both_arms(result):
-    page = write_html(result, ["default", "steered"])
+    page = write_html(result)
     assert page.count("<svg") == 2
     assert "60.0 s late" in page
     assert not re.search(r"(src|href)=", page)
@@ -92,13 +98,62 @@ def test_the_page_stands_alone_and_shows_both_arms(result):
 
 def test_names_in_the_page_are_escaped(result):
     evil = "<script>alert(1)</script>"
-    result["context"]["policy"] = f"policy {evil}"
+    result["context"]["policies"]["steered"] = f"policy {evil}"
     for arm in ("default", "steered"):
         result[arm]["runs"][0]["deployment"] = f"deployment {evil}"
-    page = write_html(result, ["default", "steered"])
+    page = write_html(result)
     assert "<script" not in page
     assert f"policy {evil}" in unescape(page)
     assert unescape(page).count(f"deployment {evil}") == 3  # a row of the table, and a title in each chart
+
+
+def test_decisions_that_changed_something_are_on_the_page_with_their_reasons(result):
+    decision = {
+        "at_s": BEGIN_S + 12.5,
+        "applied": [["reports", "priority", 21, 3]],
+        "queues": [
+            {"name": "reports", "reasons": ["1 wait; the most urgent <can> wait 5 s more"]},
+            {"name": "backfill", "reasons": ["30 wait, none has a deadline"]},
+        ],
+        "pool_limit": {"reasons": ["the pool has room"]},
+        "reasons": ["the twin expects less lateness"],
+    }
+    steered = replace(arm("steered", 1.0), decisions=(decision,))
+    shown = describe([arm("default", 80.0), steered], Prices(), seed=7, small=True, size=SMALL_SIZE)
+    (described,) = shown["steered"]["decisions"]
+    assert described["at_s"] == 12.5
+    assert described["changes"] == ["reports: priority 21 -> 3"]
+    page = unescape(write_html(shown))
+    assert "reports: priority 21 -> 3" in page
+    assert "reports: 1 wait; the most urgent <can> wait 5 s more. the twin expects less lateness" in page
+    assert "none has a deadline" not in page, "nothing was changed there"
+    assert "the pool has room" not in page
+
+
+def test_a_third_arm_has_its_column_panel_and_picture():
+    arms = [arm("default", 80.0), arm("steered", 5.0), replace(arm("agent", 1.0), policy="/somewhere/bundle-7")]
+    result = describe(arms, Prices(), seed=7, small=True, size=SMALL_SIZE)
+    assert arms_of(result) == ["default", "steered", "agent"]
+    page = write_html(result)
+    assert page.count("<svg") == 3
+    assert "three times" in page
+    assert "atc, bundle-7" in page
+    assert "/somewhere" not in page
+    assert [column.header for column in tabulate(result).columns] == ["", "default", "steered", "agent"]
+    picture = ElementTree.fromstring(draw_picture(result, [(name, HEADINGS[name]) for name in arms_of(result)]))
+    assert picture.get("width") == "1440"
+
+
+def test_the_third_arm_is_that_of_a_bundle_which_is_read_before_anything_starts(tmp_path, monkeypatch):
+    assert [plan.name for plan in plan_arms("atc", "none")] == ["default", "steered"]
+    assert [plan.mode for plan in plan_arms("atc", str(SHIPPED))] == ["shadow", "auto", "auto"]
+    assert plan_arms("atc", str(SHIPPED))[2].policy == str(SHIPPED)
+    with pytest.raises(InvalidInputError, match="bundle"):
+        plan_arms("atc", str(tmp_path))
+    monkeypatch.setattr(arm_plan, "BUNDLE", SHIPPED)
+    assert plan_arms("edf", None)[2].policy == str(SHIPPED)
+    monkeypatch.setattr(arm_plan, "BUNDLE", tmp_path)
+    assert [plan.policy for plan in plan_arms("edf", None)] == ["edf", "edf"]
 
 
 def test_the_picture_is_well_formed_and_states_the_figures_of_the_result(result):
@@ -117,7 +172,7 @@ def test_a_machine_that_was_busier_in_one_morning_is_told(result):
     assert (result["default"]["backfill_run_s"], warn_if_incomparable(result)) == (5.0, None)
     result["steered"]["backfill_run_s"] = 8.0
     assert "took 5.0 s in the first and 8.0 s in the second" in warn_if_incomparable(result)
-    assert "took 5.0 s in the first" in write_html(result, ["default", "steered"])
+    assert "took 5.0 s in the first" in write_html(result)
 
 
 @pytest.mark.parametrize(

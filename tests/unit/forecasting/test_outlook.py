@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from prefect_intelligent.domain import Estimate
+from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.errors import StoreError
 from prefect_intelligent.forecasting.adapters.outlook_cache import HistoryOutlooks
 from prefect_intelligent.forecasting.forecaster import train
@@ -82,11 +83,14 @@ def test_time_at_work_speaks_for_or_against_a_run():
 
 def test_silence_speaks_against_a_run():
     usual = Estimate(p50_s=1000.0, p90_s=1300.0)
-    beating, _ = failure_probability_now(0.05, 300.0, usual, None, 40.0)
-    silent, reasons = failure_probability_now(0.05, 300.0, usual, None, 300.0)
+    half_a_minute = Heartbeats(last_s=0.0, every_s=30.0)
+    beating, _ = failure_probability_now(0.05, 310.0, usual, None, half_a_minute, 40.0)
+    slow, _ = failure_probability_now(0.05, 310.0, usual, None, Heartbeats(last_s=0.0, every_s=600.0), 310.0)
+    silent, reasons = failure_probability_now(0.05, 310.0, usual, None, half_a_minute, 310.0)
     assert beating < 0.06
+    assert slow < 0.06
     assert silent > 0.95
-    assert "no sign of life for 5 min" in reasons[0].what
+    assert "no sign of life for 5.2 min" in reasons[0].what
 
 
 def test_survival_is_that_of_a_lognormal():

@@ -19,7 +19,7 @@ from prefect_intelligent.model_registry.promotion import CHAMPION, GateEvidence,
 from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
 from prefect_intelligent.policy import Census, P, Q, parse_policy
 from prefect_intelligent.policy.bundle import WEIGHTS
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.spec import PoolSpec
 from tests.bundles import random_bundle
 
@@ -133,7 +133,7 @@ def test_history_as_evidence(tmp_path: Path) -> None:
     """A policy that is its rule proves nothing, a better one passes, a worse one is refused."""
     pytest.importorskip("numba")
     runs, pool = two_days()
-    settings = {"guard": GuardSettings(), "interval_s": 60.0, "weights_sha256": "x", "source": "test"}
+    settings = {"regime": Regime(interval_s=60.0), "weights_sha256": "x", "source": "test"}
     fifo, dear_first = parse_policy("fifo"), parse_policy("static")
     same = evaluate_on_history(runs, pool, fifo, fifo, **settings)
     assert (same.ratio, same.ratio_high, same.worst_ratio, same.guard_violations) == (1.0, 1.0, 1.0, 0.0)

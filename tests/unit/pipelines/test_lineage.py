@@ -25,7 +25,7 @@ class Api:
         self.automations, self.events, self.runs, self.tasks = list(automations), events, list(runs), list(tasks)
 
     def pages(self, route: str, body: Any) -> Any:
-        yield self.automations
+        yield self.automations if "automations" in route else self.call("POST", route, body)
 
     def call(self, method: str, route: str, body: Any = None) -> Any:
         if "events" in route:

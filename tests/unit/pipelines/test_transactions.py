@@ -12,7 +12,7 @@ from prefect_intelligent.pipelines.resource_changes import (
     add_epoch,
     differences,
     epoch_at,
-    inverse_changes,
+    taken_back,
 )
 from prefect_intelligent.pipelines.rollout.transactions import Transactions
 from prefect_intelligent.testing.clock import ManualClock
@@ -146,6 +146,11 @@ def test_changes_and_their_undoing():
     changes = differences({"a": {"x": 1}, "b": None, "c": {"x": 4}, "d": {"x": 5}}, held)
     assert [(change.verb, change.resource) for change in changes] == [("create", "d"), ("change", "c"), ("remove", "b")]
     server = FakePipelineServer(held)
-    for change in (*changes, *inverse_changes(changes)):
+    for change in changes:
         server.write(change.resource, change.after)
-    assert server.resources == held
+    server.write("c", {"x": 4, "y": 9})  # somebody has set another field since
+    for change in reversed(changes):
+        server.write(change.resource, taken_back(change, server.read(change.resource)))
+    assert server.resources == held | {"c": {"x": 3, "y": 9}}
+    server.write("c", {"x": 7})
+    assert taken_back(changes[1], server.read("c")) == {"x": 7}

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from prefect_intelligent.domain import Prices
+from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.prevention.engine import KIND, prevent, read_measures, undo_prevention
@@ -178,20 +179,39 @@ def test_a_hung_run_is_stopped_and_started_again(pool):
     pool.actions.runs = {run.run_id: {"state": "running", "deployment": run.deployment} for run in pool.live}
     (step,) = pool.act()
     assert (step["subject"], step["lever"]) == ("run:hung", "stop")
-    assert pool.actions.stopped == [("hung", True, False)]
+    assert (pool.actions.stopped, pool.actions.restarted) == (["hung"], [])
+    pool.now += 61
+    assert pool.act() == []  # its process may be alive
+    pool.actions.runs["hung"]["state"] = "cancelled"
+    pool.now += 61
+    (step,) = pool.act()
+    assert (step["to"], step["why"]) == ("over", "its process has ended, and it was started again")
     pool.now += 61
     pool.act()
-    assert pool.actions.stopped == [("hung", True, False)]
+    assert (pool.actions.stopped, pool.actions.restarted) == (["hung"], ["hung"])
 
 
-def test_silence_is_death_even_for_a_short_run(pool):
+def test_a_stopped_run_that_does_not_die_is_not_started_again(pool):
+    pool.live = [LiveRun("hung", "job/2", NOW, pool.now - 1250.0, None)]
+    pool.actions.runs = {"hung": {"state": "running", "deployment": "job/2"}}
+    pool.act()
+    pool.now += 3601
+    (step,) = pool.act()
+    assert (step["to"], pool.actions.restarted) == ("over", [])
+    assert "is not known" in step["why"]
+
+
+def test_missed_heartbeats_stop_even_a_short_run(pool):
+    began = pool.now - 330.0
     pool.live = [
-        LiveRun("silent", "job/1", NOW, pool.now - 330.0, pool.now - 310.0),
-        LiveRun("mute", "job/2", NOW, pool.now - 330.0, None),
+        LiveRun("silent", "job/1", NOW, began, Heartbeats(last_s=pool.now - 310.0, every_s=30.0)),
+        LiveRun("slow", "job/1", NOW, began, Heartbeats(last_s=pool.now - 310.0, every_s=180.0)),
+        LiveRun("new", "job/1", NOW, began, Heartbeats(last_s=pool.now - 310.0)),
+        LiveRun("mute", "job/2", NOW, began, None),
     ]
     pool.actions.runs = {run.run_id: {"state": "running", "deployment": run.deployment} for run in pool.live}
     pool.act()
-    assert pool.actions.stopped == [("silent", True, True)]
+    assert pool.actions.stopped == ["silent"]
 
 
 def test_a_busy_service_is_met_with_patience(pool):

@@ -68,10 +68,29 @@ def test_a_good_contract_has_no_findings_and_tells_its_table_and_columns():
         ("dataset: ds/main/orders", "dataset:", "must name the dataset"),
         ("data_type: bigint", "data_type: bigint\n    data_type: text", "stands twice"),
         ("must_be_between", "must_be_betwen", "must_be_betwen"),
+        (
+            "{must_be_between: {greater_than: 1, less_than: 9}}",
+            "{must_be_between: [1, 9]}",
+            "threshold: {must_be_between: {greater_than_or_equal: 1, less_than_or_equal: 9}}",
+        ),
+        (
+            "threshold: {must_be_between: {greater_than: 1, less_than: 9}}",
+            "must_not_be_between: [1, 9]",
+            "threshold: {must_be_not_between: {greater_than_or_equal: 1, less_than_or_equal: 9}}",
+        ),
+        ("threshold: {must_be_between: {greater_than: 1, less_than: 9}}", "must_be_between: [1]", "equal: LOW"),
     ],
 )
 def test_a_mistake_is_named_with_the_place_and_the_remedy(old, new, says):
     assert says in findings(old, new)
+
+
+def test_checks_on_the_dataset_alone_need_no_columns():
+    text = "dataset: ds/main/orders\nchecks:\n  - row_count: {threshold: {must_be_greater_than: 0}}\n"
+    assert lint(text, "orders.yml") == []
+    assert load_contract(text).required_columns == ()
+    (finding,) = lint(text + "  - schema:\n", "orders.yml")
+    assert "list them" in str(finding)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ def test_the_planted_fault_is_among_the_first_three_and_its_saving_comes_true(se
     assert 0 < low <= found.saving_usd_per_day <= high
 
 
+def test_slots_that_cost_nothing_are_not_saved():
+    past = live_through(world("oversized pool", 0, 0), 0)
+    free = replace(past, prices=replace(past.prices, idle_fraction=0.0))
+    assert [p for p in recommend(free, np.random.default_rng(0)) if p.change.kind == "pool-limit"] == []
+
+
 def test_the_same_replay_twice_costs_the_same():
     past = world("starving queue", 5, 0)
     np.testing.assert_array_equal(replay_daily_cost(past, [None, None])[0], replay_daily_cost(past, [None])[0])

@@ -12,13 +12,16 @@ import pytest
 
 pytest.importorskip("ortools")
 
+
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model.world import FAILS, World
-from prefect_intelligent.twin.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.planner import Planner
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.model.world import FAILS, World, stack
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from rl.contestants import UNHURRIED
 from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.evaluation.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
@@ -86,7 +89,7 @@ def test_the_toy_scenario_is_bounded_tightly() -> None:
     world = draw_world(load_scenario("toy"), 0)
     bound = lower_bound_usd(world)[0]
     assert bound == pytest.approx(1.65)
-    assert bound <= play(world, parse_policy("wspt")).cost_usd[0] < 1.02 * bound
+    assert bound <= play(world, parse_policy("wspt"), Regime()).cost_usd[0] < 1.02 * bound
 
 
 def test_no_policy_goes_below_the_bound() -> None:
@@ -94,7 +97,7 @@ def test_no_policy_goes_below_the_bound() -> None:
         world = next(case.batches(3))
         bound = lower_bound_usd(world)
         for rule in ("prefect-default", "atc+lookahead+share"):
-            assert (play(world, parse_policy(rule)).cost_usd >= bound - 1e-6).all()
+            assert (play(world, parse_policy(rule), Regime()).cost_usd >= bound - 1e-6).all()
 
 
 def test_where_runs_can_be_cancelled_there_is_no_bound() -> None:
@@ -162,22 +165,29 @@ def test_there_is_no_gap_where_foresight_does_not_help() -> None:
     assert gap_closed(same, "ours") is None
 
 
-def test_a_small_contest_is_written_with_pictures(tmp_path: Path) -> None:
+def test_a_small_contest_at_two_bounds_is_written_with_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = main(
         [
             *("--suite", "validation", "--cases", "toy", "--policies", "tuned,prefect-default,clairvoyant"),
             *("--episodes", "3", "--planner-episodes", "2", "--jobs", "1", "--out", str(tmp_path)),
+            *("--bounds", "1,2", "--json"),
         ]
     )
     assert found == 0
-    report = json.loads((tmp_path / "validation" / "report.json").read_text())
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert {"ratio_vs_default_1x", "ratio_vs_default_2x", "guard_violations"} <= set(figures)
+    report = json.loads((tmp_path / "validation-1x" / "report.json").read_text())
+    assert report["context"]["regime"]["pool_factor"] == 1.0
+    assert report["context"]["regime"]["interval_s"] == 20.0
     assert report["context"]["verdict"].startswith("no claim")
     assert {"data_sha256", "model_sha256", "commit", "left_out", "means"} <= set(report["context"])
     assert any("two-pools-budget" in line for line in report["context"]["left_out"])
-    assert (tmp_path / "validation" / "profiles.png").stat().st_size > 5000
-    before = (tmp_path / "validation" / "README.md").read_text()
-    assert write_report(report, tmp_path) == tmp_path / "validation-2"
-    assert (tmp_path / "validation" / "README.md").read_text() == before
+    assert (tmp_path / "validation-1x" / "profiles.png").stat().st_size > 5000
+    before = (tmp_path / "validation-1x" / "README.md").read_text()
+    assert write_report(report, tmp_path) == tmp_path / "validation-1x-2"
+    assert (tmp_path / "validation-1x" / "README.md").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -260,17 +270,19 @@ def test_failed_runs_fail_in_the_twin() -> None:
     assert (window.world(3, 8, 1.0, 0).runs["outcome_source"] == FAILS).sum() == 10
 
 
-def test_a_planner_with_foresight_improves_on_its_pupil() -> None:
-    pupil, config = parse_policy("edf+reactive+share"), PlannerConfig(futures=0)
-    planner = Planner(parse_policy("atc+lookahead+share"), config, np.random.default_rng(0), "planner", pupil)
-    world = draw_world(load_scenario("morning-rush"), 1_000_000)
-    assert play(world, planner).cost_usd[0] < 0.97 * play(world, pupil).cost_usd[0]
+@pytest.mark.parametrize("clairvoyant", [True, False])
+def test_a_planner_improves_on_its_pupil_also_without_foresight(clairvoyant: bool) -> None:
+    pupil, regime = parse_policy("edf+reactive+share"), Regime(interval_s=60.0)
+    planner = Planner(inner=pupil, base=parse_policy("atc+lookahead+share"), config=UNHURRIED)
+    world = stack([draw_world(load_scenario("morning-rush"), 1_000_000 + day) for day in range(4)])
+    planned = play(world, planner, regime, clairvoyant=clairvoyant).cost_usd
+    assert np.log(planned / play(world, pupil, regime).cost_usd).mean() < np.log(0.99)
 
 
 def test_planners_play_the_first_episodes_only() -> None:
     entered = read_contestants("tuned,clairvoyant")
     case = Case("toy", "", "scenario", lambda n: draw_world(load_scenario("toy"), n))
-    played = run_case(case, entered, 4, 2)
+    played = run_case(case, entered, 4, 2, Regime())
     assert played.costs("tuned").shape == (1, 4)
     assert played.costs("clairvoyant").shape == (1, 2)
     assert played.ratios("clairvoyant", "tuned").shape == (1, 2)

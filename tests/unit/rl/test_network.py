@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.encoding import POOL_FEATURES, QUEUE_FEATURES, Observation
 from prefect_intelligent.policy.network import Network, choose
 from rl.network import Actor, Choice, LeverPolicy
+from simulations.envs.spaces import action_space, as_dict, observation_space
 
 
 def actor(seed: int = 0) -> Actor:
@@ -33,12 +36,13 @@ def tensors(seen: Observation) -> dict[str, torch.Tensor]:
     return {"queues": torch.tensor(seen.queues), "pool": torch.tensor(seen.pool), "mask": torch.tensor(seen.mask)}
 
 
-def policy(n: int = 5, **kwargs: float) -> LeverPolicy:
-    from gymnasium import spaces
+def rows(seen: Observation) -> dict[str, torch.Tensor]:
+    """As the environment gives them."""
+    return {name: torch.tensor(part) for name, part in as_dict(seen, len(seen.pool)).items()}
 
-    box = spaces.Box(-np.inf, np.inf, (1,))
-    space = spaces.Dict({"queues": box, "pool": box, "mask": box})
-    return LeverPolicy(space, spaces.MultiDiscrete([7] + [3] * 2 * n), lambda _: 1e-3, width=24, **kwargs)
+
+def policy(n: int = 5, **kwargs: float) -> LeverPolicy:
+    return LeverPolicy(observation_space(n), action_space(n), lambda _: 1e-3, width=24, **kwargs)
 
 
 def test_numpy_and_torch_agree_and_weights_survive_the_round_trip() -> None:
@@ -56,7 +60,7 @@ def test_numpy_and_torch_agree_and_weights_survive_the_round_trip() -> None:
 
 def test_untrained_policy_is_the_base_rule() -> None:
     made = policy(temperature=0.1, queue_temperature=0.02, neutral_bonus=0.1)
-    actions, value, _ = made.forward(tensors(observation()), deterministic=True)
+    actions, value, _ = made.forward(rows(observation()), deterministic=True)
     assert (actions[:, 0] == NEUTRAL_CAPACITY).all()
     assert (actions[:, 1:6] == NEUTRAL_PLACE).all()
     assert (actions[:, 6:] == NEUTRAL_SHARE).all()
@@ -66,7 +70,7 @@ def test_untrained_policy_is_the_base_rule() -> None:
 def test_the_greedy_action_is_what_the_exported_policy_chooses() -> None:
     made, seen = policy(temperature=0.05, queue_temperature=0.02, neutral_bonus=0.2), observation(300)
     made.actor.load(actor().export())
-    actions, _, _ = made.forward(tensors(seen), deterministic=True)
+    actions, _, _ = made.forward(rows(seen), deterministic=True)
     levels = choose(Network(made.actor.export()).gains(seen), 0.2)
     there = seen.mask
     assert (actions[:, 0].numpy() == levels.capacity).all()
@@ -90,6 +94,11 @@ def test_absent_queues_contribute_nothing_to_the_log_probability() -> None:
         for head, column in ((choice.place, 1 + q), (choice.share, 6 + q)):
             expected = expected + head[:, q].gather(1, actions[:, column : column + 1])[:, 0] * mask[:, q]
     assert torch.allclose(choice.log_prob(actions, mask), expected, atol=1e-5)
+
+
+def test_worlds_of_several_pools_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="one pool"):
+        LeverPolicy(observation_space(3, pools=2), action_space(3, pools=2), lambda _: 1e-3)
 
 
 def test_samples_follow_the_probabilities() -> None:

@@ -10,27 +10,32 @@ import pytest
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
 from prefect_intelligent.policy.rule_policy import parse_policy
+from prefect_intelligent.twin.closed_loop import ClosedLoop
+from prefect_intelligent.twin.simulator import Twin
 from rl.batch_logs import BatchLogs
-from rl.simulators import spent_usd, start_closed_loop
-from rl.worlds import Workload, training
+from rl.simulators import spent_usd
+from rl.worlds import TRAINING, Workload, training
+from simulations.envs.deck import decisions_per_day
 from simulations.family import Family
 from simulations.scenario import load_scenario
+from tests.bundles import random_bundle
 
 SHORT = Workload(family=Family(hours=1.0, queues=(2, 3)))
 
 
-def test_policies_played_together_spend_what_each_spends_alone() -> None:
+def test_policies_played_together_spend_what_each_spends_alone(tmp_path: Path) -> None:
     world = SHORT.batch([(number, 0) for number in range(6)])
-    policies = [parse_policy("edf+reactive+share"), parse_policy("atc+lookahead+share"), read_bundle(SHIPPED).policy()]
-    together = spent_usd(world, *policies)
+    learned = read_bundle(random_bundle(tmp_path, 1)).policy()
+    policies = [parse_policy("edf+reactive+share"), parse_policy("atc+lookahead+share"), learned]
+    together = spent_usd(world, TRAINING, *policies)
     for policy, spent in zip(policies, together, strict=True):
-        assert np.array_equal(spent, start_closed_loop(world).play(policy))
+        assert np.array_equal(spent, ClosedLoop(Twin(world), TRAINING).play(policy))
 
 
 def test_days_of_a_scenario_keep_its_prices_and_its_length() -> None:
     scenario = load_scenario("morning-rush")
     workload = Workload.of(scenario)
-    assert workload.steps == 10 * 30 + 6
+    assert decisions_per_day(workload.hours, workload.regime) == 10 * 60 + 12
     one, other = workload.world(1, 0), workload.world(2, 0)
     assert one.settings["lateness_weight"][0] == scenario.pools[0].prices.lateness_weight
     assert one.settings["start_s"][0] == scenario.start_s
@@ -87,7 +92,7 @@ def test_the_shipped_policy_decides_for_any_number_of_queues_without_collapse(qu
     workload = Workload(family=Family(hours=1.0, queues=(queues, queues)))
     bundle = read_bundle(SHIPPED)
     world = workload.batch([(number, 0) for number in range(12)])
-    rule, learned = spent_usd(world, bundle.base, bundle.policy()).sum(-1)
+    rule, learned = spent_usd(world, TRAINING, bundle.base, bundle.policy()).sum(-1)
     assert np.exp(np.log(np.maximum(learned, 1e-9) / np.maximum(rule, 1e-9)).mean()) < 1.1
 
 

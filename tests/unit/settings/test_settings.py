@@ -1,12 +1,15 @@
 """Settings: which source wins, where a value came from, and what is said about a wrong one."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from prefect_intelligent.domain import Prices, Resource
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.settings import Settings, load_settings
+from prefect_intelligent.settings.values import PreventionRuleName
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,7 @@ def test_nested_values_of_several_sources_are_merged(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION", "0.25")
     loaded = load_settings(start=tmp_path)
     assert loaded.settings.prices_of("etl") == Prices(slot_usd_per_hour=0.4, idle_fraction=0.25)
+    assert loaded.settings.prices_of("etl", "process").idle_fraction == 0.25
     assert loaded.origin("prices.slot_usd_per_hour").endswith("toml:2")
     assert loaded.origin("prices.idle_fraction") == "PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION"
 
@@ -57,6 +61,8 @@ def test_a_pool_has_its_own_prices_where_it_says_so(tmp_path):
     settings = load_settings(start=tmp_path).settings
     assert settings.prices_of("etl") == Prices(slot_usd_per_hour=2, min_billing_s=60)
     assert settings.prices_of("ml") == Prices(min_billing_s=60)
+    assert settings.prices_of("ml", "process") == Prices(min_billing_s=60, idle_fraction=0.0)
+    assert settings.prices_of("ml", "kubernetes") == Prices(min_billing_s=60, idle_fraction=1.0)
     assert settings.shared_resources == (Resource(name="warehouse", capacity=3),)
 
 
@@ -116,6 +122,10 @@ def test_a_wrong_file_is_one_line_with_file_and_line(tmp_path, text, says):
 def test_an_unknown_setting_names_the_nearest(tmp_path, text, says):
     with pytest.raises(UnknownNameError, match=says):
         load_settings(start=written(tmp_path, text))
+
+
+def test_the_settings_know_every_rule_of_prevention():
+    assert get_args(PreventionRuleName) == tuple(RULES)
 
 
 def test_an_unknown_variable_names_the_nearest(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from prefect_intelligent.domain import ClockDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.model.state import COMPLETED, CRASHED
@@ -184,7 +184,7 @@ def test_two_pools_never_have_more_slots_than_the_budget():
     scenario = load_scenario("two-pools-budget")
     policy = parse_policy("atc+fixed:14")
     twin = Twin(draw_world(scenario, SEED))
-    arena, seen = BudgetedLoop(twin, GuardSettings(interval_s=60), 60.0, scenario.budget_slots), []
+    arena, seen = BudgetedLoop(twin, Regime(interval_s=60.0, pool_factor=4.0), scenario.budget_slots), []
     for minute in range(1, 240):
         arena.step(policy.propose(arena.census), until_s=scenario.start_s + 60.0 * minute)
         seen.append((twin.state.pools["limit"][0].sum(), twin.state.pools["active"][0].sum()))
@@ -370,7 +370,8 @@ def test_the_command_prints_a_table_or_one_object_with_split_and_seeds(capsys):
     assert "30.669" in table
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["context"] == {"scenario": "toy", "split": "validation", "seeds": [1_000_000, 1_000_001], "load": 1.0}
+    shown = {"scenario": "toy", "split": "validation", "seeds": [1_000_000, 1_000_001], "load": 1.0}
+    assert said["context"] == {**shown, "regime": Regime().name}
     edf = said["policies"]["edf"]
     assert edf["cost_usd"] == pytest.approx(1.669, abs=1e-3)
     assert math.isclose(edf["cost_usd"], edf["capacity_usd"] + edf["lateness_usd"] + edf["failure_usd"], rel_tol=1e-9)

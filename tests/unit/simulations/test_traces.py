@@ -140,6 +140,41 @@ def test_task_instances_of_airflow(tmp_path):
     assert [p.line for p in trace.problems] == [3]
 
 
+TASK_2 = {  # as Airflow 2.10 answers
+    "dag_id": "d", "dag_run_id": "scheduled__2026-01-01", "task_id": "t", "execution_date": "2026-01-01T00:00:00+00:00",
+    "start_date": "2026-01-01T00:01:00+00:00", "end_date": "2026-01-01T00:02:00+00:00", "duration": 60.0,
+    "state": "failed", "try_number": 1, "map_index": -1, "max_tries": 0, "pool": "etl", "pool_slots": 2,
+    "queue": "default", "queued_when": "2026-01-01T00:00:50+00:00", "trigger": None, "rendered_fields": {},
+}  # fmt: skip
+TASK_3 = {  # as Airflow 3.0 answers
+    "id": "0195", "task_id": "t", "dag_id": "d", "dag_run_id": "scheduled__2026-01-01", "map_index": -1,
+    "logical_date": "2026-01-01T00:00:00Z", "run_after": "2026-01-01T00:00:00Z", "start_date": "2026-01-01T00:01:00Z",
+    "end_date": "2026-01-01T00:02:00Z", "duration": 60.0, "state": "failed", "try_number": 1, "max_tries": 0,
+    "pool": "etl", "pool_slots": 2, "queue": "default", "queued_when": "2026-01-01T00:00:50Z",
+    "scheduled_when": "2026-01-01T00:00:49Z", "dag_version": {"version_number": 1}, "trigger": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("task", [TASK_2, TASK_3], ids=["2.x", "3.x"])
+def test_an_answer_of_airflows_rest_api(tmp_path, task, indent):
+    answer = {"task_instances": [task, task | {"task_id": "u", "end_date": None}], "total_entries": 2}
+    trace = read_trace(written(tmp_path, "tasks.json", json.dumps(answer, indent=indent)))
+    assert trace.format == "airflow"
+    (row,) = trace.runs.to_dict("records")
+    assert (row["queue"], row["slots"], row["wait_s"], row["duration_s"], row["failed"]) == ("etl", 2, 10, 60, True)
+    assert row["id"].startswith("d/scheduled__2026-01-01/t/")
+    assert [(p.line, p.reason) for p in trace.problems] == [(2, "task d.u has not ended or lacks a time")]
+
+
+def test_pages_of_airflows_rest_api_one_a_line_and_one_that_is_not_all(tmp_path):
+    pages = [{"task_instances": [TASK_2 | {"task_id": name}], "total_entries": 3} for name in "ab"]
+    trace = read_trace(written(tmp_path, "tasks.jsonl", "\n".join(map(json.dumps, pages))))
+    assert list(trace.runs["deployment"]) == ["d.a", "d.b"]
+    (problem,) = trace.problems
+    assert "holds 2 of 3 task instances" in problem.reason
+
+
 def test_a_kubeflow_run_beside_its_pipeline(tmp_path):
     written(
         tmp_path,
@@ -342,7 +377,14 @@ def spoilt(document, path, value):
 
 @pytest.mark.parametrize(
     ("format", "document"),
-    [("airflow", AIRFLOW), ("prefect", PREFECT), ("wfformat", WFFORMAT), ("kubeflow", KUBEFLOW), ("dag-lines", DAGS)],
+    [
+        ("airflow", AIRFLOW),
+        ("airflow", {"task_instances": AIRFLOW, "total_entries": 2}),
+        ("prefect", PREFECT),
+        ("wfformat", WFFORMAT),
+        ("kubeflow", KUBEFLOW),
+        ("dag-lines", DAGS),
+    ],
 )
 def test_whatever_stands_anywhere_in_a_document_is_read_reported_or_refused(tmp_path, format, document):
     pipeline = "components: {}\ndeploymentSpec: {}\nroot: {dag: {tasks: {load: {}, fit: {dependentTasks: [load]}}}}\n"

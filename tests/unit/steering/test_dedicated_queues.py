@@ -1,10 +1,12 @@
 """Dedicated queues: what is made, where deployments go, and how it is taken back."""
 
+from dataclasses import replace
+
 import pytest
 
-from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, Run, RunPhase, Terms
+from prefect_intelligent.domain import Deployment, Estimate, QueueSetting, QueueState, Run, RunPhase, Terms
 from prefect_intelligent.errors import OrchestratorUnavailableError
-from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption, undo_adoption
+from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption, plan_removal, undo_adoption
 from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
@@ -33,7 +35,7 @@ def test_each_deployment_gets_a_queue_behind_all_queues_the_dearest_first(pool):
     adoption = planned(pool, "deployment")
     assert [(queue.name, queue.priority, queue.limit) for queue in adoption.create] == [
         ("pi-report-v2", 17, None),
-        ("pi-load-orders-nightly", 27, None),
+        ("pi-load-orders-nightly-ae217e8c", 27, None),
         ("pi-train-d", 37, None),
     ]
     assert adoption.assign[0] == ("report/v2", "default", "pi-report-v2")
@@ -57,7 +59,7 @@ def test_by_value_there_are_at_most_five_queues():
 def test_adopting_twice_has_nothing_left_to_do(pool):
     history = InMemoryHistory()
     adopt(pool, history, pool.clock, planned(pool, "deployment"))
-    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly", "pi-train-d"}
+    assert {d.queue for d in pool.deployments()} == {"pi-report-v2", "pi-load-orders-nightly-ae217e8c", "pi-train-d"}
     again = planned(pool, "deployment")
     assert (again.create, again.assign) == ((), ())
 
@@ -83,6 +85,29 @@ def test_an_adoption_that_was_cut_off_can_be_finished_or_undone(pool):
     assert (pool.settings(), pool.deployments()) == before
 
 
+def test_a_queue_that_somebody_else_uses_stays_and_it_is_said_who(pool):
+    history = InMemoryHistory()
+    adopt(pool, history, pool.clock, planned(pool, "deployment"))
+    pool.deploy(deployment("new/one", 1.0, queue="pi-train-d"))
+    stays = {queue.name: queue.stays for queue in plan_removal(pool, history)}
+    assert stays == {
+        "pi-load-orders-nightly-ae217e8c": None,
+        "pi-report-v2": None,
+        "pi-train-d": "new/one was sent to it since",
+    }
+    assert undo_adoption(pool, history, pool.clock) == ("pi-train-d",)
+
+
+def test_a_restore_tries_every_step_again(pool):
+    before = pool.settings(), pool.deployments()
+    history = InMemoryHistory()
+    adopt(pool, history, pool.clock, planned(pool, "deployment"))
+    for step in ("assign", "deployments", "delete_queue", "settings"):
+        pool.faults.fail(OrchestratorUnavailableError("503"), on=step)
+    restore(pool, history, pool.clock, by="test")
+    assert (pool.settings(), pool.deployments()) == before
+
+
 def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(pool):
     history = InMemoryHistory()
     adopt(pool, history, pool.clock, planned(pool, "deployment"))
@@ -97,7 +122,11 @@ def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(poo
             estimate=Estimate(p50_s=1.0, p90_s=2.0),
         )
     )
+    foreseen = {queue.name: queue.stays for queue in plan_removal(pool, history)}
+    assert foreseen == {"pi-load-orders-nightly-ae217e8c": None, "pi-report-v2": None, "pi-train-d": None}
     assert undo_adoption(pool, history, pool.clock) == ("pi-report-v2",)
+    (left,) = plan_removal(pool, history)
+    assert left.stays == "1 run is in it, and would be deleted with it; run this again when none is left"
     assert {d.name: d.queue for d in pool.deployments()} == {
         "report/v2": "default",
         "Load Orders/nightly": "default",
@@ -107,3 +136,10 @@ def test_a_queue_with_runs_stays_and_a_deployment_sent_elsewhere_stays_there(poo
     pool.advance(10)
     assert undo_adoption(pool, history, pool.clock) == ()
     assert [queue.name for queue in pool.settings()[1]] == ["default", "own"]
+
+
+def test_a_queue_whose_runs_are_held_is_not_empty():
+    state = QueueState(setting=QueueSetting(name="q", priority=1))
+    assert state.empty
+    assert not replace(state, blocked=1).empty
+    assert not replace(state, beyond=1).empty

@@ -24,14 +24,21 @@ class Server:
     def pages(self, route, body):
         if route == "/variables/filter":
             yield []
+        elif route == "/flows/filter":
+            yield [{"id": "f", "name": "flow"}]
         else:
             yield [
                 {"id": key, "flow_id": "f", "name": key, "work_queue_name": "q", "work_pool_name": "p"} for key in "ab"
             ]
 
+    def now_s(self):
+        return 1e9
+
+    def page(self, route, body, *, most=200):
+        found = self.call("POST", route, body)
+        return found, True
+
     def call(self, method, route, body):
-        if route == "/flows/filter":
-            return [{"id": "f", "name": "flow"}]
         assert route == "/flow_runs/filter"
         wanted = body["flow_runs"].get("deployment_id", {}).get("any_", ["pool"])[0]
         self.asked.append(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from prefect_intelligent.policy.bundle import read_bundle
 from prefect_intelligent.policy.census import Q, take_census
 from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.decision_record import Decision
-from prefect_intelligent.steering.lookahead import LookAhead, OnlinePlanner
+from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.reconcile import reconcile
-from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.history import switched_on
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from tests.bundles import random_bundle
@@ -31,8 +33,7 @@ from tests.bundles import random_bundle
 RULE = parse_policy("edf+reactive")
 LOOK = LookAhead(
     model=lambda snapshot: PoolSpec(queues=(QueueSetting(name="default", priority=1),), prices=snapshot.prices),
-    budget_ms=1e9,
-    most_futures=4,
+    config=PlannerConfig(budget_s=math.inf, most_futures=4),
 )
 
 
@@ -42,7 +43,9 @@ class Wants:
     name = "wants"
 
     def propose(self, census: Census) -> Proposal:
-        return Proposal(np.array([1.0, 0.5, 0.0]), np.full(3, np.inf), np.asarray(1.0))
+        shape = census.queues.shape[:-1]
+        score = np.broadcast_to(np.array([1.0, 0.5, 0.0]), shape)
+        return Proposal(score, np.full(shape, np.inf), np.ones(shape[:-1]))
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def pool() -> InMemoryOrchestrator:
 def decide(pool: InMemoryOrchestrator, **more: object) -> Decision:
     given = {"policy": RULE, "rule": RULE, "guard": GuardSettings(interval_s=0.0), "pool_bounds": LimitBounds(most=16)}
     pool.clock.sleep(1.0)
-    return reconcile(pool, InMemoryHistory(), pool.clock, ControllerConfig(**(given | more)))  # type: ignore[arg-type]
+    return reconcile(pool, switched_on("pool"), pool.clock, ControllerConfig(**(given | more)))  # type: ignore[arg-type]
 
 
 def test_a_plan_that_the_twin_expects_to_be_clearly_worse_is_not_applied(pool: InMemoryOrchestrator) -> None:
@@ -101,8 +104,8 @@ def test_a_rule_is_not_asked_about(pool: InMemoryOrchestrator) -> None:
 
 def test_what_moved_a_learned_plan_is_recorded_queue_by_queue(pool: InMemoryOrchestrator, tmp_path: Path) -> None:
     policy = read_bundle(random_bundle(tmp_path, 3, scale=1.0)).policy()
-    decision = decide(pool, policy=policy, look_ahead=replace(LOOK, margin=1e9))
-    corrections = explain(policy, take_census(pool.observe()))
+    decision = decide(pool, policy=policy, look_ahead=LOOK)
+    corrections = explain(policy, take_census(pool.observe(), 16.0))
     assert corrections
     told = [reason for queue in decision.queues for reason in queue.reasons]
     told += decision.pool_limit.reasons if decision.pool_limit else []
@@ -113,7 +116,7 @@ def test_what_moved_a_learned_plan_is_recorded_queue_by_queue(pool: InMemoryOrch
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"budget_ms": 0.0}, "no time to look ahead"),
+        ({"config": PlannerConfig(budget_s=0.0, round_futures=1)}, "no time to look ahead"),
         ({"ready": lambda: False}, "being compiled"),
         ({"model": lambda _: None}, "the look ahead failed"),
     ],
@@ -131,20 +134,26 @@ def test_without_an_answer_the_plan_is_followed_and_it_is_said(
 def test_the_budget_bounds_the_futures(pool: InMemoryOrchestrator) -> None:
     ticks = iter(np.arange(0.0, 100.0, 0.05))
     decision = decide(
-        pool, policy=Wants(), look_ahead=replace(LOOK, budget_ms=160.0, stopwatch=lambda: float(next(ticks)))
+        pool,
+        policy=Wants(),
+        look_ahead=replace(
+            LOOK,
+            config=PlannerConfig(budget_s=0.16, round_futures=1),
+            stopwatch=lambda: float(next(ticks)),
+        ),
     )
     assert decision.foreseen is not None
     assert decision.foreseen["futures"] == 3.0
 
 
 def test_a_planner_chooses_what_the_twin_expects_to_be_best(pool: InMemoryOrchestrator) -> None:
-    planner = OnlinePlanner(inner=Wants(), base=RULE)
+    planner = Planner(inner=Wants(), base=RULE)
     decision = decide(pool, policy=planner, look_ahead=LOOK)
     assert decision.policy == "planner around wants"
     assert decision.foreseen is not None
-    assert decision.foreseen["plans"] == 8.0
+    assert decision.foreseen["plans"] == len(planner.candidates)
     assert decision.foreseen["plan_usd"] <= decision.foreseen["rule_usd"]
-    assert "it is the best of 8 plans" in decision.reasons[0]
+    assert f"it is the best of {len(planner.candidates)} plans" in decision.reasons[0]
     assert decision.pool_limit is not None
     assert (decision.pool_limit.permitted or 0) > 4
 
@@ -170,7 +179,7 @@ def test_a_running_controller_takes_a_new_champion_over_after_its_shadow(
     store = PolicyFiles(tmp_path / "store")
     policy = ChampionPolicy(store, RULE, shadow_decisions=2)
     history, config = (
-        InMemoryHistory(),
+        switched_on("pool"),
         ControllerConfig(policy=policy, rule=RULE, guard=GuardSettings(interval_s=0.0)),
     )
 

@@ -16,7 +16,7 @@ from prefect_intelligent.steering.kill_switch import read_switch, set_switch
 from prefect_intelligent.steering.manual_overrides import values_of
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import plan_restoration, restore
-from prefect_intelligent.testing.history import InMemoryHistory
+from prefect_intelligent.testing.history import switched_on
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
 
 EDF = parse_policy("edf")
@@ -73,7 +73,7 @@ def pool():
 
 @pytest.fixture
 def history():
-    return InMemoryHistory()
+    return switched_on("pool")
 
 
 def values(pool):
@@ -136,7 +136,7 @@ def test_originals_are_saved_before_the_first_write_and_restored_exactly(pool, h
     restore(pool, history, pool.clock, by="test")
     assert values(pool) == before
     assert before["a", "limit"] is None
-    assert read_switch(history, "pool") == "restored"
+    assert read_switch(history, "pool") == "unset"
 
 
 def test_restoring_twice_changes_nothing_and_restoring_nothing_is_fine(pool, history):

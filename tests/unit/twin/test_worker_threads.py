@@ -10,20 +10,22 @@ import pytest
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.twin.engine.threads import DONE, TAKEN, WorkerThreads
 from simulations.envs.batch import Batch, BatchSettings
+from simulations.family import Family
 
 LOCK = threading.Lock()
 
 
 def test_threads_change_nothing_but_the_time():
     def play(threads):
-        batch = Batch(16, BatchSettings(deck=8, threads=threads), np.random.default_rng(0))
+        settings = BatchSettings(scenario=Family(hours=4.0), deck=8, reward="cost", threads=threads)
+        batch = Batch(16, settings, np.random.default_rng(0))
         row = [NEUTRAL_CAPACITY, *[NEUTRAL_PLACE] * batch.width, *[NEUTRAL_SHARE] * batch.width]
-        batch.reset()
         rewards = [batch.step(np.tile(row, (batch.rows, 1)))[0] for _ in range(60)]
         return np.array(rewards), batch.observe().queues.copy()
 
     alone, seen = play(1)
     shared, seen_by_three = play(3)
+    assert alone.any()
     assert np.array_equal(alone, shared)
     assert np.array_equal(seen, seen_by_three)
 

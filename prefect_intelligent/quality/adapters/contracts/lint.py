@@ -74,7 +74,10 @@ def parse_contract(text: str, source: str) -> Contract:
     tree = read_tree(text, source)
     for finding in _findings(tree, source):
         raise finding
-    return Contract(source=source, text=text, dataset=tree["dataset"], tree=tree)
+    # Soda wants the key, which a contract of checks on the dataset alone does not need.
+    return Contract(
+        source=source, text=text, dataset=tree["dataset"], tree={**tree, "columns": tree.get("columns") or []}
+    )
 
 
 def lint(text: str, source: str) -> list[ContractError]:
@@ -90,9 +93,13 @@ def _findings(tree: dict[str, Any], source: str) -> list[ContractError]:
     found = list(_against_schema(tree, source))
     if found:
         return found
-    if not tree.get("columns"):
-        return [ContractError(f"{source}: columns", tree.get("columns"), "Soda needs the columns of the dataset")]
     checks = list(_checks(tree))
+    if not tree.get("columns") and any(kind == "schema" for _, kind, _ in checks):
+        return [
+            ContractError(
+                f"{source}: columns", "none", "a schema check compares the dataset with its columns: list them"
+            )
+        ]
     if not checks:
         return [ContractError(f"{source}: checks", "none", "a contract without checks would pass on anything")]
     found += _names(tree, source)
@@ -115,6 +122,7 @@ def _schema() -> dict[str, Any]:
     folder = Path(spec.submodule_search_locations[0]) / "contracts"
     found: dict[str, Any] = json.loads((folder / "soda_data_contract_json_schema_1_0_0.json").read_text())
     _complete(found)
+    found["required"] = [key for key in found["required"] if key != "columns"]
     return found
 
 
@@ -180,7 +188,12 @@ def _against_schema(tree: dict[str, Any], source: str) -> Iterator[ContractError
             yield ContractError(f"{source}: {where}", kind, f"unknown check; {_nearest(kind, known)}")
             continue
         for key in body or {} if isinstance(body, dict | None) else {}:
-            if known[kind] and key not in known[kind]:
+            if (old := _old_between(key, body[key])) is not None:
+                typos = True
+                yield ContractError(
+                    f"{source}: {where}.{kind}.{key}", body[key], f"Soda 4 writes it as threshold: {old}"
+                )
+            elif known[kind] and key not in known[kind]:
                 typos = True
                 yield ContractError(f"{source}: {where}.{kind}", key, f"unknown key; {_nearest(key, known[kind])}")
     if typos:
@@ -192,6 +205,18 @@ def _against_schema(tree: dict[str, Any], source: str) -> Iterator[ContractError
         place = ".".join(str(part) for part in error.absolute_path) or "the top level"
         got = error.instance if isinstance(error.instance, str | int | float) else type(error.instance).__name__
         yield ContractError(f"{source}: {place}", got, error.message[:500])
+
+
+def _old_between(key: object, value: object) -> str | None:
+    """The form of today for a range that is written as a list, as Soda did before version 4; None for anything else."""
+    if key == "threshold" and isinstance(value, dict):
+        return next((old for name, held in value.items() if (old := _old_between(name, held)) is not None), None)
+    new = {"must_be_between": "must_be_between", "must_be_not_between": "must_be_not_between"}
+    new["must_not_be_between"] = "must_be_not_between"
+    if key not in new or not isinstance(value, list):
+        return None
+    low, high = (*value, "LOW", "HIGH")[:2] if len(value) == 2 else ("LOW", "HIGH")
+    return f"{{{new[str(key)]}: {{greater_than_or_equal: {low}, less_than_or_equal: {high}}}}}"
 
 
 def _nearest(word: object, known: Any) -> str:
@@ -218,10 +243,10 @@ def _checks(tree: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _names(tree: dict[str, Any], source: str) -> Iterator[ContractError]:
     parts = str(tree["dataset"]).split("/")
-    names = [("dataset", part) for part in parts] + [("column", str(c["name"])) for c in tree["columns"]]
+    names = [("dataset", part) for part in parts] + [("column", str(c["name"])) for c in tree.get("columns") or ()]
     if len(parts) < 2 or not all(parts):
         yield ContractError(f"{source}: dataset", tree["dataset"], "must be data source/.../table, e.g. ds/main/orders")
-    columns = [str(c["name"]).lower() for c in tree["columns"]]
+    columns = [name.lower() for kind, name in names if kind == "column"]
     for name in sorted({c for c in columns if columns.count(c) > 1}):
         yield ContractError(f"{source}: columns", name, "stands twice (case does not matter in SQL)")
     for kind, name in names:

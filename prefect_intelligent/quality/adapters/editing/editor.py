@@ -9,8 +9,8 @@ there with state "repaired".
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from prefect_intelligent.quality.adapters.editing.sessions import (
 )
 from prefect_intelligent.quality.adapters.editing.sql import BAD, FRAME, SUFFIX
 from prefect_intelligent.quality.adapters.sources.csv import CsvFormat, read_csv, rewrite_column, write_csv
-from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted, readable
+from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, quoted, readable, select_list
 from prefect_intelligent.quality.model import QUARANTINE_ACTIONS, REPAIR_ACTIONS
 from prefect_intelligent.quality.remediation import BudgetExceededError, EditReport, RowEdit
 
@@ -167,18 +167,20 @@ class _Rows:
 
     Attributes:
         frame: The rows, typed: a pandas frame or an Arrow table.
+        casts: Columns that are read as another type than their own, for a frame.
         text: The rows of a CSV file as text, an Arrow table; None otherwise.
         csv: Format of the CSV file; None otherwise.
     """
 
     frame: Any
+    casts: Mapping[str, str] = field(default_factory=dict)
     text: Any = None
     csv: CsvFormat | None = None
 
     @classmethod
     def read(cls, dataset: Dataset) -> _Rows:
         if dataset.kind is DataKind.FRAME:
-            return cls(frame=dataset.frame)
+            return cls(frame=dataset.frame, casts=dataset.casts)
         if dataset.kind is DataKind.PARQUET:
             return cls(frame=read_parquet(Path(dataset.location)))
         frame, text, csv = read_csv(Path(dataset.location))
@@ -197,7 +199,7 @@ class _Rows:
         con.register("dq_frame", readable(self.frame))
         columns = list(duckdb_columns(con)("dq_frame"))
         refuse_names(columns, FRAME.row)
-        names = ", ".join(quoted(column) for column in columns)
+        names = select_list(columns, self.casts)
         con.execute(
             "CREATE OR REPLACE TEMPORARY VIEW dq_source AS "
             f"SELECT {names}, row_number() OVER () - 1 AS _dq_row FROM dq_frame"

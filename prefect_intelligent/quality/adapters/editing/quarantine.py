@@ -98,14 +98,15 @@ def release(
 
     Args:
         dataset: The dataset they came from.
-        ids: `_dq_id` of single rows; empty is all.
+        ids: `_dq_id` of single rows; empty is all, or the only one if it is corrected.
         run_id: Only rows of this run; None is all.
         corrections: Column to the value that all released rows get.
         dry_run: Count the rows and change nothing.
 
     Raises:
         UnknownNameError: A corrected column does not exist.
-        InvalidInputError: The dataset is a frame, or a database that names no table.
+        InvalidInputError: The dataset is a frame, or a database that names no table; or several rows would get the
+            same correction without being named.
         SourceError: It cannot be written.
     """
     if dataset.kind is DataKind.FRAME:
@@ -123,6 +124,12 @@ def release(
         if run_id:
             where += f" AND _dq_run_id = {literal(run_id)}"
         count = int(session.execute(f"SELECT count(*) FROM {session.target} WHERE {where}").fetchall()[0][0])
+        if corrections and not ids and count > 1:
+            raise InvalidInputError(
+                "--set",
+                f"{count} rows",
+                "would give all of them the same value: name the rows with --id (`quarantine show` lists _dq_id)",
+            )
         if dry_run or not count:
             return count
         if corrections:

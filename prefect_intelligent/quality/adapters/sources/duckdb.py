@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) ->
                 con.execute(f"SET {name} = {value}")
         else:
             con = duckdb.connect(":memory:", config=config)
-            con.register(table, readable(dataset.frame) if dataset.kind is DataKind.FRAME else _parquet(path))
+            _register(con, table, dataset)
     except (duckdb.Error, RuntimeError, OSError, ValueError, TypeError) as exc:
         hint = "; close the connection that this process has to it" if "different configuration" in str(exc) else ""
         raise SourceError(f"{dataset}: cannot be opened ({_first_line(exc)}{hint})") from exc
@@ -80,6 +80,21 @@ def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) ->
         if watch.is_alive():
             watch.join()
         con.close()
+
+
+def _register(con: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> None:
+    """Make the frame or the Parquet file a table."""
+    if dataset.kind is not DataKind.FRAME:
+        con.register(table, _parquet(Path(dataset.location)))
+        return
+    frame = readable(dataset.frame)
+    if not dataset.casts:
+        con.register(table, frame)
+        return
+    con.register("dq_uncast", frame)
+    names = [row[0] for row in con.execute("DESCRIBE dq_uncast").fetchall()]
+    con.execute(f"CREATE TABLE {quoted(table)} AS SELECT {select_list(names, dataset.casts)} FROM dq_uncast")
+    con.unregister("dq_uncast")
 
 
 def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
@@ -108,6 +123,14 @@ def readable(frame: Any) -> Any:
             with contextlib.suppress(ValueError, TypeError, NotImplementedError, KeyError):
                 return pa.Table.from_pandas(frame, preserve_index=False)
             return frame
+
+
+def select_list(columns: Iterable[str], casts: Mapping[str, str]) -> str:
+    """The columns for a SELECT, read as the types of `casts`."""
+    return ", ".join(
+        f"CAST({quoted(name)} AS {casts[name]}) AS {quoted(name)}" if name in casts else quoted(name)
+        for name in columns
+    )
 
 
 def columns_of(con: duckdb.DuckDBPyConnection, table: str, schema: str = "main") -> dict[str, str]:
