@@ -1,6 +1,6 @@
 """Label states with what corrections of the base rule would have saved, found by trying them in the twin.
 
-    python -m rl.label --base rl/results/tuned.json --worlds 6400 --out runs/labels [--guide BUNDLE]
+    python -m rl.label --base runs/tuned.json --worlds 6400 --out runs/labels [--guide BUNDLE]
 
 States are taken along days of many worlds. In each, some levels of the pool limit and some levels of single queues are
 held for a few decisions, then the guide policy goes on. The label is the cost up to a horizon, compared with that of
