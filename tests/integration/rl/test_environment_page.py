@@ -17,7 +17,7 @@ def test_the_ten_lines_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> No
     """With fewer worlds and updates."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    for given, smaller in (("(64, ", "(4, "), (", 64)", ", 4)"), ("UPDATES = 20", "UPDATES = 1")):
+    for given, smaller in (("(64, ", "(4, "), (", 64)", ", 4)"), ("UPDATES = 16", "UPDATES = 1")):
         assert given in code, given
         code = code.replace(given, smaller)
     names: dict[str, Any] = {}
