@@ -43,17 +43,19 @@ def holds(controller):
 
 
 def just_before_writing(controller, act):
-    """Do something once, between the intent and the first write of the next pass."""
-    append = controller.history.append
+    """Do something once, between the intent and the first write of the next pass that writes; whether it was done."""
+    append, done = controller.history.append, []
 
     def appending(kind, *args):
         number = append(kind, *args)
         if kind == INTENT:
             controller.history.append = append
             act()
+            done.append(True)
         return number
 
     controller.history.append = appending
+    return done
 
 
 def test_the_server_is_killed_in_the_middle_of_a_decision_and_comes_back(own_server, tmp_path):
@@ -265,8 +267,9 @@ def test_a_person_edits_a_queue_by_hand(prefect_server, api, tmp_path):
         controller.reconcile()
         assert api.numbers(pool)["b"][1] == 7
     # between observing and writing
-    just_before_writing(controller, lambda: edit(api, pool, "c", concurrency_limit=2))
-    controller.reconcile()
+    edited = just_before_writing(controller, lambda: edit(api, pool, "c", concurrency_limit=2))
+    while not edited:
+        controller.reconcile()
     for _ in range(4):
         controller.reconcile()
         assert api.numbers(pool)["c"][1] == 2

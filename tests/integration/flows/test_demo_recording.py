@@ -9,8 +9,10 @@ from flows.demo.record import main, record
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.replay.adapters.recording_file import read_recording
 from prefect_intelligent.replay.replay import replay
+from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.replay import recording_model
 
 SHIPPED = Path(__file__).parents[3] / "docs/examples/demo-morning.json"
@@ -35,9 +37,8 @@ RESULT = {
 def test_the_shipped_morning_is_better_under_a_rule_that_knows_deadlines():
     recording = read_recording(SHIPPED)
     policies = {name: parse_policy(name) for name in ("prefect-default", "edf")}
-    found = replay(
-        recording.runs, recording_model(recording), policies, guard=GuardSettings(interval_s=5), interval_s=5.0
-    )
+    regime = Regime(interval_s=5.0, guard=GuardSettings(interval_s=5))
+    found = replay(recording.runs, recording_model(Settings(), recording), policies, regime=regime)
     assert len(found[0].runs) == len(recording.runs)
     assert found[1].saving_low_usd > 0
 

@@ -105,7 +105,7 @@ def test_from_history_to_challenger_and_gate(home: Path, api: Api) -> None:
     store = PolicyFiles(home / "policies")
     assert store.alias(CHALLENGER) == outcome["version"]
     assert store.alias(CHAMPION) is None
-    report = json.loads((home / "retraining" / "evaluation" / pool / "report.json").read_text())
+    report = json.loads((home / "retraining" / "evaluation" / f"{pool}-1x" / "report.json").read_text())
     assert report["context"]["episodes_per_case"] == 4
     assert (home / "retraining" / "seed-2" / "best" / "manifest.json").exists()
 

@@ -21,6 +21,7 @@ from prefect_intelligent.domain import (
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.replay.eta import changed, predict_run_times, what_if
@@ -68,10 +69,8 @@ def model(snapshot):
 
 
 def foreseen(snapshot, model, policy):
-    guard = GuardSettings(interval_s=10)
-    found = predict_run_times(
-        snapshot, model, parse_policy(policy), guard, np.random.default_rng(0), interval_s=10.0, futures=200
-    )
+    regime = Regime(interval_s=10.0, guard=GuardSettings(interval_s=10))
+    found = predict_run_times(snapshot, model, parse_policy(policy), regime, np.random.default_rng(0), futures=200)
     return {eta.run.id: eta for eta in found}
 
 

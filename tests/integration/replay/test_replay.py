@@ -14,12 +14,15 @@ from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
+from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
 from prefect_intelligent.replay.replay import past_estimates, replay
+from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.replay import recording_model
 
 BEGIN = 1_760_000_000.0
 GUARD = GuardSettings(interval_s=10)
+REGIME = Regime(interval_s=10.0, guard=GUARD)
 
 
 def rush(seed=0):
@@ -61,7 +64,8 @@ def recording():
 
 def replayed(recording, *names, guard=GUARD):
     policies = {name: parse_policy(name) for name in ("prefect-default", *names)}
-    return replay(recording.runs, recording_model(recording), policies, guard=guard, interval_s=10.0)
+    regime = Regime(interval_s=10.0, guard=guard)
+    return replay(recording.runs, recording_model(Settings(), recording), policies, regime=regime)
 
 
 def test_a_rule_that_knows_deadlines_saves_what_the_default_wastes(recording):
@@ -116,21 +120,21 @@ def test_a_history_without_an_ended_run_is_refused(recording):
     with pytest.raises(InvalidInputError, match="nothing to replay"):
         replay(
             runs,
-            recording_model(recording),
+            recording_model(Settings(), recording),
             {"prefect-default": parse_policy("prefect-default")},
-            guard=GUARD,
-            interval_s=10.0,
+            regime=REGIME,
         )
 
 
 def test_todays_settings_must_be_among_the_policies(recording):
     with pytest.raises(UnknownNameError, match="prefect-default"):
-        replay(recording.runs, recording_model(recording), {"edf": parse_policy("edf")}, guard=GUARD, interval_s=10.0)
+        replay(recording.runs, recording_model(Settings(), recording), {"edf": parse_policy("edf")}, regime=REGIME)
 
 
 def test_a_queue_that_has_gone_since_is_served_last(recording):
     runs = recording.runs.assign(queue=recording.runs["queue"].replace("dear", "gone"))
-    model = recording_model(Recording(**{**{f: getattr(recording, f) for f in recording.__slots__}, "runs": runs}))
+    without = Recording(**{**{f: getattr(recording, f) for f in recording.__slots__}, "runs": runs})
+    model = recording_model(Settings(), without)
     assert {queue.name: queue.priority for queue in model.queues} == {"cheap": 1, "dear": 2, "gone": 3}
 
 
