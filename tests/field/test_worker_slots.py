@@ -70,12 +70,11 @@ def starts(settings, slots):
     snapshot = pool()
     model = snapshot_model(settings, snapshot, slots=slots)
     from prefect_intelligent.policy import parse_policy
-    from prefect_intelligent.policy.guard_state import GuardSettings
+    from prefect_intelligent.policy.regime import Regime
 
     etas = predict_run_times(
-        snapshot, model, parse_policy("prefect-default"), GuardSettings(), np.random.default_rng(0), interval_s=20.0,
-        futures=8,
-    )  # fmt: skip
+        snapshot, model, parse_policy("prefect-default"), Regime(), np.random.default_rng(0), futures=8
+    )
     return sum(eta.start_p50_s is not None and eta.start_p50_s < NOW + 100.0 for eta in etas)
 
 

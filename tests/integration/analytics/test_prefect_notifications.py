@@ -51,7 +51,8 @@ def test_a_deployment_that_keeps_failing_is_held(prefect_server, api, monkeypatc
     assert main(["sync", "--no-events"]) == 0
     assert main(["prevent", "--pool", pool, "--write"]) == 1
     assert (
-        api.call("GET", f"/deployments/{deployment}")["global_concurrency_limit"]["name"] == "prefect-intelligent-hold"
+        api.call("GET", f"/deployments/{deployment}")["global_concurrency_limit"]["name"]
+        == f"prefect-intelligent-hold-{deployment}"
     )
     assert main(["prevent", "scores", "--pool", pool]) == 0
 

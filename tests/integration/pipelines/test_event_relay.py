@@ -35,8 +35,8 @@ def completed(api, prefect_api, monkeypatch, tmp_path):
     liveness.mark_alive(hooks.steering_key(prefect_api, "p"), 60)
 
     @flow(name=f"f-{uuid.uuid4().hex[:6]}")
-    def work():
-        return 1
+    def work(day: str = ""):
+        return day
 
     attach(work, outputs=["mart"], batch="day")
     hooks._published.add(work.name)

@@ -59,7 +59,7 @@ def refused(capsys, folder, words):
             "setting interval_s (--interval): got 0.0; input should be greater",
         ),
         ((*RUN, "--policy", "atcc"), "unknown policy (--policy): got 'atcc'; did you mean 'atc'?"),
-        ((*RUN, "--policy", "edf+fixed:0"), "the number of slots must be whole, from 1"),
+        ((*RUN, "--policy", "edf+fixed:0"), "the number of slots must be whole and at least 1"),
         ((*RUN, "--policy", "./nowhere"), "no readable manifest.json"),
         (("control", "run", "--once"), "name a work pool with --pool or the setting `pool`"),
         (("explain", "--pool", "etl", "--config", "none.toml"), "no such file"),

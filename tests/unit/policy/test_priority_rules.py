@@ -47,7 +47,7 @@ def pool(*rows: dict[Q, float], limit: float = 4.0, **columns: float) -> Census:
         for column, value in row.items():
             table[place, column] = value
     figures = np.zeros(len(P))
-    figures[[P.LIMIT, P.SLOT_USD_PER_HOUR, P.LATENESS_WEIGHT]] = limit, 0.1, 1.0
+    figures[[P.LIMIT, P.SLOT_USD_PER_HOUR, P.LATENESS_WEIGHT, P.IDLE_FRACTION]] = limit, 0.1, 1.0, 1.0
     figures[P.ACTIVE] = table[:, Q.ACTIVE].sum()
     for name, value in columns.items():
         figures[P[name.upper()]] = value
@@ -190,3 +190,10 @@ def test_parameters_are_checked_and_read_back() -> None:
         RuleParameters(atc_k=-1.0)
     with pytest.raises(UnknownNameError):
         RuleParameters.from_dict({"atc": 1.0})
+
+
+@pytest.mark.parametrize("name", ["edf+reactive", "edf+urgency", "edf+lookahead", "general"])
+def test_where_idle_slots_cost_nothing_no_limit_is_lowered(name: str) -> None:
+    quiet = [waiting(1.0, 60.0)]
+    assert parse_policy(name).propose(pool(*quiet, limit=9.0)).pool_limit < 9
+    assert parse_policy(name).propose(pool(*quiet, limit=9.0, idle_fraction=0.0)).pool_limit == 9
