@@ -67,13 +67,17 @@ class FastApi(PrefectApi):
         super().__init__()
         self._fast = fast
 
-    def call(
-        self, method: str, route: str, body: Any = None, *, absent_ok: bool = False, attempts: int | None = None
+    def send(
+        self, method: str, route: str, body: Any, absent_ok: bool, tries: int, *, may_shorten: bool = False
     ) -> Any:
-        """One request; see `PrefectApi.call`."""
+        """One request, by itself or for a page; see `PrefectApi.send`."""
         sent = move_instants(body, self._fast.on_clock)
-        answer = super().call(method, route, sent, absent_ok=absent_ok, attempts=attempts)
+        answer = super().send(method, route, sent, absent_ok, tries, may_shorten=may_shorten)
         return move_instants(answer, self._fast.in_day)
+
+    def now_s(self) -> float:
+        """The present instant of the day by the server's clock, Unix seconds."""
+        return self._fast.in_day(super().now_s())
 
 
 class FastWakeUps:

@@ -167,11 +167,21 @@ class PrefectApi:
             ConflictError: Prefect has refused the request.
         """
         check_json(body, f"{method} {route}")
-        return self._call(method, route, body, absent_ok, attempts or self._attempts)
+        return self.send(method, route, body, absent_ok, attempts or self._attempts)
 
-    def _call(
+    def send(
         self, method: str, route: str, body: Any, absent_ok: bool, tries: int, *, may_shorten: bool = False
     ) -> Any:
+        """One request, by itself or for a page, with so many attempts; see `call` for the rest.
+
+        Args:
+            method: HTTP method.
+            route: Below the API's address.
+            body: Sent as JSON.
+            absent_ok: Return None for "not found" instead of raising.
+            tries: Attempts while the server cannot be reached.
+            may_shorten: Whether an answer that is too large is left to the caller, who asks for less.
+        """
         for attempt in range(1, tries + self._patience + 1):
             try:
                 return self._once(method, route, body, absent_ok)
@@ -212,7 +222,7 @@ class PrefectApi:
         while True:
             try:
                 asked = {**body, "limit": limit}
-                page = self._call("POST", route, asked, False, self._attempts, may_shorten=limit > 1)
+                page = self.send("POST", route, asked, False, self._attempts, may_shorten=limit > 1)
             except _AnswerTooLargeError:
                 limit = max(1, limit // 8)
                 continue
