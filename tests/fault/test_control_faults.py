@@ -262,17 +262,17 @@ def test_a_person_edits_a_queue_by_hand(prefect_server, api, tmp_path):
     controller = crew(prefect_server, pool, tmp_path, Restless(3))
     controller.reconcile()
     # while nobody looks
-    edit(api, pool, "b", concurrency_limit=7)
+    edit(api, pool, "b", concurrency_limit=70)  # what the policy never wants, which is 1 to 8
     for _ in range(4):
         controller.reconcile()
-        assert api.numbers(pool)["b"][1] == 7
+        assert api.numbers(pool)["b"][1] == 70
     # between observing and writing
-    edited = just_before_writing(controller, lambda: edit(api, pool, "c", concurrency_limit=2))
+    edited = just_before_writing(controller, lambda: edit(api, pool, "c", concurrency_limit=20))
     while not edited:
         controller.reconcile()
     for _ in range(4):
         controller.reconcile()
-        assert api.numbers(pool)["c"][1] == 2
+        assert api.numbers(pool)["c"][1] == 20
     # a pause is never touched
     edit(api, pool, "d", is_paused=True)
     controller.reconcile()
@@ -282,7 +282,7 @@ def test_a_person_edits_a_queue_by_hand(prefect_server, api, tmp_path):
     assert {name: found for name, found in after.items() if name not in "bcd"} == {
         name: found for name, found in before.items() if name not in "bcd"
     }
-    assert [after[name][1] for name in "bc"] == [7, 2]
+    assert [after[name][1] for name in "bc"] == [70, 20]
     assert [after[name][0] for name in "bcd"] == [before[name][0] for name in "bcd"]
     assert after["d"] == (before["d"][0], before["d"][1], True)
 
