@@ -83,22 +83,21 @@ def _play_one(world: World, service: Service, regime: Regime) -> EpisodeMetrics:
             written=planned.changes,
         )
         if planned.changes:
-            twin.plan(_in_force(planned))
+            twin.plan(_in_force(planned, world))
         twin.advance(float(twin.now_s[0]) + regime.interval_s)
     twin.finish()
     return measure(twin, np.zeros(1))
 
 
-def _in_force(planned: PlannedPass) -> Proposal:
-    """What the server holds after a pass: the settings that there were, with the changes."""
-    snapshot = planned.snapshot
-    place = {name: number for number, name in enumerate(planned.plan.order)}
-    limits = [planned.plan.limits[queue.name] for queue in snapshot.queues]
-    return Proposal(
-        np.array([[-float(place[queue.name]) for queue in snapshot.queues]]),
-        np.array([[math.inf if limit is None else float(limit) for limit in limits]]),
-        np.array([math.inf if planned.plan.pool_limit is None else float(planned.plan.pool_limit)]),
-    )
+def _in_force(planned: PlannedPass, world: World) -> Proposal:
+    """What the server holds after a pass; absent queues, which pad a world to the width of its batch, come last."""
+    plan, names = planned.plan, [queue.name for queue in planned.snapshot.queues]
+    place = {name: number for number, name in enumerate(plan.order)}
+    score, limit = np.full((1, world.width), -1e9), np.full((1, world.width), np.inf)
+    there = np.flatnonzero(world.queues["present"][0])
+    score[0, there] = [-float(place[name]) for name in names]
+    limit[0, there] = [math.inf if plan.limits[name] is None else float(plan.limits[name] or 0) for name in names]
+    return Proposal(score, limit, np.array([math.inf if plan.pool_limit is None else float(plan.pool_limit)]))
 
 
 def pool_of(world: World) -> PoolSpec:

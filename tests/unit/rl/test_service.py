@@ -1,0 +1,41 @@
+"""The controller itself, played against the twin, does what its rule does in the closed loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cma")
+
+from prefect_intelligent.policy import parse_policy
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
+from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.model.world import stack
+from rl.service import Service
+from rl.simulators import play
+from simulations.family import Family
+
+REGIME = Regime(interval_s=60.0, pool_factor=2.0)
+DAYS = stack([Family(hours=1.0, queues=(count, count), load=(0.8, 1.0)).world(count) for count in (2, 4)])
+
+
+@pytest.mark.parametrize("name", ["edf", "atc+reactive+share"])
+def test_a_controller_with_a_rule_costs_what_the_rule_costs_in_the_loop(name: str) -> None:
+    rule = parse_policy(name)
+    served = play(DAYS, Service(policy=rule, rule=rule), REGIME)
+    looped = play(DAYS, rule, REGIME)
+    assert served.finished.all()
+    np.testing.assert_allclose(served.cost_usd, looped.cost_usd, rtol=0.05)
+
+
+def test_a_controller_with_a_planner_plays_a_day_to_its_end() -> None:
+    rule = parse_policy("atc+reactive+share")
+    config = PlannerConfig(budget_s=math.inf, every_s=600.0, round_futures=2, most_futures=2)
+    planner = Planner(inner=rule, base=rule, config=config)
+    day = type(DAYS)(*(table[:1] for table in DAYS))
+    served = play(day, Service(policy=planner, rule=rule, look_ahead=config), replace(REGIME, interval_s=120.0))
+    assert served.finished.all()
+    assert served.cost_usd[0] < 1.5 * play(day, rule, replace(REGIME, interval_s=120.0)).cost_usd[0]
