@@ -1,8 +1,7 @@
 """The general rule: what a controller follows without a setting, and what the shipped policy corrects.
 
 `python -m rl.tune` searched its parameters over the days of training (a family of clusters, scenarios, days like batch
-logs). It is the best single rule as served, at bounds of one, two and four times the given pool limit; the figures are
-in docs/reference/shipped-policy.md.
+logs). Its figures as served, beside those of the untuned rules, are in docs/reference/shipped-policy.md.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     policy: str = Field(
         default="general",
         min_length=1,
-        description="Decides: general (the rule that is best as served), a rule such as atc+lookahead+share, shipped, "
+        description="Decides: general (a rule tuned over many pools), a rule such as atc+lookahead+share, shipped, "
         "champion, the folder of a bundle, or planner:POLICY, which tries that policy's plan and its neighbours in "
         "the twin.",
     )
