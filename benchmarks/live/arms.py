@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.wiring.regime import guard_of
 
 DEFAULT, RULE, AGENT = "default", "rule", "agent"
 ARMS: Final = (DEFAULT, RULE, AGENT)
@@ -57,8 +57,7 @@ class Arm:
     def regime(self) -> Regime:
         """How that controller runs its policy."""
         settings = Settings()
-        guard = GuardSettings(**settings.guard.model_dump())
-        return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=self.bound)
+        return Regime(interval_s=settings.interval_s, guard=guard_of(settings), pool_factor=self.bound)
 
 
 def _most_slots(pool: PoolSpec, bound: float) -> int | None:

@@ -28,7 +28,8 @@ def command(
     import numpy as np
 
     from prefect_intelligent.replay.eta import predict_run_times
-    from prefect_intelligent.wiring.replay import observe_pool, pool_regime, snapshot_model, worker_slots
+    from prefect_intelligent.wiring.regime import pool_regime
+    from prefect_intelligent.wiring.replay import given_limit, observe_pool, snapshot_model, worker_slots
     from prefect_intelligent.wiring.steering import open_policy
 
     check_seed(seed)
@@ -44,7 +45,7 @@ def command(
         snapshot,
         model,
         deciding,
-        pool_regime(settings, name, model),
+        pool_regime(settings, name, model.queues_by_name, given_limit(settings, snapshot)),
         np.random.default_rng(seed),
         futures=futures,
     )

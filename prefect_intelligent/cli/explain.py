@@ -22,7 +22,8 @@ def command(
     from prefect_intelligent.history.reading import read_latest
     from prefect_intelligent.steering.decision_record import KIND, read_decision
     from prefect_intelligent.wiring.history import has_history, open_history
-    from prefect_intelligent.wiring.steering import check_pool, outside_regime
+    from prefect_intelligent.wiring.regime import outside_regime
+    from prefect_intelligent.wiring.steering import check_pool
 
     settings, name = settings_and_pool(config, pool)
     found = read_latest(open_history(settings), KIND, name, read_decision) if has_history(settings) else None

@@ -80,7 +80,8 @@ def _replayed(loaded: Loaded, folder: Path, sha256: str, span: str | None, recor
     """Evidence from a span of the pool's history, or from a recording of one."""
     from prefect_intelligent.model_registry.replay_evidence import evaluate_on_history
     from prefect_intelligent.policy.bundle import read_bundle
-    from prefect_intelligent.wiring.replay import pool_regime, read_recording, recording_model, recording_of
+    from prefect_intelligent.wiring.regime import pool_regime
+    from prefect_intelligent.wiring.replay import read_recording, recording_model, recording_of
 
     if recorded is not None:
         recording, source = read_recording(recorded), f"replay of {recorded.name}"
@@ -94,7 +95,7 @@ def _replayed(loaded: Loaded, folder: Path, sha256: str, span: str | None, recor
         model,
         bundle.policy(),
         bundle.base,
-        regime=pool_regime(loaded.settings, recording.pool.name, model),
+        regime=pool_regime(loaded.settings, recording.pool.name, model.queues_by_name, recording.pool.limit),
         weights_sha256=sha256,
         source=source,
     )

@@ -47,8 +47,8 @@ def command(
 ) -> int:
     """Print one line per policy."""
     from prefect_intelligent.replay.replay import REFERENCE, replay
+    from prefect_intelligent.wiring.regime import pool_regime
     from prefect_intelligent.wiring.replay import (
-        pool_regime,
         read_recording,
         recording_model,
         recording_of,
@@ -70,7 +70,7 @@ def command(
     if save is not None:
         write_recording(save, played)
     model = recording_model(settings, played)
-    regime = pool_regime(settings, played.pool.name, model)
+    regime = pool_regime(settings, played.pool.name, model.queues_by_name, played.pool.limit)
     found = replay(played.runs, model, compared, regime=regime, seed=seed)
     if front:
         import time

@@ -28,7 +28,7 @@ class LookAhead:
 
     Attributes:
         model: Gives the twin's model of the pool of a snapshot.
-        config: How far, in how many futures and for how long.
+        config: How it looks where the policy does not say; its budget holds for every look.
         stopwatch: Seconds on a clock that only moves forward.
         ready: Whether the twin can be asked now; on its first use it has to be compiled, which takes a while.
     """
@@ -38,13 +38,16 @@ class LookAhead:
     stopwatch: Callable[[], float] = time.perf_counter
     ready: Callable[[], bool] = lambda: True
 
-    def estimate(self, snapshot: Snapshot, candidates: Sequence[Policy], guard: GuardSettings) -> PlanCosts | None:
+    def estimate(
+        self, snapshot: Snapshot, candidates: Sequence[Policy], guard: GuardSettings, config: PlannerConfig
+    ) -> PlanCosts | None:
         """The cost of what each candidate would do; None if there was no time for two futures.
 
         Args:
             snapshot: The pool as it is.
             candidates: Policies; the first one is in charge, the second is the base rule.
             guard: What is permitted.
+            config: How far, in how many futures and for how long.
         """
         # Imported here: rules need no twin, and the twin needs an extra that may not be installed.
         from prefect_intelligent.twin.futures import SnapshotFutures
@@ -54,7 +57,7 @@ class LookAhead:
             model=self.model(snapshot),
             guard=guard,
             rng=np.random.default_rng(int(snapshot.at_s)),
-            step_s=self.config.step_s,
-            horizon_s=self.config.horizon_s,
+            step_s=config.step_s,
+            horizon_s=config.horizon_s,
         )
-        return estimate_costs(source, candidates, self.config, self.stopwatch)
+        return estimate_costs(source, candidates, config, self.stopwatch)

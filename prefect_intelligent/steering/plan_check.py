@@ -6,7 +6,7 @@ A plan that the twin expects to be clearly worse than the rule's is replaced by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from prefect_intelligent.domain import Snapshot
@@ -73,19 +73,22 @@ def assess_plan(
         return PlanAssessment(by_queue=why)
     if not look_ahead.ready():
         return PlanAssessment(reasons=("the twin was not asked: it is being compiled",), by_queue=why)
-    tried = (deciding, rule) if planner is None else planner.candidates
-    if before is not None and before.holds(snapshot.at_s, look_ahead.config.every_s):
+    tried: tuple[Policy, ...] = (deciding, rule)
+    looks = look_ahead.config
+    if planner is not None:
+        tried, looks = planner.candidates, replace(planner.config, budget_s=looks.budget_s)
+    if before is not None and before.holds(snapshot.at_s, looks.every_s):
         kept = [number for number, candidate in enumerate(tried) if candidate.name == before.name]
         if kept:
             return _follow(tried, kept[0], census, before, why)
     try:
-        found = look_ahead.estimate(snapshot, tried, guard)
+        found = look_ahead.estimate(snapshot, tried, guard, looks)
     except Exception as error:  # the pass goes on without the twin's estimate; the guard holds all the same
         return PlanAssessment(reasons=(f"the look ahead failed: {type(error).__name__}: {error}",), by_queue=why)
     if found is None:
-        budget_ms = 1e3 * look_ahead.config.budget_s
+        budget_ms = 1e3 * looks.budget_s
         return PlanAssessment(reasons=(f"no time to look ahead within {budget_ms:g} ms",), by_queue=why)
-    return _choose_plan(found, tried, census, look_ahead, snapshot.at_s, why)
+    return _choose_plan(found, tried, census, looks.margin, snapshot.at_s, why)
 
 
 def _planner_of(policy: Policy | None) -> Planner | None:
@@ -123,13 +126,13 @@ def _choose_plan(
     found: PlanCosts,
     tried: Sequence[Policy],
     census: Census,
-    look_ahead: LookAhead,
+    margin: float,
     at_s: float,
     explanations: Mapping[str | None, tuple[str, ...]],
 ) -> PlanAssessment:
     """Choose among the plans that were tried."""
     mean, plans = found.mean_usd[0], len(tried) > RULE + 1
-    chosen = int(found.best(look_ahead.config.margin)[0]) if plans else INCUMBENT
+    chosen = int(found.best(margin)[0]) if plans else INCUMBENT
     futures = found.costs_usd.shape[1]
     span = f"over {found.horizon_s / 60:.0f} min in {futures} futures"
     summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[RULE]:.2f} with the rule's {span}"

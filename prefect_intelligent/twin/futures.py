@@ -53,11 +53,11 @@ class SnapshotFutures:
 
     def draw(self, count: int) -> ClosedLoop:
         """`count` further futures."""
+        limits = [limit for limit in (self.snapshot.pool.limit, self.model.most) if limit is not None]
         pool = replace(
             self.model,
             queues=tuple(queue.setting for queue in self.snapshot.queues),
-            limit=self.snapshot.pool.limit,
-            most=None,
+            limit=min(limits, default=None),
         )
         drawn = sample_futures(self.snapshot, pool, self.rng, futures=count, horizon_s=self.horizon_s)
         guard = replace(self.guard, enabled=True, interval_s=min(self.guard.interval_s, self.step_s))

@@ -41,7 +41,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
     from prefect_intelligent.steering.kill_switch import read_switch
     from prefect_intelligent.wiring.pool_records import pool_records
-    from prefect_intelligent.wiring.steering import outside_regime
+    from prefect_intelligent.wiring.regime import outside_regime
 
     try:
         api = PrefectApi()

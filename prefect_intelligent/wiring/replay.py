@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.policy.guard_state import GuardSettings
-from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
-from prefect_intelligent.settings import BoundSettings, PoolSettings, Settings
+from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.wiring.history import has_history, open_runs
@@ -31,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Recording",
+    "given_limit",
     "observe_pool",
     "pool_model",
-    "pool_regime",
     "read_recording",
     "recording_model",
     "recording_of",
@@ -62,7 +58,7 @@ def pool_model(
     return PoolSpec(
         queues=queues,
         limit=min(bounds, default=None),
-        most=min((each for each in (own.most_slots or pool.limit, own.worker_slots or slots) if each), default=None),
+        most=own.worker_slots or slots,
         prices=settings.prices_of(pool.name, pool.type),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
@@ -91,17 +87,19 @@ def worker_slots(settings: Settings, snapshot: Snapshot) -> int | None:
     )
 
 
-def pool_regime(settings: Settings, pool: str, model: PoolSpec) -> Regime:
-    """How a controller with these settings runs the pool that is modelled; its `most` bounds the pool limit."""
-    own = settings.pools.get(pool, PoolSettings())
-    bounds = [own.queues.get(queue.name, BoundSettings()) for queue in model.queues_by_name]
-    guard = GuardSettings(
-        **settings.guard.model_dump(),
-        pool_min=float(own.least_slots),
-        queue_min=np.array([float(each.least) for each in bounds]),
-        queue_max=np.array([math.inf if each.most is None else float(each.most) for each in bounds]),
-    )
-    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=math.inf)
+def given_limit(settings: Settings, snapshot: Snapshot) -> int | None:
+    """The limit that people have given the pool of a snapshot, which steering may have lowered; None is unlimited.
+
+    Raises:
+        StoreError: The history cannot be read.
+    """
+    if not has_history(settings):
+        return snapshot.pool.limit
+    api = PrefectApi()
+    try:
+        return settings_given(pool_records(settings, api, snapshot.pool.name), snapshot.pool, ())[0].limit
+    finally:
+        api.close()
 
 
 def observe_pool(settings: Settings, pool: str) -> Snapshot:
@@ -161,7 +159,7 @@ def recording_model(settings: Settings, recording: Recording) -> PoolSpec:
     return PoolSpec(
         queues=(*recording.queues, *(QueueSetting(name=name, priority=behind) for name in gone)),
         limit=recording.pool.limit,
-        most=own.most_slots or recording.pool.limit,
+        most=own.worker_slots,
         prices=recording.prices,
         max_slots=max(own.most_slots or 0, recording.pool.limit or 0, 64),
         poll_s=recording.poll_s,

@@ -24,9 +24,7 @@ from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
 from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Policy, RulePolicy, parse_policy
 from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
-from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
-from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.lease import PrefectLease
@@ -41,6 +39,7 @@ from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.wiring.model_registry import open_policy_store
 from prefect_intelligent.wiring.pool_records import pool_records
+from prefect_intelligent.wiring.regime import PLANNER, bounds_of, guard_of
 
 if TYPE_CHECKING:
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
 _HOOK = "hook"
-PLANNER = "planner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +178,8 @@ def controller_config(settings: Settings, pool: str, by: str) -> ControllerConfi
         policy=open_policy(settings, settings.policy),
         rule=choose_policy(settings.rule),
         mode=settings.mode,
-        guard=GuardSettings(**settings.guard.model_dump()),
-        pool_bounds=LimitBounds(least=own.least_slots, most=own.most_slots),
+        guard=guard_of(settings),
+        pool_bounds=bounds_of(settings, pool),
         queue_bounds={name: LimitBounds(least=queue.least, most=queue.most) for name, queue in own.queues.items()},
         hold_s=settings.hold_s,
         by=by,
@@ -234,25 +232,6 @@ class Readiness:
 
         warm()
         self._done.set()
-
-
-def outside_regime(settings: Settings, pool: str, given: int | None = None) -> tuple[str, ...]:
-    """In what a controller of the pool differs from the regime of its bundle; nothing for rules and unknown regimes.
-
-    Args:
-        settings: All settings.
-        pool: Name of the work pool.
-        given: The limit that people gave the pool, where it is known.
-    """
-    named = settings.policy.removeprefix(f"{PLANNER}:")
-    folder = SHIPPED if named == "shipped" else Path(named).expanduser()
-    trained = read_bundle(folder).regime if folder.is_dir() else None
-    if trained is None:
-        return ()
-    most = settings.pools.get(pool, PoolSettings()).most_slots
-    factor = max(1.0, most / given) if most and given else 1.0
-    guard = GuardSettings(**settings.guard.model_dump())
-    return Regime(interval_s=settings.interval_s, guard=guard, pool_factor=factor).outside(trained)
 
 
 def choose_policy(text: str) -> Policy:

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.settings import Settings
-from prefect_intelligent.wiring.steering import outside_regime
+from prefect_intelligent.wiring.regime import outside_regime, pool_regime
 
 
 def test_the_default_is_what_a_controller_does_without_a_setting() -> None:
@@ -55,3 +56,12 @@ def test_a_controller_says_when_it_runs_a_bundle_outside_its_regime() -> None:
         Settings(policy="planner:shipped", interval_s=60.0, pools={"etl": {"most_slots": 8}}), "etl", 4
     )
     assert told == ("a decision every 60 s, not 20 s", "a pool limit up to 2 times the given, not 1")
+
+
+def test_a_pool_may_get_what_people_gave_it_also_while_steering_has_lowered_its_limit() -> None:
+    queues = [QueueSetting(name="a", priority=1), QueueSetting(name="b", priority=2)]
+    assert pool_regime(Settings(), "etl", queues, 8).guard.pool_max == 8
+    assert math.isinf(float(pool_regime(Settings(), "etl", queues, None).guard.pool_max))
+    own = Settings(pools={"etl": {"most_slots": 12, "least_slots": 2, "queues": {"b": {"most": 3}}}})
+    guard = pool_regime(own, "etl", queues, 8).guard
+    assert (guard.pool_min, guard.pool_max, guard.queue_max.tolist()) == (2, 12, [math.inf, 3])

@@ -17,7 +17,7 @@ from prefect_intelligent.model_registry.champion_policy import ChampionPolicy
 from prefect_intelligent.model_registry.promotion import CHAMPION
 from prefect_intelligent.policy import Census, Proposal, parse_policy
 from prefect_intelligent.policy.bundle import read_bundle
-from prefect_intelligent.policy.census import Q, take_census
+from prefect_intelligent.policy.census import P, Q, take_census
 from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
@@ -27,6 +27,7 @@ from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.history import switched_on
 from prefect_intelligent.testing.orchestrator import InMemoryOrchestrator
+from prefect_intelligent.twin.futures import SnapshotFutures
 from prefect_intelligent.twin.spec import PoolSpec
 from tests.bundles import random_bundle
 
@@ -156,6 +157,30 @@ def test_a_planner_chooses_what_the_twin_expects_to_be_best(pool: InMemoryOrches
     assert f"it is the best of {len(planner.candidates)} plans" in decision.reasons[0]
     assert decision.pool_limit is not None
     assert (decision.pool_limit.permitted or 0) > 4
+
+
+def test_a_planner_looks_as_its_own_configuration_says_within_the_budget_of_the_controller(
+    pool: InMemoryOrchestrator,
+) -> None:
+    own = PlannerConfig(round_futures=1, most_futures=2, horizon_s=1200.0)
+    decision = decide(pool, policy=Planner(inner=RULE, base=RULE, config=own), look_ahead=LOOK)
+    assert decision.foreseen is not None
+    assert (decision.foreseen["futures"], decision.foreseen["horizon_s"]) == (2.0, 1200.0)
+
+
+def test_no_future_has_more_slots_than_the_workers_carry(pool: InMemoryOrchestrator) -> None:
+    snapshot = pool.observe()
+    model = replace(LOOK.model(snapshot), most=2)
+    futures = SnapshotFutures(
+        snapshot=snapshot,
+        model=model,
+        guard=GuardSettings(),
+        rng=np.random.default_rng(0),
+        step_s=60.0,
+        horizon_s=600.0,
+    ).draw(3)
+    assert futures.census[P.MOST].tolist() == [2, 2, 2]
+    assert futures.census[P.LIMIT].tolist() == [2, 2, 2]
 
 
 def test_figures_that_are_no_numbers_leave_the_rule_and_need_no_explanation(
