@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_policy
 from prefect_intelligent.settings import Settings
 from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
-from rl.service import Service
+from rl.service import UNHURRIED, Service
 
 RESULTS: Final = Path(__file__).parent / "results"
 TUNED_RULE: Final = replace(GENERAL, label=TUNED)
@@ -44,8 +43,6 @@ SINGLE_RULES: Final = (
 SEEDS: Final = "seeds"
 REFERENCE: Final = PlannerConfig(hold_s=2160.0, horizon_s=8400.0, round_futures=1, most_futures=1)
 """The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
-UNHURRIED: Final = PlannerConfig(budget_s=math.inf)
-"""A controller's planner, bounded by its number of futures alone: the result does not hang on the machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from prefect_intelligent.twin.spec import PoolSpec
 from prefect_intelligent.twin.to_snapshot import snapshot_of
 from simulations.metrics import EpisodeMetrics, measure
 
-SERVED: Final = PlannerConfig(budget_s=math.inf)
-"""The look ahead of a controller, bounded by its number of futures alone."""
+UNHURRIED: Final = PlannerConfig(budget_s=math.inf)
+"""A controller's look ahead, bounded by its number of futures alone: the result does not hang on the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Service:
 
     policy: Policy
     rule: Policy
-    look_ahead: PlannerConfig = SERVED
+    look_ahead: PlannerConfig = UNHURRIED
 
     @property
     def name(self) -> str:

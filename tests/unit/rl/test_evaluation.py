@@ -21,11 +21,11 @@ from prefect_intelligent.policy.planner import Planner
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.model.world import FAILS, World, stack
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
-from rl.contestants import UNHURRIED
 from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.evaluation.comparisons import Played, best_rule, compare, gap_closed, summary, verdict
 from rl.evaluation.report import write_report
+from rl.service import UNHURRIED
 from rl.simulators import play
 from rl.suites import Case, family_cases, suite
 from rl.trace_cases import RUNS, load_factor, past_estimates, trace_windows
