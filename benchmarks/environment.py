@@ -2,9 +2,9 @@
 
     python -m benchmarks.environment --json
 
-The page's own lines are run. `trained_saved` is what the trained policy saves on the days that they hold out, in per cent
-of log cost against the base rule; `untrained_saved` and `random_saved` are the same for the policy before it has learned and
-for random actions.
+The page's own lines are run. `trained_saved` is what the trained policy saves on the days that they hold out, in per
+cent of log cost against the base rule; `untrained_saved` and `random_saved` are the same before it has learned and for
+random actions.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class _Random:
         env.action_space.seed(0)
 
     def predict(self, observation: Any, *_: Any, **__: Any) -> tuple[Any, None]:
+        """Random actions, whatever is seen."""
         return np.stack([self._env.action_space.sample() for _ in range(self._env.num_envs)]), None
 
 
