@@ -52,18 +52,18 @@ def reconcile(
     begun = stopwatch()
     pool = orchestrator.pool
     state = apply_release_requests(history, pool, load_state(history, pool))
-    position = read_switch(history, pool)
+    snapshot = orchestrator.observe()
+    position = read_switch(history, pool)  # after the snapshot, which knows whether the pool was made anew
     enabled = position == "on" or (position == "unset" and config.mode != "auto")
     mends = enabled and config.mode == "auto" and config.mend_claims
     mended = _mend_claims(orchestrator) if mends else ()
-    snapshot = orchestrator.observe()
+    if mended:
+        snapshot = orchestrator.observe()
     ids = ids_of(snapshot.pool, (queue.setting for queue in snapshot.queues))
     others = remade({**state.ids, **read_ids(history, pool)}, ids)
     if others:
         forget_remade(history, pool, others, snapshot.at_s)
         state = state.without(others)
-    position = read_switch(history, pool)  # again: the snapshot knows whether the pool was made anew
-    enabled = position == "on" or (position == "unset" and config.mode != "auto")
     baseline = read_baseline(history, pool)
 
     computing = stopwatch()
