@@ -133,7 +133,7 @@ def retrain_policy(
     days: float = 30.0,
     hours: float = 24.0,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 1_000_000,
+    steps: int = 2_000_000,
     episodes: int = 40,
     parts: int = 4,
     policies: str = "tuned,rules",

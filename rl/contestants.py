@@ -13,6 +13,7 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
+from prefect_intelligent.policy.network import N_PLACES, Network
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_policy
 from prefect_intelligent.settings import Settings
@@ -41,6 +42,14 @@ SINGLE_RULES: Final = (
 )
 """The untuned rules, each with the capacity and limit rules without which none is competitive."""
 SEEDS: Final = "seeds"
+WITHOUT: Final = "without-"
+"""Before a lever: the first contestant without it (ablation)."""
+_LEVERS: Final = {
+    "pool": ("pool_head", slice(None)),
+    "place": ("queue_head", slice(None, N_PLACES)),
+    "share": ("queue_head", slice(N_PLACES, None)),
+}
+"""Where the network predicts the savings of each lever."""
 REFERENCE: Final = PlannerConfig(hold_s=2160.0, horizon_s=8400.0, round_futures=1, most_futures=1)
 """The clairvoyant planner that gaps are measured to; its cost is lower than with the default hold and horizon."""
 
@@ -84,12 +93,22 @@ class Contestant:
         return digest.hexdigest()[:16]
 
 
+def without_lever(policy: LearnedPolicy, lever: str) -> LearnedPolicy:
+    """A policy that never moves one lever ("pool", "place" or "share"): it predicts that this saves nothing."""
+    head, columns = _LEVERS[lever]
+    weights = {name: array.copy() for name, array in policy.network.weights.items()}
+    for part in ("weight", "bias"):
+        weights[f"{head}.{part}"][..., columns] = 0.0
+    return replace(policy, name=f"{WITHOUT}{lever}", network=Network(weights))
+
+
 def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant]:
     """The policies named on the command line, each once; the first is the one that is compared with the others.
 
     Args:
         names: Comma-separated: "shipped", "default-rule", "tuned", "regressed", "rules", "clairvoyant", "planner",
-            "service", "seeds", a rule, or NAME=FOLDER or FOLDER of a bundle.
+            "service", "without-pool", "without-place" and "without-share" (the first one, less that lever), "seeds", a
+            rule, or NAME=FOLDER or FOLDER of a bundle.
         bundles: Folders of bundles trained alike with several seeds: the contestant "seeds", first unless it is named.
 
     Raises:
@@ -122,6 +141,11 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
         learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
         planner = _planner(learned, UNHURRIED)
         return [Contestant(name, (Service(policy=planner, rule=planner.base),))]
+    if name.startswith(WITHOUT):
+        lever = name.removeprefix(WITHOUT)
+        if lever not in _LEVERS or not (before and isinstance(before[0].policies[0], LearnedPolicy)):
+            raise InvalidInputError("--policies", name, f"is for {', '.join(_LEVERS)}, after a bundle that comes first")
+        return [Contestant(name, (without_lever(before[0].policies[0], lever),))]
     if name == DEFAULT_RULE:
         return [Contestant(name, (default_rule(),))]
     if name == SEEDS:

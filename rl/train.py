@@ -118,8 +118,8 @@ class TrainConfig:
         return cls(**data)
 
 
-FINE_TUNE_STEPS: Final = 1_000_000
-"""Decisions of a fine-tuning without `--steps`."""
+CONFIGS: Final = Path(__file__).parent / "configs"
+"""`default.toml` is the training of the shipped policy, `fine_tune.toml` that on a single pool."""
 _SHOWN: Final = ("saved_percent", "approx_kl", "validation_ratio", "steps_per_s")
 """Figures of the progress bar."""
 
@@ -319,7 +319,7 @@ def restore_checkpoint(model: DayPPO, out: Path) -> list[dict[str, float]]:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `python -m rl.train`."""
     parser = argparse.ArgumentParser(prog="python -m rl.train", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / "default.toml")
+    parser.add_argument("--config", type=Path, help="TOML file (default: one of rl/configs)")
     parser.add_argument("--scenario", help="fine-tune on this scenario (a name or a TOML file)")
     parser.add_argument("--pool", type=Path, help="fine-tune on the pool that simulations.calibrate has written")
     parser.add_argument("--steps", type=int, help="decisions in all")
@@ -330,14 +330,16 @@ def main(argv: list[str] | None = None) -> int:
     add_tracking(parser)
     args = parser.parse_args(argv)
     try:
-        data = tomllib.loads(args.config.read_text(encoding="utf-8")).get("train", {})
+        tunes = args.scenario is not None or args.pool is not None
+        settings = args.config or CONFIGS / ("fine_tune.toml" if tunes else "default.toml")
+        data = tomllib.loads(settings.read_text(encoding="utf-8")).get("train", {})
         workload = training()
-        if args.scenario is not None or args.pool is not None:
+        if tunes:
             if args.scenario is not None and args.pool is not None:
                 raise InvalidInputError("--scenario", args.scenario, "give either --scenario or --pool")
             scenario = load_scenario(args.scenario or args.pool)
             workload = Workload.of(scenario)
-            data |= {"start": str(SHIPPED), "out": f"runs/{scenario.name}", "steps": FINE_TUNE_STEPS}
+            data = {"start": str(SHIPPED), "out": f"runs/{scenario.name}"} | data
         given = {name: getattr(args, name) for name in ("steps", "seed", "start", "out")}
         config = TrainConfig.from_dict(data | {name: value for name, value in given.items() if value is not None})
         with tracked(config, workload, args) as tracker:

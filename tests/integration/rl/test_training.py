@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from rl import train as training
 from rl.export import disagreements, export, sample
 from rl.network import Actor
 from rl.train import TrainConfig, make_model, schedule, train
-from rl.worlds import Workload
+from rl.worlds import TRAINING, Workload
+from simulations.envs.deck import decisions_per_day
 from simulations.envs.spaces import action_space, observation_space
 from simulations.family import Family
 
@@ -170,3 +172,12 @@ def test_a_policy_of_few_queues_decides_for_many(tmp_path: Path) -> None:
     wanted = policy.propose(loop.census)
     assert wanted.score.shape == (2, 24)
     assert np.isfinite(loop.play(policy)).all()
+
+
+@pytest.mark.parametrize("name", ["fine_tune.toml", "default.toml"])
+def test_the_actor_learns_in_most_updates_of_the_given_configurations(name: str) -> None:
+    settings = tomllib.loads((training.CONFIGS / name).read_text())["train"]
+    config = TrainConfig.from_dict(settings)
+    hours = 24.0 if name == "fine_tune.toml" else 8.0
+    updates = config.steps // (config.envs * decisions_per_day(hours, TRAINING))
+    assert updates > 4 * config.critic_updates

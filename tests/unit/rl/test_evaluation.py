@@ -19,7 +19,9 @@ from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.planner import Planner
 from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.world import FAILS, World, stack
+from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
 from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
@@ -286,3 +288,26 @@ def test_planners_play_the_first_episodes_only() -> None:
     assert played.costs("tuned").shape == (1, 4)
     assert played.costs("clairvoyant").shape == (1, 2)
     assert played.ratios("clairvoyant", "tuned").shape == (1, 2)
+
+
+def test_a_bundle_without_a_lever_moves_the_others_alone() -> None:
+    shipped, no_pool, no_place = (each.policies[0] for each in read_contestants("shipped,without-pool,without-place"))
+    world = stack([draw_world(load_scenario("morning-rush"), day) for day in range(8)])
+    loop = ClosedLoop(Twin(world), Regime(interval_s=60.0, pool_factor=4.0))
+    moved = np.zeros(4)
+    for _ in range(120):
+        rule = shipped.base.propose(loop.census)
+        kept, whole = no_pool.propose(loop.census), shipped.propose(loop.census)
+        moved += [
+            (whole.pool_limit != rule.pool_limit).sum(),
+            (kept.pool_limit != rule.pool_limit).sum(),
+            (whole.pool_limit != no_place.propose(loop.census).pool_limit).sum(),
+            (np.argsort(kept.score) != np.argsort(whole.score)).sum(),
+        ]
+        loop.step(whole)
+    assert moved[0] > 0
+    assert moved[1:].tolist() == [0, 0, 0]
+    with pytest.raises(InvalidInputError, match="after a bundle"):
+        read_contestants("tuned,without-pool")
+    with pytest.raises(InvalidInputError, match="pool, place, share"):
+        read_contestants("shipped,without-brakes")
