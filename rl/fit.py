@@ -43,7 +43,7 @@ from rl.provenance import commit
 from rl.service import UNHURRIED, Service
 from rl.simulators import play, spent_usd
 from rl.train import TrainConfig, train
-from rl.tune import read_rule, tune
+from rl.tune import read_rule, rule_parts, tune
 from simulations.regime import parse_bound
 
 _LEAST_USD: Final = 1e-6
@@ -204,12 +204,6 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
         write_json(chosen, {"agent": name})
     name = str(json.loads(chosen.read_text(encoding="utf-8"))["agent"])
     return name, read_bundle(agent), learned
-
-
-def rule_parts(rule: RulePolicy) -> dict[str, Any]:
-    """A rule as `rl.tune` writes it."""
-    parts = {"priority": rule.priority, "capacity": rule.capacity, "limits": rule.limits}
-    return parts | {"parameters": rule.parameters.to_dict()}
 
 
 def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> dict[str, Any]:

@@ -24,9 +24,10 @@ import numpy as np
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.regime import Regime
 from rl.evaluation.statistics import geometric_ratio
-from rl.fit import FitConfig, costs, fit_pool, rule_parts, tune_pool, variants, write_json
+from rl.fit import FitConfig, costs, fit_pool, tune_pool, variants, write_json
 from rl.pool_days import pool_days
 from rl.provenance import commit
+from rl.tune import rule_parts
 
 RIVAL: Final = "rule_same_time"
 _ABLATION: Final = ("rule", "rule_planner", "rule_ppo", "all")

@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cma
 import numpy as np
@@ -104,6 +104,12 @@ def _rule(start: RulePolicy, vector: Array) -> RulePolicy:
     )
 
 
+def rule_parts(rule: RulePolicy) -> dict[str, Any]:
+    """A rule as JSON; `read_rule` reads it."""
+    parts = {"priority": rule.priority, "capacity": rule.capacity, "limits": rule.limits}
+    return parts | {"parameters": rule.parameters.to_dict()}
+
+
 def read_rule(path: Path) -> RulePolicy:
     """Read the rule that a search has written.
 
@@ -143,10 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     found = {
-        "priority": rule.priority,
-        "capacity": rule.capacity,
-        "limits": rule.limits,
-        "parameters": rule.parameters.to_dict(),
+        **rule_parts(rule),
         "worlds": args.worlds,
         "seed": args.seed,
         "history": history,
