@@ -41,7 +41,7 @@ def bounded(value: Any) -> Any:
     if isinstance(value, str):
         return value if _is_storable(value) else value.encode("unicode_escape").decode()
     if isinstance(value, Mapping):
-        return {key: bounded(item) for key, item in value.items()}
+        return {bounded(key): bounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [bounded(item) for item in value]
     return value if _is_sane(value) else str(value)

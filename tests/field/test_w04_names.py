@@ -56,6 +56,7 @@ def test_deployments_of_any_name_are_held(sqlite, odd):
 @given(pool=NAMES, queue=NAMES)
 @example(pool="etl#gpu", queue="a?b")
 @example(pool="..", queue="..")
+@example(pool="a", queue="0\n0")
 def test_pools_and_queues_of_any_name_are_read_and_written(sqlite, pool, queue):
     pool = unique(pool)
     sqlite.call("POST", "/work_pools/", {"name": pool, "type": "process"})

@@ -4,7 +4,7 @@ import json
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prefect_intelligent.errors import InvalidInputError
@@ -51,6 +51,7 @@ def test_who_waits_goes_before_who_does_not():
 
 
 @given(JSON)
+@example({"\x00": None})
 def test_what_is_made_bounded_may_be_sent(value):
     check_json(bounded(value), "payload")
     json.dumps(bounded(value), allow_nan=False).encode()
