@@ -81,7 +81,7 @@ def command(
 def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import StateBuilder
-    from prefect_intelligent.wiring.analytics import pool_type, read_slots
+    from prefect_intelligent.wiring.analytics import read_slots
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
     from prefect_intelligent.wiring.steering import open_controller
@@ -93,7 +93,7 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
         pool=pool,
-        prices=settings.prices_of(pool, pool_type(runs, pool)),
+        prices=settings.prices_of(pool),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,

@@ -36,9 +36,9 @@ from prefect_intelligent.analytics.pool_overview import (
     queue_rows,
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
-from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
@@ -69,8 +69,7 @@ class StateBuilder:
         slow_s: Seconds between two updates of the slow sections.
         span_s: How far back runs are analysed, seconds.
         graph: Gives the pipeline graph.
-        slots: Gives the account of the pool's slots; where nothing is known, the limit of this instant counts since the
-            first run.
+        slots: Gives the account of the pool's slots; None if nothing is known of them.
         budgets: Deployment to its budget, US dollars a day.
         awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
         now: Gives the present, Unix seconds.
@@ -99,7 +98,6 @@ class StateBuilder:
         self._graph, self._now, self._awaited = graph, now, awaited
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}
-        self._limit: int | None = None  # of the pool, when it was observed last
         self._slow: State = {}
         self._findings = RunFindings()
         self._slow_at = -float("inf")
@@ -115,7 +113,6 @@ class StateBuilder:
         if snapshot is not None:
             ends = expected_ends(snapshot)
             risk = at_risk_rows(snapshot, ends)
-            self._limit = snapshot.pool.limit
             gantt, names = gantt_rows(snapshot, ends)
             live |= {
                 "pool": pool_row(snapshot),
@@ -200,7 +197,7 @@ class StateBuilder:
             since_s=now_s - self._span_s,
             until_s=now_s + 1.0,
             prices=self._prices,
-            slots=self._read_slots() or slot_account([(now_s, self._limit)], float(runs["submitted_s"].min())),
+            slots=self._read_slots(),
             dimensions=SPENT_BY,
         )
         findings = find_in_runs(
@@ -215,6 +212,7 @@ class StateBuilder:
                 "on_time_share": report["total"]["on_time_share"],
                 "utilisation": report["utilisation"],
                 "cost_usd": report["money"]["total_usd"],
+                "usd_per_day": report["money"]["usd_per_day"],
             },
             "spending": {
                 "split": report["money"],

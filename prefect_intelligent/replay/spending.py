@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,12 +34,13 @@ class SpendingCurve:
         return spent
 
 
-def play(loop: ClosedLoop, policy: Policy) -> SpendingCurve:
+def play(loop: ClosedLoop, policy: Policy, tell: Callable[[float], None] = lambda at_s: None) -> SpendingCurve:
     """Let a policy decide until all runs of the (single) world have ended.
 
     Args:
         loop: The world at its begin, with the guard; afterwards at its end.
         policy: What decides.
+        tell: Is told the instant of each decision, Unix seconds.
     """
     twin = loop.twin
     at_s, usd = [float(twin.now_s[0])], [0.0]
@@ -46,5 +48,6 @@ def play(loop: ClosedLoop, policy: Policy) -> SpendingCurve:
     while loop.running[0] and twin.now_s[0] < last_s:
         loop.step(policy.propose(loop.census))
         at_s.append(float(twin.now_s[0]))
+        tell(at_s[-1])
         usd.append(float(twin.money[0].sum()))
     return SpendingCurve(at_s=np.array(at_s), usd=np.array(usd))

@@ -15,7 +15,7 @@ function overview() {
   if (totals) {
     found.push(tile("on time", percent(totals.on_time_share), totals.span, totals.on_time_share !== null && totals.on_time_share < .95 ? "watch" : null),
       tile("failed", percent(totals.failure_share), "of " + number(totals.runs) + " runs", totals.failure_share > .05 ? "watch" : null),
-      tile("spent", usd(totals.cost_usd), totals.utilisation === null ? totals.span : percent(totals.utilisation) + " of slots used"));
+      tile("spent a day", usd(totals.usd_per_day), usd(totals.cost_usd) + " in " + totals.span + (totals.utilisation === null ? "" : ", " + percent(totals.utilisation) + " of slots used")));
   }
   const open = (state.alerts || []).filter((a) => a.severity === "page" && !a.acknowledged).length;
   if (state.alerts) found.push(tile("alerts", number(state.alerts.length), open ? open + " page now" : "none pages", open ? "bad" : null));

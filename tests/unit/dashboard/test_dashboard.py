@@ -20,13 +20,13 @@ from prefect_intelligent.analytics.pool_overview import (
     lateness_probability,
     quality_shares,
 )
-from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
 from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
