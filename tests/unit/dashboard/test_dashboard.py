@@ -145,7 +145,8 @@ def test_pages_and_data_are_served_with_strict_headers(state):
             assert answer.headers["x-frame-options"] == "DENY"
         html = browser.get("/").text
         assert not re.search(r"https?://", html), "nothing from elsewhere"
-        assert browser.get("/api/session").json() == {"pool": "warehouse", "actions": False, "csrf": None}
+        session = {"pool": "warehouse", "actions": False, "csrf": None, "details": False, "spans": []}
+        assert browser.get("/api/session").json() == session
 
 
 def test_without_a_token_only_localhost_is_served(state):
