@@ -189,8 +189,8 @@ def lateness_probability(run: Run, end_s: float | None, now_s: float) -> float:
 def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list[dict[str, Any]]:
     """The last decisions, newest first: instant, outcome, changes, and the reasons of what was changed or planned.
 
-    Decisions in a row that changed and planned nothing, alike in all but the instant, are one row: `times` says how many,
-    `since_s` since when.
+    Decisions in a row that changed and planned nothing, alike in all but the instant, are one row: `times` says
+    how many, `since_s` since when.
     """
     rows: list[dict[str, Any]] = []
     for record in reversed(records):

@@ -126,15 +126,18 @@ def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = N
 
     @app.get("/deployment")
     def deployment(name: Annotated[str, Query(max_length=1000)], span: _Span = "7d") -> Response:
-        return detail("deployment", config.details and config.details.deployment(name, SPANS[span]), span)
+        found = None if config.details is None else config.details.deployment(name, SPANS[span])
+        return detail("deployment", found, span)
 
     @app.get("/dataset")
     def dataset(name: Annotated[str, Query(max_length=1000)]) -> Response:
-        return detail("dataset", config.details and config.details.dataset(name), "30d")
+        found = None if config.details is None else config.details.dataset(name)
+        return detail("dataset", found, "30d")
 
     @app.get("/pools")
     def pools(span: _Span = "7d") -> Response:
-        return detail("pools", config.details and {"pools": config.details.pools(SPANS[span])}, span)
+        found = None if config.details is None else {"pools": config.details.pools(SPANS[span])}
+        return detail("pools", found, span)
 
     @app.get("/api/look-back")
     def look_back(span: _Span) -> JSONResponse:

@@ -109,8 +109,12 @@ def unfit(found: Sequence[Goodness]) -> tuple[str, ...]:
                 continue
             low, high = sorted((pair.observed, pair.fitted))
             if high > factor * low + slack:
-                phrases.append(f"{each.fit.name}: {what} {pair.observed:,.4g} observed, {pair.fitted:,.4g} fitted")
+                phrases.append(f"{each.fit.name}: {what} {_word(pair.observed)} observed, {_word(pair.fitted)} fitted")
     return tuple(phrases)
+
+
+def _word(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 _ENOUGH_TO_TELL = 20
