@@ -178,16 +178,17 @@ def limit_changes(facts: Sequence[RunFact], prices: Prices) -> int:
 def words_broken(place: Place) -> dict[str, list[str]]:
     """Words that a command prints at 80 columns and not where there is room, by command."""
     found = {}
+    ours = {"Left", "out", "for", "want", "of", "room", "--json", "has", "have", "them"}
     for words in TABLES:
-        wide, narrow = place.run(*words), place.run(*words, COLUMNS="80")
-        known = set(wide.split()) | set(["Left", "out", "for", "want", "of", "room:", "--json", "has", "them.", "them"])
-        broken = [
-            w for w in narrow.split() if w not in known and w.rstrip(",;.:") not in {k.rstrip(",;.:") for k in known}
-        ]
-        broken = [word for word in broken if not any(sign.isdigit() for sign in word) and set(word) != {"-"}]
+        wide, narrow = ({_word(text) for text in place.run(*words, **env).split()} for env in ({}, {"COLUMNS": "80"}))
+        broken = [w for w in sorted(narrow - wide - ours) if set(w) - {"-"} and not any(sign.isdigit() for sign in w)]
         if broken:
             found[" ".join(words)] = broken
     return found
+
+
+def _word(text: str) -> str:
+    return text.rstrip(",;.:")
 
 
 def useless_shifts(histories: int) -> int:
@@ -246,7 +247,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--histories", type=int, default=100, help="seeded histories for useless_shifts (default: 100)")
     args = parser.parse_args()
-    ours = [sys.executable, "-m", "prefect_intelligent"]
+    ours, calibrate = ([sys.executable, "-m", name] for name in ("prefect_intelligent", "simulations.calibrate"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         server = RealServer(folder / "server").start()
@@ -256,14 +257,7 @@ def main() -> None:
                 "predict train": [*ours, "predict", "train"],
                 "replay": [*ours, "replay"],
                 "recommend": [*ours, "recommend"],
-                "calibrate": [
-                    sys.executable,
-                    "-m",
-                    "simulations.calibrate",
-                    "--history",
-                    "-o",
-                    str(folder / "pool.toml"),
-                ],
+                "calibrate": [*calibrate, "--history", "-o", str(folder / "pool.toml")],
             }
             silences = {name: longest_silence(words, place.env, folder) for name, words in long_ones.items()}
             costs = daily_costs(place)

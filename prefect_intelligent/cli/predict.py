@@ -94,10 +94,11 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
 
 def _train(settings: Settings, since_s: float, track: list[str] | None, *, as_json: bool) -> int:
     from prefect_intelligent.local.progress import Progress
-    from prefect_intelligent.wiring.forecasting import retrain_forecaster
 
     uri = track[0] if track else None
     with Progress("learning from the history"):
+        from prefect_intelligent.wiring.forecasting import retrain_forecaster
+
         facts = retrain_forecaster(settings, since_s=since_s, track=track is not None, uri=uri)
     if as_json:
         print_json(facts)

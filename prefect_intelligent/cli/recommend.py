@@ -41,11 +41,14 @@ def command(
     write: Annotated[bool, Parameter(help="apply for real; without it only what would be written")] = False,
 ) -> int:
     """Show, apply, undo or score."""
-    from prefect_intelligent.wiring.steering import open_controller
+    from prefect_intelligent.local.progress import Progress
 
-    settings, name = settings_and_pool(config, pool)
-    span_s = parse_span(last, what="--last")
-    controller = open_controller(settings, name, by="recommend")
+    with Progress("asking Prefect"):
+        from prefect_intelligent.wiring.steering import open_controller
+
+        settings, name = settings_and_pool(config, pool)
+        span_s = parse_span(last, what="--last")
+        controller = open_controller(settings, name, by="recommend")
     try:
         if action == "show":
             return _show(settings, controller, last, span_s, usage, as_json=as_json)
@@ -84,15 +87,16 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
 def _show(
     settings: Settings, controller: PoolController, last: str, span_s: float, usage: Path | None, *, as_json: bool
 ) -> int:
-    import numpy as np
-
     from prefect_intelligent.local.progress import Progress
-    from prefect_intelligent.recommendations.evaluate import KIND, recommend
-    from prefect_intelligent.wiring.analytics import history_cost
 
-    now_s, rng = time.time(), np.random.default_rng(0)
     pool = controller.orchestrator.pool
     with Progress("reading the history") as progress:
+        import numpy as np
+
+        from prefect_intelligent.recommendations.evaluate import KIND, recommend
+        from prefect_intelligent.wiring.analytics import history_cost
+
+        now_s, rng = time.time(), np.random.default_rng(0)
         past = _past(settings, controller, now_s - span_s)
         cost = history_cost(settings, pool, past.runs, now_s - span_s, now_s)
         progress(f"replaying {len(past.runs)} runs, with one change each")

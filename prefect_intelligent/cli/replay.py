@@ -56,35 +56,36 @@ def command(
 ) -> int:
     """Print one line per policy."""
     from prefect_intelligent.local.progress import Progress
-    from prefect_intelligent.replay.replay import REFERENCE, replay
-    from prefect_intelligent.wiring.analytics import history_cost
-    from prefect_intelligent.wiring.regime import pool_regime
-    from prefect_intelligent.wiring.replay import (
-        adopted,
-        read_recording,
-        recording_model,
-        recording_of,
-        write_page,
-        write_recording,
-    )
-    from prefect_intelligent.wiring.steering import choose_policy, open_policy
 
-    span_s, now_s = parse_span(last, what="--last"), time.time()
-    check_seed(seed)
-    for flag, path in (("--save", save), ("--html", html)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InvalidInputError(flag, str(path), "its folder does not exist")
-    names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in policies.split(",") if name.strip())]))
-    compared = {name: choose_policy(name) for name in names}
-    loaded = read_settings(config, pool=pool)
-    settings = loaded.settings
-    played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
-    if save is not None:
-        write_recording(save, played)
-    model = recording_model(settings, played)
-    regime = pool_regime(settings, played.pool.name, model.queues_by_name, played.pool.limit)
-    other = adopted(played)
-    with Progress(f"reading {len(played.runs)} runs") as progress:
+    with Progress("reading the history") as progress:
+        from prefect_intelligent.replay.replay import REFERENCE, replay
+        from prefect_intelligent.wiring.analytics import history_cost
+        from prefect_intelligent.wiring.regime import pool_regime
+        from prefect_intelligent.wiring.replay import (
+            adopted,
+            read_recording,
+            recording_model,
+            recording_of,
+            write_page,
+            write_recording,
+        )
+        from prefect_intelligent.wiring.steering import choose_policy, open_policy
+
+        span_s, now_s = parse_span(last, what="--last"), time.time()
+        check_seed(seed)
+        for flag, path in (("--save", save), ("--html", html)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise InvalidInputError(flag, str(path), "its folder does not exist")
+        names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in policies.split(",") if name.strip())]))
+        compared = {name: choose_policy(name) for name in names}
+        loaded = read_settings(config, pool=pool)
+        settings = loaded.settings
+        played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
+        if save is not None:
+            write_recording(save, played)
+        model = recording_model(settings, played)
+        regime = pool_regime(settings, played.pool.name, model.queues_by_name, played.pool.limit)
+        other = adopted(played)
         found = replay(
             played.runs,
             model,
@@ -94,26 +95,27 @@ def command(
             rearranged=None if other is None else _rearranged(settings, other, compared),
             tell=lambda name, share: progress(f"replaying {name}, {share:.0%}"),
         )
-    cost = None
-    if recording is None:
-        cost = history_cost(settings, played.pool.name, played.runs, now_s - span_s, now_s)
-    days = replayed_days(found[0]) if cost is None else cost.days
-    if front:
-        from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
-        from prefect_intelligent.wiring.history import open_history
+        cost = None
+        if recording is None:
+            cost = history_cost(settings, played.pool.name, played.runs, now_s - span_s, now_s)
+        days = replayed_days(found[0]) if cost is None else cost.days
+        if front:
+            progress("replaying along the dial")
+            from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
+            from prefect_intelligent.wiring.history import open_history
 
-        points = tradeoff_curve(
-            played.runs,
-            model,
-            compared | {settings.policy: open_policy(settings, settings.policy)},
-            settings.policy,
-            regime=regime,
-            seed=seed,
-        )
-        note = f"Replay of the last {last}; lateness at its plain price"
-        open_history(settings).append(KIND, played.pool.name, time.time(), {"points": points, "note": note})
-    if html is not None:
-        write_page(html, played, found)
+            points = tradeoff_curve(
+                played.runs,
+                model,
+                compared | {settings.policy: open_policy(settings, settings.policy)},
+                settings.policy,
+                regime=regime,
+                seed=seed,
+            )
+            note = f"Replay of the last {last}; lateness at its plain price"
+            open_history(settings).append(KIND, played.pool.name, time.time(), {"points": points, "note": note})
+        if html is not None:
+            write_page(html, played, found)
     if as_json:
         context: dict[str, Any] = {"pool": played.pool.name, "runs": len(found[0].runs), "seed": seed, "days": days}
         context["history_usd_per_day"] = None if cost is None else cost.usd_per_day

@@ -96,6 +96,14 @@ class GuardSection(BaseModel):
         default=2.0, ge=0, allow_inf_nan=False, description="Slots that may be kept free for runs scheduled soon."
     )
     reserve_s: float = Field(default=600.0, ge=0, allow_inf_nan=False, description="How soon that is, seconds.")
+    lower_after_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="A pool limit is lowered only if it has not changed for so many seconds, as nodes go slowly; it is "
+        "raised at once. Figures of bundles are of 0.",
+    )
 
 
 class PoolSettings(BaseModel):
