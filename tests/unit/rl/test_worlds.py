@@ -117,8 +117,8 @@ def test_nothing_is_trained_on_a_scenario_that_does_not_show_its_pool(
     marked = tmp_path / "pool.toml"
     text = (FOLDER / "toy.toml").read_text("utf-8")
     marked.write_text('unfit = ["etl/daily: p95 of the wait in seconds 7,417 observed, 38,026 fitted"]\n' + text)
-    for refused in (train(["--pool", str(marked)]), fit(["--pool", str(marked), "--out", str(tmp_path / "fit")])):
-        assert refused == 2
+    for main, more in ((train, []), (fit, ["--out", str(tmp_path / "fit")])):
+        assert main(["--pool", str(marked), *more]) == 2
         assert "38,026 fitted" in capsys.readouterr().err
     assert not (tmp_path / "fit").exists()
     assert pool_days(str(marked), although_unfit=True).name == "pool"
