@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from prefect_intelligent.forecasting.point_in_time_features import run_events, s
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.replay.bootstrap import ConfidenceInterval, bootstrap, total
 from prefect_intelligent.replay.spending import SpendingCurve, play
 from prefect_intelligent.twin.closed_loop import ClosedLoop
@@ -35,6 +35,8 @@ REFERENCE: Final = "prefect-default"
 """The policy that every other is compared with: today's settings."""
 
 _BLOCKS: Final = 48
+_POINTS: Final = 20
+"""Points of a spending curve in each block, at least."""
 _FINISHED_KIND: Final = 2
 
 
@@ -128,23 +130,31 @@ def replay(
     known = runs[settled(runs)].reset_index(drop=True)
     estimates = past_estimates(runs)
     world = _world(runs, pool, estimates, resources, loads, seed)
-    loops = {name: ClosedLoop(Twin(world), regime) for name in policies}
+    loops = {name: _loop(world, regime, policy) for name, policy in policies.items()}
     if rearranged is not None:
         other = _world(rearranged.runs, rearranged.pool, estimates, resources, loads, seed)
-        loops |= {name: ClosedLoop(Twin(other), rearranged.regime) for name in rearranged.policies}
+        loops |= {name: _loop(other, rearranged.regime, policy) for name, policy in rearranged.policies.items()}
         policies = {**policies, **rearranged.policies}
     begin_s, end_s = float(world.runs["scheduled_s"].min()), float(world.runs["scheduled_s"].max())
+    block_s = max(regime.interval_s, (known["scheduled_s"].max() - known["scheduled_s"].min()) / _BLOCKS)
+    every = max(1, int(block_s / (_POINTS * regime.interval_s)))
     curves = {}
     for name, policy in policies.items():
-        share = partial(_share, begin_s, end_s)
-        curves[name] = play(loops[name], policy, lambda at_s, name=name, share=share: tell(name, share(at_s)))
-    block_s = max(regime.interval_s, (known["scheduled_s"].max() - known["scheduled_s"].min()) / _BLOCKS)
+        asked = None if isinstance(policy, RulePolicy) else policy
+        curves[name] = play(
+            loops[name], asked, every=every, tell=lambda at_s, name=name: tell(name, _share(begin_s, end_s, at_s))
+        )
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
         _result(name, loops[name].twin, known, _saving(base, curve, block_s, rng) if name != REFERENCE else None)
         for name, curve in curves.items()
     )
+
+
+def _loop(world: World, regime: Regime, policy: Policy) -> ClosedLoop:
+    """A loop that follows the policy by itself, if it is a rule."""
+    return ClosedLoop(Twin(world), regime, policy if isinstance(policy, RulePolicy) else None)
 
 
 def history_world(

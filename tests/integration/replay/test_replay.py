@@ -292,3 +292,22 @@ def test_the_table_ends_with_the_next_command(shared_queue, recording, tmp_path,
     ):
         assert main(["replay", "--recording", str(tmp_path / "etl.json"), "--policies", policy]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"Next: prefect-intelligent {command}"
+
+
+class Asked:
+    """A rule that is asked as if it were a network."""
+
+    def __init__(self, rule):
+        self.name, self.propose = rule.name, rule.propose
+
+
+@pytest.mark.parametrize("name", ["general", "atc+lookahead+share"])
+def test_a_rule_that_is_followed_plays_as_one_that_is_asked(recording, name):
+    rule = parse_policy(name)
+    policies = {"prefect-default": parse_policy("prefect-default"), "followed": rule, "asked": Asked(rule)}
+    prices = Prices(slot_usd_per_hour=0.1, idle_fraction=1.0)
+    pool = Recording(**{n: getattr(recording, n) for n in recording.__slots__} | {"prices": prices})
+    _, followed, asked = replay(pool.runs, recording_model(Settings(), pool), policies, regime=REGIME)
+    pd.testing.assert_frame_equal(followed.runs, asked.runs)
+    assert followed.cost == asked.cost
+    assert followed.saving_usd == asked.saving_usd

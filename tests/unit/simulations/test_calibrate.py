@@ -290,7 +290,7 @@ def test_what_could_not_be_fitted_is_marked_and_said(history, tmp_path, capsys):
     """Runs that waited three hours in a pool with room: something that the history does not show made them wait."""
     store, url = history
     facts = [fact(number) for number in range(40)]
-    store.put(runs=[replace(each, started_s=each.started_s + 1e4, ended_s=each.ended_s + 1e4) for each in facts])
+    store.put(runs=[each._replace(started_s=each.started_s + 1e4, ended_s=each.ended_s + 1e4) for each in facts])
     assert main(["--history", url, "-o", "my.toml", "--json"]) == 1
     said = json.loads(capsys.readouterr().out)["unfit"]
     assert any(each.startswith("load/daily: p95 of the wait in seconds 10,005 observed") for each in said)
