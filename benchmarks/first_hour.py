@@ -11,6 +11,7 @@ line while a command learns, replays, recommends or calibrates. `command_start_o
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.real_prefect import RealServer  # first: it scrubs the environment
 import numpy as np  # isort: skip
 import pandas as pd
 
+from prefect_intelligent.cli import main as main_of_ours
 from prefect_intelligent.domain import PoolSetting, Prices, QueueSetting
 from prefect_intelligent.history.adapters.sql_records import open_engine
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
@@ -141,6 +144,25 @@ class Place:
             raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr[-500:]}")
         return done.stdout
 
+    def prints(self, words: Sequence[str], columns: str) -> str:
+        """Standard output of one of our commands on a screen of so many columns, run in this process."""
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        known = {name: value for name, value in self.env.items() if name.startswith("PREFECT_INTELLIGENT_")}
+        out, before, here = io.StringIO(), dict(os.environ), Path.cwd()
+        try:
+            os.environ |= known | {"COLUMNS": columns}
+            os.chdir(self.folder)
+            with temporary_settings({PREFECT_API_URL: self.env["PREFECT_API_URL"]}), redirect_stdout(out):
+                code = main_of_ours(words)
+        finally:
+            os.chdir(here)
+            os.environ.clear()
+            os.environ.update(before)
+        if code not in (0, 1):
+            raise RuntimeError(f"{' '.join(words)} ended with {code}")
+        return out.getvalue()
+
 
 def daily_costs(place: Place) -> dict[str, float]:
     """What each of four commands says that a day has cost, US dollars."""
@@ -180,7 +202,7 @@ def words_broken(place: Place) -> dict[str, list[str]]:
     found = {}
     ours = {"Left", "out", "for", "want", "of", "room", "--json", "has", "have", "them"}
     for words in TABLES:
-        wide, narrow = ({_word(text) for text in place.run(*words, **env).split()} for env in ({}, {"COLUMNS": "80"}))
+        wide, narrow = ({_word(text) for text in place.prints(words, columns).split()} for columns in ("1000", "80"))
         broken = [w for w in sorted(narrow - wide - ours) if set(w) - {"-"} and not any(sign.isdigit() for sign in w)]
         if broken:
             found[" ".join(words)] = broken

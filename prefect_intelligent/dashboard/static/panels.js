@@ -54,7 +54,7 @@ const draw = {
       r.folded.length ? el("p", { class: "quiet" }, (r.rule === "keeps-failing" || r.rule === "budget-burn" ? "Suffers by it: " : "Deployments: ") + more(r.folded)) : null,
       el("p", { class: "quiet" }, "Since " + clock(r.since_s) + ". ", session.live ? el("a", { href: "/runbooks/" + encodeURIComponent(r.rule) }, "What to do") : "Runbook " + r.rule, r.acknowledged ? ", acknowledged" : "",
         session.actions && !r.acknowledged ? [" ", el("button", { type: "button", on: { click: () => act("acknowledge", r.key) } }, "Acknowledge")] : null));
-    body("alerts").replaceChildren(rows.length ? scroller("Alerts", el("ul", { class: "plain" }, rows.map(item))) : empty("Nothing needs a person."));
+    body("alerts").replaceChildren(rows.length ? scroller("All alerts", el("ul", { class: "plain" }, rows.map(item))) : empty("Nothing needs a person."));
     overview();
   },
   decisions(rows) {
@@ -63,7 +63,7 @@ const draw = {
     const open = rows.find((r) => r.changes.length);
     const item = (r) => el("li", {}, el("p", {}, el("time", {}, clock(r.at_s)), " ", tag(r.outcome), r.times > 1 ? el("span", { class: "quiet" }, " " + number(r.times) + " times since " + clock(r.since_s)) : null, " ", r.changes.length ? r.changes.map(change).join(", ") : r.planned.length ? "would set " + r.planned.map(change).join(", ") : ""),
       r.reasons.length || r.queues.length ? el("details", { open: r === open ? "" : null }, el("summary", {}, "Why"), el("ul", {}, why(r))) : null);
-    body("decisions").replaceChildren(rows.length ? scroller("Decisions", el("ol", { class: "plain" }, rows.map(item))) : empty("No decision has been made yet."));
+    body("decisions").replaceChildren(rows.length ? scroller("All decisions", el("ol", { class: "plain" }, rows.map(item))) : empty("No decision has been made yet."));
   },
   health(all) {
     const box = body("health"), rows = all[healthOf];
@@ -113,7 +113,7 @@ const draw = {
   recommendations(rows) {
     const item = (r, at) => el("li", {}, el("p", {}, el("strong", {}, at + 1 + ". " + r.title), " saves about ", el("strong", { class: "tag healthy" }, usd(r.saving_usd_per_day)), " a day", r.interval ? " (" + usd(r.interval[0]) + " to " + usd(r.interval[1]) + ")" : ""),
       el("p", { class: "quiet" }, r.evidence));
-    body("recommendations").replaceChildren(rows.length ? scroller("Recommendations", el("ol", { class: "plain" }, rows.map(item))) : empty("Nothing to recommend yet: run prefect-intelligent recommend."));
+    body("recommendations").replaceChildren(rows.length ? scroller("All recommendations", el("ol", { class: "plain" }, rows.map(item))) : empty("Nothing to recommend yet: run prefect-intelligent recommend."));
   },
   graph(graph) {
     body("graph").replaceChildren(graph.nodes.length ? graphPicture(graph) : empty("No dataset is declared: use inputs= and outputs= of the decorator."));

@@ -198,5 +198,5 @@ function graphPicture(graph) {
       el("rect", { class: "node " + n.kind + " e-" + kind, x, y: y - tall / 2, width: wide, height: tall, rx: n.kind === "dataset" ? 15 : 5 }),
       textLink(n.kind === "dataset" ? (session.details ? "/dataset?name=" + encodeURIComponent(n.name) : null) : deploymentPage(n.name), el("text", { x: x + 12, y: y + 4 }, (MARKS[kind] && kind !== "healthy" && kind !== "passed" ? MARKS[kind] + " " : "") + short(n.name))));
   });
-  return scroller("Pipelines", el("svg", { class: "graph", width: w, height: h, viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": graph.edges.length + " links between deployments and datasets" }, edges, nodes));
+  return scroller("Picture of the pipelines", el("svg", { class: "graph", width: w, height: h, viewBox: `0 0 ${w} ${h}`, role: "group", "aria-label": graph.edges.length + " links between deployments and datasets" }, edges, nodes));
 }
