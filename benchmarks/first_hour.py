@@ -75,7 +75,7 @@ TABLES = (
     ("prevent", "scores"),
     ("recommend", "--last", "14d"),
     ("alerts",),
-    ("terms",),
+    ("terms", "show"),
 )
 
 
@@ -268,51 +268,71 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--histories", type=int, default=100, help="seeded histories for useless_shifts (default: 100)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (default: all)")
     args = parser.parse_args()
-    ours, calibrate = ([sys.executable, "-m", name] for name in ("prefect_intelligent", "simulations.calibrate"))
+    figures: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        server = RealServer(folder / "server").start()
+        server = RealServer(Path(scratch) / "server").start()
         try:
-            place = Place(server, folder)
-            long_ones = {
-                "predict train": [*ours, "predict", "train"],
-                "replay": [*ours, "replay"],
-                "recommend": [*ours, "recommend"],
-                "calibrate": [*calibrate, "--history", "-o", str(folder / "pool.toml")],
-            }
-            silences = {name: longest_silence(words, place.env, folder) for name, words in long_ones.items()}
-            costs = daily_costs(place)
-            broken = words_broken(place)
-            status, prefect = [*ours, "control", "status"], [str(Path(sys.executable).with_name("prefect")), "version"]
-            starts = [
-                statistics.median(cpu_seconds(words, place.env, folder) for _ in range(3))
-                for words in (status, prefect)
-            ]
+            place = Place(server, Path(scratch))
+            context["runs"] = len(place.facts)
+            for part in args.only:
+                found, seen = _measure(part, place, args.histories)
+                figures |= found
+                context |= seen
         finally:
             server.stop()
-    accounts = [costs[name] for name in ("replay", "recommend", "report", "dashboard")]
-    figures: dict[str, Any] = {
-        "agreeing_accounts": int(max(accounts) - min(accounts) <= 0.01 * max(accounts)),
-        "limit_changes_per_hour_idle": limit_changes(place.facts, Settings().prices_of(place.pool)),
-        "table_words_broken": sum(len(words) for words in broken.values()),
-        "useless_shifts": useless_shifts(args.histories),
-        "silent_seconds_max": round(max(silent for silent, _ in silences.values()), 2),
-        "command_start_over_prefect": round(starts[0] / starts[1], 2),
-    }
-    context = {
-        "runs": len(place.facts),
-        "usd_per_day": {name: round(value, 4) for name, value in costs.items()},
-        "seconds": {name: round(took, 1) for name, (_, took) in silences.items()},
-        "silent_seconds": {name: round(silent, 2) for name, (silent, _) in silences.items()},
-        "words_broken": broken,
-        "cpu_s": {"control status": round(starts[0], 2), "prefect version": round(starts[1], 2)},
-    }
     if args.json:
         print(json.dumps({"figures": figures, "context": context}))
     else:
         for name, value in figures.items():
             print(f"{name:32} {value}")
+
+
+PARTS = ("silence", "accounts", "tables", "limits", "shifts", "start")
+
+
+def _measure(part: str, place: Place, histories: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures and context of one part."""
+    ours, calibrate = ([sys.executable, "-m", name] for name in ("prefect_intelligent", "simulations.calibrate"))
+    if part == "silence":
+        long_ones = {
+            "predict train": [*ours, "predict", "train"],
+            "replay": [*ours, "replay"],
+            "recommend": [*ours, "recommend"],
+            "calibrate": [*calibrate, "--history", "--pool", place.pool, "-o", str(place.folder / "pool.toml")],
+        }
+        found = {name: longest_silence(words, place.env, place.folder) for name, words in long_ones.items()}
+        silent, took = ({name: round(each[which], 2) for name, each in found.items()} for which in (0, 1))
+        return {"silent_seconds_max": max(silent.values())}, {"silent_seconds": silent, "seconds": took}
+    if part == "accounts":
+        costs = daily_costs(place)
+        named = [costs[name] for name in ("replay", "recommend", "report", "dashboard")]
+        agree = int(max(named) - min(named) <= 0.01 * max(named))
+        return {"agreeing_accounts": agree}, {"usd_per_day": {name: round(value, 4) for name, value in costs.items()}}
+    if part == "tables":
+        broken = words_broken(place)
+        return {"table_words_broken": sum(len(words) for words in broken.values())}, {"words_broken": broken}
+    if part == "limits":
+        unpriced, priced = Settings().prices_of(place.pool), Prices(idle_fraction=1.0)
+        changes = {"limit_changes_per_hour_idle": limit_changes(place.facts, unpriced)}
+        return changes, {"limit_changes_per_hour_where_idle_slots_cost": limit_changes(place.facts, priced)}
+    if part == "shifts":
+        return {"useless_shifts": useless_shifts(histories)}, {}
+    commands = {"control status": [*ours, "control", "status"], "prefect version": [_prefect(), "version"]}
+    cpu_s = {
+        name: statistics.median(cpu_seconds(words, place.env, place.folder) for _ in range(3))
+        for name, words in commands.items()
+    }
+    ratio = cpu_s["control status"] / cpu_s["prefect version"]
+    return {"command_start_over_prefect": round(ratio, 2)}, {
+        "cpu_s": {n: round(value, 2) for n, value in cpu_s.items()}
+    }
+
+
+def _prefect() -> str:
+    return str(Path(sys.executable).with_name("prefect"))
 
 
 if __name__ == "__main__":
