@@ -190,7 +190,7 @@ class Runs:
         deployment: Number of its deployment.
         scheduled_s: When it is expected to start; the batch's time for a run with upstreams.
         known_s: From when it shows among the upcoming runs; -inf for always, `scheduled_s` for an ad-hoc run.
-        work_s: True seconds of work at full speed.
+        work_s: True seconds of work at full speed, 0 or more.
         p50_s: Predicted median seconds from claim to end.
         spread: Predicted standard deviation of the log duration.
         due_s: When it should be finished; inf if it cannot be late.
@@ -268,11 +268,12 @@ def _not_negative(spec: object, *names: str) -> None:
 
 
 def _check_columns(runs: Runs) -> None:
-    for name in ("work_s", "p50_s"):
+    fits = {"work_s": (runs.work_s >= 0, "0 or more"), "p50_s": (runs.p50_s > 0, "above 0")}
+    for name, (in_range, range_) in fits.items():
         column = getattr(runs, name)
-        wrong = ~(np.isfinite(column) & (column > 0))
+        wrong = ~(np.isfinite(column) & in_range)
         if np.any(wrong):
-            raise InvalidInputError(name, float(column[wrong][0]), "durations must be seconds above 0")
+            raise InvalidInputError(name, float(column[wrong][0]), f"durations must be seconds, {range_}")
     if not np.all(np.isfinite(runs.scheduled_s)):
         raise InvalidInputError("scheduled_s", "nan or inf", "every run needs the instant it is scheduled for")
 

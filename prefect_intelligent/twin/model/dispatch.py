@@ -132,6 +132,6 @@ def claim(world: WorldRow, state: StateRow, queue: int) -> bool:
             start(world, state, run)
     else:
         enqueue_for_node(state, pool, run)
-    if world.pools[pool].follows_demand != 0:
+    if world.pools[pool].follows_demand != 0 or state.pools[pool].surplus > 0:
         scale(world, state, pool)
     return True

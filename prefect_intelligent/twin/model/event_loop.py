@@ -18,7 +18,7 @@ from prefect_intelligent.twin.engine.rng import POLL, RECLAIM, stream_key, unifo
 from prefect_intelligent.twin.model import event_log
 from prefect_intelligent.twin.model.costs import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.twin.model.dispatch import dispatch_immediately, plan_poll, poll
-from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale, shrink
+from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale
 from prefect_intelligent.twin.model.run_lifecycle import end, enqueue, enter, enters_s, finish, release, resume, start
 from prefect_intelligent.twin.model.state import (
     CANCELLED,
@@ -224,7 +224,7 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
         return
     if kind == SHRINK:
         state.pools[target].shrink_set = 0
-        shrink(world, state, target)
+        scale(world, state, target)
         return
     run_state = state.runs[target]
     if kind == MARK_LATE:

@@ -209,6 +209,7 @@ def resume(world: WorldRow, state: StateRow, run: int) -> None:
     pool = world.queues[world.runs[run].queue].pool
     state.runs[run].placed = 1
     state.pools[pool].placed += 1
+    scale(world, state, pool)
     start(world, state, run)
 
 

@@ -159,6 +159,8 @@ class PoolStateRow(Protocol):
         nodes: Nodes that are there.
         nodes_ordered: Nodes that boot.
         oldest_node: Its place in `State.node_since`.
+        surplus: Nodes that are too many now.
+        first_surplus: Place in `State.surplus_since` of the one that has been longest.
         polls: Polls so far.
         poll_stream: Key of the random draws that stretch its poll periods, see `rng.stream_key`.
         line_head: First run in the line for a node; -1 for none.
@@ -180,6 +182,8 @@ class PoolStateRow(Protocol):
     nodes: I8
     nodes_ordered: I8
     oldest_node: I8
+    surplus: I8
+    first_surplus: I8
     polls: I8
     poll_stream: U8
     line_head: I8
@@ -254,6 +258,7 @@ class StateRow(Protocol):
         resource_claims: Shape (pools, resources).
         deployment_active: Shape (deployments,).
         node_since: Shape (pools, nodes), Unix seconds.
+        surplus_since: Shape (pools, nodes), Unix seconds.
         timers: Shape (timers,).
         log: Shape (entries,).
     """
@@ -271,6 +276,7 @@ class StateRow(Protocol):
     resource_claims: npt.NDArray[np.int64]
     deployment_active: npt.NDArray[np.int64]
     node_since: npt.NDArray[np.float64]
+    surplus_since: npt.NDArray[np.float64]
     timers: Records[TimerRow]
     log: Records[LogRow]
 
@@ -293,6 +299,7 @@ class State(NamedTuple):
         resource_claims: Shape (worlds, pools, resources): runs with a slot per pool and resource.
         deployment_active: Shape (worlds, deployments): runs with a slot per deployment.
         node_since: Shape (worlds, pools, nodes): when each node was ordered, a ring.
+        surplus_since: Shape (worlds, pools, nodes): since when each node that is too many is so, a ring.
         timers: Shape (worlds, timers), records of `TimerRow`: a heap.
         log: Shape (worlds, entries), records of `LogRow`; zero entries switch it off.
     """
@@ -310,6 +317,7 @@ class State(NamedTuple):
     resource_claims: Table
     deployment_active: Table
     node_since: Table
+    surplus_since: Table
     timers: Table
     log: Table
 
@@ -346,6 +354,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
         resource_claims=np.zeros((n, pools, resources), np.int64),
         deployment_active=np.zeros((n, world.deployments.shape[1]), np.int64),
         node_since=np.zeros((n, pools, nodes)),
+        surplus_since=np.zeros((n, pools, nodes)),
         timers=np.zeros((n, 4 * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
         log=np.zeros((n, log_entries), LOG_DTYPE),
     )

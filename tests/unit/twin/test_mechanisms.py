@@ -31,7 +31,7 @@ def runs_of(rows: list[dict], edges: list[tuple[int, int]] | None = None) -> Run
         scheduled_s=at_s,
         known_s=column("known", math.nan) if "known" in rows[0] else at_s,
         work_s=column("work", 10.0),
-        p50_s=column("work", 10.0),
+        p50_s=np.array([row.get("p50", row.get("work", 10.0)) for row in rows], dtype=float),
         spread=np.zeros(len(rows)),
         due_s=column("due", math.inf),
         due_within_s=column("within", math.inf),
@@ -130,6 +130,36 @@ def test_surplus_nodes_go_after_the_cooldown_and_never_below_what_runs() -> None
     twin.finish()
     owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
     assert owned[["at_s", "value"]].tolist() == [(0, 4), (50, 2)]
+
+
+def test_every_surplus_node_has_a_cooldown_of_its_own_and_keeps_it_while_another_is_needed_again() -> None:
+    pool = PoolSpec(
+        queues=ONE_QUEUE, max_slots=9, follows_demand=True, claims_ahead=True, cooldown_s=50.0, boot_s=5.0, **AT_ONCE
+    )
+    # On three nodes: one is empty from 15, two from 25; at 30 a run needs one of them, until 40.
+    rows = [{"work": 10}, {"work": 20}, {"work": 200}, {"at": 30, "work": 10}]
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    assert ends(twin) == [15, 25, 205, 40]
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    assert owned[["at_s", "value"]].tolist() == [(0, 0), (0, 1), (0, 2), (0, 3), (65, 2), (90, 1)]
+
+
+def test_a_raised_limit_takes_a_surplus_node_back_before_its_cooldown_is_over() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, limit=3, cooldown_s=50.0, **AT_ONCE)
+    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of([{"at": 500}])), log=True)
+    for at_s, limit in ((0.0, 1.0), (20.0, 2.0), (40.0, 1.0), (200.0, 1.0)):
+        twin.advance(at_s)
+        twin.plan(Proposal(np.zeros((1, 1)), np.full((1, 1), np.inf), np.array([limit])))
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    assert owned[["at_s", "value"]].tolist() == [(0, 3), (50, 2), (90, 1)]
+
+
+def test_a_run_that_resumes_in_its_process_keeps_its_node() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, max_slots=2, follows_demand=True, claims_ahead=True, cooldown_s=50.0, **AT_ONCE)
+    retried = DeploymentSpec(name="x", queue="q", retries=1, retry_delay_s=30.0)
+    twin = run(build_world([pool], [retried], runs_of([{"outcome_source": FAILS, "work": 60}, {"work": 190}])))
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    assert owned[["at_s", "value"]].tolist() == [(0, 0), (0, 1), (0, 2)]  # empty from 60 to 90, then from 150 on
 
 
 def test_claimed_runs_line_up_for_a_node() -> None:
@@ -366,7 +396,17 @@ def test_limits_that_shrink_never_stop_what_runs() -> None:
     assert ends(twin) == [50] * 4 + [100, 150]
 
 
-@pytest.mark.parametrize("work", [0.0, -1.0, math.nan, math.inf])
+def test_a_run_may_take_no_time_at_all() -> None:
+    rows = [{"work": 0.0, "p50": 1.0}, {"work": 5.0}, {"work": 0.0, "p50": 1.0}]
+    pool = PoolSpec(queues=ONE_QUEUE, limit=1, **AT_ONCE)
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows, [(1, 2)])))
+    assert ends(twin) == [0, 5, 5]
+    assert twin.state.runs["phase"][0].tolist() == [phases.COMPLETED] * 3
+    with pytest.raises(InvalidInputError, match="p50_s"):  # an estimate is divided by
+        build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of([{"work": 0.0}]))
+
+
+@pytest.mark.parametrize("work", [-1.0, math.nan, math.inf])
 def test_impossible_durations_are_refused(work: float) -> None:
     with pytest.raises(InvalidInputError, match="durations must be"):
         build_world([PoolSpec(queues=ONE_QUEUE)], [DeploymentSpec(name="x", queue="q")], runs_of([{"work": work}]))
