@@ -50,7 +50,8 @@ class DeploymentSpec:
         retry_in_process: Whether a retry resumes in its process without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds after which a running attempt fails; None for no timeout.
         limit: Concurrency limit of the deployment; None is unlimited.
-        cancels_new: Whether a run beyond that limit is cancelled instead of waiting.
+        cancels_new: Whether a run beyond that limit is cancelled, when it is claimed or would be marked late, instead
+            of waiting.
         resources: Names of the shared resources its runs use while they run.
     """
 
@@ -130,6 +131,9 @@ class PoolSpec:
         startup_s: Median seconds from having a slot to running.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which new ones are cancelled; None for no bound.
+        late_after_s: Seconds after its scheduled time from which the server marks a waiting run late (Prefect's
+            `PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS`).
+        late_loop_s: Seconds between two times at which it looks for them (`..._LATE_RUNS_LOOP_SECONDS`).
         spot_prices: Slot price from each instant on, (Unix seconds, US dollars per hour).
         reclaims: When the spot market takes which share of the slots, (Unix seconds, 0 to 1).
     """
@@ -155,6 +159,8 @@ class PoolSpec:
     startup_s: float = 3.0
     startup_spread: float = 0.2
     room: int | None = None
+    late_after_s: float = 15.0
+    late_loop_s: float = 5.0
     spot_prices: tuple[tuple[float, float], ...] = ()
     reclaims: tuple[tuple[float, float], ...] = ()
 
@@ -166,7 +172,7 @@ class PoolSpec:
     def __post_init__(self) -> None:
         _not_negative(
             self, "min_slots", "boot_s", "cooldown_s", "node_min_billing_s", "poll_s", "poll_jitter", "prefetch_s",
-            "overshoot", "startup_s", "startup_spread", "limit",
+            "overshoot", "startup_s", "startup_spread", "limit", "late_after_s", "late_loop_s",
         )  # fmt: skip
         for name in ("node_slots", "max_slots", "poll_batch", "most"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -370,7 +376,8 @@ def _pool(pool: PoolSpec) -> Table:
         row[name] = getattr(pool, name)
     for name in ("follows_demand", "claims_ahead", "poll_s", "poll_jitter", "poll_batch", "prefetch_s", "overshoot"):
         row[name] = getattr(pool, name)
-    row["startup_s"], row["startup_spread"] = pool.startup_s, pool.startup_spread
+    for name in ("startup_s", "startup_spread", "late_after_s", "late_loop_s"):
+        row[name] = getattr(pool, name)
     return row
 
 

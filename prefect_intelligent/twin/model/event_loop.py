@@ -19,7 +19,17 @@ from prefect_intelligent.twin.model import event_log
 from prefect_intelligent.twin.model.costs import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.twin.model.dispatch import dispatch_immediately, plan_poll, poll
 from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale
-from prefect_intelligent.twin.model.run_lifecycle import end, enqueue, enter, enters_s, finish, release, resume, start
+from prefect_intelligent.twin.model.run_lifecycle import (
+    call_late,
+    end,
+    enqueue,
+    enter,
+    enters_s,
+    finish,
+    release,
+    resume,
+    start,
+)
 from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
@@ -34,6 +44,7 @@ from prefect_intelligent.twin.model.state import (
 )
 from prefect_intelligent.twin.model.timers import (
     ADD_NODE,
+    CALL_LATE,
     DROP,
     MARK_LATE,
     REENTER,
@@ -258,6 +269,8 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
         release(world, state, target)
     elif kind == DROP and run_state.phase == NOT_CREATED:
         finish(world, state, target, CANCELLED)
+    elif kind == CALL_LATE:
+        call_late(world, state, target)
 
 
 @compiled

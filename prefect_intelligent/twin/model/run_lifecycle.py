@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prefect_intelligent.twin.engine.heap import push
+from prefect_intelligent.twin.engine.heap import push, remove
 from prefect_intelligent.twin.engine.jit import compiled, inlined
-from prefect_intelligent.twin.engine.rng import CRASH, FAILURE, FAILURE_TIME, uniform
+from prefect_intelligent.twin.engine.rng import CRASH, FAILURE, FAILURE_TIME, LATE_SERVICE, uniform
 from prefect_intelligent.twin.model import event_log
 from prefect_intelligent.twin.model.contention import begin_work, count_claim, overload_failure_probability, stop_work
 from prefect_intelligent.twin.model.costs import busy_usd, lateness_usd
@@ -24,7 +24,16 @@ from prefect_intelligent.twin.model.state import (
     WAITING,
     StateRow,
 )
-from prefect_intelligent.twin.model.timers import DROP, MARK_LATE, REENTER, RELEASE, RESUME, TIME_OUT, set_timer
+from prefect_intelligent.twin.model.timers import (
+    CALL_LATE,
+    DROP,
+    MARK_LATE,
+    REENTER,
+    RELEASE,
+    RESUME,
+    TIME_OUT,
+    set_timer,
+)
 from prefect_intelligent.twin.model.world import CRASHES, DRAWN, FAILS, WorldRow
 
 ARRIVAL_MEMORY_S: Final = 1800.0
@@ -71,7 +80,35 @@ def enter(world: WorldRow, state: StateRow, run: int, scheduled_s: float, due_s:
             price = world.deployments[world.runs[run].deployment].late_usd_per_hour
             state.totals[0].lateness_usd += lateness_usd(now_s - due_s, price, world.settings[0].lateness_weight)
         set_timer(state, max(due_s, now_s), MARK_LATE, run)
+    deployment_spec = world.deployments[world.runs[run].deployment]
+    if deployment_spec.cancels_new != 0 and math.isfinite(deployment_spec.limit):
+        set_timer(state, max(_called_late_s(world, pool, scheduled_s), now_s), CALL_LATE, run)
     enqueue(world, state, run, scheduled_s)
+
+
+@inlined
+def _called_late_s(world: WorldRow, pool: int, scheduled_s: float) -> float:
+    """When the server, which looks every `late_loop_s`, first finds that a run waits for too long."""
+    settings, pool_spec = world.settings[0], world.pools[pool]
+    late_s = scheduled_s + pool_spec.late_after_s
+    if pool_spec.late_loop_s == 0:
+        return float(late_s)
+    first_s = settings.start_s + pool_spec.late_loop_s * (uniform(settings.seed, LATE_SERVICE, 0, 0) - 1.0)
+    return float(first_s + pool_spec.late_loop_s * math.ceil((late_s - first_s) / pool_spec.late_loop_s))
+
+
+@compiled
+def call_late(world: WorldRow, state: StateRow, run: int) -> None:
+    """The server would mark a run late that has waited since it came: it is cancelled if its deployment is full."""
+    run_state, run_spec = state.runs[run], world.runs[run]
+    if run_state.phase != WAITING or not math.isnan(run_state.first_claimed_s):
+        return
+    if state.deployment_active[run_spec.deployment] >= world.deployments[run_spec.deployment].limit:
+        queue_state = state.queues[run_spec.queue]
+        first = world.queues[run_spec.queue].heap_start
+        remove(state.waiting, first, queue_state.waiting, state.keys, run)
+        queue_state.waiting -= 1
+        finish(world, state, run, CANCELLED)
 
 
 @inlined

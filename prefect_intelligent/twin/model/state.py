@@ -340,6 +340,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
     n, runs = world.runs.shape
     queues, pools, resources = world.queues.shape[1], world.pools.shape[1], world.resources.shape[1]
     nodes = int(np.ceil(np.max(world.pools["max_slots"] / np.maximum(world.pools["node_slots"], 1.0), initial=1.0))) + 1
+    timers_per_run = 4 + int(np.any(world.deployments["cancels_new"] != 0))
     return State(
         totals=np.zeros(n, TOTALS_DTYPE),
         runs=np.zeros((n, runs), RUN_STATE_DTYPE),
@@ -355,6 +356,6 @@ def blank_state(world: World, log_entries: int = 0) -> State:
         deployment_active=np.zeros((n, world.deployments.shape[1]), np.int64),
         node_since=np.zeros((n, pools, nodes)),
         surplus_since=np.zeros((n, pools, nodes)),
-        timers=np.zeros((n, 4 * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
+        timers=np.zeros((n, timers_per_run * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
         log=np.zeros((n, log_entries), LOG_DTYPE),
     )

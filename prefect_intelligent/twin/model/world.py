@@ -92,7 +92,8 @@ class DeploymentRow(Protocol):
         retry_in_process: Flag: a retry resumes without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds of running after which an attempt fails; `inf` for none.
         limit: Concurrency limit of the deployment, runs.
-        cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW); else it is enqueued again (ENQUEUE).
+        cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW), at its claim or when it would be marked
+            late; else it is enqueued again (ENQUEUE).
         contention_group: Row of `contention_groups`.
     """
 
@@ -158,6 +159,8 @@ class PoolRow(Protocol):
         startup_s: Median seconds from having a slot to running; 0 for none.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which arrivals are cancelled.
+        late_after_s: Seconds after its scheduled time from which the server marks a waiting run late.
+        late_loop_s: Seconds between two times at which it looks for such runs; 0 marks them at once.
     """
 
     limit: F8
@@ -182,6 +185,8 @@ class PoolRow(Protocol):
     startup_s: F8
     startup_spread: F8
     room: F8
+    late_after_s: F8
+    late_loop_s: F8
 
 
 class PriceRow(Protocol):

@@ -102,6 +102,32 @@ def test_a_full_deployment_may_cancel_instead() -> None:
     assert twin.state.runs["phase"][0].tolist() == [phases.COMPLETED, phases.CANCELLED]
 
 
+def test_a_run_that_would_be_marked_late_is_cancelled_while_its_deployment_is_full() -> None:
+    """Prefect's service does it although no worker has ever asked for the run: the pool has no room."""
+    queues = (QueueSetting(name="a", priority=1), QueueSetting(name="b", priority=2))
+    deployments = [DeploymentSpec(name="x", queue="a", limit=1, cancels_new=True), DeploymentSpec(name="y", queue="b")]
+    pool = PoolSpec(queues=queues, limit=2, late_after_s=15.0, late_loop_s=5.0, **AT_ONCE)
+    # x and y hold both slots until 100. The second x would be late by 20 and is cancelled; the second y waits.
+    rows = [{"work": 100}, {"work": 100, "deployment": 1}, {"at": 1}, {"at": 1, "deployment": 1}, {"at": 90}]
+    twin = run(build_world([pool], deployments, runs_of(rows)))
+    ended = twin.state.runs["finished_s"][0]
+    assert twin.state.runs["phase"][0].tolist() == [
+        phases.COMPLETED, phases.COMPLETED, phases.CANCELLED, phases.COMPLETED, phases.COMPLETED,
+    ]  # fmt: skip
+    assert 16 <= ended[2] < 21
+    assert ended[4] == 110  # it would be late at 105 at the earliest, and has a slot by then
+    assert twin.state.queues["waiting"][0].tolist() == [0, 0]
+
+
+def test_a_run_that_is_marked_late_while_its_deployment_has_room_waits_on() -> None:
+    queues = (QueueSetting(name="a", priority=2), QueueSetting(name="b", priority=1))
+    deployments = [DeploymentSpec(name="x", queue="a", limit=1, cancels_new=True), DeploymentSpec(name="y", queue="b")]
+    pool = PoolSpec(queues=queues, limit=1, late_after_s=15.0, late_loop_s=0.0, **AT_ONCE)
+    rows = [{"work": 100, "deployment": 1}, {"at": 1}]
+    twin = run(build_world([pool], deployments, runs_of(rows)))
+    assert ends(twin) == [100, 110]
+
+
 def test_paused_queues_and_limits_hold_runs_back() -> None:
     queues = (QueueSetting(name="a", priority=1, paused=True), QueueSetting(name="b", priority=2, limit=1))
     deployments = [DeploymentSpec(name="x", queue="a"), DeploymentSpec(name="y", queue="b")]
