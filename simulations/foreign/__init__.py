@@ -2,6 +2,6 @@
 
 Read first:
     jobshop.py  classic job shops under dispatching rules, against JobShopLib
-    ciw.py      queueing networks, customer by customer, against Ciw
+    networks.py queueing networks, customer by customer, against Ciw
     nodes.py    bought slots, against a model of nodes in SimPy
 """
