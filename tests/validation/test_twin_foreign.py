@@ -5,10 +5,21 @@ import json
 import numpy as np
 import pytest
 
-from simulations.foreign.jobshop import RULES, compare_jobshops, instances, starts_in_jobshoplib, starts_in_twin
+from prefect_intelligent.twin.simulator import Twin
+from simulations.foreign.jobshop import (
+    RULES,
+    compare_jobshops,
+    gap,
+    instances,
+    makespan,
+    shop_world,
+    starts_in_jobshoplib,
+    starts_in_twin,
+)
 from simulations.foreign.networks import compare_networks, networks, visits_in_ciw, visits_in_twin
 from simulations.foreign.nodes import compare_nodes
 from simulations.foreign.report import disagreements
+from simulations.foreign.shop_planner import ORDERS, plan_shops, planned_starts
 from simulations.validate import main
 
 SHOPS = ("ft06", "ft10", "orb07", "la31", "swv11", "ta01")
@@ -21,6 +32,28 @@ def test_a_job_shop_starts_every_operation_when_jobshoplib_does():
     assert figures["jobshop_starts_agree"] == 1.0
     assert figures["jobshop_makespan_agree"] == 1.0
     assert 0 < figures["jobshop_best_rule_gap"] < 0.5
+
+
+def test_the_planner_is_nearer_to_the_optimum_than_every_rule():
+    shops = instances(["ft10", "la01", "orb07", "la16"])
+    by_rule = {name: [gap(shop, starts_in_twin(shop, rule)) for shop in shops.values()] for name, rule in RULES.items()}
+    for number, shop in enumerate(shops.values()):
+        starts = planned_starts(shop, 50)
+        durations = np.array([each.duration for job in shop.jobs for each in job])
+        machine = np.array([each.machine_id for job in shop.jobs for each in job])
+        for one in range(shop.num_machines):  # a schedule that could be: a machine does one thing after the other
+            begun = np.argsort(starts[machine == one], kind="stable")
+            ends = (starts + durations)[machine == one][begun]
+            assert np.all(starts[machine == one][begun][1:] >= ends[:-1])
+        assert 0 <= gap(shop, starts) <= min(by_rule[name][number] for name in ORDERS)
+    assert plan_shops(shops)["jobshop_planner_gap"] < min(np.mean(each) for each in by_rule.values())
+
+
+def test_the_cost_of_a_shop_with_a_delivery_is_its_makespan():
+    shop = instances(["ft06"])["ft06"]
+    twin = Twin(shop_world(shop, RULES["mwkr"].key, delivery=True))
+    twin.finish()
+    assert twin.cost().total_usd * 3600 == pytest.approx(makespan(shop, starts_in_twin(shop, RULES["mwkr"])))
 
 
 def test_rules_differ_so_that_their_agreement_says_something():
@@ -45,7 +78,9 @@ def test_a_network_serves_ciws_customers_when_ciw_does(name: str):
 def test_what_others_do_not_agree_with_is_an_error():
     figures = compare_networks(200, 1) | compare_nodes(3, 1)
     figures |= {"jobshop_makespan_agree": 1.0, "jobshop_starts_agree": 1.0}
+    figures |= {"jobshop_planner_gap": 0.1, "jobshop_best_rule_gap": 0.2}
     assert disagreements(figures) == []
+    assert len(disagreements(figures | {"jobshop_planner_gap": 0.2})) == 1
     assert disagreements(figures | {"nodes_cost_error": 0.04}) == [
         "nodes_cost_error is 0.04 and has to be between 0 and 1e-09"
     ]
@@ -53,10 +88,9 @@ def test_what_others_do_not_agree_with_is_an_error():
 
 def test_the_command_prints_figures_and_fails_where_others_disagree(monkeypatch, capsys):
     def compare(seed: int) -> dict[str, float]:
-        return {
-            "jobshop_makespan_agree": 1.0, "jobshop_starts_agree": 0.5, "ciw_starts_agree": 1.0,
-            "ciw_ends_error_s": 0.0, "nodes_cost_error": 0.0, "nodes_starts_error_s": float(seed),
-        }  # fmt: skip
+        figures = dict.fromkeys(("jobshop_makespan_agree", "ciw_starts_agree", "jobshop_best_rule_gap"), 1.0)
+        figures |= dict.fromkeys(("ciw_ends_error_s", "nodes_cost_error", "jobshop_planner_gap"), 0.0)
+        return figures | {"nodes_starts_error_s": float(seed), "jobshop_starts_agree": 0.5}
 
     monkeypatch.setattr("simulations.foreign.report.compare", compare)
     assert main(["--foreign", "--json", "--seed", "0"]) == 1
