@@ -12,8 +12,9 @@ import numpy as np
 from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004

@@ -30,6 +30,6 @@ StateRow` and calls a record `run_spec = world.runs[run]` or `run_state = state.
 field means.
 
 Folders: `model/` is the model of Prefect. `engine/` makes it fast and knows nothing of Prefect. The files beside them
-build worlds (`spec`, `from_history`, `from_snapshot`, `cloud_prices`) and run them (`simulator` with `batch`,
+build worlds (`spec`, `build`, `from_history`, `from_snapshot`, `cloud_prices`) and run them (`simulator` with `batch`,
 `closed_loop`, `planner`).
 """

@@ -15,6 +15,7 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
 from prefect_intelligent.twin.model.rows import state_row, world_row
@@ -23,7 +24,7 @@ from prefect_intelligent.twin.model.state import PENDING, State
 from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
 from prefect_intelligent.twin.model.world import DRAWN, World, stack
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 _SHORTEST_S = 0.1
 """Least seconds of work of a run."""

@@ -20,9 +20,10 @@ from job_shop_lib.dispatching.rules import DispatchingRuleSolver, DispatchingRul
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES, World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 Key: TypeAlias = Callable[[Sequence[Operation], int], float]
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 CLASSES: Final = ("Class 0", "Class 1", "Class 2")
 """Classes of customers, in the order of their priorities."""

@@ -20,9 +20,10 @@ from simpy.events import EventPriority
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 _LAST: Final = EventPriority(9)
 """Priority of SimPy events that come after all others of an instant."""

@@ -10,12 +10,13 @@ import pytest
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.base import Proposal
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.cloud_prices import sheet_names, sheet_origin, slot_prices
 from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.model import state as phases
 from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 AT_ONCE = {"poll_s": 0.0, "startup_s": 0.0, "prefetch_s": 0.0}
 ONE_QUEUE = (QueueSetting(name="q", priority=1),)
