@@ -21,7 +21,8 @@ import simpy
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.warm import warm
 from simulations.envs.batch import Batch, BatchSettings

@@ -23,7 +23,8 @@ from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.build import build_world
-from prefect_intelligent.twin.model.world import COMPLETES, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 

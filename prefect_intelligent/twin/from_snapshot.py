@@ -20,9 +20,10 @@ from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.model.state import PENDING, State
 from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
-from prefect_intelligent.twin.model.world import DRAWN, World, stack
+from prefect_intelligent.twin.model.world import DRAWN, World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 

@@ -5,7 +5,7 @@ import pytest
 
 from prefect_intelligent.policy.census import P, Q, take_census
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.to_snapshot import snapshot_of
 from simulations.family import Family

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED, FAILED
-from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
 from simulations.foreign.nodes import day_in_simpy, day_in_twin, random_capacity_world

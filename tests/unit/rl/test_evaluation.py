@@ -21,7 +21,8 @@ from prefect_intelligent.policy.planner import Planner
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.model.world import FAILS, World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 from rl.evaluate import Contest, main, read_contestants, run_case

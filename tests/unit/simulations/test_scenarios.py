@@ -12,8 +12,8 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.model.state import COMPLETED, CRASHED
-from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import DAY_S, HOUR_S
 from simulations.family import SPLITS
