@@ -96,7 +96,7 @@ def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
     ):
         return None
     deployment_spec = twin.world.deployments[row, run_spec["deployment"]]
-    bits = int(twin.world.contention_groups["resources"][row, deployment_spec["contention_group"]])
+    slots = twin.world.loads[row, deployment_spec["contention_group"]].tolist()
     due_s = float(run_state["due_s"])
     return Run(
         id=f"{number:06d}",
@@ -111,5 +111,5 @@ def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
         due_s=None if math.isinf(due_s) else due_s,
         late_usd_per_hour=float(deployment_spec["late_usd_per_hour"]),
         failure_probability=float(deployment_spec["failure_probability"]),
-        resources=tuple(name for place, name in enumerate(names) if bits >> place & 1),
+        resources=tuple(name for name, count in zip(names, slots, strict=True) for _ in range(count)),
     )
