@@ -22,7 +22,7 @@ from prefect_intelligent.twin.model.world import (
     Table,
     World,
 )
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
+from prefect_intelligent.twin.spec import AFTER_WHEN, DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 MAX_RESOURCES: Final = 62
 """Most resources of a world: a set of them is kept as the bits of one number."""
@@ -56,22 +56,29 @@ def build_world(
             raise UnknownNameError(f"queue of deployment {deployment.name!r}", deployment.queue, number)
     _check_columns(runs)
     used = _resources_used(deployments, resources)
-    groups = sorted({0, *used})
+    groups = sorted({(0, (0,) * len(resources)), *used})
     deployment_rows = _deployments(deployments, [groups.index(each) for each in used])
     table = _runs(runs, deployments, number)
     return World(
         settings=_settings(runs, seed, start_s, pools[0].prices.lateness_weight),
         runs=table,
         arrivals=_arrivals(table, _levels(runs), pools, width),
-        edges=runs.edges[np.argsort(runs.edges[:, 0], kind="stable"), 1][None].astype(np.int64),
+        edges=np.concatenate([_by_first(runs.edges), _by_first(runs.calls)])[None],
         deployments=deployment_rows[None],
         queues=_queues(pools, width, table)[None],
         pools=np.stack([_pool(pool) for pool in pools])[None],
         prices=_prices(pools)[None],
         reclaims=_reclaims(pools)[None],
         resources=_resources(resources)[None],
-        contention_groups=_contention_groups(groups, deployment_rows, table)[None],
+        contention_groups=_contention_groups([bits for bits, _ in groups], deployment_rows, table)[None],
+        loads=np.array([slots for _, slots in groups], dtype=np.int64).reshape(1, len(groups), len(resources)),
     )
+
+
+def _by_first(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The second runs of pairs, in the order of the first ones."""
+    second: npt.NDArray[np.int64] = pairs[np.argsort(pairs[:, 0], kind="stable"), 1].astype(np.int64)
+    return second
 
 
 def _check_columns(runs: Runs) -> None:
@@ -89,7 +96,7 @@ def _settings(runs: Runs, seed: int, start_s: float, weight: float) -> Table:
     out = np.zeros(1, SETTINGS_DTYPE)
     out["seed"], out["start_s"], out["lateness_weight"] = seed, start_s, weight
     out["runs"] = len(runs.deployment)
-    out["arrivals"] = len(runs.deployment) - len(np.unique(runs.edges[:, 1]))
+    out["arrivals"] = len(runs.deployment) - len(np.unique(np.concatenate([runs.edges[:, 1], runs.calls[:, 1]])))
     return out
 
 
@@ -100,18 +107,23 @@ def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str
         table[name][0] = getattr(runs, name)
     table["deployment"][0], table["outcome_source"][0] = runs.deployment, runs.outcome_source
     table["queue"][0] = np.array([number[d.queue] for d in deployments], dtype=np.int64)[runs.deployment]
-    table["upstreams"][0] = np.bincount(runs.edges[:, 1], minlength=n)
+    table["upstreams"][0] = np.bincount(runs.edges[:, 1], minlength=n) + np.bincount(runs.calls[:, 1], minlength=n)
     table["edges"][0] = (count := np.bincount(runs.edges[:, 0], minlength=n))
     table["first_edge"][0] = np.cumsum(count) - count
+    table["calls"][0] = (count := np.bincount(runs.calls[:, 0], minlength=n))
+    table["first_call"][0] = len(runs.edges) + np.cumsum(count) - count
+    table["parent"][0] = -1
+    table["parent"][0][runs.calls[:, 1]] = runs.calls[:, 0]
     return table
 
 
 def _levels(runs: Runs) -> npt.NDArray[np.int64]:
     """How many runs come one after another before each; on and behind a cycle, which never runs, any number."""
     level = np.zeros(len(runs.deployment), dtype=np.int64)
+    first, then = np.concatenate([runs.edges, runs.calls]).T
     for _ in range(len(level)):
         before = level.copy()
-        np.maximum.at(level, runs.edges[:, 1], level[runs.edges[:, 0]] + 1)
+        np.maximum.at(level, then, level[first] + 1)
         if (level == before).all():
             break
     return level
@@ -126,22 +138,26 @@ def _arrivals(table: Table, levels: npt.NDArray[np.int64], pools: Sequence[PoolS
     return order[None].astype(np.int64)
 
 
-def _resources_used(deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]) -> list[int]:
-    """The set of resources of each deployment, as bits."""
+def _resources_used(
+    deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """The set of resources of each deployment as bits, and how many slots of each resource a run holds."""
     if len(resources) > MAX_RESOURCES:
         raise InvalidInputError("resources", len(resources), f"at most {MAX_RESOURCES} in one world")
     place = {resource.name: number for number, resource in enumerate(resources)}
-    bits = []
+    found = []
     for deployment in deployments:
         for name in deployment.resources:
             if name not in place:
                 raise UnknownNameError(f"resource of deployment {deployment.name!r}", name, place)
-        bits.append(sum(1 << place[name] for name in set(deployment.resources)))
-    return bits
+        bits = sum(1 << place[name] for name in set(deployment.resources))
+        found.append((bits, tuple(deployment.resources.count(resource.name) for resource in resources)))
+    return found
 
 
 def _deployments(deployments: Sequence[DeploymentSpec], groups: Sequence[int]) -> Table:
     out = np.zeros(len(deployments), DEPLOYMENT_DTYPE)
+    out["limit_group"] = _limit_groups(deployments)
     for row, spec, group in zip(out, deployments, groups, strict=True):
         lost = 1.0 - (1.0 - spec.fails ** (spec.retries + 1)) * (1.0 - spec.crashes ** (spec.crash_retries + 1))
         row["failure_probability"] = lost if spec.failure_probability is None else spec.failure_probability
@@ -150,9 +166,23 @@ def _deployments(deployments: Sequence[DeploymentSpec], groups: Sequence[int]) -
         row["contention_group"] = group
         for name in ("late_usd_per_hour", "failure_usd", "fails", "crashes", "retries", "crash_retries"):
             row[name] = getattr(spec, name)
-        for name in ("retry_delay_s", "retry_backoff", "retry_in_process", "cancels_new"):
+        for name in ("retry_delay_s", "retry_backoff", "retry_in_process", "cancels_new", "calls_at"):
             row[name] = getattr(spec, name)
+        row["after_when"] = AFTER_WHEN.index(spec.after_when)
     return out
+
+
+def _limit_groups(deployments: Sequence[DeploymentSpec]) -> list[int]:
+    """The row in which the runs are counted that share a deployment's limit: that of the first deployment with it."""
+    first: dict[str, int] = {}
+    rows = []
+    for row, spec in enumerate(deployments):
+        rows.append(row if spec.limit_group is None else first.setdefault(spec.limit_group, row))
+        if deployments[rows[-1]].limit != spec.limit:
+            raise InvalidInputError(
+                f"limit of deployment {spec.name!r}", spec.limit, f"all of group {spec.limit_group!r} share one number"
+            )
+    return rows
 
 
 def _contention_groups(groups: Sequence[int], deployments: Table, runs: Table) -> Table:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.domain import Prices, QueueSetting
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
+
+AFTER_WHEN: Final = ("all", "any", "failed", "ended")
+"""When a run behind upstreams is created, in the order of their numbers `AFTER_ALL` to `AFTER_END` in `model.world`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +36,14 @@ class DeploymentSpec:
         retry_in_process: Whether a retry resumes in its process without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds after which a running attempt fails; None for no timeout.
         limit: Concurrency limit of the deployment; None is unlimited.
+        limit_group: Name of a limit that several deployments share, all of which have that `limit`; None for one alone.
         cancels_new: Whether a run beyond that limit is cancelled, when it is claimed or would be marked late, instead
             of waiting.
-        resources: Names of the shared resources its runs use while they run.
+        resources: Names of the shared resources its runs use while they run; one that stands here several times is
+            one of which a run holds so many slots.
+        after_when: When a run behind upstreams is created: "all" have completed, "any" does, one has "failed" (or
+            crashed), all have "ended".
+        calls_at: Share of its work after which a run that calls others does so and waits for them, with its slot.
     """
 
     name: str
@@ -51,15 +60,22 @@ class DeploymentSpec:
     retry_in_process: bool = True
     timeout_s: float | None = None
     limit: int | None = None
+    limit_group: str | None = None
     cancels_new: bool = False
     resources: tuple[str, ...] = ()
+    after_when: str = "all"
+    calls_at: float = 0.5
 
     def __post_init__(self) -> None:
         _not_negative(
             self, "late_usd_per_hour", "failure_usd", "retries", "crash_retries", "retry_delay_s", "retry_backoff",
             "timeout_s", "limit",
         )  # fmt: skip
-        for name in ("fails", "crashes", "failure_probability"):
+        if self.after_when not in AFTER_WHEN:
+            raise UnknownNameError(f"after_when of deployment {self.name!r}", self.after_when, AFTER_WHEN)
+        if self.limit_group is not None and self.limit is None:
+            raise InvalidInputError(f"limit of deployment {self.name!r}", None, "a limit that is shared needs a number")
+        for name in ("fails", "crashes", "failure_probability", "calls_at"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInputError(f"{name} of deployment {self.name!r}", value, "must be between 0 and 1")
@@ -71,8 +87,8 @@ class ResourceSpec:
 
     Attributes:
         name: Its name.
-        capacity: Runs it serves at full speed, above 0.
-        slowdown: Beyond that, speed is (capacity / runs) ** slowdown; 1 keeps the total throughput.
+        capacity: Runs, or slots of runs, that it serves at full speed, above 0.
+        slowdown: Beyond that, speed is (capacity / slots) ** slowdown; 1 keeps the total throughput.
         failure: Added chance of failure per capacity in excess, e.g. .2 at twice the capacity.
     """
 
@@ -185,6 +201,7 @@ class Runs:
         due_within_s: For a run with upstreams, due so many seconds after its release; inf to use `due_s`.
         outcome_source: `DRAWN`, or the recorded outcome, see `model.world`.
         edges: Shape (n, 2): upstream run, downstream run.
+        calls: Shape (n, 2): parent, child. A child is created by its parent, and has no upstreams.
     """
 
     deployment: npt.NDArray[np.int64]
@@ -197,6 +214,7 @@ class Runs:
     due_within_s: Array
     outcome_source: npt.NDArray[np.int8]
     edges: npt.NDArray[np.int64]
+    calls: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
 
 def _not_negative(spec: object, *names: str) -> None:

@@ -19,6 +19,7 @@ from prefect_intelligent.domain.followers import Follower
 from prefect_intelligent.policy.census import LOOK_AHEAD_S
 from prefect_intelligent.twin.model import state as S
 from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S
+from prefect_intelligent.twin.model.world import AFTER_FAILURE
 from prefect_intelligent.twin.simulator import Twin
 
 _Z90 = 1.2815515655446004
@@ -112,7 +113,9 @@ def _upstreams(twin: Twin, row: int) -> dict[int, list[int]]:
 
 def _follows(twin: Twin, row: int, number: int) -> bool:
     """Whether a run will be made once its upstreams have completed, and its line has begun or soon will."""
-    run_state = twin.state.runs[row, number]
+    run_spec, run_state = twin.world.runs[row, number], twin.state.runs[row, number]
+    if twin.world.deployments["after_when"][row, run_spec["deployment"]] == AFTER_FAILURE:
+        return False
     soon = twin.world.runs["scheduled_s"][row, number] - twin.state.totals["now_s"][row] <= LOOK_AHEAD_S
     return bool(run_state["phase"] == S.NOT_CREATED and run_state["upstreams_left"] > 0 and soon)
 
@@ -133,7 +136,7 @@ def _describe(twin: Twin, row: int, number: int, names: list[str], phase: RunPha
     """What is known of a run."""
     run_spec, run_state = twin.world.runs[row, number], twin.state.runs[row, number]
     deployment_spec = twin.world.deployments[row, run_spec["deployment"]]
-    bits = int(twin.world.contention_groups["resources"][row, deployment_spec["contention_group"]])
+    slots = twin.world.loads[row, deployment_spec["contention_group"]].tolist()
     due_s, scheduled_s = float(run_state["due_s"]), float(run_state["scheduled_s"])
     if run_spec["upstreams"] > 0 and run_state["phase"] == S.NOT_CREATED:
         scheduled_s = float(run_spec["scheduled_s"])
@@ -151,5 +154,5 @@ def _describe(twin: Twin, row: int, number: int, names: list[str], phase: RunPha
         due_s=None if math.isinf(due_s) else due_s,
         late_usd_per_hour=float(deployment_spec["late_usd_per_hour"]),
         failure_probability=float(deployment_spec["failure_probability"]),
-        resources=tuple(name for place, name in enumerate(names) if bits >> place & 1),
+        resources=tuple(name for name, count in zip(names, slots, strict=True) for _ in range(count)),
     )

@@ -108,7 +108,7 @@ def claim(world: WorldRow, state: StateRow, queue: int) -> bool:
     queue_state.waiting -= 1
     deployment = world.runs[run].deployment
     deployment_spec = world.deployments[deployment]
-    if state.deployment_active[deployment] >= deployment_spec.limit:
+    if state.deployment_active[deployment_spec.limit_group] >= deployment_spec.limit:
         if deployment_spec.cancels_new != 0:
             finish(world, state, run, CANCELLED)
             return False

@@ -16,6 +16,7 @@ from prefect_intelligent.twin.engine.heap import pop_timer
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.engine.rng import POLL, RECLAIM, stream_key, uniform, uniform_at
 from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.children import call_children, go_on
 from prefect_intelligent.twin.model.costs import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.twin.model.dispatch import dispatch_immediately, plan_poll, poll
 from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale
@@ -31,6 +32,7 @@ from prefect_intelligent.twin.model.run_lifecycle import (
     start,
 )
 from prefect_intelligent.twin.model.state import (
+    BEFORE_CALL,
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -40,12 +42,14 @@ from prefect_intelligent.twin.model.state import (
     PENDING,
     RESUMING,
     RUNNING,
+    WAITS_FOR_CHILDREN,
     StateRow,
 )
 from prefect_intelligent.twin.model.timers import (
     ADD_NODE,
     CALL_LATE,
     DROP,
+    GO_ON,
     MARK_LATE,
     REENTER,
     RELEASE,
@@ -175,7 +179,8 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
             totals.events += 1
         if what == RUN_ENDS:
             run = state.executing[world.contention_groups[which].heap_start]
-            end(world, state, run, int(np.int64(state.runs[run].outcome)))
+            if state.runs[run].calling != BEFORE_CALL or not call_children(world, state, run):
+                end(world, state, run, int(np.int64(state.runs[run].outcome)))
         elif what == TIMER_GOES_OFF:
             fire_timer(world, state)
         elif what == RUN_ARRIVES:
@@ -269,6 +274,10 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
         release(world, state, target)
     elif kind == DROP and run_state.phase == NOT_CREATED:
         finish(world, state, target, CANCELLED)
+    elif kind == GO_ON:
+        waits = run_state.phase == RUNNING and run_state.calling == WAITS_FOR_CHILDREN
+        if waits and not go_on(world, state, target):
+            end(world, state, target, FAILED)
     elif kind == CALL_LATE:
         call_late(world, state, target)
 

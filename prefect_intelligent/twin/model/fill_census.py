@@ -13,7 +13,7 @@ from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S, enters_s
 from prefect_intelligent.twin.model.state import DELAYED, NOT_CREATED, RESUMING, StateRow
 from prefect_intelligent.twin.model.timers import REENTER, RESUME
-from prefect_intelligent.twin.model.world import WorldRow
+from prefect_intelligent.twin.model.world import AFTER_FAILURE, WorldRow
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
@@ -104,9 +104,12 @@ def _follow(world: WorldRow, state: StateRow, pools: Values) -> None:
 
 @inlined
 def _follows(world: WorldRow, state: StateRow, run: int) -> bool:
-    """Whether a run waits for upstreams of which all still can complete, and whose time has come or soon will."""
-    soon = world.runs[run].scheduled_s - state.totals[0].now_s <= LOOK_AHEAD_S
-    return bool(state.runs[run].phase == NOT_CREATED and state.runs[run].upstreams_left > 0 and soon)
+    """Whether a run waits for upstreams to complete, which they still can, and its time has come or soon will."""
+    run_spec, run_state = world.runs[run], state.runs[run]
+    if run_spec.parent >= 0 or world.deployments[run_spec.deployment].after_when == AFTER_FAILURE:
+        return False
+    soon = run_spec.scheduled_s - state.totals[0].now_s <= LOOK_AHEAD_S
+    return bool(run_state.phase == NOT_CREATED and run_state.upstreams_left > 0 and soon)
 
 
 @inlined

@@ -25,6 +25,7 @@ def world_row(world: World, row: int) -> World:
         world.reclaims[row],
         world.resources[row],
         world.contention_groups[row],
+        world.loads[row],
     )
 
 

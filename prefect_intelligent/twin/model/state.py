@@ -27,6 +27,11 @@ FAILED: Final = code(7)
 CRASHED: Final = code(8)
 CANCELLED: Final = code(9)
 
+# Where a running attempt of a run with children is.
+BEFORE_CALL: Final = code(1)
+WAITS_FOR_CHILDREN: Final = code(2)  # RUNNING and with a slot, but it does no work
+AFTER_CALL: Final = code(3)
+
 
 class TotalsRow(Protocol):
     """The instant of a world, the money spent until then, counters, and how far its lists have been read.
@@ -82,7 +87,7 @@ class RunStateRow(Protocol):
         wake_s: When its timer of kind `START`, `REENTER` or `RESUME` goes off; one set for another instant is void.
         active_index: Its place in `State.active` while it holds a slot.
         next_in_line: The run behind it in the line for a node; -1 for none.
-        upstreams_left: Upstreams that have not completed; -1 if one never will.
+        upstreams_left: Upstreams that it still waits for; -1 when it is known that it is created, or never will be.
         chain_due_s: For a run that waits for upstreams: when they should have completed at the latest so that neither
             it nor what follows it ends late, as of the last census; `inf` if none can.
         chain_usd_per_hour: For such a run: what lateness costs of it and of what follows it.
@@ -93,6 +98,11 @@ class RunStateRow(Protocol):
         late: Flag: it accrues lateness now.
         placed: Flag: it holds a slot that is there, and its infrastructure starts or is up.
         timeout_set: Flag: a timer of kind `TIME_OUT` is set.
+        calling: Of a run with children: `BEFORE_CALL`, `WAITS_FOR_CHILDREN` or `AFTER_CALL` in the present attempt.
+        called: Flag: its children have been created, by this attempt or an earlier one.
+        child_failed: Flag: one of them has not completed.
+        children_left: Children that are not over.
+        ends_share: Share of its work after which the present attempt ends, if it calls children.
     """
 
     scheduled_s: F8
@@ -115,6 +125,11 @@ class RunStateRow(Protocol):
     late: I1
     placed: I1
     timeout_set: I1
+    calling: I1
+    called: I1
+    child_failed: I1
+    children_left: I8
+    ends_share: F8
 
 
 class QueueStateRow(Protocol):
@@ -300,9 +315,9 @@ class State(NamedTuple):
         queues: Shape (worlds, queues), records of `QueueStateRow`.
         pools: Shape (worlds, pools), records of `PoolStateRow`.
         contention_groups: Shape (worlds, groups), records of `ContentionGroupStateRow`.
-        resource_runs: Shape (worlds, resources): running runs per resource.
-        resource_claims: Shape (worlds, pools, resources): runs with a slot per pool and resource.
-        deployment_active: Shape (worlds, deployments): runs with a slot per deployment.
+        resource_runs: Shape (worlds, resources): slots of each resource that running runs use.
+        resource_claims: Shape (worlds, pools, resources): those of runs with a slot, per pool and resource.
+        deployment_active: Shape (worlds, deployments): runs with a slot per deployment, or group of such.
         node_since: Shape (worlds, pools, nodes): when each node was ordered, a ring.
         surplus_since: Shape (worlds, pools, nodes): since when each node that is too many is so, a ring.
         timers: Shape (worlds, timers), records of `TimerRow`: a heap.

@@ -18,9 +18,8 @@ ADD_NODE: Final = code(5)  # to a pool that has ordered it
 SHRINK: Final = code(6)  # a pool, the cooldown of one of whose nodes may be over
 RELEASE: Final = code(7)  # a run whose upstreams have all completed
 DROP: Final = code(8)  # a run of which an upstream has not completed
-CALL_LATE: Final = code(
-    9
-)  # a run that may still wait when the server marks it late, and is cancelled if its limit is full
+CALL_LATE: Final = code(9)  # a run that the server marks late now if it still waits, or cancels if its limit is full
+GO_ON: Final = code(10)  # a run whose children are all over
 
 
 @inlined

@@ -21,6 +21,8 @@ Table: TypeAlias = npt.NDArray[Any]
 
 DRAWN, COMPLETES, FAILS, CRASHES = 0, 1, 2, 3
 """Sources of a run's outcome: drawn with the chances of its deployment, or what the record says."""
+AFTER_ALL, AFTER_ANY, AFTER_FAILURE, AFTER_END = 0, 1, 2, 3
+"""When a run behind upstreams is created: all have completed, one completes, one fails or crashes, all are over."""
 
 
 class SettingsRow(Protocol):
@@ -54,9 +56,12 @@ class RunRow(Protocol):
         due_within_s: For a run with upstreams, due so many seconds after its release; `inf` to use `due_s`.
         deployment: Row of `deployments`.
         queue: Row of `queues`.
-        upstreams: Number of runs that have to complete before it is created.
+        upstreams: Number of runs of which it depends whether and when it is created, see `DeploymentRow.after_when`.
         first_edge: Its downstream runs are `edges[first_edge : first_edge + edges]`.
         edges: Number of its downstream runs.
+        first_call: The runs that it calls, its children, are `edges[first_call : first_call + calls]`.
+        calls: Number of its children.
+        parent: The run that calls it; -1 for none.
         outcome_source: `DRAWN`, `COMPLETES`, `FAILS` or `CRASHES`.
     """
 
@@ -72,6 +77,9 @@ class RunRow(Protocol):
     upstreams: I8
     first_edge: I8
     edges: I8
+    first_call: I8
+    calls: I8
+    parent: I8
     outcome_source: I1
 
 
@@ -91,9 +99,12 @@ class DeploymentRow(Protocol):
         retry_in_process: Flag: a retry resumes without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds of running after which an attempt fails; `inf` for none.
         limit: Concurrency limit of the deployment, runs.
+        limit_group: Row of `deployments` where the runs are counted that share this limit; its own if it has one alone.
         cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW), at its claim or when it would be marked
             late; else it is enqueued again (ENQUEUE).
         contention_group: Row of `contention_groups`.
+        after_when: `AFTER_ALL` to `AFTER_END`; of runs behind upstreams.
+        calls_at: Share of its work after which a run calls its children and waits for them, 0 to 1.
     """
 
     late_usd_per_hour: F8
@@ -108,8 +119,11 @@ class DeploymentRow(Protocol):
     retry_in_process: I1
     timeout_s: F8
     limit: F8
+    limit_group: I8
     cancels_new: I1
     contention_group: I8
+    after_when: I1
+    calls_at: F8
 
 
 class QueueRow(Protocol):
@@ -207,8 +221,8 @@ class ResourceRow(Protocol):
     """Something that runs share while they run, such as a database.
 
     Attributes:
-        capacity: Runs that it serves at full speed.
-        slowdown: Beyond that, speed is `(capacity / runs) ** slowdown`.
+        capacity: Slots that it serves at full speed.
+        slowdown: Beyond that, speed is `(capacity / slots in use) ** slowdown`.
         failure: Added chance that an attempt fails per capacity in excess.
     """
 
@@ -218,7 +232,7 @@ class ResourceRow(Protocol):
 
 
 class ContentionGroupRow(Protocol):
-    """Runs that use the same set of resources and are therefore slowed down alike. Row 0 is the empty set.
+    """Runs that use the same slots of the same resources and are therefore slowed down alike. Row 0 uses none.
 
     Attributes:
         resources: The set as bits: bit r is row r of `resources`.
@@ -256,6 +270,7 @@ class WorldRow(Protocol):
         reclaims: Shape (reclaims,).
         resources: Shape (resources,).
         contention_groups: Shape (groups,).
+        loads: Shape (groups, resources), see `World`.
     """
 
     settings: Records[SettingsRow]
@@ -269,6 +284,7 @@ class WorldRow(Protocol):
     reclaims: Records[ReclaimRow]
     resources: Records[ResourceRow]
     contention_groups: Records[ContentionGroupRow]
+    loads: npt.NDArray[np.int64]
 
 
 class World(NamedTuple):
@@ -279,7 +295,7 @@ class World(NamedTuple):
         runs: Shape (worlds, runs), records of `RunRow`.
         arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first; then the others,
             each behind all that follow it.
-        edges: Shape (worlds, edges): downstream runs, grouped by upstream run.
+        edges: Shape (worlds, edges): downstream runs, grouped by upstream run, then children, grouped by parent.
         deployments: Shape (worlds, deployments), records of `DeploymentRow`.
         queues: Shape (worlds, queues), records of `QueueRow`.
         pools: Shape (worlds, pools), records of `PoolRow`.
@@ -287,6 +303,7 @@ class World(NamedTuple):
         reclaims: Shape (worlds, reclaims), records of `ReclaimRow`, soonest first.
         resources: Shape (worlds, resources), records of `ResourceRow`.
         contention_groups: Shape (worlds, groups), records of `ContentionGroupRow`.
+        loads: Shape (worlds, groups, resources): slots of each resource that a run of each group holds.
     """
 
     settings: Table
@@ -300,6 +317,7 @@ class World(NamedTuple):
     reclaims: Table
     resources: Table
     contention_groups: Table
+    loads: Table
 
     @property
     def n_worlds(self) -> int:
@@ -331,4 +349,5 @@ def blank_world() -> World:
         reclaims=np.zeros((0, 1), RECLAIM_DTYPE),
         resources=np.zeros((0, 1), RESOURCE_DTYPE),
         contention_groups=np.zeros((0, 1), CONTENTION_GROUP_DTYPE),
+        loads=np.zeros((0, 1, 1), np.int64),
     )

@@ -14,45 +14,10 @@ from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.cloud_prices import sheet_names, sheet_origin, slot_prices
 from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.model import state as phases
-from prefect_intelligent.twin.model.world import FAILS, World
+from prefect_intelligent.twin.model.world import FAILS
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
-
-AT_ONCE = {"poll_s": 0.0, "startup_s": 0.0, "prefetch_s": 0.0}
-ONE_QUEUE = (QueueSetting(name="q", priority=1),)
-
-
-def runs_of(rows: list[dict], edges: list[tuple[int, int]] | None = None) -> Runs:
-    def column(name: str, default: float) -> np.ndarray:
-        return np.array([row.get(name, default) for row in rows], dtype=float)
-
-    at_s = column("at", 0.0)
-    return Runs(
-        deployment=np.array([row.get("deployment", 0) for row in rows]),
-        scheduled_s=at_s,
-        known_s=column("known", math.nan) if "known" in rows[0] else at_s,
-        work_s=column("work", 10.0),
-        p50_s=np.array([row.get("p50", row.get("work", 10.0)) for row in rows], dtype=float),
-        spread=np.zeros(len(rows)),
-        due_s=column("due", math.inf),
-        due_within_s=column("within", math.inf),
-        outcome_source=np.array([row.get("outcome_source", 0) for row in rows], dtype=np.int8),
-        edges=np.array(edges or np.zeros((0, 2)), dtype=np.int64).reshape(-1, 2),
-    )
-
-
-def run(world: World) -> Twin:
-    twin = Twin(world, log=True)
-    twin.finish()
-    return twin
-
-
-def ends(twin: Twin) -> list[float]:
-    return twin.state.runs["finished_s"][0].tolist()
-
-
-def claims(twin: Twin) -> list[float]:
-    return twin.state.runs["first_claimed_s"][0].tolist()
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
+from tests.small_worlds import AT_ONCE, ONE_QUEUE, claims, ends, run, runs_of
 
 
 def test_strict_priority_then_first_scheduled_first() -> None:
