@@ -183,7 +183,7 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
             accrue_cost_until(world, state, until_s)
             return
         accrue_cost_until(world, state, max(at_s, totals.now_s))
-        if what != WORKER_POLLS:
+        if what < POOL_POLLS:
             totals.events += 1
         if what == RUN_ENDS:
             run = state.executing[world.contention_groups[which].heap_start]

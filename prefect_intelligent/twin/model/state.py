@@ -124,8 +124,8 @@ class RunStateRow(Protocol):
     calling: I1
     called: I1
     child_failed: I1
-    children_left: I8
-    worker: I8
+    children_left: I2
+    worker: I2
     ends_share: F8
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.twin.engine.records import F8, I1, I8, U8, RecordGrid, Records, dtype_of
+from prefect_intelligent.twin.engine.records import F8, I1, I2, I8, U8, RecordGrid, Records, dtype_of
 
 Table: TypeAlias = npt.NDArray[Any]
 
@@ -78,8 +78,8 @@ class RunRow(Protocol):
     first_edge: I8
     edges: I8
     first_call: I8
-    calls: I8
     parent: I8
+    calls: I2
     outcome_source: I1
 
 
