@@ -12,6 +12,7 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.twin.model.world import (
     CONTENTION_GROUP_DTYPE,
     DEPLOYMENT_DTYPE,
+    OUTAGE_DTYPE,
     POOL_DTYPE,
     PRICE_DTYPE,
     QUEUE_DTYPE,
@@ -19,6 +20,7 @@ from prefect_intelligent.twin.model.world import (
     RESOURCE_DTYPE,
     RUN_DTYPE,
     SETTINGS_DTYPE,
+    WORKER_DTYPE,
     Table,
     World,
 )
@@ -66,11 +68,16 @@ def build_world(
         edges=np.concatenate([_by_first(runs.edges), _by_first(runs.calls)])[None],
         deployments=deployment_rows[None],
         queues=_queues(pools, width, table)[None],
-        pools=np.stack([_pool(pool) for pool in pools])[None],
+        pools=np.stack([_pool(pool, sum(len(each.workers) for each in pools[:at])) for at, pool in enumerate(pools)])[
+            None
+        ],
         prices=_prices(pools)[None],
         reclaims=_reclaims(pools)[None],
         resources=_resources(resources)[None],
         contention_groups=_contention_groups([bits for bits, _ in groups], deployment_rows, table)[None],
+        workers=_workers(pools)[None],
+        polled=_polled(pools, width)[None],
+        outages=_outages(pools)[None],
         loads=np.array([slots for _, slots in groups], dtype=np.int64).reshape(1, len(groups), len(resources)),
     )
 
@@ -208,8 +215,35 @@ def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
     return out
 
 
-def _pool(pool: PoolSpec) -> Table:
+def _workers(pools: Sequence[PoolSpec]) -> Table:
+    found = [(place, worker) for place, pool in enumerate(pools) for worker in pool.workers]
+    out = np.zeros(len(found), WORKER_DTYPE)
+    for row, (place, worker) in zip(out, found, strict=True):
+        row["limit"], row["pool"] = np.inf if worker.limit is None else worker.limit, place
+    return out
+
+
+def _polled(pools: Sequence[PoolSpec], width: int) -> Table:
+    """Which worker polls which queue."""
+    rows = []
+    for place, pool in enumerate(pools):
+        for worker in pool.workers:
+            row = np.zeros(len(pools) * width, np.int8)
+            for at, queue in enumerate(pool.queues_by_name):
+                row[place * width + at] = not worker.queues or queue.name in worker.queues
+            rows.append(row)
+    return np.stack(rows) if rows else np.zeros((0, len(pools) * width), np.int8)
+
+
+def _outages(pools: Sequence[PoolSpec]) -> Table:
+    workers = [worker for pool in pools for worker in pool.workers]
+    events = [(at_s, back_s, number) for number, worker in enumerate(workers) for at_s, back_s in worker.outages]
+    return np.array(events, dtype=OUTAGE_DTYPE)
+
+
+def _pool(pool: PoolSpec, first_worker: int) -> Table:
     row = np.zeros((), POOL_DTYPE)
+    row["first_worker"], row["workers"] = first_worker, len(pool.workers)
     row["limit"] = np.inf if pool.limit is None else pool.limit
     row["most"] = np.inf if pool.most is None else pool.most
     row["room"] = np.inf if pool.room is None else pool.room

@@ -22,9 +22,9 @@ from prefect_intelligent.twin.engine.numba_structs import by_reference
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
 from prefect_intelligent.twin.model.stacking import stack
-from prefect_intelligent.twin.model.state import PENDING, State
+from prefect_intelligent.twin.model.state import PENDING, State, StateRow
 from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
-from prefect_intelligent.twin.model.world import DRAWN, World
+from prefect_intelligent.twin.model.world import DRAWN, World, WorldRow
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
@@ -188,6 +188,18 @@ def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng
 
 
 @compiled
+def _worker_of(world: WorldRow, state: StateRow, pool: int, queue: int) -> int:
+    """The worker that has a run of a queue, which a snapshot does not say: of those that poll it one with most room."""
+    pool_spec = world.pools[pool]
+    found, most = pool_spec.first_worker, -math.inf
+    for worker in range(pool_spec.first_worker, pool_spec.first_worker + pool_spec.workers):
+        room = world.workers[worker].limit - state.workers[worker].active
+        if world.polled[worker, queue] != 0 and room > most:
+            found, most = worker, room
+    return int(found)
+
+
+@compiled
 def _begin_active(world: World, state: State, active: int) -> None:
     """Let the first `active` runs of every world hold their slots and run."""
     for row in range(world.runs.shape[0]):
@@ -200,6 +212,9 @@ def _begin_active(world: World, state: State, active: int) -> None:
             if math.isfinite(run_spec.due_s):
                 set_timer(one_state, max(run_spec.due_s, one_state.totals[0].now_s), MARK_LATE, run)
             take_slot(one_world, one_state, run)
+            if one_world.pools[pool].workers > 0:
+                run_state.worker = _worker_of(one_world, one_state, pool, run_spec.queue)
+                one_state.workers[run_state.worker].active += 1
             run_state.placed = 1
             one_state.pools[pool].placed += 1
             start(one_world, one_state, run)

@@ -104,6 +104,30 @@ class ResourceSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """A worker of a pool.
+
+    Attributes:
+        name: Its name.
+        limit: Most runs that it has at once (`--limit`), those included whose process waits for a retry; None for no
+            limit.
+        queues: Names of the queues that it polls (`--work-queue`); all of the pool if there are none.
+        outages: When it dies, with its runs, and from when on it polls again, (Unix seconds, Unix seconds).
+    """
+
+    name: str
+    limit: int | None = None
+    queues: tuple[str, ...] = ()
+    outages: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "limit")
+        for pair in self.outages:
+            if not (len(pair) == 2 and pair[0] < pair[1]):
+                raise InvalidInputError(f"outages of worker {self.name!r}", pair, "each has a start and a later end")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """A work pool with its workers and what its slots cost.
 
@@ -121,7 +145,8 @@ class PoolSpec:
         node_min_billing_s: Seconds for which a node is billed at least.
         follows_demand: Whether an autoscaler buys for claimed runs; else the pool limit is what is bought.
         claims_ahead: Whether runs are claimed up to the limit and wait in PENDING for a node.
-        poll_s: Mean seconds between two polls, all workers together; 0 hands out runs at once.
+        workers: Its workers, if they are told apart; without any they are as one that polls every queue.
+        poll_s: Mean seconds between two polls, of each worker or of all as one; 0 hands out runs at once.
         poll_jitter: Each period is stretched by a factor within 1 +- this.
         poll_batch: Most runs claimed by one poll.
         prefetch_s: Seconds before its time at which a scheduled run can be claimed.
@@ -149,6 +174,7 @@ class PoolSpec:
     node_min_billing_s: float = 0.0
     follows_demand: bool = False
     claims_ahead: bool = False
+    workers: tuple[WorkerSpec, ...] = ()
     poll_s: float = 10.0
     poll_jitter: float = 0.3
     poll_batch: int = 200
@@ -180,6 +206,11 @@ class PoolSpec:
                 raise InvalidInputError(name, getattr(self, name), "must be between 0 and 1")
         if not self.queues:
             raise InvalidInputError("queues", self.queues, "a pool needs at least one queue")
+        known = [queue.name for queue in self.queues]
+        for worker in self.workers:
+            for queue in worker.queues:
+                if queue not in known:
+                    raise UnknownNameError(f"queue of worker {worker.name!r}", queue, known)
         for name, most, value in (("spot_prices", math.inf, "a price"), ("reclaims", 1.0, "a share, 0 to 1")):
             for pair in getattr(self, name):
                 if not (len(pair) == 2 and math.isfinite(pair[0]) and 0 <= pair[1] <= most):

@@ -48,6 +48,8 @@ from prefect_intelligent.twin.model.state import (
 from prefect_intelligent.twin.model.timers import (
     ADD_NODE,
     CALL_LATE,
+    COME_BACK,
+    DIE,
     DROP,
     GO_ON,
     MARK_LATE,
@@ -59,9 +61,10 @@ from prefect_intelligent.twin.model.timers import (
     TIME_OUT,
     set_timer,
 )
+from prefect_intelligent.twin.model.workers import begin_workers, come_back, die, next_worker_poll, poll_as
 from prefect_intelligent.twin.model.world import WorldRow
 
-RUN_ENDS, TIMER_GOES_OFF, RUN_ARRIVES, SPOT_RECLAIMS, PRICE_CHANGES, WORKER_POLLS = 0, 1, 2, 3, 4, 5
+RUN_ENDS, TIMER_GOES_OFF, RUN_ARRIVES, SPOT_RECLAIMS, PRICE_CHANGES, POOL_POLLS, WORKER_POLLS = 0, 1, 2, 3, 4, 5, 6
 """What may happen next, in the order in which it does at the same instant."""
 
 _LOG_ROOM: Final = 64
@@ -87,6 +90,7 @@ def begin(world: WorldRow, state: StateRow) -> None:
         queue_state.paused, queue_state.arrivals_at_s = queue_spec.paused, totals.now_s
     for pool in range(state.pools.shape[0]):
         _begin_pool(world, state, pool)
+    begin_workers(world, state)
 
 
 @inlined
@@ -168,14 +172,18 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
                 while pool_state.next_poll_s < at_s and pool_state.next_poll_s <= until_s:
                     plan_poll(world, state, pool)  # this poll would claim nothing
             if pool_state.next_poll_s < at_s:
-                at_s, what, which = pool_state.next_poll_s, WORKER_POLLS, pool
+                at_s, what, which = pool_state.next_poll_s, POOL_POLLS, pool
+        if state.workers.shape[0] > 0:
+            worker, polls_s = next_worker_poll(world, state, at_s, until_s)
+            if worker >= 0:
+                at_s, what, which = polls_s, WORKER_POLLS, worker
         if at_once and at_s > totals.now_s and dispatch_immediately(world, state):
             continue  # at once, but not before all that happens at this instant
         if at_s > until_s or what < 0:
             accrue_cost_until(world, state, until_s)
             return
         accrue_cost_until(world, state, max(at_s, totals.now_s))
-        if what != WORKER_POLLS:
+        if what < POOL_POLLS:
             totals.events += 1
         if what == RUN_ENDS:
             run = state.executing[world.contention_groups[which].heap_start]
@@ -194,8 +202,10 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
             pool_state.usd_per_hour = world.prices[which, pool_state.next_price].usd_per_hour
             pool_state.next_price += 1
             event_log.append(state, event_log.PRICED, -1, which, pool_state.usd_per_hour)
-        else:
+        elif what == POOL_POLLS:
             poll(world, state, which)
+        else:
+            poll_as(world, state, which)
 
 
 @inlined
@@ -241,6 +251,12 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
     if kind == SHRINK:
         state.pools[target].shrink_set = 0
         scale(world, state, target)
+        return
+    if kind == DIE:
+        die(world, state, target)
+        return
+    if kind == COME_BACK:
+        come_back(world, state, target)
         return
     run_state = state.runs[target]
     if kind == MARK_LATE:

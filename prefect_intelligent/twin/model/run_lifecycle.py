@@ -202,6 +202,8 @@ def end(world: WorldRow, state: StateRow, run: int, outcome: int) -> None:
     state.deployment_active[world.deployments[deployment].limit_group] -= 1
     pool_state, pool_spec = state.pools[pool], world.pools[pool]
     pool_state.active -= 1
+    if pool_spec.workers != 0:
+        state.workers[run_state.worker].active -= 1
     if run_state.placed != 0:
         run_state.placed = 0
         pool_state.placed -= 1
@@ -233,6 +235,8 @@ def retry_or_finish(world: WorldRow, state: StateRow, run: int, outcome: int) ->
         run_state.wake_s = state.totals[0].now_s + delay_s
         if deployment_spec.retry_in_process != 0:
             run_state.phase = RESUMING
+            if world.pools[world.queues[run_spec.queue].pool].workers != 0:
+                state.workers[run_state.worker].active += 1  # its process is still there
             set_timer(state, run_state.wake_s, RESUME, run)
         else:
             run_state.phase = DELAYED

@@ -9,7 +9,7 @@ import numpy as np
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.twin.model.world import QUEUE_DTYPE, Table, World
 
-_PADDING: Final = {"at_s": np.inf, "limit": np.inf, "priority": np.inf}
+_PADDING: Final = {"at_s": np.inf, "back_s": np.inf, "limit": np.inf, "priority": np.inf}
 
 
 def stack(worlds: list[World]) -> World:
@@ -36,9 +36,11 @@ def _widen(world: World, width: int, pools: int) -> World:
     queues["pool"] = np.repeat(np.arange(pools), width)
     runs = world.runs.copy()
     runs["queue"] = runs["queue"] // old * width + runs["queue"] % old
+    polled = np.zeros((*world.polled.shape[:2], pools * width), np.int8)
     for pool in range(pools):
         queues[:, pool * width : pool * width + old] = world.queues[:, pool * old : (pool + 1) * old]
-    return world._replace(queues=queues, runs=runs)
+        polled[:, :, pool * width : pool * width + old] = world.polled[:, :, pool * old : (pool + 1) * old]
+    return world._replace(queues=queues, runs=runs, polled=polled)
 
 
 def _join(tables: list[Table]) -> Table:

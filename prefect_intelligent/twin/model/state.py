@@ -102,6 +102,7 @@ class RunStateRow(Protocol):
         called: Flag: its children have been created, by this attempt or an earlier one.
         child_failed: Flag: one of them has not completed.
         children_left: Children that are not over.
+        worker: Row of `workers` that has it, if its pool has workers.
         ends_share: Share of its work after which the present attempt ends, if it calls children.
     """
 
@@ -128,7 +129,8 @@ class RunStateRow(Protocol):
     calling: I1
     called: I1
     child_failed: I1
-    children_left: I8
+    children_left: I2
+    worker: I2
     ends_share: F8
 
 
@@ -214,6 +216,26 @@ class PoolStateRow(Protocol):
     shrink_set: I1
 
 
+class WorkerStateRow(Protocol):
+    """A worker as it is.
+
+    Attributes:
+        next_poll_s: When it polls next; `inf` while it is dead, or if its pool does not poll.
+        poll_stream: As in `PoolStateRow`.
+        polls: Polls so far.
+        active: Runs that it has, those included whose process waits for a retry.
+        dead: Flag.
+        needs_dispatch: Flag: something has happened since its last dispatch that a new one could use.
+    """
+
+    next_poll_s: F8
+    poll_stream: U8
+    polls: I8
+    active: I8
+    dead: I1
+    needs_dispatch: I1
+
+
 class ContentionGroupStateRow(Protocol):
     """How fast the runs of a contention group work.
 
@@ -257,6 +279,7 @@ TOTALS_DTYPE: Final = dtype_of(TotalsRow)
 RUN_STATE_DTYPE: Final = dtype_of(RunStateRow)
 QUEUE_STATE_DTYPE: Final = dtype_of(QueueStateRow)
 POOL_STATE_DTYPE: Final = dtype_of(PoolStateRow)
+WORKER_STATE_DTYPE: Final = dtype_of(WorkerStateRow)
 CONTENTION_GROUP_STATE_DTYPE: Final = dtype_of(ContentionGroupStateRow)
 LOG_DTYPE: Final = dtype_of(LogRow)
 
@@ -279,6 +302,7 @@ class StateRow(Protocol):
         deployment_active: Shape (deployments,).
         node_since: Shape (pools, nodes), Unix seconds.
         surplus_since: Shape (pools, nodes), Unix seconds.
+        workers: Shape (workers,).
         timers: Shape (timers,).
         log: Shape (entries,).
     """
@@ -297,6 +321,7 @@ class StateRow(Protocol):
     deployment_active: npt.NDArray[np.int64]
     node_since: npt.NDArray[np.float64]
     surplus_since: npt.NDArray[np.float64]
+    workers: Records[WorkerStateRow]
     timers: Records[TimerRow]
     log: Records[LogRow]
 
@@ -320,6 +345,7 @@ class State(NamedTuple):
         deployment_active: Shape (worlds, deployments): runs with a slot per deployment, or group of such.
         node_since: Shape (worlds, pools, nodes): when each node was ordered, a ring.
         surplus_since: Shape (worlds, pools, nodes): since when each node that is too many is so, a ring.
+        workers: Shape (worlds, workers), records of `WorkerStateRow`.
         timers: Shape (worlds, timers), records of `TimerRow`: a heap.
         log: Shape (worlds, entries), records of `LogRow`; zero entries switch it off.
     """
@@ -338,6 +364,7 @@ class State(NamedTuple):
     deployment_active: Table
     node_since: Table
     surplus_since: Table
+    workers: Table
     timers: Table
     log: Table
 
@@ -376,6 +403,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
         deployment_active=np.zeros((n, world.deployments.shape[1]), np.int64),
         node_since=np.zeros((n, pools, nodes)),
         surplus_since=np.zeros((n, pools, nodes)),
-        timers=np.zeros((n, timers_per_run * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
+        workers=np.zeros((n, world.workers.shape[1]), WORKER_STATE_DTYPE),
+        timers=np.zeros((n, timers_per_run * runs + pools * (nodes + 2) + 2 * world.outages.shape[1] + 8), TIMER_DTYPE),
         log=np.zeros((n, log_entries), LOG_DTYPE),
     )

@@ -20,6 +20,8 @@ RELEASE: Final = code(7)  # a run whose upstreams have all completed
 DROP: Final = code(8)  # a run of which an upstream has not completed
 CALL_LATE: Final = code(9)  # a run that the server marks late now if it still waits, or cancels if its limit is full
 GO_ON: Final = code(10)  # a run whose children are all over
+DIE: Final = code(11)  # a worker, with its runs
+COME_BACK: Final = code(12)  # a worker that has died
 
 
 @inlined

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.twin.engine.records import F8, I1, I8, U8, RecordGrid, Records, dtype_of
+from prefect_intelligent.twin.engine.records import F8, I1, I2, I8, U8, RecordGrid, Records, dtype_of
 
 Table: TypeAlias = npt.NDArray[Any]
 
@@ -78,8 +78,8 @@ class RunRow(Protocol):
     first_edge: I8
     edges: I8
     first_call: I8
-    calls: I8
     parent: I8
+    calls: I2
     outcome_source: I1
 
 
@@ -174,6 +174,8 @@ class PoolRow(Protocol):
         room: Runs in the pool beyond which arrivals are cancelled.
         late_after_s: Seconds after its scheduled time from which the server marks a waiting run late.
         late_loop_s: Seconds between two times at which it looks for such runs; 0 marks them at once.
+        first_worker: Its workers are `workers[first_worker : first_worker + workers]`.
+        workers: Number of its workers; 0 if they are taken as one that polls every queue and has no limit.
     """
 
     limit: F8
@@ -200,6 +202,28 @@ class PoolRow(Protocol):
     room: F8
     late_after_s: F8
     late_loop_s: F8
+    first_worker: I8
+    workers: I8
+
+
+class WorkerRow(Protocol):
+    """A worker of a pool.
+
+    Attributes:
+        limit: Most runs that it has at once.
+        pool: Row of `pools`.
+    """
+
+    limit: F8
+    pool: I8
+
+
+class OutageRow(Protocol):
+    """A `worker` dies at `at_s`, with its runs, and polls again from `back_s` on."""
+
+    at_s: F8
+    back_s: F8
+    worker: I8
 
 
 class PriceRow(Protocol):
@@ -252,6 +276,8 @@ PRICE_DTYPE: Final = dtype_of(PriceRow)
 RECLAIM_DTYPE: Final = dtype_of(ReclaimRow)
 RESOURCE_DTYPE: Final = dtype_of(ResourceRow)
 CONTENTION_GROUP_DTYPE: Final = dtype_of(ContentionGroupRow)
+WORKER_DTYPE: Final = dtype_of(WorkerRow)
+OUTAGE_DTYPE: Final = dtype_of(OutageRow)
 
 
 class WorldRow(Protocol):
@@ -271,6 +297,9 @@ class WorldRow(Protocol):
         resources: Shape (resources,).
         contention_groups: Shape (groups,).
         loads: Shape (groups, resources), see `World`.
+        workers: Shape (workers,).
+        polled: Shape (workers, queues), see `World`.
+        outages: Shape (outages,).
     """
 
     settings: Records[SettingsRow]
@@ -285,6 +314,9 @@ class WorldRow(Protocol):
     resources: Records[ResourceRow]
     contention_groups: Records[ContentionGroupRow]
     loads: npt.NDArray[np.int64]
+    workers: Records[WorkerRow]
+    polled: npt.NDArray[np.int8]
+    outages: Records[OutageRow]
 
 
 class World(NamedTuple):
@@ -304,6 +336,9 @@ class World(NamedTuple):
         resources: Shape (worlds, resources), records of `ResourceRow`.
         contention_groups: Shape (worlds, groups), records of `ContentionGroupRow`.
         loads: Shape (worlds, groups, resources): slots of each resource that a run of each group holds.
+        workers: Shape (worlds, workers), records of `WorkerRow`.
+        polled: Shape (worlds, workers, queues): flag: the worker polls the queue.
+        outages: Shape (worlds, outages), records of `OutageRow`.
     """
 
     settings: Table
@@ -318,6 +353,9 @@ class World(NamedTuple):
     resources: Table
     contention_groups: Table
     loads: Table
+    workers: Table
+    polled: Table
+    outages: Table
 
     @property
     def n_worlds(self) -> int:
@@ -350,4 +388,7 @@ def blank_world() -> World:
         resources=np.zeros((0, 1), RESOURCE_DTYPE),
         contention_groups=np.zeros((0, 1), CONTENTION_GROUP_DTYPE),
         loads=np.zeros((0, 1, 1), np.int64),
+        workers=np.zeros((0, 1), WORKER_DTYPE),
+        polled=np.zeros((0, 1, 1), np.int8),
+        outages=np.zeros((0, 1), OUTAGE_DTYPE),
     )
