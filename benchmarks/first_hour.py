@@ -232,7 +232,7 @@ def useless_shifts(histories: int) -> int:
         for change in propose(inputs, runs):
             for name, shift_s in change.shift_s.items():
                 period_s = periods[int(name.removeprefix("flow-").split("/")[0])]
-                found += shift_s % period_s == 0
+                found += int(shift_s % period_s == 0)
     return found
 
 
