@@ -97,6 +97,12 @@ class ControllerMetrics:
             known.remove_by_labels({"pool": pool})
         self._queue_numbers(pool, ())
 
+    def leaves(self, pool: str) -> None:
+        """Note that the pool is not steered by this process any more: its gauges are removed, its counters stay."""
+        self.stands_by(pool)
+        for gauge in (self._leads, self._last, self._limit):
+            gauge.remove_by_labels({"pool": pool})
+
     def _queue_numbers(self, pool: str, queues: Any) -> None:
         gauges = (self._waiting, self._active, self._late, self._place)
         now: dict[str, list[int]] = {}
