@@ -91,6 +91,8 @@ class PoolRunner:
 
     def run(self, controller: PoolController, stopped: Callable[[], bool]) -> None:
         """Run a loop until it is stopped, or for one turn."""
+        from prefect_intelligent.wiring.capacity import open_notifiers
+
         settings, name = self._settings, controller.orchestrator.pool
         led = liveness.steering_key(controller.api.url, name)
         switch_on = _SwitchOn(controller)
@@ -110,14 +112,19 @@ class PoolRunner:
                 liveness.mark_alive(led, 3.0 * settings.interval_s, settings.folder)
             if moment.decision is not None:
                 _record(self._records, moment.decision.to_dict())
+                for notifier in notifiers:
+                    notifier.want(name, moment.decision.desired_slots or 0)
             self._count(name, moment)
             if not moment.repeated:
                 self._print(name, moment, leader=lambda: _leader(controller))
             if moment.what == "decided":
                 self._tidy(controller)
 
+        notifiers = open_notifiers(settings, name)
         signals: WakeUps = _Silence(controller) if self.once or not settings.react else controller.signals()
-        with contextlib.closing(signals):
+        with contextlib.closing(signals), contextlib.ExitStack() as stack:
+            for notifier in notifiers:
+                stack.callback(notifier.close)
             run_loop(
                 steer,
                 Leadership(controller.lease),

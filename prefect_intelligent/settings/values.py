@@ -40,7 +40,8 @@ class PriceSettings(BaseModel):
         ge=0,
         le=1,
         description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless. "
-        "Without it 1, but 0 in a pool of type process: its machine costs the same however many slots it has.",
+        "Without it what `pools.<name>.capacity` or the pool's type says: 0 for process (its machine costs the same "
+        "however many slots it has) and for serverless types, else 1.",
     )
     lateness_weight: float = Field(
         default=1.0,
@@ -123,6 +124,31 @@ class PoolSettings(BaseModel):
         default=None, ge=0, le=1e6, allow_inf_nan=False, description="As in `prices`."
     )
 
+    capacity: Literal["fixed", "scaled", "serverless"] | None = Field(
+        default=None,
+        description="What a slot that nobody uses costs: fixed (machines that stand anyway: a lower limit saves "
+        "nothing), scaled (a fleet or an autoscaler follows the wanted slots: an unused slot is paid until it goes), "
+        "serverless (runs are paid: it costs nothing). Without it the pool's type decides; `idle_fraction` overrules both.",
+    )
+    boot_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="Seconds until capacity that was asked for is there; without it what `fleet` has measured, else 0.",
+    )
+    scale_command: tuple[str, ...] = Field(
+        default=(),
+        description="Program and arguments that `control run` starts when the wanted slots have changed; {slots} and "
+        "{pool} in them are filled in.",
+    )
+    scale_webhook: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Address that gets the wanted slots by POST when they have changed; the token in the environment "
+        "variable PREFECT_INTELLIGENT_SCALE_TOKEN, if there is one, is sent as a bearer.",
+    )
+
     poll_s: float = Field(
         default=10.0,
         gt=0,
@@ -171,6 +197,19 @@ class PreventionSettings(BaseModel):
     most: int = Field(default=10, ge=0, description="Measures of the rule in force at once.")
     per_day: int = Field(default=20, ge=0, description="New measures of the rule within 24 hours.")
     again: bool = Field(default=False, description="Whether a hung run that was stopped is started again.")
+
+
+_SERVERLESS = ("ecs", "cloud-run", "cloud-run-v2", "vertex-ai", "azure-container-instance")
+"""Types of work pools in which each run is a task that is billed by itself."""
+
+
+def _capacity_of(pool_type: str | None) -> str:
+    """What capacity a pool of Prefect's type most likely has; "scaled" where an unused slot may cost money."""
+    if pool_type == "process":
+        return "fixed"
+    if pool_type is not None and (pool_type in _SERVERLESS or pool_type.endswith((":push", ":managed"))):
+        return "serverless"
+    return "scaled"
 
 
 class Settings(BaseSettings):
@@ -266,7 +305,8 @@ class Settings(BaseSettings):
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        idle_fraction = 0.0 if pool_type == "process" else 1.0
+        capacity = self.pools[pool].capacity if pool in self.pools else None
+        idle_fraction = 1.0 if (capacity or _capacity_of(pool_type)) == "scaled" else 0.0
         return Prices(**{"idle_fraction": idle_fraction, **self.prices.model_dump(exclude_none=True), **own})
 
     @property

@@ -37,6 +37,7 @@ from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
+from prefect_intelligent.wiring.capacity import boot_s
 from prefect_intelligent.wiring.model_registry import open_policy_store
 from prefect_intelligent.wiring.pool_records import pool_records
 from prefect_intelligent.wiring.regime import PLANNER, bounds_of, guard_of
@@ -140,12 +141,15 @@ def open_controller(
     if check_pool:
         with suppress(OrchestratorUnavailableError):
             orchestrator.settings()
+    history = pool_records(
+        settings, api, pool, lambda: orchestrator.pool_id, history=None if shared is None else shared.history
+    )
+    if check_pool:
+        config = replace(config, boot_s=boot_s(settings, pool, history))
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=pool_records(
-            settings, api, pool, lambda: orchestrator.pool_id, history=None if shared is None else shared.history
-        ),
+        history=history,
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=clock,
         config=config,

@@ -5,18 +5,23 @@ Labels are the work pool, the queue (queues beyond the fiftieth share the label 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 from prefect_intelligent.local.record_versions import left_out
 
 try:
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 except ImportError as exc:
     raise MissingExtraError("Prometheus metrics", "tracking") from exc
 
 _PREFIX = "prefect_intelligent"
+_DESIRED: Final = "/desired-slots"
 _MOST_QUEUES = 50
 _OTHER = "other"
 
@@ -46,6 +51,7 @@ class ControllerMetrics:
         self._last = gauge("last_decision_timestamp_seconds", "When the last decision was made.", pool)
         self._leads = gauge("leads", "1 while this process leads the pool.", pool)
         self._limit = gauge("pool_limit", "Limit of the pool; absent if unlimited.", pool)
+        self._desired = gauge("desired_slots", "Slots that the pool can use: what an autoscaler should follow.", pool)
         self._stakes = {
             "cost_usd_per_hour": gauge(
                 "cost_usd_per_hour", "Slots and the lateness of unfinished runs, by hour.", pool
@@ -64,6 +70,7 @@ class ControllerMetrics:
             registry=self.registry,
         )
         self._queues: dict[str, set[str]] = {}
+        self._wanted: dict[str, Mapping[str, Any]] = {}
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Count a decision, as `Decision.to_dict` gives it."""
@@ -81,6 +88,16 @@ class ControllerMetrics:
             self._limit.remove_by_labels({"pool": pool})
         else:
             self._limit.labels(pool).set(limit)
+        self._wanted[pool] = {
+            "pool": pool,
+            "desired_slots": decision.get("desired_slots"),
+            "active": sum(queue["active"] for queue in decision["queues"]),
+            "waiting": sum(queue["waiting"] for queue in decision["queues"]),
+            "pool_limit": limit,
+            "at_s": float(decision["at_s"]),
+        }
+        if decision.get("desired_slots") is not None:
+            self._desired.labels(pool).set(decision["desired_slots"])
         for name, value in (decision.get("stakes") or {}).items():
             if name in self._stakes:
                 self._stakes[name].labels(pool).set(value)
@@ -93,6 +110,8 @@ class ControllerMetrics:
     def stands_by(self, pool: str) -> None:
         """Note that another process leads: this one's figures of the queues are out of date and removed."""
         self._leads.labels(pool).set(0)
+        self._wanted.pop(pool, None)
+        self._desired.remove_by_labels({"pool": pool})
         for known in self._stakes.values():
             known.remove_by_labels({"pool": pool})
         self._queue_numbers(pool, ())
@@ -120,13 +139,53 @@ class ControllerMetrics:
                 gauge.labels(pool, name).set(value)
         self._queues[pool] = set(now)
 
+    def wanted(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each pool wants that this process leads: `desired_slots`, what it has, and when that was found."""
+        return dict(self._wanted)
+
     def serve(self, port: int) -> None:
-        """Answer `GET /metrics` on the port, from a thread.
+        """Answer on the port, from threads.
+
+        `GET /metrics` is for Prometheus. `GET /desired-slots` gives `{"pools": {POOL: {"desired_slots": ...}}}`, and
+        `GET /desired-slots/POOL` one of them, or 503 while this process does not lead the pool: whoever scales by it
+        then keeps what is there.
 
         Raises:
             InvalidInputError: The port cannot be used.
         """
         try:
-            start_http_server(port, registry=self.registry)
+            server = make_server("", port, self._app(), _Server, _QuietHandler)
         except (OSError, OverflowError) as exc:
             raise InvalidInputError("--metrics-port", port, f"cannot be used: {exc}") from exc
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+    def _app(self) -> Callable[..., Iterable[bytes]]:
+        metrics = make_wsgi_app(self.registry)
+
+        def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+            # WSGI gives the path decoded as Latin-1, whatever it was.
+            path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+            if path.rstrip("/") != _DESIRED and not path.startswith(f"{_DESIRED}/"):
+                found: Iterable[bytes] = metrics(environ, start)
+                return found
+            pools, status = self.wanted(), "200 OK"
+            body: Mapping[str, Any] = {"pools": pools}
+            if name := path.removeprefix(_DESIRED).strip("/"):
+                body = pools.get(name) or {"pool": name, "problem": "this process does not lead the pool"}
+                status = status if name in pools else "503 Service Unavailable"
+            start(status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")])
+            return [json.dumps(body).encode()]
+
+        return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread: one that is slow to read keeps nobody waiting."""
+
+    daemon_threads = True
+    allow_reuse_address = False  # a port that somebody else has is an error
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        return
