@@ -128,7 +128,8 @@ class PoolSettings(BaseModel):
         default=None,
         description="What a slot that nobody uses costs: fixed (machines that stand anyway: a lower limit saves "
         "nothing), scaled (a fleet or an autoscaler follows the wanted slots: an unused slot is paid until it goes), "
-        "serverless (runs are paid: it costs nothing). Without it the pool's type decides; `idle_fraction` overrules both.",
+        "serverless (runs are paid: it costs nothing). Without it the pool's type decides; `idle_fraction` "
+        "overrules both.",
     )
     boot_s: float | None = Field(
         default=None,
@@ -279,6 +280,18 @@ class Settings(BaseSettings):
     history_url: str | None = Field(
         default=None,
         description="Database of the history, sqlite:///file or postgresql://...; without it history.db in `data_dir`.",
+    )
+    history_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (prefect-intelligent-history) with the database of the history, in place of "
+        "`history_url`.",
+    )
+    mlflow_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (prefect-intelligent-mlflow) with MLflow's address and credentials; the "
+        "environment variable MLFLOW_TRACKING_URI overrules it.",
     )
     guard: GuardSection = Field(default=GuardSection(), description="What the guard permits, in every pool.")
     versions_url: str | None = Field(

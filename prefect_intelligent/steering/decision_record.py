@@ -99,8 +99,8 @@ class Decision:
         reasons: What applies to the pass as a whole, one sentence each.
         foreseen: What the twin expects of the policy's plan and of the rule's, if it was asked.
         stakes: What the pool costs and how long runs wait at this instant (`cost_rate`); None if not computed.
-        desired_slots: Slots that the pool can use (`capacity.desired_slots`) under its limits at the end of the pass; None if
-            not computed.
+        desired_slots: Slots that the pool can use (`capacity.desired_slots`) under its limits at the end of the pass;
+            None if not computed.
         own_ms: Computing time of the pass, milliseconds.
         wall_ms: Time of the whole pass with all calls to Prefect and to the history store, milliseconds.
     """
