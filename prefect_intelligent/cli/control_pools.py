@@ -68,7 +68,7 @@ class PoolRunner:
         if metrics_port is not None:
             from prefect_intelligent.wiring.steering import serve_metrics
 
-            self._metrics = serve_metrics(metrics_port)
+            self._metrics = serve_metrics(metrics_port, settings.interval_s)
 
     @property
     def failed(self) -> bool:

@@ -174,8 +174,8 @@ def check_pool(pool: str) -> None:
         PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 
-def serve_metrics(port: int) -> ControllerMetrics:
-    """Metrics of a controller, served for Prometheus at GET /metrics of the port.
+def serve_metrics(port: int, interval_s: float) -> ControllerMetrics:
+    """Metrics of a controller that decides at least every `interval_s`, served for Prometheus and probes on the port.
 
     Raises:
         InvalidInputError: The port cannot be used.
@@ -183,7 +183,7 @@ def serve_metrics(port: int) -> ControllerMetrics:
     """
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
 
-    metrics = ControllerMetrics()
+    metrics = ControllerMetrics(stale_s=max(120.0, 5 * interval_s))
     metrics.serve(port)
     return metrics
 

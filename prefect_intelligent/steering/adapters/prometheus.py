@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any, Final
@@ -21,6 +22,7 @@ except ImportError as exc:
     raise MissingExtraError("Prometheus metrics", "tracking") from exc
 
 _PREFIX = "prefect_intelligent"
+_HEALTH: Final = "/healthz"
 _DESIRED: Final = "/desired-slots"
 _MOST_QUEUES = 50
 _OTHER = "other"
@@ -31,9 +33,11 @@ class ControllerMetrics:
 
     Args:
         registry: Where they are registered; a new registry if None.
+        stale_s: Seconds without a turn of any pool after which the process does not count as alive.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None, *, stale_s: float = 120.0) -> None:
+        self._stale_s = stale_s
         self.registry = registry or CollectorRegistry()
         pool, queue = ["pool"], ["pool", "queue"]
 
@@ -71,10 +75,12 @@ class ControllerMetrics:
         )
         self._queues: dict[str, set[str]] = {}
         self._wanted: dict[str, Mapping[str, Any]] = {}
+        self._turned = time.monotonic()
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Count a decision, as `Decision.to_dict` gives it."""
         pool = str(decision["pool"])
+        self._turned = time.monotonic()
         self._leads.labels(pool).set(1)
         self._decisions.labels(pool, decision["outcome"]).inc()
         self._changes.labels(pool).inc(len(decision["applied"]))
@@ -105,10 +111,12 @@ class ControllerMetrics:
 
     def failed(self, pool: str) -> None:
         """Count a pass that failed."""
+        self._turned = time.monotonic()
         self._failures.labels(pool).inc()
 
     def stands_by(self, pool: str) -> None:
         """Note that another process leads: this one's figures of the queues are out of date and removed."""
+        self._turned = time.monotonic()
         self._leads.labels(pool).set(0)
         self._wanted.pop(pool, None)
         self._desired.remove_by_labels({"pool": pool})
@@ -143,12 +151,16 @@ class ControllerMetrics:
         """What each pool wants that this process leads: `desired_slots`, what it has, and when that was found."""
         return dict(self._wanted)
 
+    def alive(self) -> bool:
+        """Whether a pool has had a turn lately, whatever came of it, or the process is young."""
+        return time.monotonic() - self._turned < self._stale_s
+
     def serve(self, port: int) -> None:
         """Answer on the port, from threads.
 
-        `GET /metrics` is for Prometheus. `GET /desired-slots` gives `{"pools": {POOL: {"desired_slots": ...}}}`, and
-        `GET /desired-slots/POOL` one of them, or 503 while this process does not lead the pool: whoever scales by it
-        then keeps what is there.
+        `GET /metrics` is for Prometheus, `GET /healthz` for probes: 503 if no pool has had a turn for long.
+        `GET /desired-slots` gives `{"pools": {POOL: {"desired_slots": ...}}}`, `GET /desired-slots/POOL` one of these,
+        or 503 while this process does not lead the pool: whoever scales by it then keeps what is there.
 
         Raises:
             InvalidInputError: The port cannot be used.
@@ -165,6 +177,10 @@ class ControllerMetrics:
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
             # WSGI gives the path decoded as Latin-1, whatever it was.
             path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+            if path == _HEALTH:
+                alive = self.alive()
+                start("200 OK" if alive else "503 Service Unavailable", [("Content-Type", "text/plain")])
+                return [b"ok\n" if alive else b"no pool has had a turn for long\n"]
             if path.rstrip("/") != _DESIRED and not path.startswith(f"{_DESIRED}/"):
                 found: Iterable[bytes] = metrics(environ, start)
                 return found

@@ -122,6 +122,23 @@ def test_the_wanted_slots_are_a_gauge_and_an_answer_for_autoscalers():
     assert read(f"{url}/etl")[0] == 503
 
 
+def test_a_probe_sees_a_process_that_makes_no_turns(monkeypatch):
+    metrics, port = ControllerMetrics(stale_s=60.0), free_port()
+    metrics.serve(port)
+
+    def health():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert health() == 200  # it is young
+    metrics._turned -= 61.0
+    assert health() == 503
+    metrics.failed("etl")  # the server is away, which is no fault of the process
+    assert health() == 200
+
+
 def test_a_pool_of_any_name_has_an_answer():
     metrics, port = ControllerMetrics(), free_port()
     metrics.serve(port)
