@@ -1,7 +1,8 @@
 """A server in the shape of Prefect Cloud, in front of a real one.
 
-What Cloud has and an open-source server has not: a workspace in the address, an API key, a limit to the rate of calls. What it
-lacks: the routes of administration and the CSRF token; here also the event stream, so that what needs it has to do without.
+What Cloud has and an open-source server has not: a workspace in the address, an API key, a limit to the rate of calls.
+What it lacks: the routes of administration and the CSRF token; here also the event stream, so that what needs it has to
+do without.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ def run(*command, cwd):
     assert done.returncode == 0, done.stdout
 
 
-def install(venv, wheel, extra=""):
+def install(venv, wheel, extra="", *, pinned=True):
     wanted = f"prefect-intelligent[{extra}] @ {wheel.as_uri()}"
-    python = venv / "bin" / "python"
-    run(find_uv_bin(), "pip", "install", "--python", python, "-c", ROOT / "constraints.txt", wanted, cwd=venv.parent)
+    pins = ("-c", ROOT / "constraints.txt") if pinned else ()
+    run(find_uv_bin(), "pip", "install", "--python", venv / "bin" / "python", *pins, wanted, cwd=venv.parent)
 
 
 def keeps_its_promise(venv, extra=""):
@@ -73,6 +73,21 @@ def bare(wheel, tmp_path_factory):
     run(find_uv_bin(), "venv", "--python", sys.executable, venv, cwd=venv.parent)
     install(venv, wheel)
     return venv
+
+
+@pytest.mark.packaging
+@pytest.mark.slow
+def test_what_a_user_gets_today_without_our_pins_keeps_every_promise(wheel, tmp_path):
+    """The bounds of pyproject.toml alone, with the newest of everything that they admit."""
+    venv = tmp_path / "venv"
+    run(find_uv_bin(), "venv", "--python", sys.executable, venv, cwd=tmp_path)
+    install(venv, wheel, "all", pinned=False)
+    for extra in ("", *WHEEL):
+        keeps_its_promise(venv, extra)
+    run(venv / "bin" / "prefect-intelligent", "config", "--json", cwd=tmp_path)
+    version = "import prefect; from prefect_intelligent.steering.preflight import check_versions; "
+    version += "import fastapi; assert check_versions(prefect.__version__, fastapi.__version__).level == 'fine'"
+    run(venv / "bin" / "python", "-I", "-c", version, cwd=tmp_path)
 
 
 @pytest.mark.packaging
