@@ -1,6 +1,7 @@
 """Blocks of Prefect in which the addresses and credentials of our databases and registries can be kept.
 
 `prefect block register -m prefect_intelligent` shows their types to the server, so that they can be filled in there.
+Names that begin with "Prefect" are Prefect's own.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _DOCS = "https://github.com/prefect-intelligent/prefect-intelligent/blob/main/do
 class HistoryDatabase(Block):
     """The database of the history; the setting `history_block` names it."""
 
-    _block_type_name = "Prefect Intelligent History Database"
-    _block_type_slug = "prefect-intelligent-history"
+    _block_type_name = "Intelligent History Database"
+    _block_type_slug = "intelligent-history"
     _documentation_url = _DOCS  # type: ignore[assignment]
     _description = "The database that keeps runs, decisions and records of prefect-intelligent."
 
@@ -30,8 +31,8 @@ class HistoryDatabase(Block):
 class MlflowServer(Block):
     """An MLflow server for tracking and for the registry of policies; the setting `mlflow_block` names it."""
 
-    _block_type_name = "Prefect Intelligent MLflow Server"
-    _block_type_slug = "prefect-intelligent-mlflow"
+    _block_type_name = "Intelligent MLflow Server"
+    _block_type_slug = "intelligent-mlflow"
     _documentation_url = _DOCS  # type: ignore[assignment]
     _description = "The MLflow server that prefect-intelligent ships to and takes policies from."
 

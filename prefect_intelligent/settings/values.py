@@ -284,13 +284,13 @@ class Settings(BaseSettings):
     history_block: str | None = Field(
         default=None,
         min_length=1,
-        description="Block of Prefect (prefect-intelligent-history) with the database of the history, in place of "
+        description="Block of Prefect (intelligent-history) with the database of the history, in place of "
         "`history_url`.",
     )
     mlflow_block: str | None = Field(
         default=None,
         min_length=1,
-        description="Block of Prefect (prefect-intelligent-mlflow) with MLflow's address and credentials; the "
+        description="Block of Prefect (intelligent-mlflow) with MLflow's address and credentials; the "
         "environment variable MLFLOW_TRACKING_URI overrules it.",
     )
     guard: GuardSection = Field(default=GuardSection(), description="What the guard permits, in every pool.")

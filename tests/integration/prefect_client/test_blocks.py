@@ -18,7 +18,7 @@ def test_prefect_registers_them_by_the_name_of_the_package(prefect_server, api):
     command = [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_intelligent"]
     done = subprocess.run(command, env=prefect_server.env(), capture_output=True, text=True, check=True)
     assert "Successfully registered 2 blocks" in done.stdout
-    for slug in ("prefect-intelligent-history", "prefect-intelligent-mlflow"):
+    for slug in ("intelligent-history", "intelligent-mlflow"):
         assert api.call("GET", f"/block_types/slug/{slug}")["slug"] == slug
 
 

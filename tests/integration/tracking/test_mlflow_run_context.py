@@ -35,7 +35,7 @@ def own_tags(run):
 def trains():
     @task
     def fit():
-        with mlflow.start_run() as run:
+        with mlflow.start_run(nested=True) as run:
             return run.info.run_id
 
     with mlflow.start_run() as run:
