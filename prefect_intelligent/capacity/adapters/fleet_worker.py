@@ -85,7 +85,7 @@ class DrainableWorker:
             if self._draining():
                 return
             await self._worker.get_and_submit_flow_runs()
-            if self._report.ready_s is None and self._worker.work_pool is not None:
+            if self._report.ready_s is None and self._knows_its_pool():
                 now_s = time.time()
                 self._report = replace(self._report, ready_s=now_s, idle_since_s=now_s)
         finally:
@@ -103,6 +103,13 @@ class DrainableWorker:
             if draining and not self._polling and not busy:
                 return
             await anyio.sleep(_LOOK_EVERY_S)
+
+    def _knows_its_pool(self) -> bool:
+        """Whether the server has answered: before that, polling does nothing."""
+        try:
+            return bool(self._worker.work_pool)
+        except RuntimeError:
+            return False
 
     def _draining(self) -> bool:
         return self._asked or self._folder.is_asked_to_drain(self._name)
