@@ -69,8 +69,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def check_server(client: str, server: str) -> PreflightResult:
-    """Whether client and server are of one minor version."""
+def check_server(client: str, server: str | None) -> PreflightResult:
+    """Whether client and server are of one minor version; Prefect Cloud does not tell its version, which is None."""
+    if server is None:
+        return PreflightResult(
+            level="fine", what="the server answers; it does not tell its version, as Prefect Cloud does not"
+        )
     if _numbers(client) != _numbers(server):
         return PreflightResult(
             level="note",

@@ -46,7 +46,10 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
 
     try:
         api = PrefectApi()
-        yield check_server(prefect, str(api.call("GET", "/admin/version")))
+        found = api.call("GET", "/admin/version", absent_ok=True)
+        if found is None:  # Prefect Cloud has no such route; a wrong address has no pools either
+            api.call("POST", "/work_pools/filter", {"limit": 1})
+        yield check_server(prefect, None if found is None else str(found))
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
