@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Steering": {
         "control": "Run the controller of a work pool, look at it, stop it, go back.",
         "explain": "Show the last decision, queue by queue, with its reasons.",
+        "why": "Show why a run does not start, the one thing to do, and when it starts otherwise.",
         "doctor": "Look for what would keep steering from working.",
         "terms": "Show what deployments are worth as Prefect knows it, or publish it from the flows.",
         "config": "Show every setting, its value and what set it.",

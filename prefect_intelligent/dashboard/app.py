@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster
 from prefect_intelligent.dashboard.state import ACKNOWLEDGED
-from prefect_intelligent.errors import OrchestratorError
+from prefect_intelligent.errors import OrchestratorError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.steering.kill_switch import set_switch
 
@@ -57,6 +57,7 @@ class DashboardConfig:
         interval_s: Seconds between two builds.
         token: Required with every request; None serves loopback only.
         actions: History in which actions are recorded and take effect; None is read-only.
+        why: Gives the sentences that say why a run does not start; None has no answer.
     """
 
     pool: str
@@ -64,6 +65,7 @@ class DashboardConfig:
     interval_s: float = 2.0
     token: str | None = None
     actions: HistoryStore | None = None
+    why: Callable[[str], Sequence[str]] | None = None
 
 
 def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = None) -> FastAPI:
@@ -122,6 +124,17 @@ def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = N
     ) -> JSONResponse:
         rows = list(states.state.get("gantt", {}).items())
         return JSONResponse({"total": len(rows), "rows": rows[offset : offset + limit]})
+
+    @app.get("/api/why/{run}")
+    def why(run: str) -> JSONResponse:
+        if config.why is None:
+            return JSONResponse({"error": "this page does not ask Prefect"}, status_code=404)
+        try:
+            return JSONResponse({"lines": list(config.why(run))})
+        except UnknownNameError as error:
+            return JSONResponse({"error": str(error)}, status_code=404)
+        except OrchestratorError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
 
     @app.get("/api/stream")
     async def stream() -> Response:

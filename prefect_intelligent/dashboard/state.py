@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from prefect_intelligent.analytics.pool_overview import (
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
 from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
+from prefect_intelligent.blocking.chain import Finding
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.domain.spans import format_span
@@ -73,6 +74,7 @@ class StateBuilder:
             first run.
         budgets: Deployment to its budget, US dollars a day.
         awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
+        blocked: Gives what keeps due runs from starting; asked with the slow sections.
         now: Gives the present, Unix seconds.
     """
 
@@ -91,12 +93,14 @@ class StateBuilder:
         slots: Callable[[], SlotAccount | None] = lambda: None,
         budgets: Mapping[str, float] | None = None,
         awaited: Callable[[], Collection[str] | None] = lambda: None,
+        blocked: Callable[[], Sequence[Finding]] = tuple,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history = observe, read_runs, history
         self._pool, self._prices, self._interval_s, self._slow_s = pool, prices, interval_s, slow_s
         self._span_s = span_s
         self._graph, self._now, self._awaited = graph, now, awaited
+        self._read_blocked, self._blocked = blocked, tuple[Finding, ...]()
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}
         self._limit: int | None = None  # of the pool, when it was observed last
@@ -145,6 +149,7 @@ class StateBuilder:
             upstream=upstream,
             snapshot=snapshot,
             at_risk=live["risk"],
+            blocked=self._blocked,
         )
         acknowledged = self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)
         seen = set(read_each(ACKNOWLEDGED, acknowledged, lambda row: str(row["alert"])))
@@ -172,6 +177,7 @@ class StateBuilder:
         graph = read_graph(self._graph)
         if graph is not None:
             self._upstream = upstream_of(graph)
+        self._blocked = tuple(self._read_blocked())
         results = past_results(self._history)
         slow: State = {
             "health": {"counts": {}, "rows": [], "queues": [], "pools": []},

@@ -10,15 +10,17 @@ function gantt(rows) {
     const key = [["run", "running"], ["wait", "waiting, as expected"], ["next", "scheduled"], ["late", "past its deadline"]];
     const choose = el("select", { id: "gantt-queue", on: { change: (e) => { chart.queue = e.target.value; chart.chosen = -1; gantt(state.gantt); } } });
     const canvas = el("canvas", { role: "img", tabindex: "0", on: {
-      mousemove: (e) => point(barAt(e.offsetX, e.offsetY)), mouseleave: () => point(-1), blur: () => point(-1),
+      mousemove: (e) => point(barAt(e.offsetX, e.offsetY)), mouseleave: () => point(-1), blur: () => point(-1), click: why,
       keydown: (e) => {
+        if (e.key === "Enter") return why();
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key];
         if (!step) return;
         e.preventDefault();
         point(Math.min(chart.bars.length - 1, Math.max(0, chart.chosen + step)));
       } } });
     box.replaceChildren(el("p", { class: "legend" }, key.map(([c, t]) => el("span", {}, el("i", { class: "c-" + c }), t)),
-      el("label", {}, "Queue ", choose)), canvas, el("p", { class: "quiet", id: "gantt-run", "aria-live": "polite" }, "Point at a bar, or use the arrow keys, to see its run."));
+      el("label", {}, "Queue ", choose)), canvas, el("p", { class: "quiet", id: "gantt-run", "aria-live": "polite" }, "Point at a bar, or use the arrow keys, to see its run; click, or press Enter, to see why it does not start."),
+      el("ul", { class: "plain", id: "gantt-why", "aria-live": "polite" }));
   }
   const names = ["", ...((state.names || {}).queues || [])], choose = $("gantt-queue");
   if (choose.options.length !== names.length) {
@@ -51,6 +53,14 @@ function point(place) {
   $("gantt-run").replaceChildren(el("strong", {}, (names.deployments || [])[d]), " in " + (names.queues || [])[q] + ": " + words.join(", "));
 }
 
+// What `prefect-intelligent why` says about the run of the bar.
+async function why() {
+  const bar = chart.bars[chart.chosen];
+  if (!bar || !session.live) return;
+  const answer = await fetch("/api/why/" + encodeURIComponent(bar.id)), found = await answer.json();
+  $("gantt-why").replaceChildren(...(found.lines || [found.error]).map((line) => el("li", {}, line)));
+}
+
 function paint(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (!width) return;
@@ -60,7 +70,8 @@ function paint(canvas) {
   g.setTransform(ratio, 0, 0, ratio, 0, 0);
   g.clearRect(0, 0, width, height);
   const wanted = ((state.names || {}).queues || []).indexOf(chart.queue);
-  const rows = Object.values(state.gantt || {}).filter((row) => wanted < 0 || row[1] === wanted);
+  const ids = new Map(Object.entries(state.gantt || {}).map(([id, row]) => [row, id]));
+  const rows = [...ids.keys()].filter((row) => wanted < 0 || row[1] === wanted);
   rows.sort((a, b) => (a[2] > 1) - (b[2] > 1) || (a[2] > 2) - (b[2] > 2) || a[3] - b[3]);
   const held = rows.filter((r) => r[2] < 2).map((r) => r[3]).sort((a, b) => a - b);
   const ends = rows.map((r) => r[4]).filter((v) => v !== null).sort((a, b) => a - b);
@@ -73,7 +84,7 @@ function paint(canvas) {
     while (line < free.length && free[line] > row[3]) line++;
     if (line >= most) line = bars.length % most;
     free[line] = stop;
-    bars.push({ row, line, left: Math.max(0, x(row[3])), right: Math.min(width, x(stop)) });
+    bars.push({ row, id: ids.get(row), line, left: Math.max(0, x(row[3])), right: Math.min(width, x(stop)) });
   }
   const step = room / Math.max(14, free.length), tall = Math.max(1, step - (step > 4 ? 2 : 1));
   ticks(g, from, to, width, room, colour);
