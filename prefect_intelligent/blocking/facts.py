@@ -26,6 +26,9 @@ class RunFacts:
         next_s: When Prefect serves it at the earliest; the order within its queue.
         own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
         pause_ends_s: When a pause ends, whereupon it fails; None without one.
+        begun: Whether it has begun before.
+        awaited: Whether another run has started it, and may wait for it.
+        parameters: Tells runs of a deployment with the same parameters.
         children: Ids of runs of the same pool that it has started and that have not ended.
     """
 
@@ -41,6 +44,9 @@ class RunFacts:
     next_s: float
     own_retry: bool = False
     pause_ends_s: float | None = None
+    begun: bool = False
+    awaited: bool = False
+    parameters: str = ""
     children: tuple[str, ...] = ()
 
     @property

@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "predict": "Learn from the history how runs fail and how long they take; foretell the live ones.",
         "prevent": "Hold deployments that keep failing, probe them, let them go; shadow unless told to write.",
         "dashboard": "Show the live pool in the browser.",
+        "mcp": "Answer assistants over the Model Context Protocol: why, eta, explain, health, report; read-only.",
     },
     "Pipelines": {
         "graph": "Show, check and arrange the pipelines: datasets, deployments and what joins them.",

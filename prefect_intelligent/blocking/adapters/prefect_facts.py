@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -105,8 +107,15 @@ def read_run(raw: Mapping[str, Any], children: Mapping[str, Collection[str]] | N
         next_s=unix_s(raw["next_scheduled_start_time"] or raw["expected_start_time"] or raw["created"]),
         own_retry=(raw.get("empirical_policy") or {}).get("retry_type") == "in_process",
         pause_ends_s=optional_unix_s(details.get("pause_timeout")),
+        begun=bool(raw.get("run_count")) or raw.get("start_time") is not None,
+        awaited=raw.get("parent_task_run_id") is not None,
+        parameters=_digest(raw.get("parameters") or {}),
         children=tuple(sorted((children or {}).get(raw["id"], ()))),
     )
+
+
+def _digest(parameters: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _of_subject(api: PrefectApi, subject: Subject | None) -> list[Mapping[str, Any]]:

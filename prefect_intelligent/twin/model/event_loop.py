@@ -18,8 +18,25 @@ from prefect_intelligent.twin.engine.rng import POLL, RECLAIM, stream_key, unifo
 from prefect_intelligent.twin.model import event_log
 from prefect_intelligent.twin.model.costs import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.twin.model.dispatch import dispatch_immediately, plan_poll, poll
-from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale, shrink
-from prefect_intelligent.twin.model.run_lifecycle import end, enqueue, enter, enters_s, finish, release, resume, start
+from prefect_intelligent.twin.model.nodes import (
+    bought_slots,
+    drop_nodes,
+    keep_surplus,
+    owned_slots,
+    place_waiting,
+    scale,
+)
+from prefect_intelligent.twin.model.run_lifecycle import (
+    cancel_if_late,
+    end,
+    enqueue,
+    enter,
+    enters_s,
+    finish,
+    release,
+    resume,
+    start,
+)
 from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
@@ -35,6 +52,7 @@ from prefect_intelligent.twin.model.state import (
 from prefect_intelligent.twin.model.timers import (
     ADD_NODE,
     DROP,
+    LATE_RULE,
     MARK_LATE,
     REENTER,
     RELEASE,
@@ -224,7 +242,7 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
         return
     if kind == SHRINK:
         state.pools[target].shrink_set = 0
-        shrink(world, state, target)
+        keep_surplus(world, state, target)
         return
     run_state = state.runs[target]
     if kind == MARK_LATE:
@@ -256,6 +274,8 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
             resume(world, state, target)
     elif kind == RELEASE:
         release(world, state, target)
+    elif kind == LATE_RULE:
+        cancel_if_late(world, state, target)
     elif kind == DROP and run_state.phase == NOT_CREATED:
         finish(world, state, target, CANCELLED)
 

@@ -28,7 +28,7 @@ def bought_slots(world: WorldRow, state: StateRow, pool: int) -> float:
 
 @compiled
 def scale(world: WorldRow, state: StateRow, pool: int) -> None:
-    """Order the nodes that are missing, or send back those that are too many, at once or after the cooldown."""
+    """Order the nodes that are missing, or send back those that have been too many for the cooldown."""
     pool_spec, pool_state = world.pools[pool], state.pools[pool]
     if pool_spec.owned == 0:
         return
@@ -50,27 +50,37 @@ def scale(world: WorldRow, state: StateRow, pool: int) -> None:
         event_log.append(state, event_log.OWNED, -1, pool, bought_slots(world, state, pool))
         place_waiting(world, state, pool)
         pool_state.needs_dispatch = 1
-    elif missing < 0 and pool_state.nodes > 0:
-        if pool_spec.cooldown_s > 0:
-            if pool_state.shrink_set == 0:
-                pool_state.shrink_set = 1
-                set_timer(state, state.totals[0].now_s + pool_spec.cooldown_s, SHRINK, pool)
-        else:
-            shrink(world, state, pool)
+    keep_surplus(world, state, pool)
 
 
 @compiled
-def shrink(world: WorldRow, state: StateRow, pool: int) -> None:
-    """Send back surplus nodes, the oldest first, but no slot that a run holds."""
-    pool_spec, pool_state = world.pools[pool], state.pools[pool]
+def keep_surplus(world: WorldRow, state: StateRow, pool: int) -> None:
+    """Send back the nodes that have been surplus for the cooldown without a break, the oldest first.
+
+    A node is surplus while it is not wanted and no run holds a slot of it. Nodes become surplus one after the other,
+    and the last that has becomes useful first.
+    """
+    pool_spec, pool_state, since = world.pools[pool], state.pools[pool], state.surplus_since[pool]
+    now_s = state.totals[0].now_s
     slots = min(pool_state.limit, pool_spec.max_slots)
     if pool_spec.follows_demand != 0:
         slots = min(slots, float(pool_state.active))
     wanted = math.ceil(max(slots, pool_spec.min_slots) / pool_spec.node_slots)
     free = int((pool_state.nodes * pool_spec.node_slots - pool_state.placed) // pool_spec.node_slots)
-    surplus = min(pool_state.nodes + pool_state.nodes_ordered - wanted, pool_state.nodes, free)
-    if surplus > 0:
-        drop_nodes(world, state, pool, surplus)
+    surplus = max(0, min(pool_state.nodes + pool_state.nodes_ordered - wanted, pool_state.nodes, free))
+    for place in range(pool_state.surplus, surplus):
+        since[place] = now_s
+    over = 0
+    while over < surplus and since[over] + pool_spec.cooldown_s <= now_s:
+        over += 1
+    if over > 0:
+        drop_nodes(world, state, pool, over)
+        for place in range(over, surplus):
+            since[place - over] = since[place]
+    pool_state.surplus = surplus - over
+    if pool_state.surplus > 0 and pool_state.shrink_set == 0:
+        pool_state.shrink_set = 1
+        set_timer(state, since[0] + pool_spec.cooldown_s, SHRINK, pool)
 
 
 @compiled

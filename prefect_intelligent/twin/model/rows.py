@@ -45,6 +45,7 @@ def state_row(state: State, row: int) -> State:
         state.resource_claims[row],
         state.deployment_active[row],
         state.node_since[row],
+        state.surplus_since[row],
         state.timers[row],
         state.log[row],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prefect_intelligent.twin.engine.heap import push
+from prefect_intelligent.twin.engine.heap import push, remove
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.engine.rng import CRASH, FAILURE, FAILURE_TIME, uniform
 from prefect_intelligent.twin.model import event_log
@@ -24,8 +24,20 @@ from prefect_intelligent.twin.model.state import (
     WAITING,
     StateRow,
 )
-from prefect_intelligent.twin.model.timers import DROP, MARK_LATE, REENTER, RELEASE, RESUME, TIME_OUT, set_timer
+from prefect_intelligent.twin.model.timers import (
+    DROP,
+    LATE_RULE,
+    MARK_LATE,
+    REENTER,
+    RELEASE,
+    RESUME,
+    TIME_OUT,
+    set_timer,
+)
 from prefect_intelligent.twin.model.world import CRASHES, DRAWN, FAILS, WorldRow
+
+LATE_AFTER_S: Final = 20.0
+"""Seconds after its schedule at which a run that waits is marked late: Prefect's 15 s, and a loop of 5 s."""
 
 ARRIVAL_MEMORY_S: Final = 1800.0
 """Time constant of the arrival rate of a queue, seconds."""
@@ -71,7 +83,26 @@ def enter(world: WorldRow, state: StateRow, run: int, scheduled_s: float, due_s:
             price = world.deployments[world.runs[run].deployment].late_usd_per_hour
             state.totals[0].lateness_usd += lateness_usd(now_s - due_s, price, world.settings[0].lateness_weight)
         set_timer(state, max(due_s, now_s), MARK_LATE, run)
+    if world.deployments[world.runs[run].deployment].cancels_new != 0:
+        set_timer(state, max(scheduled_s, now_s) + LATE_AFTER_S, LATE_RULE, run)
     enqueue(world, state, run, scheduled_s)
+
+
+@compiled
+def cancel_if_late(world: WorldRow, state: StateRow, run: int) -> None:
+    """Cancel a run that has waited too long for a deployment that is full and cancels what finds no slot (CANCEL_NEW).
+
+    Prefect looks once, when it marks the run late; a run that is tried again is not marked.
+    """
+    run_state, run_spec = state.runs[run], world.runs[run]
+    attempts = run_state.failures + run_state.crashes
+    full = state.deployment_active[run_spec.deployment] >= world.deployments[run_spec.deployment].limit
+    if run_state.phase != WAITING or attempts > 0 or not full:
+        return
+    queue_state = state.queues[run_spec.queue]
+    remove(state.waiting, world.queues[run_spec.queue].heap_start, queue_state.waiting, state.keys, run)
+    queue_state.waiting -= 1
+    finish(world, state, run, CANCELLED)
 
 
 @inlined

@@ -167,6 +167,7 @@ class PoolStateRow(Protocol):
         plan_changed: Flag: a plan has changed its settings since the last poll.
         needs_dispatch: Flag: something has happened since the last dispatch that a new one could use.
         shrink_set: Flag: a timer of kind `SHRINK` is set.
+        surplus: Nodes that nobody needs, with an entry in `State.surplus_since`.
     """
 
     limit: F8
@@ -184,6 +185,7 @@ class PoolStateRow(Protocol):
     poll_stream: U8
     line_head: I8
     line_tail: I8
+    surplus: I8
     paused: I1
     plan_changed: I1
     needs_dispatch: I1
@@ -254,6 +256,7 @@ class StateRow(Protocol):
         resource_claims: Shape (pools, resources).
         deployment_active: Shape (deployments,).
         node_since: Shape (pools, nodes), Unix seconds.
+        surplus_since: Shape (pools, nodes), Unix seconds.
         timers: Shape (timers,).
         log: Shape (entries,).
     """
@@ -271,6 +274,7 @@ class StateRow(Protocol):
     resource_claims: npt.NDArray[np.int64]
     deployment_active: npt.NDArray[np.int64]
     node_since: npt.NDArray[np.float64]
+    surplus_since: npt.NDArray[np.float64]
     timers: Records[TimerRow]
     log: Records[LogRow]
 
@@ -293,6 +297,7 @@ class State(NamedTuple):
         resource_claims: Shape (worlds, pools, resources): runs with a slot per pool and resource.
         deployment_active: Shape (worlds, deployments): runs with a slot per deployment.
         node_since: Shape (worlds, pools, nodes): when each node was ordered, a ring.
+        surplus_since: Shape (worlds, pools, nodes): since when so many nodes and one more have been surplus.
         timers: Shape (worlds, timers), records of `TimerRow`: a heap.
         log: Shape (worlds, entries), records of `LogRow`; zero entries switch it off.
     """
@@ -310,6 +315,7 @@ class State(NamedTuple):
     resource_claims: Table
     deployment_active: Table
     node_since: Table
+    surplus_since: Table
     timers: Table
     log: Table
 
@@ -346,6 +352,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
         resource_claims=np.zeros((n, pools, resources), np.int64),
         deployment_active=np.zeros((n, world.deployments.shape[1]), np.int64),
         node_since=np.zeros((n, pools, nodes)),
-        timers=np.zeros((n, 4 * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
+        surplus_since=np.zeros((n, pools, nodes)),
+        timers=np.zeros((n, 5 * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
         log=np.zeros((n, log_entries), LOG_DTYPE),
     )

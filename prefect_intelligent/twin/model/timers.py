@@ -18,6 +18,7 @@ ADD_NODE: Final = code(5)  # to a pool that has ordered it
 SHRINK: Final = code(6)  # a pool that has had too many nodes for its cooldown
 RELEASE: Final = code(7)  # a run whose upstreams have all completed
 DROP: Final = code(8)  # a run of which an upstream has not completed
+LATE_RULE: Final = code(9)  # a run that Prefect marks late, or cancels then
 
 
 @inlined

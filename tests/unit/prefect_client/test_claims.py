@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from prefect_intelligent.blocking.facts import DeploymentLimit
+from prefect_intelligent.blocking.startable import blocked_runs, read_limit, slots_of
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prefect_client.api import path
 from prefect_intelligent.prefect_client.claims.limits import NO_LIMIT, is_ours
@@ -14,8 +16,6 @@ from prefect_intelligent.prefect_client.claims.records import Claim
 from prefect_intelligent.prefect_client.claims.shares import Demand, parts_of
 from prefect_intelligent.prefect_client.json_values import MOST, bounded, check_json
 from prefect_intelligent.steering.adapters.live_runs import RunRecord
-from prefect_intelligent.blocking.facts import DeploymentLimit
-from prefect_intelligent.blocking.startable import blocked_runs, read_limit, slots_of
 
 DEMANDS = st.lists(
     st.builds(

@@ -132,6 +132,37 @@ def test_surplus_nodes_go_after_the_cooldown_and_never_below_what_runs() -> None
     assert owned[["at_s", "value"]].tolist() == [(0, 4), (50, 2)]
 
 
+def test_each_surplus_node_has_a_cooldown_of_its_own() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, **AT_ONCE)
+    rows = [{"work": 200}, {"work": 10}, {"work": 49}]
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (99, 1), (250, 0)]
+
+
+def test_a_surplus_node_that_is_needed_again_begins_its_cooldown_anew() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, **AT_ONCE)
+    rows = [{"work": 200}, {"work": 10}, {"work": 40}, {"at": 55, "work": 20}]
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    # one has been surplus since 10; the second, since 40, is used from 55 to 75
+    assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (125, 1), (250, 0)]
+
+
+def test_a_run_that_cannot_be_asked_for_is_cancelled_when_it_is_marked_late() -> None:
+    deployments = [
+        DeploymentSpec(name="x", queue="q", limit=1, cancels_new=True),
+        DeploymentSpec(name="y", queue="q"),
+    ]
+    rows = [{"work": 100}, {"deployment": 1, "work": 100}, {"at": 5, "work": 100}, {"at": 95, "work": 10}]
+    twin = run(build_world([PoolSpec(queues=ONE_QUEUE, limit=2, **AT_ONCE)], deployments, runs_of(rows)))
+    over = twin.state.runs["finished_s"][0].tolist()
+    assert over == [100, 100, 25, 110]  # the last one finds a slot before it is late
+    assert twin.state.runs["phase"][0].tolist() == [
+        phases.COMPLETED, phases.COMPLETED, phases.CANCELLED, phases.COMPLETED
+    ]  # fmt: skip
+
+
 def test_claimed_runs_line_up_for_a_node() -> None:
     pool = PoolSpec(
         queues=ONE_QUEUE, limit=3, max_slots=3, follows_demand=True, claims_ahead=True, boot_s=60.0, **AT_ONCE
