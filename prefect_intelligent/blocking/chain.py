@@ -40,8 +40,9 @@ def why_run(facts: PoolFacts, run: RunFacts) -> tuple[Blocker, ...]:
     if state is not None:
         return (state,)
     served = next_poll(facts)
-    found = [*of_deployment(facts, run, served), *of_place(facts, run, served), *of_time(facts, run)]
-    return _in_order(found, facts, run.name)
+    found = [*of_deployment(facts, run, served), *of_place(facts, run, served)]
+    set_aside = run.expected_s <= facts.at_s and any(blocker.reason is Reason.HELD for blocker in found)
+    return _in_order(found if set_aside else [*found, *of_time(facts, run)], facts, run.name)
 
 
 def why_deployment(facts: PoolFacts, deployment: DeploymentFacts) -> tuple[RunFacts | None, tuple[Blocker, ...]]:

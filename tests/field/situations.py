@@ -96,7 +96,7 @@ def behind(stage: Stage) -> None:
 
 def refused_before(stage: Stage) -> None:
     stage.call("PATCH", f"/work_pools/{stage.pool}", {"concurrency_limit": 1})
-    stage.other.edit(concurrency_limit=0)
+    set_limit(stage, stage.other, 0)
     runs = [stage.other.run(in_s=-60.0) for _ in range(2)]
     stage.later(lambda: [stage.api.set_state(run, "CANCELLED") for run in runs])
 
@@ -144,8 +144,15 @@ def push_pool(stage: Stage) -> None:
 
 
 def limit_zero(stage: Stage) -> None:
-    stage.owner.edit(concurrency_limit=0)
-    stage.later(lambda: stage.owner.edit(concurrency_limit=5))
+    set_limit(stage, stage.owner, 0)
+    stage.later(lambda: set_limit(stage, stage.owner, 5))
+
+
+def set_limit(stage: Stage, owner: Owner, limit: int) -> None:
+    """As `prefect gcl update` does; a deployment's own route takes no 0."""
+    if owner.values()["limit"] is None:
+        owner.edit(concurrency_limit=1)
+    stage.call("PATCH", f"/v2/concurrency_limits/deployment:{owner.id}", {"limit": limit})
 
 
 def limit_disabled(stage: Stage) -> None:
@@ -221,7 +228,12 @@ def prevented(stage: Stage) -> None:
 
 
 def deployment_gone(stage: Stage) -> None:
+    """Prefect deletes scheduled runs with their deployment, but not one that runs and is scheduled again later."""
+    run = stage.due()
+    for state in ("PENDING", "RUNNING"):
+        stage.api.set_state(run, state)
     stage.owner.delete()
+    stage.schedule(run, -1.0)
 
 
 def unserved(stage: Stage) -> None:
@@ -395,7 +407,7 @@ SITUATIONS = (
     S("leaked slot", (leaked, due), ("LEAKED_SLOTS",), "control free-slots"),
     S("held", (due, held), ("HELD",), "quality unblock"),
     S("held by prevention", (due, prevented), ("HELD",), "control restore --pool"),
-    S("deployment gone", (due, deployment_gone), ("DEPLOYMENT_GONE",), "cancel", begins=None, blocked=None),
+    S("deployment gone", (deployment_gone,), ("DEPLOYMENT_GONE",), "cancel", begins=None, blocked=None),
     S("not served", (unserved, due), ("NOT_SERVED",), "flow.serve()", begins=None, blocked=None),
     S("schedules paused", (schedules_paused,), ("SCHEDULES_PAUSED",), "resume_deployment", begins=None, blocked=None),
     S("no schedule", (), ("NO_SCHEDULE",), "prefect deployment run", begins=None, blocked=None),

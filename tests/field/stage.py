@@ -120,8 +120,9 @@ class Stage:
             if found is not None:
                 moved = _stored(found, seconds)
                 self.write(f"UPDATE flow_run SET {column} = ? WHERE id = ?", moved, run)
-        state = self.api.read_run(run)["state"]["timestamp"]
-        self.write("UPDATE flow_run_state SET timestamp = ? WHERE flow_run_id = ?", _stored(state, seconds), run)
+        state = self.api.read_run(run)["state"]
+        moved = _stored(state["timestamp"], seconds)
+        self.write("UPDATE flow_run_state SET timestamp = ? WHERE id = ?", moved, state["id"])
 
 
 def _stored(text: str, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Runs that wait too long are cancelled where their owner asks for it, and nowhere else; shadow first, undone by name."""
+"""Runs that wait too long are cancelled where their owner asks for it, nowhere else; shadow first, undone by name."""
 
 import json
 

@@ -71,8 +71,9 @@ def read_facts(
     concerned = {str(one["deployment_id"]) for one in (*active, *scheduled) if one["deployment_id"]}
     if subject is not None and subject.deployment is not None:
         concerned.add(str(subject.deployment["id"]))
+    passed = [unix_s(run["created"]) for run in (*active, *scheduled) if run.get("created")]
     return PoolFacts(
-        at_s=at_s,
+        at_s=max([at_s, *passed, *heartbeats]),  # clocks are compared to a second or two; these instants have passed
         name=pool or "",
         type="process" if held is None else str(held["type"]),
         limit=None if held is None else held["concurrency_limit"],

@@ -133,17 +133,23 @@ def test_surplus_nodes_go_after_the_cooldown_and_never_below_what_runs() -> None
 
 
 def test_each_surplus_node_has_a_cooldown_of_its_own() -> None:
-    pool = PoolSpec(queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, **AT_ONCE)
+    pool = PoolSpec(
+        queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, claims_ahead=True, **AT_ONCE
+    )
     rows = [{"work": 200}, {"work": 10}, {"work": 49}]
-    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)), log=True)
+    twin.advance(1000.0)
     owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
     assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (99, 1), (250, 0)]
 
 
 def test_a_surplus_node_that_is_needed_again_begins_its_cooldown_anew() -> None:
-    pool = PoolSpec(queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, **AT_ONCE)
+    pool = PoolSpec(
+        queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, claims_ahead=True, **AT_ONCE
+    )
     rows = [{"work": 200}, {"work": 10}, {"work": 40}, {"at": 55, "work": 20}]
-    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)), log=True)
+    twin.advance(1000.0)
     owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
     # one has been surplus since 10; the second, since 40, is used from 55 to 75
     assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (125, 1), (250, 0)]
