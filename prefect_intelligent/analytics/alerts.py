@@ -16,6 +16,7 @@ from prefect_intelligent.blocking.chain import Finding
 from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.domain import RunPhase, Snapshot
 from prefect_intelligent.domain.spans import describe_span
+from prefect_intelligent.steering.other_writer import SetBack
 
 AlertSeverity = Literal["page", "ticket"]
 
@@ -30,6 +31,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "cannot-start": "docs/how-to/runbooks/cannot-start.md",
     "slots-held-by-parents": "docs/how-to/runbooks/slots-held-by-parents.md",
     "slots-leaked": "docs/how-to/runbooks/slots-leaked.md",
+    "another-writer": "docs/how-to/runbooks/another-writer.md",
 }
 """Rule to its runbook page."""
 
@@ -43,6 +45,7 @@ _SEVERITY: Final[Mapping[str, AlertSeverity]] = {
     "cannot-start": "ticket",
     "slots-held-by-parents": "page",
     "slots-leaked": "ticket",
+    "another-writer": "ticket",
 }
 _RULE_OF: Final[Mapping[Reason, str]] = {
     Reason.PARENTS: "slots-held-by-parents",
@@ -187,6 +190,15 @@ def from_blockers(found: Iterable[Finding], now_s: float) -> list[Alert]:
         text = f"{runs}{blocker.what}; to do: {blocker.advice}"
         alerts.append(_alert(rule, subject, text, finding.since_s, severity))
     return alerts
+
+
+def another_writer(pool: str, found: Sequence[SetBack]) -> list[Alert]:
+    """One alert if another program sets values of the pool back again and again; its rhythm tells it from a person."""
+    if not found:
+        return []
+    more = f"; so are {len(found) - 1} more values" if len(found) > 1 else ""
+    text = f"pool {pool}: {found[0].sentence}{more}: a program does that, not a person"
+    return [_alert("another-writer", pool, text, min(one.at_s[0] for one in found))]
 
 
 def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s: float) -> list[Alert]:

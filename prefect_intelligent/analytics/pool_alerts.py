@@ -14,6 +14,7 @@ import pandas as pd
 
 from prefect_intelligent.analytics.alerts import (
     Alert,
+    another_writer,
     deduplicate,
     from_blockers,
     from_causes,
@@ -37,6 +38,7 @@ from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
+from prefect_intelligent.steering.other_writer import SetBack, find_set_backs
 
 SPAN_S: Final = 7 * 86400.0
 """How far back runs are analysed."""
@@ -108,6 +110,7 @@ def find_alerts(
     snapshot: Snapshot | None = None,
     at_risk: Sequence[Mapping[str, object]] = (),
     blocked: Sequence[Finding] = (),
+    set_back: Sequence[SetBack] = (),
 ) -> tuple[Alert, ...]:
     """All alerts of a pool that hold now, without duplicates.
 
@@ -121,9 +124,10 @@ def find_alerts(
         snapshot: The pool as it is now; None leaves out the alerts about live runs.
         at_risk: Runs of the snapshot that may be late, as from `at_risk_rows`.
         blocked: What keeps due runs from starting, as from `blocking.chain.findings`.
+        set_back: What another program sets back again and again, as from `find_set_backs`.
     """
     alerts = [] if snapshot is None else from_snapshot(snapshot, findings.longest_s, at_risk)
-    alerts += from_blockers(blocked, now_s)
+    alerts += from_blockers(blocked, now_s) + another_writer(pool, set_back)
     alerts += silent_controller(pool, last_decision_s, interval_s, now_s)
     alerts += from_health(findings.deployments, now_s) + from_causes(findings.causes, now_s)
     return deduplicate(alerts, upstream)
@@ -207,6 +211,7 @@ class AlertFinder:
             snapshot=snapshot,
             at_risk=at_risk_rows(snapshot, expected_ends(snapshot)),
             blocked=self._blocked(),
+            set_back=find_set_backs(self._history, self._pool, now_s),
         )
 
     def _refresh(self, now_s: float) -> None:

@@ -41,7 +41,7 @@ def why_run(facts: PoolFacts, run: RunFacts) -> tuple[Blocker, ...]:
         return (state,)
     served = next_poll(facts)
     found = [*of_deployment(facts, run, served), *of_place(facts, run, served)]
-    set_aside = run.expected_s <= facts.at_s and any(blocker.reason is Reason.HELD for blocker in found)
+    set_aside = run.expected_s <= facts.due_s and any(blocker.reason is Reason.HELD for blocker in found)
     return _in_order(found if set_aside else [*found, *of_time(facts, run)], facts, run.name)
 
 
@@ -68,7 +68,7 @@ def findings(facts: PoolFacts) -> tuple[Finding, ...]:
     since: dict[tuple[Reason, str], float] = {}
     for run in facts.scheduled:
         state = of_state(facts, run)
-        due = run.expected_s <= facts.at_s
+        due = run.expected_s <= facts.due_s
         blockers = [state] if state is not None else [*of_deployment(facts, run, served), *of_place(facts, run, served)]
         for blocker in blockers if due else ():
             if blocker.lasts:

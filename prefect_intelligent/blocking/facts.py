@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+AHEAD_S: Final = 5.0
+"""Half of what workers ask ahead by default."""
 HOLDS_SLOT: Final = ("PENDING", "RUNNING")
 """Types of states in which a run holds a slot of its queue and its pool."""
 
@@ -161,3 +163,8 @@ class PoolFacts:
     worker_slots: int | None = None
     poll_s: float = 10.0
     services_off: frozenset[str] = frozenset()
+
+    @property
+    def due_s(self) -> float:
+        """A run scheduled up to then counts as due: workers ask some seconds ahead, and clocks agree to a second."""
+        return self.at_s + AHEAD_S

@@ -23,7 +23,7 @@ def of_place(facts: PoolFacts, run: RunFacts, served: NextPoll) -> list[Blocker]
     if queue is None:
         return _without_queue(facts, run)
     found = [*_pool_closed(facts), *_queue_closed(queue, facts), *unpolled(facts, queue)]
-    if run.next_s > facts.at_s and run.state_name != "AwaitingConcurrencySlot":
+    if run.next_s > facts.due_s and run.state_name != "AwaitingConcurrencySlot":
         return found
     full = _full(facts, queue)
     if facts.paused or facts.limit == 0 or queue.paused or queue.limit == 0:
@@ -132,7 +132,7 @@ def _full(facts: PoolFacts, queue: QueueFacts) -> list[Blocker]:
 
 def _behind(facts: PoolFacts, queue: QueueFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
     """What is served before it, if the next poll does not start it."""
-    if run.id in served.starts or run.next_s > facts.at_s:
+    if run.id in served.starts or run.next_s > facts.due_s:
         return []
     pool = shlex.quote(facts.name)
     if run.id in served.without_refused:

@@ -45,8 +45,8 @@ def next_poll(facts: PoolFacts) -> NextPoll:
         if (most := slots_of(one.limit, busy[key])) is not None or one.held_by
     }
     given = {key: most or 0 for key, most in slots.items()}
-    blocked = blocked_runs([run for run in facts.scheduled if not run.own_retry], facts.active, given, facts.at_s)
-    due = [run for run in facts.scheduled if run.next_s <= facts.at_s and not run.own_retry]
+    blocked = blocked_runs([run for run in facts.scheduled if not run.own_retry], facts.active, given, facts.due_s)
+    due = [run for run in facts.scheduled if run.next_s <= facts.due_s and not run.own_retry]
     zero = {
         key
         for key, one in facts.deployments.items()

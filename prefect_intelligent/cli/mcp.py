@@ -11,6 +11,8 @@ import threading
 from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from pydantic import Field
+
 from prefect_intelligent import __version__
 from prefect_intelligent.cli.options import Config, Pool
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
@@ -23,6 +25,7 @@ _INSTRUCTIONS: Final = (
     "controller decided as it did, which deployments are healthy, what runs have cost. Nothing is changed. Advice "
     "names commands for a person to run."
 )
+_PoolName = Annotated[str | None, Field(description="work pool; without it the one of the settings")]
 _ONE_AT_A_TIME: Final = threading.Lock()  # commands print to the one standard output of the process
 
 
@@ -45,7 +48,6 @@ def make_server(pool: str | None = None, config: str | None = None) -> MCPServer
     try:
         from mcp.server import MCPServer
         from mcp.types import ToolAnnotations
-        from pydantic import Field
     except ImportError as error:
         raise MissingExtraError("the MCP server", "mcp") from error
 
@@ -53,7 +55,6 @@ def make_server(pool: str | None = None, config: str | None = None) -> MCPServer
         "prefect-intelligent", version=__version__, instructions=_INSTRUCTIONS, log_level="WARNING"
     )
     common = [] if config is None else [f"--config={config}"]
-    pool_name = Annotated[str | None, Field(description="work pool; without it the one of the settings")]
 
     def about(name: str | None) -> list[str]:
         chosen = name or pool
@@ -65,24 +66,24 @@ def make_server(pool: str | None = None, config: str | None = None) -> MCPServer
 
     def eta(
         run: Annotated[str | None, Field(description="id of a flow run; without it all live runs of the pool")] = None,
-        pool: pool_name = None,
+        pool: _PoolName = None,
     ) -> Any:
         """When runs start and end (Unix seconds, median and 90 %), and how likely they are to be late."""
         return answer("eta", *([] if run is None else [_positional(run)]), *about(pool))
 
     def explain(
-        queue: Annotated[str | None, Field(description="only this work queue")] = None, pool: pool_name = None
+        queue: Annotated[str | None, Field(description="only this work queue")] = None, pool: _PoolName = None
     ) -> Any:
         """The controller's last decision on the pool, queue by queue, with its reasons."""
         return answer("explain", *([] if queue is None else [f"--queue={queue}"]), *about(pool))
 
     def health(
-        last: Annotated[str, Field(description="how far back, e.g. 30d")] = "30d", pool: pool_name = None
+        last: Annotated[str, Field(description="how far back, e.g. 30d")] = "30d", pool: _PoolName = None
     ) -> Any:
         """Status, score and error budget of each deployment, worst first."""
         return {"deployments": answer("health", f"--last={last}", *about(pool))}
 
-    def report(last: Annotated[str, Field(description="how far back, e.g. 7d")] = "7d", pool: pool_name = None) -> Any:
+    def report(last: Annotated[str, Field(description="how far back, e.g. 7d")] = "7d", pool: _PoolName = None) -> Any:
         """Waiting, lateness, failures and money of a span, by queue, deployment, version and hour."""
         return answer("report", f"--last={last}", *about(pool))
 

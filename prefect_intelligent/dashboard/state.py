@@ -49,6 +49,7 @@ from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
 from prefect_intelligent.steering.kill_switch import read_switch
+from prefect_intelligent.steering.other_writer import SetBack, find_set_backs
 
 MAX_WITH_TERMS: Final = 100
 SPENT_BY: Final = ("deployment", "queue", "version", "hour")
@@ -101,6 +102,7 @@ class StateBuilder:
         self._span_s = span_s
         self._graph, self._now, self._awaited = graph, now, awaited
         self._read_blocked, self._blocked = blocked, tuple[Finding, ...]()
+        self._set_back: tuple[SetBack, ...] = ()
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}
         self._limit: int | None = None  # of the pool, when it was observed last
@@ -150,6 +152,7 @@ class StateBuilder:
             snapshot=snapshot,
             at_risk=live["risk"],
             blocked=self._blocked,
+            set_back=self._set_back,
         )
         acknowledged = self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)
         seen = set(read_each(ACKNOWLEDGED, acknowledged, lambda row: str(row["alert"])))
@@ -178,6 +181,7 @@ class StateBuilder:
         if graph is not None:
             self._upstream = upstream_of(graph)
         self._blocked = tuple(self._read_blocked())
+        self._set_back = find_set_backs(self._history, self._pool, now_s)
         results = past_results(self._history)
         slow: State = {
             "health": {"counts": {}, "rows": [], "queues": [], "pools": []},

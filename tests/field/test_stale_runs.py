@@ -110,7 +110,7 @@ def test_what_was_cancelled_is_scored_once_a_later_run_has_completed(stage, caps
     assert [score["verdict"] for score in found["measures"]] == ["open"]
     for state in ("PENDING", "RUNNING", "COMPLETED"):
         stage.api.set_state(runs[-1], state)
-    assert cli.main(["sync", "--pool", stage.pool]) == 0
+    assert cli.main(["sync"]) == 0
     capsys.readouterr()
     _, found = prevent(stage, capsys, "scores")
     assert [(score["rule"], score["verdict"]) for score in found["measures"]] == [("stale-runs", "right")]
