@@ -20,6 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) 'pip>=25.1' numba numpy
 	@$(BIN)/python -m prefect_intelligent.twin.warm & warming=$$!; $(PIP) -e '.[all]' --group demo --group train --group dev && wait $$warming
+	@$(PIP) --no-deps --group jobshop
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true # pip takes one core; templates are no Python
 	@touch $@
 

@@ -21,7 +21,8 @@ import simpy
 
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.warm import warm
 from simulations.envs.batch import Batch, BatchSettings
@@ -200,12 +201,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ciw_events_per_s": 3 * len(few[0]) / ciw_s,
     }
     curve = cost_curve()
+    guarded, unguarded = env_rate(guarded=True), env_rate(guarded=False)
     figures = {
         **rates,
         "events_vs_simpy": rates["events_per_s"] / rates["simpy_events_per_s"],
         "full_events_per_s": full_rate(),
-        "env_steps_per_s": env_rate(guarded=True),
-        "env_steps_per_s_unguarded": env_rate(guarded=False),
+        "env_steps_per_s": guarded,
+        "env_steps_per_s_unguarded": unguarded,
+        "env_steps_vs_simpy_events": guarded / rates["simpy_events_per_s"],
         "cost_growth_100_to_100k": curve[PENDING[-1]] / curve[PENDING[0]],
         "mean_wait": few_wait,
         "mean_wait_largest_difference": max(abs(simpy_wait - few_wait), abs(ciw_wait - few_wait)),

@@ -33,7 +33,8 @@ from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_parameters import RuleParameters
 from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from rl.evaluation.statistics import geometric_ratio
 from rl.label import LabelConfig, Labels, label
 from rl.network import Actor

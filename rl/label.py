@@ -43,7 +43,8 @@ from prefect_intelligent.policy.planner import remaining_lateness_usd, work_left
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from rl.simulators import spent_usd
 from rl.tune import read_rule

@@ -13,7 +13,8 @@ from typing import Final
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from rl.suites import TRACE_FOLDER, Case, trace_cases
 from rl.worlds import TRAINING
 from simulations.family import SPLITS, Family

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from rl.trace_cases import TRACES, Window, load_factor, trace_windows
 from rl.worlds import FRESH_DAY, Workload
 from simulations.family import SPLITS

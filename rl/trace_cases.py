@@ -23,8 +23,9 @@ import pandas as pd
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 from simulations.traces import read_trace
 
 RUNS: Final = 250

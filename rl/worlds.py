@@ -10,7 +10,8 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from rl.batch_logs import BatchLogs
 from simulations.arrivals import HOUR_S
 from simulations.family import Family

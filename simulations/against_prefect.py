@@ -22,9 +22,11 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.domain.instants import unix_s
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model.world import COMPLETES, stack
+from prefect_intelligent.twin.build import build_world
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 QUEUES: Final = (
     QueueSetting(name="urgent", priority=1),

@@ -23,6 +23,7 @@ from prefect_intelligent.prevention.measures import DAY_S, RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.testing.prevention_actions import InMemoryPreventionActions
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.state import (
     CANCELLED,
     COMPLETED,
@@ -38,7 +39,7 @@ from prefect_intelligent.twin.model.state import (
 from prefect_intelligent.twin.model.stop_run import stop_run
 from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, DRAWN, FAILS
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 START_S: Final = 1_767_225_600.0  # 2026-01-01
 DAYS: Final = 30

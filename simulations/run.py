@@ -20,7 +20,7 @@ from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.bundle import read_bundle
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import SPLITS
 from simulations.metrics import EpisodeMetrics

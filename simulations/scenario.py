@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, get_args, get_type_hints
 from prefect_intelligent.domain import Prices, QueueSetting, parse_deadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.twin.cloud_prices import slot_prices
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, WorkerSpec
 from simulations.arrivals import Arrivals, Backfill, Bursts, Cron, Interval, Poisson, RRule
 from simulations.family import Family
 from simulations.workload import Duration, Scenario, Source
@@ -27,7 +27,9 @@ ARRIVALS: Final[Mapping[str, type[Any]]] = {
     "bursts": Bursts,
     "backfill": Backfill,
 }
-_SOURCE_KEYS: Final = ("duration", "arrivals", "after", "deadline", "estimate_bias", "estimate_noise")
+_SOURCE_KEYS: Final = (
+    "duration", "arrivals", "after", "called_by", "called_times", "deadline", "estimate_bias", "estimate_noise",
+)  # fmt: skip
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -125,7 +127,15 @@ def _pool(table: Mapping[str, Any], label: str) -> PoolSpec:
         values["prices"] = _make(Prices, prices, "prices")
     for key in ("spot_prices", "reclaims"):
         values[key] = tuple(tuple(_items(pair, key)) for pair in _items(values.get(key, []), key))
+    values["workers"] = tuple(_worker(each) for each in _items(values.get("workers", []), f"workers of {label}"))
     return _make(PoolSpec, values, label)
+
+
+def _worker(table: Any) -> WorkerSpec:
+    values = _table(table, "worker")
+    values["queues"] = tuple(_items(values.get("queues", []), "queues of a worker"))
+    values["outages"] = tuple(tuple(_items(pair, "outages")) for pair in _items(values.get("outages", []), "outages"))
+    return _make(WorkerSpec, values, "worker")
 
 
 def _source(table: Mapping[str, Any]) -> Source:

@@ -39,7 +39,9 @@ def as_toml(scenario: Scenario, comments: Iterable[str] = ()) -> str:
     lines = [f"# {comment}" for comment in comments]
     lines += _lines(_changed(scenario, "name", "pools", "sources", "resources"))
     for pool in scenario.pools:
-        values = _changed(pool, "queues", "prices")
+        values = _changed(pool, "queues", "prices", "workers")
+        if pool.workers:
+            values["workers"] = [_changed(worker) for worker in pool.workers]
         values["prices"] = _changed(pool.prices)
         values["queues"] = [_changed(queue) for queue in pool.queues]
         lines += ["", "[[pools]]", *_lines(values)]
@@ -56,6 +58,8 @@ def _deployment(source: Source) -> dict[str, Any]:
         values["arrivals"] = {"kind": _KINDS[type(source.arrivals)]} | _changed(source.arrivals)
     if source.after:
         values["after"] = source.after
+    if source.called_by is not None:
+        values |= {"called_by": source.called_by, "called_times": source.called_times}
     if source.deadline is not None:
         values["deadline"] = str(source.deadline)
     for name in ("estimate_bias", "estimate_noise"):

@@ -15,10 +15,11 @@ import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.state import CANCELLED
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 _BATCHES: Final = 40
 _T99: Final = 2.708  # 99.5 % quantile of Student's t with 39 degrees of freedom

@@ -1,6 +1,7 @@
-"""Validate the twin against queueing theory and against a real Prefect.
+"""Validate the twin against queueing theory, against other people's simulators and against a real Prefect.
 
 python -m simulations.validate [--json] [--pictures docs/images]
+python -m simulations.validate --foreign [--json]
 python -m simulations.validate --against-prefect [--json] [--pictures docs/images]
 """
 
@@ -18,13 +19,17 @@ from simulations.theory import Check, checks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 1 if an interval does not contain the exact value."""
+    """Entry point; returns the exit code: 1 if an interval does not contain the exact value, or others disagree."""
     parser = argparse.ArgumentParser(
         prog="python -m simulations.validate",
-        description="Validate the twin against queueing theory and a real Prefect.",
+        description="Validate the twin against queueing theory, other simulators and a real Prefect.",
     )
-    parser.add_argument(
+    against = parser.add_mutually_exclusive_group()
+    against.add_argument(
         "--against-prefect", action="store_true", help="a real server and process worker, and the twin; not theory"
+    )
+    against.add_argument(
+        "--foreign", action="store_true", help="JobShopLib, Ciw and a model of nodes in SimPy, and the twin; not theory"
     )
     parser.add_argument("--customers", type=int, default=400_000, help="of each case of theory (default: 400000)")
     parser.add_argument("--runs", type=int, default=40, help="flow runs of the real day, 6 or more (default: 40)")
@@ -44,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InvalidInputError("--pictures", str(args.pictures), "is not a folder")
         if args.against_prefect:
             return _against_prefect(args)
+        if args.foreign:
+            return _foreign(args)
     except PrefectIntelligentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,6 +78,20 @@ def _theory(args: argparse.Namespace) -> int:
 def _line(each: Check) -> str:
     mark = "" if each.holds else "  outside"
     return f"{each.case:52} {each.figure:20} {each.theory:9.4f} {each.twin:9.4f} +- {each.half_width:.4f}{mark}"
+
+
+def _foreign(args: argparse.Namespace) -> int:
+    from simulations.foreign.report import compare, disagreements
+
+    figures = compare(args.seed)
+    if args.json:
+        print(json.dumps({"figures": figures, "context": {"seed": args.seed}}, indent=2))
+    else:
+        for name, value in figures.items():
+            print(f"{name:<32} {value:14.6g}")
+    for each in (wrong := disagreements(figures)):
+        print(f"error: {each}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _against_prefect(args: argparse.Namespace) -> int:

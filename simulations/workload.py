@@ -12,8 +12,9 @@ import numpy as np
 from prefect_intelligent.domain import Deadline, RelativeDeadline
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 from simulations.arrivals import HOUR_S, Arrivals
 
 _Z90: Final = 1.2815515655446004
@@ -77,7 +78,10 @@ class Source:
         terms: Its prices, retries, resources and limits.
         duration: How long its runs work.
         arrivals: When they arrive; None for a deployment that is triggered by others.
-        after: Names of the deployments whose run of the same batch has to complete first.
+        after: Names of the deployments whose run of the same batch has to complete first (or to end in another way, see
+            `DeploymentSpec.after_when`).
+        called_by: Name of the deployment whose runs create its runs and wait for them; None for none.
+        called_times: How many of its runs each of those creates.
         deadline: When a run is due; None is never.
         estimate_bias: Standard deviation, across worlds, of the log ratio of the prediction to the true median.
         estimate_noise: Standard deviation of the log error of each run's own prediction.
@@ -87,15 +91,22 @@ class Source:
     duration: Duration = field(default_factory=Duration)
     arrivals: Arrivals | None = None
     after: tuple[str, ...] = ()
+    called_by: str | None = None
+    called_times: int = 1
     deadline: Deadline | None = None
     estimate_bias: float = 0.0
     estimate_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.arrivals is None) == (not self.after):
+        origins = [self.arrivals is not None, bool(self.after), self.called_by is not None]
+        if sum(origins) != 1:
             raise InvalidInputError(
-                f"deployment {self.terms.name!r}", self.after, "needs either arrivals or upstreams ('after'), not both"
+                f"deployment {self.terms.name!r}",
+                {"arrivals": self.arrivals, "after": self.after, "called_by": self.called_by},
+                "needs one of the three: arrivals, upstreams ('after'), or a parent ('called_by')",
             )
+        if self.called_times < 1:
+            raise InvalidInputError(f"called_times of {self.terms.name!r}", self.called_times, "must be 1 or more")
         for name in ("estimate_bias", "estimate_noise"):
             if not getattr(self, name) >= 0:
                 raise InvalidInputError(name, getattr(self, name), "must be a number, 0 or more")
@@ -165,7 +176,8 @@ def in_order(sources: Sequence[Source]) -> list[Source]:
             raise InvalidInputError("dependencies", cycle, "deployments wait for each other in a circle; break it")
         done[name] = False
         path.append(name)
-        for upstream in by_name[name].after:
+        parent = by_name[name].called_by
+        for upstream in (*by_name[name].after, *(() if parent is None else (parent,))):
             visit(upstream)
         path.pop()
         done[name] = True
@@ -184,6 +196,7 @@ def draw_world(scenario: Scenario, seed: int) -> World:
     times: dict[str, Array] = {}
     first: dict[str, int] = {}
     edges: list[Array] = []
+    calls: list[Array] = []
     total = 0
     startup_s = {queue.name: pool.startup_s for pool in scenario.pools for queue in pool.queues}
     for source in in_order(scenario.sources):
@@ -194,12 +207,16 @@ def draw_world(scenario: Scenario, seed: int) -> World:
         count = len(at_s)
         numbers = np.arange(total, total + count)
         edges += [np.stack([first[above] + np.arange(count), numbers], axis=1) for above in source.after]
-        columns.append(_column(source, at_s, startup_s.get(source.terms.queue, 0.0), place[name], rng))
+        if source.called_by is not None:
+            parents = first[source.called_by] + np.arange(count) // source.called_times
+            calls.append(np.stack([parents, numbers], axis=1))
+        beside_s = startup_s.get(source.terms.queue, 0.0) + _typical_wait_s(source, scenario)
+        columns.append(_column(source, at_s, beside_s, place[name], rng))
         total += count
     return build_world(
         scenario.pools,
         [source.terms for source in scenario.sources],
-        _sorted_runs(columns, edges),
+        _sorted_runs(columns, edges, calls),
         resources=scenario.resources,
         seed=int(streams[-1].generate_state(1, np.uint64)[0]),
         start_s=scenario.start_s,
@@ -207,20 +224,28 @@ def draw_world(scenario: Scenario, seed: int) -> World:
 
 
 def _times(source: Source, scenario: Scenario, times: Mapping[str, Array], rng: np.random.Generator) -> Array:
-    """When the runs of a deployment are scheduled, or their batches if it is triggered."""
+    """When the runs of a deployment are scheduled, or their batches if it is triggered or called."""
     if source.arrivals is not None:
         return source.arrivals.times(scenario.start_s, scenario.end_s, rng)
+    if source.called_by is not None:
+        return np.repeat(times[source.called_by], source.called_times)
     count = min(len(times[above]) for above in source.after)
     latest: Array = np.max([times[above][:count] for above in source.after], axis=0)
     return latest
 
 
-def _column(source: Source, at_s: Array, startup_s: float, number: int, rng: np.random.Generator) -> dict[str, Array]:
-    """The columns of one deployment's runs."""
+def _typical_wait_s(source: Source, scenario: Scenario) -> float:
+    """For how long a run of a deployment typically waits for its children, if they have slots at once."""
+    children = [other for other in scenario.sources if other.called_by == source.terms.name]
+    return max((child.duration.typical_s + _typical_wait_s(child, scenario) for child in children), default=0.0)
+
+
+def _column(source: Source, at_s: Array, beside_s: float, number: int, rng: np.random.Generator) -> dict[str, Array]:
+    """The columns of one deployment's runs, which hold their slots for `beside_s` besides their own work."""
     count = len(at_s)
     bias = math.exp(source.estimate_bias * rng.standard_normal())
     noise = np.exp(source.estimate_noise * rng.standard_normal(count))
-    triggered, deadline = bool(source.after), source.deadline
+    triggered, deadline = source.arrivals is None, source.deadline
     due_s = np.full(count, np.inf)
     within_s = np.full(count, np.inf)
     if isinstance(deadline, RelativeDeadline):
@@ -235,24 +260,25 @@ def _column(source: Source, at_s: Array, startup_s: float, number: int, rng: np.
         "scheduled_s": at_s,
         "known_s": np.full(count, -np.inf) if known else at_s,
         "work_s": source.duration.draw(count, rng),
-        "p50_s": np.maximum(source.duration.typical_s * bias * noise + startup_s, 1.0),
+        "p50_s": np.maximum(source.duration.typical_s * bias * noise + beside_s, 1.0),
         "spread": np.full(count, math.hypot(source.duration.sigma, source.estimate_noise)),
         "due_s": due_s,
         "due_within_s": within_s,
     }
 
 
-def _sorted_runs(columns: Sequence[Mapping[str, Array]], edges: Sequence[Array]) -> Runs:
+def _sorted_runs(columns: Sequence[Mapping[str, Array]], edges: Sequence[Array], calls: Sequence[Array]) -> Runs:
     """All runs, numbered in the order of their scheduled times."""
     joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
     order = np.argsort(joined["scheduled_s"], kind="stable")
     number = np.empty(len(order), dtype=np.int64)
     number[order] = np.arange(len(order))
-    pairs = number[np.concatenate(edges)] if edges else np.zeros((0, 2), dtype=np.int64)
+    none = np.zeros((0, 2), dtype=np.int64)
     values = {name: column[order] for name, column in joined.items()}
     return Runs(
         deployment=values.pop("deployment").astype(np.int64),
         outcome_source=np.zeros(len(order), dtype=np.int8),
-        edges=pairs,
+        edges=number[np.concatenate(edges)] if edges else none,
+        calls=number[np.concatenate(calls)] if calls else none,
         **values,
     )

@@ -12,7 +12,7 @@ from prefect_intelligent.domain import Cost
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.wiring.steering import open_policy
 

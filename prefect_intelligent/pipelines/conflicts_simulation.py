@@ -11,9 +11,10 @@ from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.pipelines.conflicts import Calendar, overloaded
 from prefect_intelligent.pipelines.deployments import Congestion, DeploymentNode, Inventory, PoolFacts
 from prefect_intelligent.pipelines.graph import Graph
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 WAITED_S: Final = 300.0
 """Hours in which a run waits longer than this for a slot are reported, seconds."""

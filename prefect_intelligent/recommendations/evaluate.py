@@ -19,9 +19,11 @@ from prefect_intelligent.history.runs_frame import duration_s, settled
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.recommendations.candidates import MOST_SLOTS, propose
 from prefect_intelligent.recommendations.model import ProposedChange, Recommendation, ReplayInput
-from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World, stack
+from prefect_intelligent.twin.build import build_world
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import COMPLETES, FAILS, World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 KIND: Final = "recommendations"
 MIN_RUNS: Final = 50

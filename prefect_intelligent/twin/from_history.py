@@ -10,8 +10,9 @@ import pandas as pd
 
 from prefect_intelligent.domain import Estimate
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.model.world import COMPLETES, CRASHES, FAILS, World
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 _OUTCOME_SOURCES: Final = {"COMPLETED": COMPLETES, "FAILED": FAILS, "CRASHED": CRASHES}
 _SHORTEST_S: Final = 0.01

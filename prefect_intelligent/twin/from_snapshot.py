@@ -12,18 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
-from prefect_intelligent.twin.model.state import PENDING, State
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.state import PENDING, State, StateRow
 from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
-from prefect_intelligent.twin.model.world import DRAWN, World, stack
+from prefect_intelligent.twin.model.world import DRAWN, World, WorldRow
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
 
 _SHORTEST_S = 0.1
 """Least seconds of work of a run."""
@@ -35,7 +38,7 @@ class SampledFutures:
 
     Attributes:
         twin: One world per future, at the instant of the snapshot.
-        runs: The runs of the snapshot; run i of every world is `runs[i]`, ad-hoc arrivals come after them.
+        runs: The runs of the snapshot; run i of every world is `runs[i]`, followers and ad-hoc ones come after them.
     """
 
     twin: Twin
@@ -78,7 +81,8 @@ def _future(
     """One drawn world. Its first `active` runs hold their slots already and do not arrive."""
     adhoc = [(queue, at_s) for queue in snapshot.queues for at_s in _adhoc(queue, snapshot.at_s, horizon_s, rng)]
     examples = [_example(queue) for queue, _ in adhoc]
-    all_runs = [*runs, *examples]
+    followers, edges = _followers(snapshot, runs)
+    all_runs = [*runs, *followers, *examples]
     keys = {(run.deployment, run.queue): run for run in all_runs}
     known = {resource.name for resource in resources}
     deployments = [
@@ -93,8 +97,9 @@ def _future(
         for (name, queue), run in keys.items()
     ]
     number = {key: place for place, key in enumerate(keys)}
-    scheduled = np.array([*_in_order(snapshot, runs), *(at_s for _, at_s in adhoc)])
-    due = [math.inf if run.due_s is None else run.due_s for run in runs]
+    follow = [run.scheduled_s for run in followers]
+    scheduled = np.array([*_in_order(snapshot, runs), *follow, *(at_s for _, at_s in adhoc)])
+    due = [math.inf if run.due_s is None else run.due_s for run in (*runs, *followers)]
     for run, (_, at_s) in zip(examples, adhoc, strict=True):
         due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
     columns = Runs(
@@ -107,14 +112,36 @@ def _future(
         due_s=np.array(due),
         due_within_s=np.full(len(all_runs), np.inf),
         outcome_source=np.full(len(all_runs), DRAWN, dtype=np.int8),
-        edges=np.zeros((0, 2), dtype=np.int64),
+        edges=edges,
     )
     seed = int(rng.integers(1 << 62))
     world = build_world([pool], deployments, columns, resources=resources, seed=seed, start_s=snapshot.at_s)
-    arriving = world.arrivals[0][world.arrivals[0] >= active]
-    world.arrivals[0, : len(arriving)] = arriving
-    world.settings["arrivals"] = len(arriving)
+    order = world.arrivals[0]
+    world.arrivals[0] = np.concatenate([order[order >= active], order[order < active]])
+    world.settings["arrivals"] -= active
     return world
+
+
+def _followers(snapshot: Snapshot, runs: Sequence[Run]) -> tuple[list[Run], npt.NDArray[np.int64]]:
+    """The followers in the snapshot's own queues, and the edges to them, without those that nothing listed leads to."""
+    queues = {queue.name for queue in snapshot.queues}
+    number = {run.id: place for place, run in enumerate(runs)}
+    found: list[Run] = []
+    edges: list[tuple[int, int]] = []
+    left = [follower for follower in snapshot.followers if follower.run.queue in queues]
+    while left:
+        open_ = {follower.run.id for follower in left}
+        ready = [follower for follower in left if open_.isdisjoint(follower.after)]
+        if not ready:  # they wait for each other
+            break
+        for follower in ready:
+            before = [number[key] for key in follower.after if key in number]
+            if before:
+                number[follower.run.id] = len(runs) + len(found)
+                edges += [(each, number[follower.run.id]) for each in before]
+                found.append(follower.run)
+        left = [follower for follower in left if follower.run.id not in {each.run.id for each in ready}]
+    return found, np.array(edges, dtype=np.int64).reshape(-1, 2)
 
 
 def _in_order(snapshot: Snapshot, runs: Sequence[Run]) -> list[float]:
@@ -161,6 +188,18 @@ def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng
 
 
 @compiled
+def _worker_of(world: WorldRow, state: StateRow, pool: int, queue: int) -> int:
+    """The worker that has a run of a queue, which a snapshot does not say: of those that poll it one with most room."""
+    pool_spec = world.pools[pool]
+    found, most = pool_spec.first_worker, -math.inf
+    for worker in range(pool_spec.first_worker, pool_spec.first_worker + pool_spec.workers):
+        room = world.workers[worker].limit - state.workers[worker].active
+        if world.polled[worker, queue] != 0 and room > most:
+            found, most = worker, room
+    return int(found)
+
+
+@compiled
 def _begin_active(world: World, state: State, active: int) -> None:
     """Let the first `active` runs of every world hold their slots and run."""
     for row in range(world.runs.shape[0]):
@@ -173,6 +212,9 @@ def _begin_active(world: World, state: State, active: int) -> None:
             if math.isfinite(run_spec.due_s):
                 set_timer(one_state, max(run_spec.due_s, one_state.totals[0].now_s), MARK_LATE, run)
             take_slot(one_world, one_state, run)
+            if one_world.pools[pool].workers > 0:
+                run_state.worker = _worker_of(one_world, one_state, pool, run_spec.queue)
+                one_state.workers[run_state.worker].active += 1
             run_state.placed = 1
             one_state.pools[pool].placed += 1
             start(one_world, one_state, run)

@@ -19,7 +19,7 @@ from prefect_intelligent.twin.engine.numba_structs import by_reference
 from prefect_intelligent.twin.from_snapshot import sample_futures
 from prefect_intelligent.twin.model.contention import begin_work, stop_work
 from prefect_intelligent.twin.model.rows import state_row, world_row
-from prefect_intelligent.twin.model.state import COMPLETED, RUNNING, State
+from prefect_intelligent.twin.model.state import COMPLETED, RUNNING, WAITS_FOR_CHILDREN, State
 from prefect_intelligent.twin.model.world import DRAWN, World
 from prefect_intelligent.twin.spec import PoolSpec
 
@@ -161,7 +161,7 @@ def set_work_left(world: World, state: State, left_s: npt.NDArray[np.float64]) -
         one_world, one_state = by_reference(world_row(world, row)), by_reference(state_row(state, row))
         for place in range(one_state.totals[0].active):
             run = one_state.active[place]
-            if one_state.runs[run].phase == RUNNING:
+            if one_state.runs[run].phase == RUNNING and one_state.runs[run].calling != WAITS_FOR_CHILDREN:
                 group = one_world.deployments[one_world.runs[run].deployment].contention_group
                 stop_work(one_world, one_state, group, run)
                 begin_work(one_world, one_state, group, run, left_s[row, run])

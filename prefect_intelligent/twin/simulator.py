@@ -36,6 +36,7 @@ _AFTER_PLAN: Final = ~(APPLY_ACTIONS + APPLY_RULE + GUARD + PLAN + INTERVAL)
 """The phases that are repeated when a log had no room: those after the plan."""
 _ZEROED: Final = (
     "totals", "runs", "queues", "pools", "contention_groups", "resource_runs", "resource_claims", "deployment_active",
+    "workers",
 )  # fmt: skip
 """The tables of a state that are zero at the beginning; what the others hold is meant only up to a count in these."""
 _NO_RULE: Final = RuleNumbers(0, 0, 0, *(1.0 for _ in RuleNumbers._fields[3:]))

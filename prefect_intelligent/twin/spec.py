@@ -1,9 +1,8 @@
-"""What worlds are built from: pools, deployments and resources by name, runs as columns."""
+"""What worlds are built from: pools, deployments and resources by name, runs as columns; `build` builds them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,22 +12,9 @@ import numpy.typing as npt
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model.world import (
-    CONTENTION_GROUP_DTYPE,
-    DEPLOYMENT_DTYPE,
-    POOL_DTYPE,
-    PRICE_DTYPE,
-    QUEUE_DTYPE,
-    RECLAIM_DTYPE,
-    RESOURCE_DTYPE,
-    RUN_DTYPE,
-    SETTINGS_DTYPE,
-    Table,
-    World,
-)
 
-MAX_RESOURCES: Final = 62
-"""Most resources of a world: a set of them is kept as the bits of one number."""
+AFTER_WHEN: Final = ("all", "any", "failed", "ended")
+"""When a run behind upstreams is created, in the order of their numbers `AFTER_ALL` to `AFTER_END` in `model.world`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +36,14 @@ class DeploymentSpec:
         retry_in_process: Whether a retry resumes in its process without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds after which a running attempt fails; None for no timeout.
         limit: Concurrency limit of the deployment; None is unlimited.
-        cancels_new: Whether a run beyond that limit is cancelled instead of waiting.
-        resources: Names of the shared resources its runs use while they run.
+        limit_group: Name of a limit that several deployments share, all of which have that `limit`; None for one alone.
+        cancels_new: Whether a run beyond that limit is cancelled, when it is claimed or would be marked late, instead
+            of waiting.
+        resources: Names of the shared resources its runs use while they run; one that stands here several times is
+            one of which a run holds so many slots.
+        after_when: When a run behind upstreams is created: "all" have completed, "any" does, one has "failed" (or
+            crashed), all have "ended".
+        calls_at: Share of its work after which a run that calls others does so and waits for them, with its slot.
     """
 
     name: str
@@ -68,15 +60,22 @@ class DeploymentSpec:
     retry_in_process: bool = True
     timeout_s: float | None = None
     limit: int | None = None
+    limit_group: str | None = None
     cancels_new: bool = False
     resources: tuple[str, ...] = ()
+    after_when: str = "all"
+    calls_at: float = 0.5
 
     def __post_init__(self) -> None:
         _not_negative(
             self, "late_usd_per_hour", "failure_usd", "retries", "crash_retries", "retry_delay_s", "retry_backoff",
             "timeout_s", "limit",
         )  # fmt: skip
-        for name in ("fails", "crashes", "failure_probability"):
+        if self.after_when not in AFTER_WHEN:
+            raise UnknownNameError(f"after_when of deployment {self.name!r}", self.after_when, AFTER_WHEN)
+        if self.limit_group is not None and self.limit is None:
+            raise InvalidInputError(f"limit of deployment {self.name!r}", None, "a limit that is shared needs a number")
+        for name in ("fails", "crashes", "failure_probability", "calls_at"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInputError(f"{name} of deployment {self.name!r}", value, "must be between 0 and 1")
@@ -88,8 +87,8 @@ class ResourceSpec:
 
     Attributes:
         name: Its name.
-        capacity: Runs it serves at full speed, above 0.
-        slowdown: Beyond that, speed is (capacity / runs) ** slowdown; 1 keeps the total throughput.
+        capacity: Runs, or slots of runs, that it serves at full speed, above 0.
+        slowdown: Beyond that, speed is (capacity / slots) ** slowdown; 1 keeps the total throughput.
         failure: Added chance of failure per capacity in excess, e.g. .2 at twice the capacity.
     """
 
@@ -102,6 +101,30 @@ class ResourceSpec:
         _not_negative(self, "slowdown", "failure")
         if not (math.isfinite(self.capacity) and self.capacity > 0):
             raise InvalidInputError(f"capacity of resource {self.name!r}", self.capacity, "must be a number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """A worker of a pool.
+
+    Attributes:
+        name: Its name.
+        limit: Most runs that it has at once (`--limit`), those included whose process waits for a retry; None for no
+            limit.
+        queues: Names of the queues that it polls (`--work-queue`); all of the pool if there are none.
+        outages: When it dies, with its runs, and from when on it polls again, (Unix seconds, Unix seconds).
+    """
+
+    name: str
+    limit: int | None = None
+    queues: tuple[str, ...] = ()
+    outages: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "limit")
+        for pair in self.outages:
+            if not (len(pair) == 2 and pair[0] < pair[1]):
+                raise InvalidInputError(f"outages of worker {self.name!r}", pair, "each has a start and a later end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +145,8 @@ class PoolSpec:
         node_min_billing_s: Seconds for which a node is billed at least.
         follows_demand: Whether an autoscaler buys for claimed runs; else the pool limit is what is bought.
         claims_ahead: Whether runs are claimed up to the limit and wait in PENDING for a node.
-        poll_s: Mean seconds between two polls, all workers together; 0 hands out runs at once.
+        workers: Its workers, if they are told apart; without any they are as one that polls every queue.
+        poll_s: Mean seconds between two polls, of each worker or of all as one; 0 hands out runs at once.
         poll_jitter: Each period is stretched by a factor within 1 +- this.
         poll_batch: Most runs claimed by one poll.
         prefetch_s: Seconds before its time at which a scheduled run can be claimed.
@@ -130,6 +154,9 @@ class PoolSpec:
         startup_s: Median seconds from having a slot to running.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which new ones are cancelled; None for no bound.
+        late_after_s: Seconds after its scheduled time from which the server marks a waiting run late (Prefect's
+            `PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS`).
+        late_loop_s: Seconds between two times at which it looks for them (`..._LATE_RUNS_LOOP_SECONDS`).
         spot_prices: Slot price from each instant on, (Unix seconds, US dollars per hour).
         reclaims: When the spot market takes which share of the slots, (Unix seconds, 0 to 1).
     """
@@ -147,6 +174,7 @@ class PoolSpec:
     node_min_billing_s: float = 0.0
     follows_demand: bool = False
     claims_ahead: bool = False
+    workers: tuple[WorkerSpec, ...] = ()
     poll_s: float = 10.0
     poll_jitter: float = 0.3
     poll_batch: int = 200
@@ -155,6 +183,8 @@ class PoolSpec:
     startup_s: float = 3.0
     startup_spread: float = 0.2
     room: int | None = None
+    late_after_s: float = 15.0
+    late_loop_s: float = 5.0
     spot_prices: tuple[tuple[float, float], ...] = ()
     reclaims: tuple[tuple[float, float], ...] = ()
 
@@ -166,7 +196,7 @@ class PoolSpec:
     def __post_init__(self) -> None:
         _not_negative(
             self, "min_slots", "boot_s", "cooldown_s", "node_min_billing_s", "poll_s", "poll_jitter", "prefetch_s",
-            "overshoot", "startup_s", "startup_spread", "limit",
+            "overshoot", "startup_s", "startup_spread", "limit", "late_after_s", "late_loop_s",
         )  # fmt: skip
         for name in ("node_slots", "max_slots", "poll_batch", "most"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -176,6 +206,11 @@ class PoolSpec:
                 raise InvalidInputError(name, getattr(self, name), "must be between 0 and 1")
         if not self.queues:
             raise InvalidInputError("queues", self.queues, "a pool needs at least one queue")
+        known = [queue.name for queue in self.queues]
+        for worker in self.workers:
+            for queue in worker.queues:
+                if queue not in known:
+                    raise UnknownNameError(f"queue of worker {worker.name!r}", queue, known)
         for name, most, value in (("spot_prices", math.inf, "a price"), ("reclaims", 1.0, "a share, 0 to 1")):
             for pair in getattr(self, name):
                 if not (len(pair) == 2 and math.isfinite(pair[0]) and 0 <= pair[1] <= most):
@@ -190,13 +225,14 @@ class Runs:
         deployment: Number of its deployment.
         scheduled_s: When it is expected to start; the batch's time for a run with upstreams.
         known_s: From when it shows among the upcoming runs; -inf for always, `scheduled_s` for an ad-hoc run.
-        work_s: True seconds of work at full speed.
+        work_s: True seconds of work at full speed, 0 or more.
         p50_s: Predicted median seconds from claim to end.
         spread: Predicted standard deviation of the log duration.
         due_s: When it should be finished; inf if it cannot be late.
         due_within_s: For a run with upstreams, due so many seconds after its release; inf to use `due_s`.
         outcome_source: `DRAWN`, or the recorded outcome, see `model.world`.
         edges: Shape (n, 2): upstream run, downstream run.
+        calls: Shape (n, 2): parent, child. A child is created by its parent, and has no upstreams.
     """
 
     deployment: npt.NDArray[np.int64]
@@ -209,52 +245,7 @@ class Runs:
     due_within_s: Array
     outcome_source: npt.NDArray[np.int8]
     edges: npt.NDArray[np.int64]
-
-
-def build_world(
-    pools: Sequence[PoolSpec],
-    deployments: Sequence[DeploymentSpec],
-    runs: Runs,
-    *,
-    resources: Sequence[ResourceSpec] = (),
-    seed: int = 0,
-    start_s: float = 0.0,
-) -> World:
-    """One world (a batch of one) from its parts.
-
-    Queues and resources are numbered by name, as in a snapshot. The lateness weight is that of the first pool.
-
-    Raises:
-        InvalidInputError: Names do not fit together, or a column holds a value out of range.
-    """
-    resources = sorted(resources, key=lambda resource: resource.name)
-    width = max(len(pool.queues) for pool in pools)
-    number = {
-        queue.name: place * width + at
-        for place, pool in enumerate(pools)
-        for at, queue in enumerate(pool.queues_by_name)
-    }
-    for deployment in deployments:
-        if deployment.queue not in number:
-            raise UnknownNameError(f"queue of deployment {deployment.name!r}", deployment.queue, number)
-    _check_columns(runs)
-    used = _resources_used(deployments, resources)
-    groups = sorted({0, *used})
-    deployment_rows = _deployments(deployments, [groups.index(each) for each in used])
-    table = _runs(runs, deployments, number)
-    return World(
-        settings=_settings(runs, seed, start_s, pools[0].prices.lateness_weight),
-        runs=table,
-        arrivals=_arrivals(table, pools, width),
-        edges=runs.edges[np.argsort(runs.edges[:, 0], kind="stable"), 1][None].astype(np.int64),
-        deployments=deployment_rows[None],
-        queues=_queues(pools, width, table)[None],
-        pools=np.stack([_pool(pool) for pool in pools])[None],
-        prices=_prices(pools)[None],
-        reclaims=_reclaims(pools)[None],
-        resources=_resources(resources)[None],
-        contention_groups=_contention_groups(groups, deployment_rows, table)[None],
-    )
+    calls: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
 
 def _not_negative(spec: object, *names: str) -> None:
@@ -265,131 +256,3 @@ def _not_negative(spec: object, *names: str) -> None:
             raise InvalidInputError(
                 f"{name} of {getattr(spec, 'name', 'pool')!r}", value, "must be a number, 0 or more"
             )
-
-
-def _check_columns(runs: Runs) -> None:
-    for name in ("work_s", "p50_s"):
-        column = getattr(runs, name)
-        wrong = ~(np.isfinite(column) & (column > 0))
-        if np.any(wrong):
-            raise InvalidInputError(name, float(column[wrong][0]), "durations must be seconds above 0")
-    if not np.all(np.isfinite(runs.scheduled_s)):
-        raise InvalidInputError("scheduled_s", "nan or inf", "every run needs the instant it is scheduled for")
-
-
-def _settings(runs: Runs, seed: int, start_s: float, weight: float) -> Table:
-    out = np.zeros(1, SETTINGS_DTYPE)
-    out["seed"], out["start_s"], out["lateness_weight"] = seed, start_s, weight
-    out["runs"] = len(runs.deployment)
-    out["arrivals"] = len(runs.deployment) - len(np.unique(runs.edges[:, 1]))
-    return out
-
-
-def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str, int]) -> Table:
-    n = len(runs.deployment)
-    table = np.zeros((1, n), RUN_DTYPE)
-    for name in ("scheduled_s", "known_s", "work_s", "p50_s", "spread", "due_s", "due_within_s"):
-        table[name][0] = getattr(runs, name)
-    table["deployment"][0], table["outcome_source"][0] = runs.deployment, runs.outcome_source
-    table["queue"][0] = np.array([number[d.queue] for d in deployments], dtype=np.int64)[runs.deployment]
-    table["upstreams"][0] = np.bincount(runs.edges[:, 1], minlength=n)
-    table["edges"][0] = (count := np.bincount(runs.edges[:, 0], minlength=n))
-    table["first_edge"][0] = np.cumsum(count) - count
-    return table
-
-
-def _arrivals(table: Table, pools: Sequence[PoolSpec], width: int) -> Table:
-    """Runs without upstreams by the instant they come within reach of a poll; the others after them."""
-    runs = table[0]
-    prefetch = np.array([pool.prefetch_s for pool in pools])[runs["queue"] // width]
-    reach = np.maximum(runs["scheduled_s"] - prefetch, np.minimum(runs["known_s"], runs["scheduled_s"]))
-    order = np.argsort(np.where(runs["upstreams"] > 0, np.inf, reach), kind="stable")
-    return order[None].astype(np.int64)
-
-
-def _resources_used(deployments: Sequence[DeploymentSpec], resources: Sequence[ResourceSpec]) -> list[int]:
-    """The set of resources of each deployment, as bits."""
-    if len(resources) > MAX_RESOURCES:
-        raise InvalidInputError("resources", len(resources), f"at most {MAX_RESOURCES} in one world")
-    place = {resource.name: number for number, resource in enumerate(resources)}
-    bits = []
-    for deployment in deployments:
-        for name in deployment.resources:
-            if name not in place:
-                raise UnknownNameError(f"resource of deployment {deployment.name!r}", name, place)
-        bits.append(sum(1 << place[name] for name in set(deployment.resources)))
-    return bits
-
-
-def _deployments(deployments: Sequence[DeploymentSpec], groups: Sequence[int]) -> Table:
-    out = np.zeros(len(deployments), DEPLOYMENT_DTYPE)
-    for row, spec, group in zip(out, deployments, groups, strict=True):
-        lost = 1.0 - (1.0 - spec.fails ** (spec.retries + 1)) * (1.0 - spec.crashes ** (spec.crash_retries + 1))
-        row["failure_probability"] = lost if spec.failure_probability is None else spec.failure_probability
-        row["timeout_s"] = np.inf if spec.timeout_s is None else spec.timeout_s
-        row["limit"] = np.inf if spec.limit is None else spec.limit
-        row["contention_group"] = group
-        for name in ("late_usd_per_hour", "failure_usd", "fails", "crashes", "retries", "crash_retries"):
-            row[name] = getattr(spec, name)
-        for name in ("retry_delay_s", "retry_backoff", "retry_in_process", "cancels_new"):
-            row[name] = getattr(spec, name)
-    return out
-
-
-def _contention_groups(groups: Sequence[int], deployments: Table, runs: Table) -> Table:
-    """One row per distinct set of resources, with its share of the array of executing heaps."""
-    out = np.zeros(len(groups), CONTENTION_GROUP_DTYPE)
-    out["resources"] = groups
-    count = np.bincount(deployments["contention_group"][runs[0]["deployment"]], minlength=len(groups))
-    out["heap_start"] = np.cumsum(count) - count
-    return out
-
-
-def _queues(pools: Sequence[PoolSpec], width: int, table: Table) -> Table:
-    out = np.zeros(len(pools) * width, QUEUE_DTYPE)
-    out["priority"] = np.inf  # of padding: served last
-    out["pool"] = np.repeat(np.arange(len(pools)), width)
-    for place, pool in enumerate(pools):
-        for at, queue in enumerate(pool.queues_by_name):
-            row = out[place * width + at]
-            row["present"], row["paused"], row["priority"] = 1, queue.paused, queue.priority
-            row["limit"] = np.inf if queue.limit is None else queue.limit
-    count = np.bincount(table[0]["queue"], minlength=len(out))
-    out["heap_start"] = np.cumsum(count) - count
-    return out
-
-
-def _pool(pool: PoolSpec) -> Table:
-    row = np.zeros((), POOL_DTYPE)
-    row["limit"] = np.inf if pool.limit is None else pool.limit
-    row["most"] = np.inf if pool.most is None else pool.most
-    row["room"] = np.inf if pool.room is None else pool.room
-    row["idle_fraction"], row["min_billing_s"] = pool.prices.idle_fraction, pool.prices.min_billing_s
-    for name in ("owned", "node_slots", "max_slots", "min_slots", "boot_s", "cooldown_s", "node_min_billing_s"):
-        row[name] = getattr(pool, name)
-    for name in ("follows_demand", "claims_ahead", "poll_s", "poll_jitter", "poll_batch", "prefetch_s", "overshoot"):
-        row[name] = getattr(pool, name)
-    row["startup_s"], row["startup_spread"] = pool.startup_s, pool.startup_spread
-    return row
-
-
-def _prices(pools: Sequence[PoolSpec]) -> Table:
-    most = max(len(pool.spot_prices) for pool in pools)
-    out = np.zeros((len(pools), most + 1), PRICE_DTYPE)
-    out["at_s"] = np.inf
-    for row, pool in zip(out, pools, strict=True):
-        row[0] = (-np.inf, pool.prices.slot_usd_per_hour)
-        row[1 : len(pool.spot_prices) + 1] = sorted(pool.spot_prices)
-    return out
-
-
-def _reclaims(pools: Sequence[PoolSpec]) -> Table:
-    events = sorted((at_s, share, place) for place, pool in enumerate(pools) for at_s, share in pool.reclaims)
-    return np.array(events, dtype=RECLAIM_DTYPE)
-
-
-def _resources(resources: Sequence[ResourceSpec]) -> Table:
-    out = np.zeros(len(resources), RESOURCE_DTYPE)
-    for row, spec in zip(out, resources, strict=True):
-        row["capacity"], row["slowdown"], row["failure"] = spec.capacity, spec.slowdown, spec.failure
-    return out

@@ -9,10 +9,11 @@ from prefect_intelligent.policy import GuardSettings, GuardState, parse_policy, 
 from prefect_intelligent.policy.actions import apply_action, neutral
 from prefect_intelligent.policy.encoding import encode
 from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.futures import redraw_unknowns
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 
 
 def warm() -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from prefect_intelligent.domain import objective
 from prefect_intelligent.policy.census import Array
-from prefect_intelligent.twin.model.world import World
+from prefect_intelligent.twin.model.world import AFTER_ALL, World
 from prefect_intelligent.twin.simulator import Twin
 
 FEW_RUNS: Final = 40
@@ -108,6 +108,8 @@ def _is_plain(world: World, row: int) -> bool:
     terms = world.deployments[row]
     return bool(
         world.pools.shape[1] == 1
+        and (terms["after_when"] == AFTER_ALL).all()
+        and (world.runs["calls"][row, :count] == 0).all()
         and (terms["fails"] == 0).all()
         and (terms["crashes"] == 0).all()
         and (world.resources["failure"][row] == 0).all()
@@ -129,7 +131,7 @@ def _unlimited(world: World) -> World:
     free.pools["owned"] = 0
     free.pools["follows_demand"] = free.pools["claims_ahead"] = 0
     free.pools["limit"] = free.queues["limit"] = free.deployments["limit"] = np.inf
-    free.pools["paused"] = free.queues["paused"] = 0
+    free.pools["paused"] = free.queues["paused"] = free.pools["workers"] = 0
     free.pools["poll_s"] = free.pools["overshoot"] = 0.0
     free.resources["capacity"] = np.inf
     free.reclaims["share"] = 0.0

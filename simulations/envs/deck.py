@@ -14,7 +14,8 @@ import numpy.typing as npt
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import RulePolicy
-from prefect_intelligent.twin.model.world import World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
 from simulations.arrivals import HOUR_S
 from simulations.family import Family

@@ -16,7 +16,7 @@ from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.policy.actions import NEUTRAL_CAPACITY, NEUTRAL_PLACE, NEUTRAL_SHARE
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from rl.simulators import spent_usd
 from simulations.envs.batch import DEFAULT_BASE, Batch, BatchSettings
 from simulations.envs.vector import PrefectClusterVecEnv

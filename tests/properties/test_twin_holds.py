@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from prefect_intelligent.policy.base import Proposal
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model import event_log as kinds
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED, FAILED
-from prefect_intelligent.twin.model.world import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
+from simulations.foreign.nodes import day_in_simpy, day_in_twin, random_capacity_world
 from tests.oracles.cost_of_log import cost_of_log
 
 FAMILY = Family(queues=(1, 5), slots=(2, 6), hours=3.0)
@@ -101,3 +102,12 @@ def test_claims_respect_the_limits_in_force(seed: int, limits: list[int], pool: 
             assert active[queue] <= limits[queue]
             assert active.sum() <= pool
     assert np.array_equal(active, twin.state.queues["active"][0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_bought_slots_cost_what_a_model_of_nodes_in_simpy_says(seed: int) -> None:
+    world = random_capacity_world(seed)
+    here, there = day_in_twin(world), day_in_simpy(world)
+    assert here.usd == pytest.approx(there.usd, rel=1e-9)
+    np.testing.assert_allclose(here.starts_s, there.starts_s, rtol=0, atol=1e-6)

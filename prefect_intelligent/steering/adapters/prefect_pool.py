@@ -30,6 +30,7 @@ from prefect_intelligent.prefect_client.claims.in_force import mend
 from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
+from prefect_intelligent.steering.adapters.followers import expected_followers
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 
 if TYPE_CHECKING:
@@ -154,6 +155,10 @@ class PrefectOrchestrator:
                     blocked=blocked_in[queue.name],
                 )
                 for queue in queues
+            ),
+            followers=expected_followers(
+                self._catalog.infos(),
+                [run for place in (waiting, active, upcoming) for row in place.values() for _, _, run in row],
             ),
             prices=self._prices(pool.type) if callable(self._prices) else self._prices or Prices(),
             resources=self._resources,

@@ -22,6 +22,7 @@ FAILURE_TIME: Final = code(4)  # after which share of its work it then ends
 POLL: Final = code(5)  # by how much a poll period is stretched
 RACE: Final = code(6)  # whether a poll overlooks the claims of the one before
 RECLAIM: Final = code(7)  # whether the spot market takes a run's slot
+LATE_SERVICE: Final = code(8)  # when, within a period, the server looks for runs that are late
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)

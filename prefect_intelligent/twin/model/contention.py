@@ -1,7 +1,8 @@
 """Shared resources: the more runs use one beyond its capacity, the slower they all work and the likelier they fail.
 
-Runs that use the same set of resources form a contention group and always work at the same speed. A group keeps one
-count of the work that each of its runs has done, so that a change of speed touches the group and not its runs.
+A run may hold several slots of a resource. Runs that use the same slots of the same resources form a contention group
+and always work at the same speed. A group keeps one count of the work that each of its runs has done, so that a change
+of speed touches the group and not its runs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def overload_failure_probability(world: WorldRow, state: StateRow, group: int) -
     for resource in range(state.resource_runs.shape[0]):
         if (world.contention_groups[group].resources >> resource) & 1:
             resource_spec = world.resources[resource]
-            excess = (state.resource_runs[resource] + 1) / resource_spec.capacity - 1.0
+            excess = (state.resource_runs[resource] + world.loads[group, resource]) / resource_spec.capacity - 1.0
             most = max(most, resource_spec.failure * excess)
     return most
 
@@ -70,8 +71,7 @@ def use_resources(world: WorldRow, state: StateRow, group: int, count: int) -> N
     """One run more (`count` 1) or less (-1) on the resources of a group: groups that share one of them change speed."""
     touched = world.contention_groups[group].resources
     for resource in range(state.resource_runs.shape[0]):
-        if (touched >> resource) & 1:
-            state.resource_runs[resource] += count
+        state.resource_runs[resource] += count * world.loads[group, resource]
     for other in range(1, state.contention_groups.shape[0]):
         if world.contention_groups[other].resources & touched:
             speed = 1.0
@@ -92,10 +92,9 @@ def use_resources(world: WorldRow, state: StateRow, group: int, count: int) -> N
 @inlined
 def count_claim(world: WorldRow, state: StateRow, pool: int, group: int, count: int) -> None:
     """One run more (`count` 1) or less (-1) that holds a slot of a pool and uses the resources of a group."""
-    resources = world.contention_groups[group].resources
-    if resources != 0:
+    if world.contention_groups[group].resources != 0:
         for resource in range(state.resource_runs.shape[0]):
-            state.resource_claims[pool, resource] += count * ((resources >> resource) & 1)
+            state.resource_claims[pool, resource] += count * world.loads[group, resource]
 
 
 @inlined

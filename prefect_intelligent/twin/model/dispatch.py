@@ -19,11 +19,15 @@ BOUNCE_S: Final = 30.0
 """Seconds after which a run whose deployment is full comes back (Prefect's `concurrency_slot_wait_seconds`)."""
 
 
+NO_WORKER: Final = -1
+"""Stands for all workers of a pool as one."""
+
+
 @compiled
 def poll(world: WorldRow, state: StateRow, pool: int) -> None:
     """A worker asks for runs and submits them."""
     plan_poll(world, state, pool)
-    dispatch(world, state, pool)
+    dispatch(world, state, pool, NO_WORKER)
 
 
 @inlined
@@ -42,16 +46,37 @@ def dispatch_immediately(world: WorldRow, state: StateRow) -> bool:
     for pool in range(state.pools.shape[0]):
         if world.pools[pool].poll_s == 0 and state.pools[pool].needs_dispatch != 0:
             any_dispatched = True
-            dispatch(world, state, pool)
+            if world.pools[pool].workers == 0:
+                dispatch(world, state, pool, NO_WORKER)
+            else:
+                dispatch_to_workers(world, state, pool)
     return any_dispatched
 
 
 @compiled
-def dispatch(world: WorldRow, state: StateRow, pool: int) -> None:
+def dispatch_to_workers(world: WorldRow, state: StateRow, pool: int) -> None:
+    """Let each worker of a pool that does not poll take what it can, in their order."""
+    pool_spec, again = world.pools[pool], 0
+    for worker in range(pool_spec.first_worker, pool_spec.first_worker + pool_spec.workers):
+        if state.workers[worker].dead == 0:
+            dispatch(world, state, pool, worker)
+            again |= state.pools[pool].needs_dispatch
+    state.pools[pool].needs_dispatch = again
+
+
+@compiled
+def dispatch(world: WorldRow, state: StateRow, pool: int, worker: int) -> None:
     """Claim runs: strict priority, first scheduled first within equal priorities, up to the limits.
 
     A worker that polls right after a change of settings may not yet see the claims of the poll before: limits are
     advisory, and are then exceeded by as many runs at most.
+
+    Args:
+        world: What is given.
+        state: What changes.
+        pool: The pool.
+        worker: Who asks: one of its workers, which takes runs of the queues that it polls up to its limit, or
+            `NO_WORKER`.
     """
     pool_state, pool_spec = state.pools[pool], world.pools[pool]
     width = state.queues.shape[0] // state.pools.shape[0]
@@ -62,6 +87,8 @@ def dispatch(world: WorldRow, state: StateRow, pool: int) -> None:
     room = pool_state.limit - pool_state.active + racing * pool_state.claimed_last_poll
     if pool_spec.owned != 0 and pool_spec.claims_ahead == 0:
         room = min(room, owned_slots(world, state, pool) - pool_state.placed)
+    if worker >= 0:
+        room = min(room, world.workers[worker].limit - state.workers[worker].active)
     if pool_spec.overshoot > 0:
         pool_state.claimed_last_poll = 0
         for queue in range(pool * width, (pool + 1) * width):
@@ -69,12 +96,12 @@ def dispatch(world: WorldRow, state: StateRow, pool: int) -> None:
             queue_state.not_yet_visible, queue_state.claimed_last_poll = racing * queue_state.claimed_last_poll, 0
     taken = 0
     while room >= 1.0 and taken < pool_spec.poll_batch and pool_state.paused == 0:
-        queue = next_queue(world, state, pool)
+        queue = next_queue(world, state, pool, worker)
         if queue < 0:
             return
         taken += 1
         state.totals[0].events += 1
-        if claim(world, state, queue) or pool_spec.poll_s > 0:
+        if claim(world, state, queue, worker) or pool_spec.poll_s > 0:
             room -= 1.0
         else:
             pool_state.needs_dispatch = 1
@@ -83,7 +110,7 @@ def dispatch(world: WorldRow, state: StateRow, pool: int) -> None:
 
 
 @inlined
-def next_queue(world: WorldRow, state: StateRow, pool: int) -> int:
+def next_queue(world: WorldRow, state: StateRow, pool: int, worker: int) -> int:
     """The queue whose first run is served next, or -1 if none may be."""
     width = state.queues.shape[0] // state.pools.shape[0]
     best, best_priority, best_key, best_run = -1, math.inf, math.inf, -1
@@ -93,6 +120,8 @@ def next_queue(world: WorldRow, state: StateRow, pool: int) -> int:
             continue
         if queue_state.active - queue_state.not_yet_visible >= queue_state.limit:
             continue
+        if worker >= 0 and world.polled[worker, queue] == 0:
+            continue
         run = state.waiting[world.queues[queue].heap_start]
         key = state.keys[run]
         if queue_state.priority < best_priority or key < best_key or (key == best_key and run < best_run):
@@ -101,14 +130,14 @@ def next_queue(world: WorldRow, state: StateRow, pool: int) -> int:
 
 
 @inlined
-def claim(world: WorldRow, state: StateRow, queue: int) -> bool:
+def claim(world: WorldRow, state: StateRow, queue: int, worker: int) -> bool:
     """A worker takes the first run of a queue: it holds a slot from now on. False if its deployment was full."""
     queue_state = state.queues[queue]
     run = pop(state.waiting, world.queues[queue].heap_start, queue_state.waiting, state.keys)
     queue_state.waiting -= 1
     deployment = world.runs[run].deployment
     deployment_spec = world.deployments[deployment]
-    if state.deployment_active[deployment] >= deployment_spec.limit:
+    if state.deployment_active[deployment_spec.limit_group] >= deployment_spec.limit:
         if deployment_spec.cancels_new != 0:
             finish(world, state, run, CANCELLED)
             return False
@@ -120,6 +149,9 @@ def claim(world: WorldRow, state: StateRow, queue: int) -> bool:
         event_log.append(state, event_log.BOUNCED, run, queue, run_state.wake_s)
         return False
     take_slot(world, state, run)
+    if worker >= 0:
+        state.runs[run].worker = worker
+        state.workers[worker].active += 1
     queue_state.claimed_last_poll += 1
     pool = world.queues[queue].pool
     state.pools[pool].claimed_last_poll += 1
@@ -132,6 +164,6 @@ def claim(world: WorldRow, state: StateRow, queue: int) -> bool:
             start(world, state, run)
     else:
         enqueue_for_node(state, pool, run)
-    if world.pools[pool].follows_demand != 0:
+    if world.pools[pool].follows_demand != 0 or state.pools[pool].surplus > 0:
         scale(world, state, pool)
     return True

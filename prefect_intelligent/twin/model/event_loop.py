@@ -16,18 +16,12 @@ from prefect_intelligent.twin.engine.heap import pop_timer
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.engine.rng import POLL, RECLAIM, stream_key, uniform, uniform_at
 from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.children import call_children, go_on
 from prefect_intelligent.twin.model.costs import busy_usd, idle_usd, lateness_usd
 from prefect_intelligent.twin.model.dispatch import dispatch_immediately, plan_poll, poll
-from prefect_intelligent.twin.model.nodes import (
-    bought_slots,
-    drop_nodes,
-    keep_surplus,
-    owned_slots,
-    place_waiting,
-    scale,
-)
+from prefect_intelligent.twin.model.nodes import bought_slots, drop_nodes, owned_slots, place_waiting, scale
 from prefect_intelligent.twin.model.run_lifecycle import (
-    cancel_if_late,
+    call_late,
     end,
     enqueue,
     enter,
@@ -38,6 +32,7 @@ from prefect_intelligent.twin.model.run_lifecycle import (
     start,
 )
 from prefect_intelligent.twin.model.state import (
+    BEFORE_CALL,
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -47,12 +42,16 @@ from prefect_intelligent.twin.model.state import (
     PENDING,
     RESUMING,
     RUNNING,
+    WAITS_FOR_CHILDREN,
     StateRow,
 )
 from prefect_intelligent.twin.model.timers import (
     ADD_NODE,
+    CALL_LATE,
+    COME_BACK,
+    DIE,
     DROP,
-    LATE_RULE,
+    GO_ON,
     MARK_LATE,
     REENTER,
     RELEASE,
@@ -62,9 +61,10 @@ from prefect_intelligent.twin.model.timers import (
     TIME_OUT,
     set_timer,
 )
+from prefect_intelligent.twin.model.workers import begin_workers, come_back, die, next_worker_poll, poll_as
 from prefect_intelligent.twin.model.world import WorldRow
 
-RUN_ENDS, TIMER_GOES_OFF, RUN_ARRIVES, SPOT_RECLAIMS, PRICE_CHANGES, WORKER_POLLS = 0, 1, 2, 3, 4, 5
+RUN_ENDS, TIMER_GOES_OFF, RUN_ARRIVES, SPOT_RECLAIMS, PRICE_CHANGES, POOL_POLLS, WORKER_POLLS = 0, 1, 2, 3, 4, 5, 6
 """What may happen next, in the order in which it does at the same instant."""
 
 _LOG_ROOM: Final = 64
@@ -90,6 +90,7 @@ def begin(world: WorldRow, state: StateRow) -> None:
         queue_state.paused, queue_state.arrivals_at_s = queue_spec.paused, totals.now_s
     for pool in range(state.pools.shape[0]):
         _begin_pool(world, state, pool)
+    begin_workers(world, state)
 
 
 @inlined
@@ -171,18 +172,23 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
                 while pool_state.next_poll_s < at_s and pool_state.next_poll_s <= until_s:
                     plan_poll(world, state, pool)  # this poll would claim nothing
             if pool_state.next_poll_s < at_s:
-                at_s, what, which = pool_state.next_poll_s, WORKER_POLLS, pool
+                at_s, what, which = pool_state.next_poll_s, POOL_POLLS, pool
+        if state.workers.shape[0] > 0:
+            worker, polls_s = next_worker_poll(world, state, at_s, until_s)
+            if worker >= 0:
+                at_s, what, which = polls_s, WORKER_POLLS, worker
         if at_once and at_s > totals.now_s and dispatch_immediately(world, state):
             continue  # at once, but not before all that happens at this instant
         if at_s > until_s or what < 0:
             accrue_cost_until(world, state, until_s)
             return
         accrue_cost_until(world, state, max(at_s, totals.now_s))
-        if what != WORKER_POLLS:
+        if what < POOL_POLLS:
             totals.events += 1
         if what == RUN_ENDS:
             run = state.executing[world.contention_groups[which].heap_start]
-            end(world, state, run, int(np.int64(state.runs[run].outcome)))
+            if state.runs[run].calling != BEFORE_CALL or not call_children(world, state, run):
+                end(world, state, run, int(np.int64(state.runs[run].outcome)))
         elif what == TIMER_GOES_OFF:
             fire_timer(world, state)
         elif what == RUN_ARRIVES:
@@ -196,8 +202,10 @@ def run_until(world: WorldRow, state: StateRow, until_s: float, stop_when_over: 
             pool_state.usd_per_hour = world.prices[which, pool_state.next_price].usd_per_hour
             pool_state.next_price += 1
             event_log.append(state, event_log.PRICED, -1, which, pool_state.usd_per_hour)
-        else:
+        elif what == POOL_POLLS:
             poll(world, state, which)
+        else:
+            poll_as(world, state, which)
 
 
 @inlined
@@ -242,7 +250,13 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
         return
     if kind == SHRINK:
         state.pools[target].shrink_set = 0
-        keep_surplus(world, state, target)
+        scale(world, state, target)
+        return
+    if kind == DIE:
+        die(world, state, target)
+        return
+    if kind == COME_BACK:
+        come_back(world, state, target)
         return
     run_state = state.runs[target]
     if kind == MARK_LATE:
@@ -274,10 +288,14 @@ def fire_timer(world: WorldRow, state: StateRow) -> None:
             resume(world, state, target)
     elif kind == RELEASE:
         release(world, state, target)
-    elif kind == LATE_RULE:
-        cancel_if_late(world, state, target)
     elif kind == DROP and run_state.phase == NOT_CREATED:
         finish(world, state, target, CANCELLED)
+    elif kind == GO_ON:
+        waits = run_state.phase == RUNNING and run_state.calling == WAITS_FOR_CHILDREN
+        if waits and not go_on(world, state, target):
+            end(world, state, target, FAILED)
+    elif kind == CALL_LATE:
+        call_late(world, state, target)
 
 
 @compiled

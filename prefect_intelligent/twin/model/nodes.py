@@ -28,7 +28,10 @@ def bought_slots(world: WorldRow, state: StateRow, pool: int) -> float:
 
 @compiled
 def scale(world: WorldRow, state: StateRow, pool: int) -> None:
-    """Order the nodes that are missing, or send back those that have been too many for the cooldown."""
+    """Order the nodes that are missing; note which are too many since when, and send back those whose cooldown is over.
+
+    A node is too many while neither the limit (or the autoscaler's demand) nor a run that sits on a node needs it.
+    """
     pool_spec, pool_state = world.pools[pool], state.pools[pool]
     if pool_spec.owned == 0:
         return
@@ -38,6 +41,7 @@ def scale(world: WorldRow, state: StateRow, pool: int) -> None:
     wanted = math.ceil(max(slots, pool_spec.min_slots) / pool_spec.node_slots)
     missing = wanted - pool_state.nodes - pool_state.nodes_ordered
     if missing > 0:
+        pool_state.surplus = 0
         now_s, ring = state.totals[0].now_s, state.node_since[pool]
         for _ in range(missing):
             place = pool_state.oldest_node + pool_state.nodes + pool_state.nodes_ordered
@@ -50,37 +54,40 @@ def scale(world: WorldRow, state: StateRow, pool: int) -> None:
         event_log.append(state, event_log.OWNED, -1, pool, bought_slots(world, state, pool))
         place_waiting(world, state, pool)
         pool_state.needs_dispatch = 1
-    keep_surplus(world, state, pool)
+    else:
+        held = math.ceil(pool_state.placed / pool_spec.node_slots)
+        surplus = max(0, pool_state.nodes + pool_state.nodes_ordered - max(wanted, held))
+        _cool_down(world, state, pool, surplus, pool_state.nodes - held)
 
 
-@compiled
-def keep_surplus(world: WorldRow, state: StateRow, pool: int) -> None:
-    """Send back the nodes that have been surplus for the cooldown without a break, the oldest first.
+@inlined
+def _cool_down(world: WorldRow, state: StateRow, pool: int, surplus: int, empty: int) -> None:
+    """Send back the nodes that have been too many for their cooldown; `surplus` are so now, and `empty` can go.
 
-    A node is surplus while it is not wanted and no run holds a slot of it. Nodes become surplus one after the other,
-    and the last that has becomes useful first.
+    Each has a cooldown of its own. One that is needed again is the one that became too many last: with runs packed on
+    as few nodes as possible, the others have stood empty all the while.
     """
-    pool_spec, pool_state, since = world.pools[pool], state.pools[pool], state.surplus_since[pool]
-    now_s = state.totals[0].now_s
-    slots = min(pool_state.limit, pool_spec.max_slots)
-    if pool_spec.follows_demand != 0:
-        slots = min(slots, float(pool_state.active))
-    wanted = math.ceil(max(slots, pool_spec.min_slots) / pool_spec.node_slots)
-    free = int((pool_state.nodes * pool_spec.node_slots - pool_state.placed) // pool_spec.node_slots)
-    surplus = max(0, min(pool_state.nodes + pool_state.nodes_ordered - wanted, pool_state.nodes, free))
-    for place in range(pool_state.surplus, surplus):
-        since[place] = now_s
-    over = 0
-    while over < surplus and since[over] + pool_spec.cooldown_s <= now_s:
-        over += 1
-    if over > 0:
-        drop_nodes(world, state, pool, over)
-        for place in range(over, surplus):
-            since[place - over] = since[place]
-    pool_state.surplus = surplus - over
+    pool_spec, pool_state = world.pools[pool], state.pools[pool]
+    now_s, since = state.totals[0].now_s, state.surplus_since[pool]
+    size = since.shape[0]
+    while pool_state.surplus < surplus:
+        since[(pool_state.first_surplus + pool_state.surplus) % size] = now_s
+        pool_state.surplus += 1
+    pool_state.surplus = surplus
+    count = 0
+    while count < min(surplus, empty):  # one that boots cannot be sent back
+        if since[(pool_state.first_surplus + count) % size] + pool_spec.cooldown_s > now_s:
+            break
+        count += 1
+    if count > 0:
+        pool_state.first_surplus = (pool_state.first_surplus + count) % size
+        pool_state.surplus -= count
+        drop_nodes(world, state, pool, count)
     if pool_state.surplus > 0 and pool_state.shrink_set == 0:
-        pool_state.shrink_set = 1
-        set_timer(state, since[0] + pool_spec.cooldown_s, SHRINK, pool)
+        ends_s = since[pool_state.first_surplus] + pool_spec.cooldown_s
+        if ends_s > now_s:  # else it boots, and is looked at again when it is up
+            pool_state.shrink_set = 1
+            set_timer(state, ends_s, SHRINK, pool)
 
 
 @compiled

@@ -25,6 +25,10 @@ def world_row(world: World, row: int) -> World:
         world.reclaims[row],
         world.resources[row],
         world.contention_groups[row],
+        world.loads[row],
+        world.workers[row],
+        world.polled[row],
+        world.outages[row],
     )
 
 
@@ -46,6 +50,7 @@ def state_row(state: State, row: int) -> State:
         state.deployment_active[row],
         state.node_since[row],
         state.surplus_since[row],
+        state.workers[row],
         state.timers[row],
         state.log[row],
     )

@@ -7,12 +7,14 @@ from typing import Final
 
 from prefect_intelligent.twin.engine.heap import push, remove
 from prefect_intelligent.twin.engine.jit import compiled, inlined
-from prefect_intelligent.twin.engine.rng import CRASH, FAILURE, FAILURE_TIME, uniform
+from prefect_intelligent.twin.engine.rng import CRASH, FAILURE, FAILURE_TIME, LATE_SERVICE, uniform
 from prefect_intelligent.twin.model import event_log
+from prefect_intelligent.twin.model.children import end_family
 from prefect_intelligent.twin.model.contention import begin_work, count_claim, overload_failure_probability, stop_work
 from prefect_intelligent.twin.model.costs import busy_usd, lateness_usd
 from prefect_intelligent.twin.model.nodes import bought_slots, place_waiting, scale
 from prefect_intelligent.twin.model.state import (
+    BEFORE_CALL,
     CANCELLED,
     COMPLETED,
     CRASHED,
@@ -22,11 +24,12 @@ from prefect_intelligent.twin.model.state import (
     RESUMING,
     RUNNING,
     WAITING,
+    WAITS_FOR_CHILDREN,
     StateRow,
 )
 from prefect_intelligent.twin.model.timers import (
+    CALL_LATE,
     DROP,
-    LATE_RULE,
     MARK_LATE,
     REENTER,
     RELEASE,
@@ -34,10 +37,7 @@ from prefect_intelligent.twin.model.timers import (
     TIME_OUT,
     set_timer,
 )
-from prefect_intelligent.twin.model.world import CRASHES, DRAWN, FAILS, WorldRow
-
-LATE_AFTER_S: Final = 20.0
-"""Seconds after its schedule at which a run that waits is marked late: Prefect's 15 s, and a loop of 5 s."""
+from prefect_intelligent.twin.model.world import AFTER_ALL, AFTER_ANY, AFTER_END, CRASHES, DRAWN, FAILS, WorldRow
 
 ARRIVAL_MEMORY_S: Final = 1800.0
 """Time constant of the arrival rate of a queue, seconds."""
@@ -83,26 +83,36 @@ def enter(world: WorldRow, state: StateRow, run: int, scheduled_s: float, due_s:
             price = world.deployments[world.runs[run].deployment].late_usd_per_hour
             state.totals[0].lateness_usd += lateness_usd(now_s - due_s, price, world.settings[0].lateness_weight)
         set_timer(state, max(due_s, now_s), MARK_LATE, run)
-    if world.deployments[world.runs[run].deployment].cancels_new != 0:
-        set_timer(state, max(scheduled_s, now_s) + LATE_AFTER_S, LATE_RULE, run)
+    deployment_spec = world.deployments[world.runs[run].deployment]
+    if deployment_spec.cancels_new != 0 and math.isfinite(deployment_spec.limit):
+        set_timer(state, max(_called_late_s(world, pool, scheduled_s), now_s), CALL_LATE, run)
     enqueue(world, state, run, scheduled_s)
 
 
-@compiled
-def cancel_if_late(world: WorldRow, state: StateRow, run: int) -> None:
-    """Cancel a run that has waited too long for a deployment that is full and cancels what finds no slot (CANCEL_NEW).
+@inlined
+def _called_late_s(world: WorldRow, pool: int, scheduled_s: float) -> float:
+    """When the server, which looks every `late_loop_s`, first finds that a run waits for too long."""
+    settings, pool_spec = world.settings[0], world.pools[pool]
+    late_s = scheduled_s + pool_spec.late_after_s
+    if pool_spec.late_loop_s == 0:
+        return float(late_s)
+    first_s = settings.start_s + pool_spec.late_loop_s * (uniform(settings.seed, LATE_SERVICE, 0, 0) - 1.0)
+    return float(first_s + pool_spec.late_loop_s * math.ceil((late_s - first_s) / pool_spec.late_loop_s))
 
-    Prefect looks once, when it marks the run late; a run that is tried again is not marked.
-    """
+
+@compiled
+def call_late(world: WorldRow, state: StateRow, run: int) -> None:
+    """The server would mark a run late that has waited since it came: it is cancelled if its deployment is full."""
     run_state, run_spec = state.runs[run], world.runs[run]
-    attempts = run_state.failures + run_state.crashes
-    full = state.deployment_active[run_spec.deployment] >= world.deployments[run_spec.deployment].limit
-    if run_state.phase != WAITING or attempts > 0 or not full:
+    if run_state.phase != WAITING or not math.isnan(run_state.first_claimed_s):
         return
-    queue_state = state.queues[run_spec.queue]
-    remove(state.waiting, world.queues[run_spec.queue].heap_start, queue_state.waiting, state.keys, run)
-    queue_state.waiting -= 1
-    finish(world, state, run, CANCELLED)
+    deployment_spec = world.deployments[run_spec.deployment]
+    if state.deployment_active[deployment_spec.limit_group] >= deployment_spec.limit:
+        queue_state = state.queues[run_spec.queue]
+        first = world.queues[run_spec.queue].heap_start
+        remove(state.waiting, first, queue_state.waiting, state.keys, run)
+        queue_state.waiting -= 1
+        finish(world, state, run, CANCELLED)
 
 
 @inlined
@@ -132,7 +142,7 @@ def take_slot(world: WorldRow, state: StateRow, run: int) -> None:
     state.totals[0].active += 1
     state.queues[queue].active += 1
     state.pools[pool].active += 1
-    state.deployment_active[deployment] += 1
+    state.deployment_active[world.deployments[deployment].limit_group] += 1
     count_claim(world, state, pool, world.deployments[deployment].contention_group, 1)
     event_log.append(state, event_log.CLAIMED, run, queue, state.pools[pool].active)
 
@@ -162,7 +172,11 @@ def start(world: WorldRow, state: StateRow, run: int) -> None:
         run_state.outcome = FAILED
     elif run_spec.outcome_source == CRASHES:
         run_state.outcome = CRASHED
-    begin_work(world, state, group, run, run_spec.work_s * share)
+    if run_spec.calls == 0:
+        begin_work(world, state, group, run, run_spec.work_s * share)
+    else:
+        run_state.calling, run_state.ends_share = BEFORE_CALL, share
+        begin_work(world, state, group, run, run_spec.work_s * min(share, deployment_spec.calls_at))
     if math.isfinite(deployment_spec.timeout_s) and run_state.timeout_set == 0:
         run_state.timeout_set = 1
         set_timer(state, state.totals[0].now_s + deployment_spec.timeout_s, TIME_OUT, run)
@@ -176,17 +190,20 @@ def end(world: WorldRow, state: StateRow, run: int, outcome: int) -> None:
     deployment, queue = run_spec.deployment, run_spec.queue
     group, pool = world.deployments[deployment].contention_group, world.queues[queue].pool
     now_s = state.totals[0].now_s
-    if run_state.phase == RUNNING:
+    if run_state.phase == RUNNING and run_state.calling != WAITS_FOR_CHILDREN:
         stop_work(world, state, group, run)
+    run_state.calling = 0
     count_claim(world, state, pool, group, -1)
     last = state.active[state.totals[0].active - 1]
     state.active[run_state.active_index] = last
     state.runs[last].active_index = run_state.active_index
     state.totals[0].active -= 1
     state.queues[queue].active -= 1
-    state.deployment_active[deployment] -= 1
+    state.deployment_active[world.deployments[deployment].limit_group] -= 1
     pool_state, pool_spec = state.pools[pool], world.pools[pool]
     pool_state.active -= 1
+    if pool_spec.workers != 0:
+        state.workers[run_state.worker].active -= 1
     if run_state.placed != 0:
         run_state.placed = 0
         pool_state.placed -= 1
@@ -218,6 +235,8 @@ def retry_or_finish(world: WorldRow, state: StateRow, run: int, outcome: int) ->
         run_state.wake_s = state.totals[0].now_s + delay_s
         if deployment_spec.retry_in_process != 0:
             run_state.phase = RESUMING
+            if world.pools[world.queues[run_spec.queue].pool].workers != 0:
+                state.workers[run_state.worker].active += 1  # its process is still there
             set_timer(state, run_state.wake_s, RESUME, run)
         else:
             run_state.phase = DELAYED
@@ -240,6 +259,7 @@ def resume(world: WorldRow, state: StateRow, run: int) -> None:
     pool = world.queues[world.runs[run].queue].pool
     state.runs[run].placed = 1
     state.pools[pool].placed += 1
+    scale(world, state, pool)
     start(world, state, run)
 
 
@@ -264,13 +284,39 @@ def finish(world: WorldRow, state: StateRow, run: int, phase: int) -> None:
     if phase in (FAILED, CRASHED):
         totals.failure_usd += deployment_spec.failure_usd
     event_log.append(state, event_log.DONE, run, phase, late_s)
+    if run_spec.parent >= 0 or run_spec.calls > 0:
+        end_family(world, state, run, phase)
     for edge in range(run_spec.first_edge, run_spec.first_edge + run_spec.edges):
         downstream = world.edges[edge]
         downstream_state = state.runs[downstream]
-        if phase == COMPLETED:
+        after_when = world.deployments[world.runs[downstream].deployment].after_when
+        if after_when != AFTER_ALL:
+            tell_downstream(state, downstream, after_when, phase)
+        elif phase == COMPLETED:
             downstream_state.upstreams_left -= 1
             if downstream_state.upstreams_left == 0:
                 set_timer(state, totals.now_s, RELEASE, downstream)
         elif downstream_state.phase == NOT_CREATED and downstream_state.upstreams_left > 0:
             downstream_state.upstreams_left = -1  # it is never released, and dropped only once
             set_timer(state, totals.now_s, DROP, downstream)
+
+
+@compiled
+def tell_downstream(state: StateRow, downstream: int, after_when: int, phase: int) -> None:
+    """One upstream of a run that does not wait for all to complete is over: create the run, drop it, or neither yet."""
+    downstream_state, now_s = state.runs[downstream], state.totals[0].now_s
+    if downstream_state.upstreams_left <= 0:
+        return
+    downstream_state.upstreams_left -= 1
+    if after_when == AFTER_END:
+        met = downstream_state.upstreams_left == 0
+    elif after_when == AFTER_ANY:
+        met = phase == COMPLETED
+    else:
+        met = phase in (FAILED, CRASHED)
+    if met:
+        downstream_state.upstreams_left = -1
+        set_timer(state, now_s, RELEASE, downstream)
+    elif downstream_state.upstreams_left == 0:
+        downstream_state.upstreams_left = -1
+        set_timer(state, now_s, DROP, downstream)

@@ -27,6 +27,11 @@ FAILED: Final = code(7)
 CRASHED: Final = code(8)
 CANCELLED: Final = code(9)
 
+# Where a running attempt of a run with children is.
+BEFORE_CALL: Final = code(1)
+WAITS_FOR_CHILDREN: Final = code(2)  # RUNNING and with a slot, but it does no work
+AFTER_CALL: Final = code(3)
+
 
 class TotalsRow(Protocol):
     """The instant of a world, the money spent until then, counters, and how far its lists have been read.
@@ -82,7 +87,10 @@ class RunStateRow(Protocol):
         wake_s: When its timer of kind `START`, `REENTER` or `RESUME` goes off; one set for another instant is void.
         active_index: Its place in `State.active` while it holds a slot.
         next_in_line: The run behind it in the line for a node; -1 for none.
-        upstreams_left: Upstreams that have not completed; -1 if one never will.
+        upstreams_left: Upstreams that it still waits for; -1 when it is known that it is created, or never will be.
+        chain_due_s: For a run that waits for upstreams: when they should have completed at the latest so that neither
+            it nor what follows it ends late, as of the last census; `inf` if none can.
+        chain_usd_per_hour: For such a run: what lateness costs of it and of what follows it.
         failures: Failed attempts.
         crashes: Crashed attempts.
         outcome: The phase in which the present attempt will end.
@@ -90,6 +98,12 @@ class RunStateRow(Protocol):
         late: Flag: it accrues lateness now.
         placed: Flag: it holds a slot that is there, and its infrastructure starts or is up.
         timeout_set: Flag: a timer of kind `TIME_OUT` is set.
+        calling: Of a run with children: `BEFORE_CALL`, `WAITS_FOR_CHILDREN` or `AFTER_CALL` in the present attempt.
+        called: Flag: its children have been created, by this attempt or an earlier one.
+        child_failed: Flag: one of them has not completed.
+        children_left: Children that are not over.
+        worker: Row of `workers` that has it, if its pool has workers.
+        ends_share: Share of its work after which the present attempt ends, if it calls children.
     """
 
     scheduled_s: F8
@@ -100,6 +114,8 @@ class RunStateRow(Protocol):
     finished_s: F8
     held_s: F8
     wake_s: F8
+    chain_due_s: F8
+    chain_usd_per_hour: F8
     active_index: I8
     next_in_line: I8
     upstreams_left: I8
@@ -110,6 +126,12 @@ class RunStateRow(Protocol):
     late: I1
     placed: I1
     timeout_set: I1
+    calling: I1
+    called: I1
+    child_failed: I1
+    children_left: I2
+    worker: I2
+    ends_share: F8
 
 
 class QueueStateRow(Protocol):
@@ -159,6 +181,8 @@ class PoolStateRow(Protocol):
         nodes: Nodes that are there.
         nodes_ordered: Nodes that boot.
         oldest_node: Its place in `State.node_since`.
+        surplus: Nodes that are too many now.
+        first_surplus: Place in `State.surplus_since` of the one that has been longest.
         polls: Polls so far.
         poll_stream: Key of the random draws that stretch its poll periods, see `rng.stream_key`.
         line_head: First run in the line for a node; -1 for none.
@@ -167,7 +191,6 @@ class PoolStateRow(Protocol):
         plan_changed: Flag: a plan has changed its settings since the last poll.
         needs_dispatch: Flag: something has happened since the last dispatch that a new one could use.
         shrink_set: Flag: a timer of kind `SHRINK` is set.
-        surplus: Nodes that nobody needs, with an entry in `State.surplus_since`.
     """
 
     limit: F8
@@ -181,15 +204,36 @@ class PoolStateRow(Protocol):
     nodes: I8
     nodes_ordered: I8
     oldest_node: I8
+    surplus: I8
+    first_surplus: I8
     polls: I8
     poll_stream: U8
     line_head: I8
     line_tail: I8
-    surplus: I8
     paused: I1
     plan_changed: I1
     needs_dispatch: I1
     shrink_set: I1
+
+
+class WorkerStateRow(Protocol):
+    """A worker as it is.
+
+    Attributes:
+        next_poll_s: When it polls next; `inf` while it is dead, or if its pool does not poll.
+        poll_stream: As in `PoolStateRow`.
+        polls: Polls so far.
+        active: Runs that it has, those included whose process waits for a retry.
+        dead: Flag.
+        needs_dispatch: Flag: something has happened since its last dispatch that a new one could use.
+    """
+
+    next_poll_s: F8
+    poll_stream: U8
+    polls: I8
+    active: I8
+    dead: I1
+    needs_dispatch: I1
 
 
 class ContentionGroupStateRow(Protocol):
@@ -235,6 +279,7 @@ TOTALS_DTYPE: Final = dtype_of(TotalsRow)
 RUN_STATE_DTYPE: Final = dtype_of(RunStateRow)
 QUEUE_STATE_DTYPE: Final = dtype_of(QueueStateRow)
 POOL_STATE_DTYPE: Final = dtype_of(PoolStateRow)
+WORKER_STATE_DTYPE: Final = dtype_of(WorkerStateRow)
 CONTENTION_GROUP_STATE_DTYPE: Final = dtype_of(ContentionGroupStateRow)
 LOG_DTYPE: Final = dtype_of(LogRow)
 
@@ -257,6 +302,7 @@ class StateRow(Protocol):
         deployment_active: Shape (deployments,).
         node_since: Shape (pools, nodes), Unix seconds.
         surplus_since: Shape (pools, nodes), Unix seconds.
+        workers: Shape (workers,).
         timers: Shape (timers,).
         log: Shape (entries,).
     """
@@ -275,6 +321,7 @@ class StateRow(Protocol):
     deployment_active: npt.NDArray[np.int64]
     node_since: npt.NDArray[np.float64]
     surplus_since: npt.NDArray[np.float64]
+    workers: Records[WorkerStateRow]
     timers: Records[TimerRow]
     log: Records[LogRow]
 
@@ -293,11 +340,12 @@ class State(NamedTuple):
         queues: Shape (worlds, queues), records of `QueueStateRow`.
         pools: Shape (worlds, pools), records of `PoolStateRow`.
         contention_groups: Shape (worlds, groups), records of `ContentionGroupStateRow`.
-        resource_runs: Shape (worlds, resources): running runs per resource.
-        resource_claims: Shape (worlds, pools, resources): runs with a slot per pool and resource.
-        deployment_active: Shape (worlds, deployments): runs with a slot per deployment.
+        resource_runs: Shape (worlds, resources): slots of each resource that running runs use.
+        resource_claims: Shape (worlds, pools, resources): those of runs with a slot, per pool and resource.
+        deployment_active: Shape (worlds, deployments): runs with a slot per deployment, or group of such.
         node_since: Shape (worlds, pools, nodes): when each node was ordered, a ring.
-        surplus_since: Shape (worlds, pools, nodes): since when so many nodes and one more have been surplus.
+        surplus_since: Shape (worlds, pools, nodes): since when each node that is too many is so, a ring.
+        workers: Shape (worlds, workers), records of `WorkerStateRow`.
         timers: Shape (worlds, timers), records of `TimerRow`: a heap.
         log: Shape (worlds, entries), records of `LogRow`; zero entries switch it off.
     """
@@ -316,6 +364,7 @@ class State(NamedTuple):
     deployment_active: Table
     node_since: Table
     surplus_since: Table
+    workers: Table
     timers: Table
     log: Table
 
@@ -338,6 +387,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
     n, runs = world.runs.shape
     queues, pools, resources = world.queues.shape[1], world.pools.shape[1], world.resources.shape[1]
     nodes = int(np.ceil(np.max(world.pools["max_slots"] / np.maximum(world.pools["node_slots"], 1.0), initial=1.0))) + 1
+    timers_per_run = 4 + int(np.any(world.deployments["cancels_new"] != 0))
     return State(
         totals=np.zeros(n, TOTALS_DTYPE),
         runs=np.zeros((n, runs), RUN_STATE_DTYPE),
@@ -353,6 +403,7 @@ def blank_state(world: World, log_entries: int = 0) -> State:
         deployment_active=np.zeros((n, world.deployments.shape[1]), np.int64),
         node_since=np.zeros((n, pools, nodes)),
         surplus_since=np.zeros((n, pools, nodes)),
-        timers=np.zeros((n, 5 * runs + pools * (nodes + 2) + 8), TIMER_DTYPE),
+        workers=np.zeros((n, world.workers.shape[1]), WORKER_STATE_DTYPE),
+        timers=np.zeros((n, timers_per_run * runs + pools * (nodes + 2) + 2 * world.outages.shape[1] + 8), TIMER_DTYPE),
         log=np.zeros((n, log_entries), LOG_DTYPE),
     )

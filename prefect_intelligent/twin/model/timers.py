@@ -15,10 +15,13 @@ TIME_OUT: Final = code(2)  # a run that may not run longer
 REENTER: Final = code(3)  # put a delayed run back in its queue
 RESUME: Final = code(4)  # let a resuming run take a slot and start
 ADD_NODE: Final = code(5)  # to a pool that has ordered it
-SHRINK: Final = code(6)  # a pool that has had too many nodes for its cooldown
+SHRINK: Final = code(6)  # a pool, the cooldown of one of whose nodes may be over
 RELEASE: Final = code(7)  # a run whose upstreams have all completed
 DROP: Final = code(8)  # a run of which an upstream has not completed
-LATE_RULE: Final = code(9)  # a run that Prefect marks late, or cancels then
+CALL_LATE: Final = code(9)  # a run that the server marks late now if it still waits, or cancels if its limit is full
+GO_ON: Final = code(10)  # a run whose children are all over
+DIE: Final = code(11)  # a worker, with its runs
+COME_BACK: Final = code(12)  # a worker that has died
 
 
 @inlined

@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.errors import InvalidInputError
-from prefect_intelligent.twin.engine.records import F8, I1, I8, U8, RecordGrid, Records, dtype_of
+from prefect_intelligent.twin.engine.records import F8, I1, I2, I8, U8, RecordGrid, Records, dtype_of
 
 Table: TypeAlias = npt.NDArray[Any]
 
 DRAWN, COMPLETES, FAILS, CRASHES = 0, 1, 2, 3
 """Sources of a run's outcome: drawn with the chances of its deployment, or what the record says."""
+AFTER_ALL, AFTER_ANY, AFTER_FAILURE, AFTER_END = 0, 1, 2, 3
+"""When a run behind upstreams is created: all have completed, one completes, one fails or crashes, all are over."""
 
 
 class SettingsRow(Protocol):
@@ -32,7 +33,7 @@ class SettingsRow(Protocol):
         start_s: Its first instant.
         lateness_weight: Weight of lateness against capacity in the objective.
         runs: Number of runs; further rows of `runs` are padding.
-        arrivals: Number of runs without upstreams; further entries of `arrivals` are padding.
+        arrivals: Number of runs without upstreams.
     """
 
     seed: U8
@@ -55,9 +56,12 @@ class RunRow(Protocol):
         due_within_s: For a run with upstreams, due so many seconds after its release; `inf` to use `due_s`.
         deployment: Row of `deployments`.
         queue: Row of `queues`.
-        upstreams: Number of runs that have to complete before it is created.
+        upstreams: Number of runs of which it depends whether and when it is created, see `DeploymentRow.after_when`.
         first_edge: Its downstream runs are `edges[first_edge : first_edge + edges]`.
         edges: Number of its downstream runs.
+        first_call: The runs that it calls, its children, are `edges[first_call : first_call + calls]`.
+        calls: Number of its children.
+        parent: The run that calls it; -1 for none.
         outcome_source: `DRAWN`, `COMPLETES`, `FAILS` or `CRASHES`.
     """
 
@@ -73,6 +77,9 @@ class RunRow(Protocol):
     upstreams: I8
     first_edge: I8
     edges: I8
+    first_call: I8
+    parent: I8
+    calls: I2
     outcome_source: I1
 
 
@@ -92,8 +99,12 @@ class DeploymentRow(Protocol):
         retry_in_process: Flag: a retry resumes without asking for a slot, as Prefect's engine does.
         timeout_s: Seconds of running after which an attempt fails; `inf` for none.
         limit: Concurrency limit of the deployment, runs.
-        cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW); else it is enqueued again (ENQUEUE).
+        limit_group: Row of `deployments` where the runs are counted that share this limit; its own if it has one alone.
+        cancels_new: Flag: a run beyond the limit is cancelled (CANCEL_NEW), at its claim or when it would be marked
+            late; else it is enqueued again (ENQUEUE).
         contention_group: Row of `contention_groups`.
+        after_when: `AFTER_ALL` to `AFTER_END`; of runs behind upstreams.
+        calls_at: Share of its work after which a run calls its children and waits for them, 0 to 1.
     """
 
     late_usd_per_hour: F8
@@ -108,8 +119,11 @@ class DeploymentRow(Protocol):
     retry_in_process: I1
     timeout_s: F8
     limit: F8
+    limit_group: I8
     cancels_new: I1
     contention_group: I8
+    after_when: I1
+    calls_at: F8
 
 
 class QueueRow(Protocol):
@@ -158,6 +172,10 @@ class PoolRow(Protocol):
         startup_s: Median seconds from having a slot to running; 0 for none.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which arrivals are cancelled.
+        late_after_s: Seconds after its scheduled time from which the server marks a waiting run late.
+        late_loop_s: Seconds between two times at which it looks for such runs; 0 marks them at once.
+        first_worker: Its workers are `workers[first_worker : first_worker + workers]`.
+        workers: Number of its workers; 0 if they are taken as one that polls every queue and has no limit.
     """
 
     limit: F8
@@ -182,6 +200,30 @@ class PoolRow(Protocol):
     startup_s: F8
     startup_spread: F8
     room: F8
+    late_after_s: F8
+    late_loop_s: F8
+    first_worker: I8
+    workers: I8
+
+
+class WorkerRow(Protocol):
+    """A worker of a pool.
+
+    Attributes:
+        limit: Most runs that it has at once.
+        pool: Row of `pools`.
+    """
+
+    limit: F8
+    pool: I8
+
+
+class OutageRow(Protocol):
+    """A `worker` dies at `at_s`, with its runs, and polls again from `back_s` on."""
+
+    at_s: F8
+    back_s: F8
+    worker: I8
 
 
 class PriceRow(Protocol):
@@ -203,8 +245,8 @@ class ResourceRow(Protocol):
     """Something that runs share while they run, such as a database.
 
     Attributes:
-        capacity: Runs that it serves at full speed.
-        slowdown: Beyond that, speed is `(capacity / runs) ** slowdown`.
+        capacity: Slots that it serves at full speed.
+        slowdown: Beyond that, speed is `(capacity / slots in use) ** slowdown`.
         failure: Added chance that an attempt fails per capacity in excess.
     """
 
@@ -214,7 +256,7 @@ class ResourceRow(Protocol):
 
 
 class ContentionGroupRow(Protocol):
-    """Runs that use the same set of resources and are therefore slowed down alike. Row 0 is the empty set.
+    """Runs that use the same slots of the same resources and are therefore slowed down alike. Row 0 uses none.
 
     Attributes:
         resources: The set as bits: bit r is row r of `resources`.
@@ -234,6 +276,8 @@ PRICE_DTYPE: Final = dtype_of(PriceRow)
 RECLAIM_DTYPE: Final = dtype_of(ReclaimRow)
 RESOURCE_DTYPE: Final = dtype_of(ResourceRow)
 CONTENTION_GROUP_DTYPE: Final = dtype_of(ContentionGroupRow)
+WORKER_DTYPE: Final = dtype_of(WorkerRow)
+OUTAGE_DTYPE: Final = dtype_of(OutageRow)
 
 
 class WorldRow(Protocol):
@@ -242,7 +286,8 @@ class WorldRow(Protocol):
     Attributes:
         settings: One row.
         runs: Shape (runs,).
-        arrivals: Shape (runs,): rows of `runs` without upstreams, soonest within reach of a poll first.
+        arrivals: Shape (runs,): rows of `runs` without upstreams, soonest within reach of a poll first; after them
+            those with upstreams, each behind all that follow it.
         edges: Shape (edges,): rows of `runs`.
         deployments: Shape (deployments,).
         queues: Shape (queues,).
@@ -251,6 +296,10 @@ class WorldRow(Protocol):
         reclaims: Shape (reclaims,).
         resources: Shape (resources,).
         contention_groups: Shape (groups,).
+        loads: Shape (groups, resources), see `World`.
+        workers: Shape (workers,).
+        polled: Shape (workers, queues), see `World`.
+        outages: Shape (outages,).
     """
 
     settings: Records[SettingsRow]
@@ -264,6 +313,10 @@ class WorldRow(Protocol):
     reclaims: Records[ReclaimRow]
     resources: Records[ResourceRow]
     contention_groups: Records[ContentionGroupRow]
+    loads: npt.NDArray[np.int64]
+    workers: Records[WorkerRow]
+    polled: npt.NDArray[np.int8]
+    outages: Records[OutageRow]
 
 
 class World(NamedTuple):
@@ -272,8 +325,9 @@ class World(NamedTuple):
     Attributes:
         settings: Shape (worlds,), records of `SettingsRow`.
         runs: Shape (worlds, runs), records of `RunRow`.
-        arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first.
-        edges: Shape (worlds, edges): downstream runs, grouped by upstream run.
+        arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first; then the others,
+            each behind all that follow it.
+        edges: Shape (worlds, edges): downstream runs, grouped by upstream run, then children, grouped by parent.
         deployments: Shape (worlds, deployments), records of `DeploymentRow`.
         queues: Shape (worlds, queues), records of `QueueRow`.
         pools: Shape (worlds, pools), records of `PoolRow`.
@@ -281,6 +335,10 @@ class World(NamedTuple):
         reclaims: Shape (worlds, reclaims), records of `ReclaimRow`, soonest first.
         resources: Shape (worlds, resources), records of `ResourceRow`.
         contention_groups: Shape (worlds, groups), records of `ContentionGroupRow`.
+        loads: Shape (worlds, groups, resources): slots of each resource that a run of each group holds.
+        workers: Shape (worlds, workers), records of `WorkerRow`.
+        polled: Shape (worlds, workers, queues): flag: the worker polls the queue.
+        outages: Shape (worlds, outages), records of `OutageRow`.
     """
 
     settings: Table
@@ -294,6 +352,10 @@ class World(NamedTuple):
     reclaims: Table
     resources: Table
     contention_groups: Table
+    loads: Table
+    workers: Table
+    polled: Table
+    outages: Table
 
     @property
     def n_worlds(self) -> int:
@@ -325,57 +387,8 @@ def blank_world() -> World:
         reclaims=np.zeros((0, 1), RECLAIM_DTYPE),
         resources=np.zeros((0, 1), RESOURCE_DTYPE),
         contention_groups=np.zeros((0, 1), CONTENTION_GROUP_DTYPE),
+        loads=np.zeros((0, 1, 1), np.int64),
+        workers=np.zeros((0, 1), WORKER_DTYPE),
+        polled=np.zeros((0, 1, 1), np.int8),
+        outages=np.zeros((0, 1), OUTAGE_DTYPE),
     )
-
-
-_PADDING: Final = {"at_s": np.inf, "limit": np.inf, "priority": np.inf}
-
-
-def stack(worlds: list[World]) -> World:
-    """Join batches into one, padding each table to the largest.
-
-    Raises:
-        InvalidInputError: The worlds have different numbers of pools (queues are numbered by pool).
-    """
-    pools = worlds[0].pools.shape[1]
-    if any(world.pools.shape[1] != pools for world in worlds):
-        got = sorted({world.pools.shape[1] for world in worlds})
-        raise InvalidInputError(
-            "pools per world", got, "all worlds of a batch need the same number; make batches apart"
-        )
-    width = max(world.width for world in worlds)
-    widened = [world if world.width == width else _widen(world, width, pools) for world in worlds]
-    return World(*(_join([getattr(world, name) for world in widened]) for name in World._fields))
-
-
-def _widen(world: World, width: int, pools: int) -> World:
-    """The same worlds with more padding queues per pool."""
-    old = world.width
-    queues = _blank((world.n_worlds, pools * width), QUEUE_DTYPE)
-    queues["pool"] = np.repeat(np.arange(pools), width)
-    runs = world.runs.copy()
-    runs["queue"] = runs["queue"] // old * width + runs["queue"] % old
-    for pool in range(pools):
-        queues[:, pool * width : pool * width + old] = world.queues[:, pool * old : (pool + 1) * old]
-    return world._replace(queues=queues, runs=runs)
-
-
-def _join(tables: list[Table]) -> Table:
-    """The tables below each other, each padded to the largest."""
-    shape = tuple(max(sizes) for sizes in zip(*(table.shape[1:] for table in tables), strict=True))
-    out = _blank((sum(table.shape[0] for table in tables), *shape), tables[0].dtype)
-    row = 0
-    for table in tables:
-        place = (slice(row, row + table.shape[0]), *(slice(0, size) for size in table.shape[1:]))
-        out[place] = table
-        row += table.shape[0]
-    return out
-
-
-def _blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Table:
-    """Padding rows: at no instant, without a limit, served last."""
-    out = np.zeros(shape, dtype)
-    for name in dtype.names or ():
-        if name in _PADDING:
-            out[name] = _PADDING[name]
-    return out

@@ -19,10 +19,12 @@ from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.planner import Planner
 from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.model.world import FAILS, World, stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.world import FAILS, World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs, build_world
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, Runs
 from rl.evaluate import Contest, main, read_contestants, run_case
 from rl.evaluation.bounds import lower_bound_usd, relaxed_usd, scheduled_usd
 from rl.evaluation.comparisons import Played, best_rule, compare, gap_closed, summary, verdict

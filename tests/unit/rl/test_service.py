@@ -13,7 +13,7 @@ pytest.importorskip("cma")
 from prefect_intelligent.policy import parse_policy
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from rl.service import Service
 from rl.simulators import play
 from simulations.family import Family

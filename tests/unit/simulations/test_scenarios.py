@@ -12,15 +12,16 @@ from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.model import event_log as kinds
-from prefect_intelligent.twin.model.state import COMPLETED, CRASHED
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
+from prefect_intelligent.twin.model.state import CANCELLED, COMPLETED, CRASHED, FAILED
 from prefect_intelligent.twin.simulator import Twin
+from prefect_intelligent.twin.spec import DeploymentSpec
 from simulations.arrivals import DAY_S, HOUR_S
 from simulations.family import SPLITS
 from simulations.play import BudgetedLoop, share_budget
 from simulations.run import evaluate, main, summarise
 from simulations.scenario import load_scenario, read_scenario, scenario_names, with_load
-from simulations.workload import draw_world
+from simulations.workload import Source, draw_world
 from tests.oracles.cost_of_log import cost_of_log
 
 FILES = [name for name in scenario_names() if name != "family"]
@@ -220,6 +221,42 @@ def test_cold_serverless_starts_slowly_merges_queues_bounces_and_bills_a_minute(
     prices = load_scenario("cold-serverless").pools[0].prices
     billed = np.maximum(held, 60.0).sum() * prices.slot_usd_per_hour / 3600.0
     assert twin.cost().capacity_usd == pytest.approx(billed, rel=1e-9)
+
+
+def test_team_pool_has_waiting_parents_busy_workers_and_runs_that_come_after_a_failure():
+    twin = played("team-pool")
+    world, runs, log = twin.world, twin.state.runs[0], twin.log()
+    names = [source.terms.name for source in load_scenario("team-pool").sources]
+    of = {name: np.flatnonzero(world.runs["deployment"][0] == number) for number, name in enumerate(names)}
+    parents = world.runs["parent"][0, of["load/tables"]]
+    assert np.all(np.bincount(parents)[of["nightly/orchestrate"]] == 4)
+    completed = of["nightly/orchestrate"][runs["phase"][of["nightly/orchestrate"]] == COMPLETED]
+    assert len(completed) > 5
+    for parent in completed:
+        children = of["load/tables"][parents == parent]
+        assert runs["finished_s"][parent] >= runs["finished_s"][children].max()
+        assert runs["started_s"][parent] <= runs["first_claimed_s"][children].min()
+    failed = np.flatnonzero(runs["phase"][of["load/primary"]] == FAILED)
+    apologies = runs["phase"][of["reports/apology"]]
+    assert 0 < len(failed) < len(apologies)
+    assert np.array_equal(np.flatnonzero(apologies != CANCELLED), failed)
+    first = np.minimum(*(runs["finished_s"][of[name]] for name in ("load/primary", "load/fallback")))
+    assert np.all(runs["scheduled_s"][of["reports/daily"]] >= first)
+    crashed = log[(log["kind"] == kinds.ENDED) & (log["where"] == CRASHED)]
+    assert set(crashed["at_s"]) == {1767607200.0}  # a worker dies, and nothing else does
+    assert log["value"][log["kind"] == kinds.CLAIMED].max() < 14  # its workers never fill the pool
+    waits = runs["first_claimed_s"] - runs["scheduled_s"]
+    assert np.nanmax(waits) > 60
+
+
+def test_a_deployment_comes_in_one_way_only():
+    terms = DeploymentSpec(name="x", queue="q")
+    with pytest.raises(InvalidInputError, match="called_by"):
+        Source(terms=terms)
+    with pytest.raises(InvalidInputError, match="one of the three"):
+        Source(terms=terms, after=("a",), called_by="b")
+    with pytest.raises(InvalidInputError, match="called_times"):
+        Source(terms=terms, called_by="b", called_times=0)
 
 
 def test_the_family_differs_by_seed_and_repeats_itself():

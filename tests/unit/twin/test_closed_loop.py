@@ -9,7 +9,7 @@ from prefect_intelligent.policy.census import P
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
-from prefect_intelligent.twin.model.world import stack
+from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.simulator import Twin
 from simulations.family import Family
 

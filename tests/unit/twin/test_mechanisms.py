@@ -10,48 +10,14 @@ import pytest
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
 from prefect_intelligent.policy.base import Proposal
+from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.cloud_prices import sheet_names, sheet_origin, slot_prices
 from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.model import state as phases
-from prefect_intelligent.twin.model.world import FAILS, World
+from prefect_intelligent.twin.model.world import FAILS
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs, build_world
-
-AT_ONCE = {"poll_s": 0.0, "startup_s": 0.0, "prefetch_s": 0.0}
-ONE_QUEUE = (QueueSetting(name="q", priority=1),)
-
-
-def runs_of(rows: list[dict], edges: list[tuple[int, int]] | None = None) -> Runs:
-    def column(name: str, default: float) -> np.ndarray:
-        return np.array([row.get(name, default) for row in rows], dtype=float)
-
-    at_s = column("at", 0.0)
-    return Runs(
-        deployment=np.array([row.get("deployment", 0) for row in rows]),
-        scheduled_s=at_s,
-        known_s=column("known", math.nan) if "known" in rows[0] else at_s,
-        work_s=column("work", 10.0),
-        p50_s=column("work", 10.0),
-        spread=np.zeros(len(rows)),
-        due_s=column("due", math.inf),
-        due_within_s=column("within", math.inf),
-        outcome_source=np.array([row.get("outcome_source", 0) for row in rows], dtype=np.int8),
-        edges=np.array(edges or np.zeros((0, 2)), dtype=np.int64).reshape(-1, 2),
-    )
-
-
-def run(world: World) -> Twin:
-    twin = Twin(world, log=True)
-    twin.finish()
-    return twin
-
-
-def ends(twin: Twin) -> list[float]:
-    return twin.state.runs["finished_s"][0].tolist()
-
-
-def claims(twin: Twin) -> list[float]:
-    return twin.state.runs["first_claimed_s"][0].tolist()
+from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec
+from tests.small_worlds import AT_ONCE, ONE_QUEUE, claims, ends, run, runs_of
 
 
 def test_strict_priority_then_first_scheduled_first() -> None:
@@ -102,6 +68,32 @@ def test_a_full_deployment_may_cancel_instead() -> None:
     assert twin.state.runs["phase"][0].tolist() == [phases.COMPLETED, phases.CANCELLED]
 
 
+def test_a_run_that_would_be_marked_late_is_cancelled_while_its_deployment_is_full() -> None:
+    """Prefect's service does it although no worker has ever asked for the run: the pool has no room."""
+    queues = (QueueSetting(name="a", priority=1), QueueSetting(name="b", priority=2))
+    deployments = [DeploymentSpec(name="x", queue="a", limit=1, cancels_new=True), DeploymentSpec(name="y", queue="b")]
+    pool = PoolSpec(queues=queues, limit=2, late_after_s=15.0, late_loop_s=5.0, **AT_ONCE)
+    # x and y hold both slots until 100. The second x would be late by 20 and is cancelled; the second y waits.
+    rows = [{"work": 100}, {"work": 100, "deployment": 1}, {"at": 1}, {"at": 1, "deployment": 1}, {"at": 90}]
+    twin = run(build_world([pool], deployments, runs_of(rows)))
+    ended = twin.state.runs["finished_s"][0]
+    assert twin.state.runs["phase"][0].tolist() == [
+        phases.COMPLETED, phases.COMPLETED, phases.CANCELLED, phases.COMPLETED, phases.COMPLETED,
+    ]  # fmt: skip
+    assert 16 <= ended[2] < 21
+    assert ended[4] == 110  # it would be late at 105 at the earliest, and has a slot by then
+    assert twin.state.queues["waiting"][0].tolist() == [0, 0]
+
+
+def test_a_run_that_is_marked_late_while_its_deployment_has_room_waits_on() -> None:
+    queues = (QueueSetting(name="a", priority=2), QueueSetting(name="b", priority=1))
+    deployments = [DeploymentSpec(name="x", queue="a", limit=1, cancels_new=True), DeploymentSpec(name="y", queue="b")]
+    pool = PoolSpec(queues=queues, limit=1, late_after_s=15.0, late_loop_s=0.0, **AT_ONCE)
+    rows = [{"work": 100, "deployment": 1}, {"at": 1}]
+    twin = run(build_world([pool], deployments, runs_of(rows)))
+    assert ends(twin) == [100, 110]
+
+
 def test_paused_queues_and_limits_hold_runs_back() -> None:
     queues = (QueueSetting(name="a", priority=1, paused=True), QueueSetting(name="b", priority=2, limit=1))
     deployments = [DeploymentSpec(name="x", queue="a"), DeploymentSpec(name="y", queue="b")]
@@ -132,41 +124,34 @@ def test_surplus_nodes_go_after_the_cooldown_and_never_below_what_runs() -> None
     assert owned[["at_s", "value"]].tolist() == [(0, 4), (50, 2)]
 
 
-def test_each_surplus_node_has_a_cooldown_of_its_own() -> None:
+def test_every_surplus_node_has_a_cooldown_of_its_own_and_keeps_it_while_another_is_needed_again() -> None:
     pool = PoolSpec(
-        queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, claims_ahead=True, **AT_ONCE
+        queues=ONE_QUEUE, max_slots=9, follows_demand=True, claims_ahead=True, cooldown_s=50.0, boot_s=5.0, **AT_ONCE
     )
-    rows = [{"work": 200}, {"work": 10}, {"work": 49}]
-    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)), log=True)
-    twin.advance(1000.0)
+    # On three nodes: one is empty from 15, two from 25; at 30 a run needs one of them, until 40.
+    rows = [{"work": 10}, {"work": 20}, {"work": 200}, {"at": 30, "work": 10}]
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)))
+    assert ends(twin) == [15, 25, 205, 40]
     owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
-    assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (99, 1), (250, 0)]
+    assert owned[["at_s", "value"]].tolist() == [(0, 0), (0, 1), (0, 2), (0, 3), (65, 2), (90, 1)]
 
 
-def test_a_surplus_node_that_is_needed_again_begins_its_cooldown_anew() -> None:
-    pool = PoolSpec(
-        queues=ONE_QUEUE, limit=3, max_slots=3, cooldown_s=50.0, follows_demand=True, claims_ahead=True, **AT_ONCE
-    )
-    rows = [{"work": 200}, {"work": 10}, {"work": 40}, {"at": 55, "work": 20}]
-    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows)), log=True)
-    twin.advance(1000.0)
+def test_a_raised_limit_takes_a_surplus_node_back_before_its_cooldown_is_over() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, limit=3, cooldown_s=50.0, **AT_ONCE)
+    twin = Twin(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of([{"at": 500}])), log=True)
+    for at_s, limit in ((0.0, 1.0), (20.0, 2.0), (40.0, 1.0), (200.0, 1.0)):
+        twin.advance(at_s)
+        twin.plan(Proposal(np.zeros((1, 1)), np.full((1, 1), np.inf), np.array([limit])))
     owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
-    # one has been surplus since 10; the second, since 40, is used from 55 to 75
-    assert owned[["at_s", "value"]].tolist()[-3:] == [(60, 2), (125, 1), (250, 0)]
+    assert owned[["at_s", "value"]].tolist() == [(0, 3), (50, 2), (90, 1)]
 
 
-def test_a_run_that_cannot_be_asked_for_is_cancelled_when_it_is_marked_late() -> None:
-    deployments = [
-        DeploymentSpec(name="x", queue="q", limit=1, cancels_new=True),
-        DeploymentSpec(name="y", queue="q"),
-    ]
-    rows = [{"work": 100}, {"deployment": 1, "work": 100}, {"at": 5, "work": 100}, {"at": 95, "work": 10}]
-    twin = run(build_world([PoolSpec(queues=ONE_QUEUE, limit=2, **AT_ONCE)], deployments, runs_of(rows)))
-    over = twin.state.runs["finished_s"][0].tolist()
-    assert over == [100, 100, 25, 110]  # the last one finds a slot before it is late
-    assert twin.state.runs["phase"][0].tolist() == [
-        phases.COMPLETED, phases.COMPLETED, phases.CANCELLED, phases.COMPLETED
-    ]  # fmt: skip
+def test_a_run_that_resumes_in_its_process_keeps_its_node() -> None:
+    pool = PoolSpec(queues=ONE_QUEUE, max_slots=2, follows_demand=True, claims_ahead=True, cooldown_s=50.0, **AT_ONCE)
+    retried = DeploymentSpec(name="x", queue="q", retries=1, retry_delay_s=30.0)
+    twin = run(build_world([pool], [retried], runs_of([{"outcome_source": FAILS, "work": 60}, {"work": 190}])))
+    owned = twin.log()[twin.log()["kind"] == kinds.OWNED]
+    assert owned[["at_s", "value"]].tolist() == [(0, 0), (0, 1), (0, 2)]  # empty from 60 to 90, then from 150 on
 
 
 def test_claimed_runs_line_up_for_a_node() -> None:
@@ -403,7 +388,17 @@ def test_limits_that_shrink_never_stop_what_runs() -> None:
     assert ends(twin) == [50] * 4 + [100, 150]
 
 
-@pytest.mark.parametrize("work", [0.0, -1.0, math.nan, math.inf])
+def test_a_run_may_take_no_time_at_all() -> None:
+    rows = [{"work": 0.0, "p50": 1.0}, {"work": 5.0}, {"work": 0.0, "p50": 1.0}]
+    pool = PoolSpec(queues=ONE_QUEUE, limit=1, **AT_ONCE)
+    twin = run(build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of(rows, [(1, 2)])))
+    assert ends(twin) == [0, 5, 5]
+    assert twin.state.runs["phase"][0].tolist() == [phases.COMPLETED] * 3
+    with pytest.raises(InvalidInputError, match="p50_s"):  # an estimate is divided by
+        build_world([pool], [DeploymentSpec(name="x", queue="q")], runs_of([{"work": 0.0}]))
+
+
+@pytest.mark.parametrize("work", [-1.0, math.nan, math.inf])
 def test_impossible_durations_are_refused(work: float) -> None:
     with pytest.raises(InvalidInputError, match="durations must be"):
         build_world([PoolSpec(queues=ONE_QUEUE)], [DeploymentSpec(name="x", queue="q")], runs_of([{"work": work}]))
