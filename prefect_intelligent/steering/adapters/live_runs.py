@@ -92,7 +92,7 @@ class LiveRunCache:
         pool: str,
         *,
         look_ahead_s: float = 3600.0,
-        budget: int = 2000,
+        budget: int = 1500,
         per_queue: int = 50,
     ) -> None:
         self._api = api
