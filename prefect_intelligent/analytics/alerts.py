@@ -12,7 +12,7 @@ from typing import Final, Literal
 from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.health import Health, HealthStatus
 from prefect_intelligent.analytics.root_cause import group_by_root
-from prefect_intelligent.blocking.chain import Finding
+from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.domain import RunPhase, Snapshot
 from prefect_intelligent.domain.spans import describe_span
@@ -169,7 +169,7 @@ def from_snapshot(
     return alerts
 
 
-def from_blockers(found: Iterable[Finding], now_s: float) -> list[Alert]:
+def from_blockers(found: Iterable[BlockerFinding], now_s: float) -> list[Alert]:
     """Alerts about faults that keep due runs from starting, in the sentences of `why`, with the one thing to do.
 
     What a person has chosen (a pause, a limit, a hold) is no alert, nor is what has kept a run for less than a minute.

@@ -28,7 +28,7 @@ from prefect_intelligent.analytics.health import Health
 from prefect_intelligent.analytics.pool_overview import at_risk_rows, expected_ends, quality_shares
 from prefect_intelligent.analytics.report import all_health
 from prefect_intelligent.analytics.root_cause import Upstream
-from prefect_intelligent.blocking.chain import Finding
+from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.duration_baseline import learn_durations
@@ -109,7 +109,7 @@ def find_alerts(
     upstream: Upstream,
     snapshot: Snapshot | None = None,
     at_risk: Sequence[Mapping[str, object]] = (),
-    blocked: Sequence[Finding] = (),
+    blocked: Sequence[BlockerFinding] = (),
     set_back: Sequence[SetBack] = (),
 ) -> tuple[Alert, ...]:
     """All alerts of a pool that hold now, without duplicates.
@@ -177,7 +177,7 @@ class AlertFinder:
         graph: Callable[[], Graph] | None = None,
         budgets: Mapping[str, float] | None = None,
         awaited: Callable[[], Collection[str] | None] = lambda: None,
-        blocked: Callable[[], Sequence[Finding]] = tuple,
+        blocked: Callable[[], Sequence[BlockerFinding]] = tuple,
         span_s: float = SPAN_S,
         refresh_s: float = REFRESH_S,
         now: Callable[[], float] = time.time,

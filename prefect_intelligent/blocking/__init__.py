@@ -3,7 +3,7 @@
 Read first:
     chain.py    from the facts to what blocks one run, one deployment, or runs of the whole pool
     reasons.py  the reasons, and `Blocker`: a reason with its sentence, its advice and its end
-    facts.py    `PoolFacts`: what the reasons are drawn from
+    facts.py    `BlockingFacts`: what the reasons are drawn from
 
 Ports: none, the facts are plain data
 Command: `prefect-intelligent why`, `prefect-intelligent doctor`, `prefect-intelligent alerts`

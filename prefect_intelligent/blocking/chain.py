@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect_intelligent.blocking.deployment_reasons import leak, of_deployment, of_schedules
-from prefect_intelligent.blocking.facts import DeploymentFacts, PoolFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, DeploymentFacts, RunFacts
 from prefect_intelligent.blocking.pool_reasons import of_place
 from prefect_intelligent.blocking.reasons import Blocker, Reason
 from prefect_intelligent.blocking.service import next_poll
@@ -17,7 +17,7 @@ _ORDER = {reason: place for place, reason in enumerate(Reason)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class BlockerFinding:
     """A blocker with the runs that it keeps.
 
     Attributes:
@@ -31,7 +31,7 @@ class Finding:
     since_s: float
 
 
-def why_run(facts: PoolFacts, run: RunFacts) -> tuple[Blocker, ...]:
+def why_run(facts: BlockingFacts, run: RunFacts) -> tuple[Blocker, ...]:
     """Everything that keeps a run from starting, what has to be dealt with first first; at least one.
 
     A run that has started or ended has the one entry that says so.
@@ -45,7 +45,7 @@ def why_run(facts: PoolFacts, run: RunFacts) -> tuple[Blocker, ...]:
     return _in_order(found if set_aside else [*found, *of_time(facts, run)], facts, run.name)
 
 
-def why_deployment(facts: PoolFacts, deployment: DeploymentFacts) -> tuple[RunFacts | None, tuple[Blocker, ...]]:
+def why_deployment(facts: BlockingFacts, deployment: DeploymentFacts) -> tuple[RunFacts | None, tuple[Blocker, ...]]:
     """What keeps the next run of a deployment from starting, and that run; None if there is none to come."""
     own = [run for run in facts.scheduled if run.deployment_id == deployment.id]
     schedules = of_schedules(facts, deployment, coming=bool(own))
@@ -60,7 +60,7 @@ def why_deployment(facts: PoolFacts, deployment: DeploymentFacts) -> tuple[RunFa
     return None, _in_order([*schedules, *standing], facts, deployment.name)
 
 
-def findings(facts: PoolFacts) -> tuple[Finding, ...]:
+def findings(facts: BlockingFacts) -> tuple[BlockerFinding, ...]:
     """What keeps due runs of the pool from starting until somebody does something, most urgent first."""
     served = next_poll(facts)
     runs: Counter[tuple[Reason, str]] = Counter()
@@ -80,15 +80,15 @@ def findings(facts: PoolFacts) -> tuple[Finding, ...]:
         stuck = of_state(facts, run)
         if stuck is not None and stuck.reason is Reason.PENDING_TOO_LONG:
             first[stuck.reason, stuck.subject], since[stuck.reason, stuck.subject] = stuck, run.state_s
-    found = [Finding(blocker=blocker, runs=runs[key], since_s=since[key]) for key, blocker in first.items()]
+    found = [BlockerFinding(blocker=blocker, runs=runs[key], since_s=since[key]) for key, blocker in first.items()]
     for deployment in facts.deployments.values():
         leaked = leak(deployment)
         if leaked is not None and (leaked.reason, leaked.subject) not in first:
-            found.append(Finding(blocker=leaked, runs=0, since_s=facts.at_s))
+            found.append(BlockerFinding(blocker=leaked, runs=0, since_s=facts.at_s))
     return tuple(sorted(found, key=lambda one: (_ORDER[one.blocker.reason], -one.runs, one.blocker.subject)))
 
 
-def _in_order(found: Sequence[Blocker], facts: PoolFacts, name: str) -> tuple[Blocker, ...]:
+def _in_order(found: Sequence[Blocker], facts: BlockingFacts, name: str) -> tuple[Blocker, ...]:
     if found:
         return tuple(sorted(dict.fromkeys(found), key=lambda blocker: _ORDER[blocker.reason]))
     at_s = facts.at_s + facts.poll_s

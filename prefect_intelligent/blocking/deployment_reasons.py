@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from prefect_intelligent.blocking.facts import DeploymentFacts, PoolFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, DeploymentFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Blocker, Reason
 from prefect_intelligent.blocking.service import NextPoll
 from prefect_intelligent.domain.spans import describe_span
@@ -14,7 +14,7 @@ _SERVED_S = 90.0
 _MEASURE = re.compile(r"prevention of (?P<pool>.+?): (?P<measure>.+)")
 
 
-def of_deployment(facts: PoolFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
+def of_deployment(facts: BlockingFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
     """Reasons that lie in the run's deployment."""
     deployment = facts.deployments.get(run.deployment_id or "")
     if deployment is None:
@@ -29,7 +29,7 @@ def of_deployment(facts: PoolFacts, run: RunFacts, served: NextPoll) -> list[Blo
     return [*found, *_limited(facts, deployment, run, served)]
 
 
-def of_schedules(facts: PoolFacts, deployment: DeploymentFacts, *, coming: bool) -> list[Blocker]:
+def of_schedules(facts: BlockingFacts, deployment: DeploymentFacts, *, coming: bool) -> list[Blocker]:
     """Why a deployment gets no runs.
 
     Args:
@@ -69,11 +69,11 @@ def leak(deployment: DeploymentFacts) -> Blocker | None:
         kind="fault",
         subject=deployment.name,
         what=f"{slots} taken though no run holds {'it' if deployment.leaked == 1 else 'them'}",
-        advice=f"prefect-intelligent control free-slots {shlex.quote(deployment.name)}",
+        advice=f"free them: prefect-intelligent control free-slots {shlex.quote(deployment.name)}",
     )
 
 
-def _unserved(facts: PoolFacts, deployment: DeploymentFacts) -> list[Blocker]:
+def _unserved(facts: BlockingFacts, deployment: DeploymentFacts) -> list[Blocker]:
     if deployment.polled_s is not None and facts.at_s - deployment.polled_s < _SERVED_S:
         return []
     seen = (
@@ -101,7 +101,7 @@ def _held(deployment: DeploymentFacts) -> Blocker:
     return Blocker(reason=Reason.HELD, kind="choice", subject=deployment.name, what=what, advice=advice)
 
 
-def _limited(facts: PoolFacts, deployment: DeploymentFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
+def _limited(facts: BlockingFacts, deployment: DeploymentFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
     limit = deployment.limit
     if limit is None:
         return []
@@ -123,7 +123,7 @@ def _limited(facts: PoolFacts, deployment: DeploymentFacts, run: RunFacts, serve
     return found
 
 
-def _at_limit(facts: PoolFacts, deployment: DeploymentFacts, run: RunFacts, served: NextPoll) -> Blocker:
+def _at_limit(facts: BlockingFacts, deployment: DeploymentFacts, run: RunFacts, served: NextPoll) -> Blocker:
     limit, name = deployment.limit, deployment.name
     assert limit is not None
     own = [one for one in facts.active if one.deployment_id == deployment.id]

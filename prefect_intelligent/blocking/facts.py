@@ -129,7 +129,7 @@ class QueueFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolFacts:
+class BlockingFacts:
     """A work pool at one instant.
 
     Attributes:

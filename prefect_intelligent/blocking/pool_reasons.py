@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Final
 
-from prefect_intelligent.blocking.facts import PoolFacts, QueueFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, QueueFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Blocker, Reason
 from prefect_intelligent.blocking.service import NextPoll
 from prefect_intelligent.domain.spans import describe_span
@@ -17,7 +17,7 @@ _POLLED_S: Final = 60.0
 """As Prefect judges the health of a queue."""
 
 
-def of_place(facts: PoolFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
+def of_place(facts: BlockingFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
     """Reasons that lie in the run's queue, its pool and the workers."""
     queue = facts.queues.get(run.queue_id or "")
     if queue is None:
@@ -33,7 +33,7 @@ def of_place(facts: PoolFacts, run: RunFacts, served: NextPoll) -> list[Blocker]
     return [*found, *_behind(facts, queue, run, served)]
 
 
-def unpolled(facts: PoolFacts, queue: QueueFacts | None = None) -> list[Blocker]:
+def unpolled(facts: BlockingFacts, queue: QueueFacts | None = None) -> list[Blocker]:
     """Whether somebody takes the runs of the pool, and of one of its queues."""
     pool = facts.name
     if facts.type.endswith((":push", ":managed")):
@@ -74,7 +74,7 @@ def parents(holders: Sequence[RunFacts], within: Sequence[RunFacts]) -> bool:
     return bool(holders) and all(ids.intersection(run.children) for run in holders)
 
 
-def _without_queue(facts: PoolFacts, run: RunFacts) -> list[Blocker]:
+def _without_queue(facts: BlockingFacts, run: RunFacts) -> list[Blocker]:
     deployment = facts.deployments.get(run.deployment_id or "")
     if run.queue_id is None and (deployment is None or deployment.pool is None):
         return []
@@ -84,7 +84,7 @@ def _without_queue(facts: PoolFacts, run: RunFacts) -> list[Blocker]:
     return [Blocker(reason=Reason.NO_QUEUE, kind="fault", subject=run.id, what=what, advice=advice)]
 
 
-def _pool_closed(facts: PoolFacts) -> list[Blocker]:
+def _pool_closed(facts: BlockingFacts) -> list[Blocker]:
     pool = shlex.quote(facts.name)
     found = []
     if facts.paused:
@@ -97,7 +97,7 @@ def _pool_closed(facts: PoolFacts) -> list[Blocker]:
     return found
 
 
-def _queue_closed(queue: QueueFacts, facts: PoolFacts) -> list[Blocker]:
+def _queue_closed(queue: QueueFacts, facts: BlockingFacts) -> list[Blocker]:
     name, pool = shlex.quote(queue.name), shlex.quote(facts.name)
     found = []
     if queue.paused:
@@ -110,7 +110,7 @@ def _queue_closed(queue: QueueFacts, facts: PoolFacts) -> list[Blocker]:
     return found
 
 
-def _full(facts: PoolFacts, queue: QueueFacts) -> list[Blocker]:
+def _full(facts: BlockingFacts, queue: QueueFacts) -> list[Blocker]:
     """Limits of the pool, the queue and the workers that are reached."""
     found, pool = [], shlex.quote(facts.name)
     inside = [one for one in facts.active if one.queue_id == queue.id]
@@ -130,7 +130,7 @@ def _full(facts: PoolFacts, queue: QueueFacts) -> list[Blocker]:
     return found
 
 
-def _behind(facts: PoolFacts, queue: QueueFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
+def _behind(facts: BlockingFacts, queue: QueueFacts, run: RunFacts, served: NextPoll) -> list[Blocker]:
     """What is served before it, if the next poll does not start it."""
     if run.id in served.starts or run.next_s > facts.due_s:
         return []

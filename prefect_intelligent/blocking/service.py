@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prefect_intelligent.blocking.facts import PoolFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, RunFacts
 from prefect_intelligent.blocking.startable import blocked_runs, slots_of
 
 _LONGEST: Final = 200
@@ -36,7 +36,7 @@ class NextPoll:
     without_refused: frozenset[str]
 
 
-def next_poll(facts: PoolFacts) -> NextPoll:
+def next_poll(facts: BlockingFacts) -> NextPoll:
     """Play the next poll."""
     busy = Counter(run.deployment_id for run in facts.active)
     slots = {
@@ -71,14 +71,14 @@ def next_poll(facts: PoolFacts) -> NextPoll:
     )
 
 
-def _order(facts: PoolFacts, runs: list[RunFacts]) -> list[RunFacts]:
+def _order(facts: BlockingFacts, runs: list[RunFacts]) -> list[RunFacts]:
     """Runs in the order in which the pool serves them; without those of queues that are paused or have gone."""
     open_ = {key: queue for key, queue in facts.queues.items() if not queue.paused and queue.limit != 0}
     there = [run for run in runs if run.queue_id in open_]
     return sorted(there, key=lambda run: (open_[str(run.queue_id)].priority, run.next_s, run.id))
 
 
-def _starts(facts: PoolFacts, runs: list[RunFacts], refused: tuple[RunFacts, ...]) -> frozenset[str]:
+def _starts(facts: BlockingFacts, runs: list[RunFacts], refused: tuple[RunFacts, ...]) -> frozenset[str]:
     """Of each queue as many as it has slots, of these as many as the pool has, of these as many as workers carry."""
     if facts.paused:
         return frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from prefect_intelligent.blocking.facts import PoolFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Blocker, BlockerKind, Reason
 from prefect_intelligent.domain.instants import iso
 from prefect_intelligent.domain.spans import describe_span
@@ -17,7 +17,7 @@ _PATIENCE_S: Final = 60.0
 _ENDED: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-def of_state(facts: PoolFacts, run: RunFacts) -> Blocker | None:
+def of_state(facts: BlockingFacts, run: RunFacts) -> Blocker | None:
     """The reason that lies in the run's state; None for a run that a worker may start."""
     deployment = facts.deployments.get(run.deployment_id or "")
     name = "its deployment" if deployment is None else deployment.name
@@ -61,7 +61,7 @@ def of_state(facts: PoolFacts, run: RunFacts) -> Blocker | None:
     return None
 
 
-def of_time(facts: PoolFacts, run: RunFacts) -> list[Blocker]:
+def of_time(facts: BlockingFacts, run: RunFacts) -> list[Blocker]:
     """Whether it is due."""
     if run.next_s <= facts.due_s:
         return []
@@ -80,5 +80,5 @@ def _of(
     return Blocker(reason=reason, kind=kind, subject=run.id, what=what, advice=advice, until_s=until_s)
 
 
-def _ago(facts: PoolFacts, run: RunFacts) -> str:
+def _ago(facts: BlockingFacts, run: RunFacts) -> str:
     return describe_span(facts.at_s - run.state_s)

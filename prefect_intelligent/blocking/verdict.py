@@ -14,7 +14,7 @@ _UNDERWAY = (Reason.ENDED, Reason.RUNNING, Reason.STARTING, Reason.CANCELLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class WhyVerdict:
     """What is said about one run or one deployment.
 
     Attributes:

@@ -9,9 +9,7 @@ import io
 import json
 import threading
 from contextlib import redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_intelligent import __version__
 from prefect_intelligent.cli.options import Config, Pool
@@ -25,7 +23,6 @@ _INSTRUCTIONS: Final = (
     "controller decided as it did, which deployments are healthy, what runs have cost. Nothing is changed. Advice "
     "names commands for a person to run."
 )
-_PoolName = Annotated[str | None, Field(description="work pool; without it the one of the settings")]
 _ONE_AT_A_TIME: Final = threading.Lock()  # commands print to the one standard output of the process
 
 
@@ -60,31 +57,30 @@ def make_server(pool: str | None = None, config: str | None = None) -> MCPServer
         chosen = name or pool
         return common if chosen is None else [*common, f"--pool={chosen}"]
 
-    def why(subject: Annotated[str, Field(description='id or name of a flow run, or "flow/deployment"')]) -> Any:
-        """Why a run does not start: every reason, the one thing to do, and when it starts otherwise."""
+    def why(subject: str) -> Any:
+        """Why a run does not start: every reason, the one thing to do, and when it starts otherwise.
+
+        The subject is the id or the name of a flow run, or "flow/deployment" for its next run.
+        """
         return answer("why", _positional(subject), *common)
 
-    def eta(
-        run: Annotated[str | None, Field(description="id of a flow run; without it all live runs of the pool")] = None,
-        pool: _PoolName = None,
-    ) -> Any:
-        """When runs start and end (Unix seconds, median and 90 %), and how likely they are to be late."""
+    def eta(run: str | None = None, pool: str | None = None) -> Any:
+        """When runs start and end (Unix seconds, median and 90 %), and how likely they are to be late.
+
+        One run by its id, or all live runs of the pool (without one, the pool of the settings).
+        """
         return answer("eta", *([] if run is None else [_positional(run)]), *about(pool))
 
-    def explain(
-        queue: Annotated[str | None, Field(description="only this work queue")] = None, pool: _PoolName = None
-    ) -> Any:
-        """The controller's last decision on the pool, queue by queue, with its reasons."""
+    def explain(queue: str | None = None, pool: str | None = None) -> Any:
+        """The controller's last decision on a pool, queue by queue or for one work queue, with its reasons."""
         return answer("explain", *([] if queue is None else [f"--queue={queue}"]), *about(pool))
 
-    def health(
-        last: Annotated[str, Field(description="how far back, e.g. 30d")] = "30d", pool: _PoolName = None
-    ) -> Any:
-        """Status, score and error budget of each deployment, worst first."""
+    def health(last: str = "30d", pool: str | None = None) -> Any:
+        """Status, score and error budget of each deployment over a span such as 30d, worst first."""
         return {"deployments": answer("health", f"--last={last}", *about(pool))}
 
-    def report(last: Annotated[str, Field(description="how far back, e.g. 7d")] = "7d", pool: _PoolName = None) -> Any:
-        """Waiting, lateness, failures and money of a span, by queue, deployment, version and hour."""
+    def report(last: str = "7d", pool: str | None = None) -> Any:
+        """Waiting, lateness, failures and money of a span such as 7d, by queue, deployment, version and hour."""
         return answer("report", f"--last={last}", *about(pool))
 
     for tool in (why, eta, explain, health, report):

@@ -37,7 +37,7 @@ from prefect_intelligent.analytics.pool_overview import (
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
 from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
-from prefect_intelligent.blocking.chain import Finding
+from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.domain.spans import format_span
@@ -94,14 +94,14 @@ class StateBuilder:
         slots: Callable[[], SlotAccount | None] = lambda: None,
         budgets: Mapping[str, float] | None = None,
         awaited: Callable[[], Collection[str] | None] = lambda: None,
-        blocked: Callable[[], Sequence[Finding]] = tuple,
+        blocked: Callable[[], Sequence[BlockerFinding]] = tuple,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history = observe, read_runs, history
         self._pool, self._prices, self._interval_s, self._slow_s = pool, prices, interval_s, slow_s
         self._span_s = span_s
         self._graph, self._now, self._awaited = graph, now, awaited
-        self._read_blocked, self._blocked = blocked, tuple[Finding, ...]()
+        self._read_blocked, self._blocked = blocked, tuple[BlockerFinding, ...]()
         self._set_back: tuple[SetBack, ...] = ()
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}

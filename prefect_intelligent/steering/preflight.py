@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prefect_intelligent.blocking.chain import Finding
-from prefect_intelligent.blocking.facts import PoolFacts
+from prefect_intelligent.blocking.chain import BlockerFinding
+from prefect_intelligent.blocking.facts import BlockingFacts
 from prefect_intelligent.blocking.pool_reasons import ALIVE_S, unpolled
 from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
@@ -191,7 +191,7 @@ def check_steering(position: Position, *, led: bool) -> PreflightResult:
     return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))
 
 
-def check_workers(facts: PoolFacts) -> PreflightResult:
+def check_workers(facts: BlockingFacts) -> PreflightResult:
     """Whether somebody starts the runs of the pool."""
     if facts.type.endswith((":push", ":managed")):
         kind = "push" if facts.type.endswith(":push") else "managed"
@@ -226,7 +226,7 @@ def check_clock(skew_s: float | None) -> PreflightResult | None:
     )
 
 
-def check_waiting(found: Sequence[Finding]) -> list[PreflightResult]:
+def check_waiting(found: Sequence[BlockerFinding]) -> list[PreflightResult]:
     """What keeps due runs from starting until somebody does something."""
     told = []
     for finding in found:

@@ -52,9 +52,7 @@ def plan_restoration(orchestrator: Orchestrator, history: HistoryStore) -> Resto
     found = values_of(*settings)
     others = remade(read_ids(history, orchestrator.pool), ids_of(*settings))
     known = load_state(history, orchestrator.pool).known
-    mine = {
-        key: value for key, value in baseline.items() if key[0] not in others and not _set_since(known, key, found)
-    }
+    mine = {key: value for key, value in baseline.items() if key[0] not in others and not _set_since(known, key, found)}
     gone = {queue for queue, _ in mine if queue is not None and (queue, "priority") not in found}
     return Restoration(
         changes=_differences(found, mine),

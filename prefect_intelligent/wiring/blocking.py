@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from prefect_intelligent.blocking.adapters.free_slots import free_leaked_slots
 from prefect_intelligent.blocking.adapters.prefect_facts import read_facts, read_run
 from prefect_intelligent.blocking.adapters.subjects import Subject, find_subject
-from prefect_intelligent.blocking.chain import Finding, findings, why_deployment, why_run
-from prefect_intelligent.blocking.facts import PoolFacts, RunFacts
+from prefect_intelligent.blocking.chain import BlockerFinding, findings, why_deployment, why_run
+from prefect_intelligent.blocking.facts import BlockingFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Blocker, Reason
-from prefect_intelligent.blocking.verdict import Verdict
+from prefect_intelligent.blocking.verdict import WhyVerdict
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import PoolSettings, Settings
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FUTURES = 32
 
 
-def explain_why(settings: Settings, text: str, *, estimate: bool = True) -> Verdict:
+def explain_why(settings: Settings, text: str, *, estimate: bool = True) -> WhyVerdict:
     """Why a run, or the next run of a deployment, does not start.
 
     Args:
@@ -45,7 +45,7 @@ def explain_why(settings: Settings, text: str, *, estimate: bool = True) -> Verd
     if estimate and run is not None and facts.name and not any(one.lasts for one in blockers):
         start_s = _estimate(settings, facts, run, blockers)
     queue = facts.queues.get("" if run is None else run.queue_id or "")
-    return Verdict(
+    return WhyVerdict(
         subject=about,
         run=None if run is None else run.id,
         deployment=None if deployment is None else deployment.name,
@@ -56,13 +56,13 @@ def explain_why(settings: Settings, text: str, *, estimate: bool = True) -> Verd
     )
 
 
-def pool_facts(settings: Settings, api: PrefectApi, pool: str | None, subject: Subject | None = None) -> PoolFacts:
+def pool_facts(settings: Settings, api: PrefectApi, pool: str | None, subject: Subject | None = None) -> BlockingFacts:
     """The facts about a pool, with what our settings know of its workers."""
     own = settings.pools.get(pool or "", PoolSettings())
     return read_facts(api, pool, subject=subject, worker_slots=own.worker_slots, poll_s=own.poll_s)
 
 
-def pool_findings(settings: Settings, api: PrefectApi, pool: str) -> tuple[Finding, ...]:
+def pool_findings(settings: Settings, api: PrefectApi, pool: str) -> tuple[BlockerFinding, ...]:
     """What keeps due runs of a pool from starting until somebody does something."""
     return findings(pool_facts(settings, api, pool))
 
@@ -81,7 +81,7 @@ def free_slots(deployment: str) -> int:
         api.close()
 
 
-def _judge(facts: PoolFacts, subject: Subject) -> tuple[RunFacts | None, tuple[Blocker, ...], str]:
+def _judge(facts: BlockingFacts, subject: Subject) -> tuple[RunFacts | None, tuple[Blocker, ...], str]:
     if subject.run is not None:
         known = {run.id: run for run in (*facts.scheduled, *facts.active)}
         run = known.get(str(subject.run["id"])) or read_run(subject.run)
@@ -96,7 +96,7 @@ def _judge(facts: PoolFacts, subject: Subject) -> tuple[RunFacts | None, tuple[B
 
 
 def _estimate(
-    settings: Settings, facts: PoolFacts, run: RunFacts, blockers: tuple[Blocker, ...]
+    settings: Settings, facts: BlockingFacts, run: RunFacts, blockers: tuple[Blocker, ...]
 ) -> tuple[float, float] | None:
     """When the run starts by the twin; of one at its deployment's limit, when a slot of that is free."""
     from prefect_intelligent.wiring.eta import predict_runs

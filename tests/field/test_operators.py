@@ -6,7 +6,7 @@ from io import BytesIO, TextIOWrapper
 
 import pytest
 
-from prefect_intelligent.blocking.facts import PoolFacts
+from prefect_intelligent.blocking.facts import BlockingFacts
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import OrchestratorError
@@ -45,7 +45,7 @@ def test_doctor_asks_for_a_worker_only_where_one_is_needed(api, doctor, kind, le
 
 def test_a_worker_counts_while_it_polls():
     def pool(name, *ages_s):
-        return PoolFacts(at_s=9000.0, name=name, heartbeats_s=tuple(9000.0 - age_s for age_s in ages_s))
+        return BlockingFacts(at_s=9000.0, name=name, heartbeats_s=tuple(9000.0 - age_s for age_s in ages_s))
 
     assert check_workers(pool("p", 20.0, 4000.0)).level == "fine"
     assert "2 h ago" in check_workers(pool("p", 7200.0)).what

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from prefect_intelligent.blocking.adapters.subjects import Subject, flow_names
 from prefect_intelligent.blocking.facts import (
+    BlockingFacts,
     DeploymentFacts,
     DeploymentLimit,
-    PoolFacts,
     QueueFacts,
     RunFacts,
 )
@@ -38,7 +38,7 @@ def read_facts(
     subject: Subject | None = None,
     worker_slots: int | None = None,
     poll_s: float = 10.0,
-) -> PoolFacts:
+) -> BlockingFacts:
     """The facts about a pool.
 
     Args:
@@ -72,7 +72,7 @@ def read_facts(
     if subject is not None and subject.deployment is not None:
         concerned.add(str(subject.deployment["id"]))
     passed = [unix_s(run["created"]) for run in (*active, *scheduled) if run.get("created")]
-    return PoolFacts(
+    return BlockingFacts(
         at_s=max([at_s, *passed, *heartbeats]),  # clocks are compared to a second or two; these instants have passed
         name=pool or "",
         type="process" if held is None else str(held["type"]),

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from prefect_intelligent.analytics.alerts import from_blockers
 from prefect_intelligent.blocking.chain import decisive, findings, why_deployment, why_run
-from prefect_intelligent.blocking.facts import DeploymentFacts, DeploymentLimit, PoolFacts, QueueFacts, RunFacts
+from prefect_intelligent.blocking.facts import BlockingFacts, DeploymentFacts, DeploymentLimit, QueueFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.blocking.service import next_poll
-from prefect_intelligent.blocking.verdict import Verdict
+from prefect_intelligent.blocking.verdict import WhyVerdict
 
 NOW = 1_800_000_000.0
 
@@ -30,7 +30,7 @@ def run(key, state="SCHEDULED", **more):
 def pool(scheduled=(), active=(), deployments=(), queues=(), **more):
     known = deployments or (DeploymentFacts(id="d", name="f/d", pool="p"),)
     there = queues or (QueueFacts(id="q", name="q", priority=5),)
-    return PoolFacts(
+    return BlockingFacts(
         at_s=NOW, name="p", heartbeats_s=(NOW - 10.0,), scheduled=tuple(scheduled), active=tuple(active),
         deployments={one.id: one for one in known}, queues={one.id: one for one in there}, **more,
     )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_deployment_without_runs_says_why_none_comes():
 )
 def test_a_verdict_ends_with_when_it_starts(more, otherwise):
     facts = pool([run("a")], **more)
-    verdict = Verdict(
+    verdict = WhyVerdict(
         subject="run", run="a", deployment="f/d", pool="p", queue="q", blockers=why_run(facts, facts.scheduled[0])
     )
     assert verdict.lines[-1].startswith(otherwise)
