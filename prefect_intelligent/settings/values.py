@@ -190,6 +190,7 @@ PreventionRuleName = Literal[
     "overload",
     "passing-trouble",
     "bad-hour",
+    "stale-runs",
     "keeps-failing",
 ]
 """Names of the rules of prevention; `prevention.rules` has a rule of each."""
