@@ -52,7 +52,7 @@ train: install ## Make the shipped policy from nothing: tune, label, pre-train, 
 	$(BIN)/python -m rl.export --from runs/averaged --to prefect_intelligent/policy/shipped
 
 test: install ## Run every test, real Prefect server and worker included.
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install ## Format check, lint, types, import contracts, dependencies, fast tests.
 	$(BIN)/ruff format --check .
