@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from prefect_intelligent.domain.followers import Follower
 from prefect_intelligent.domain.objective import Prices
 from prefect_intelligent.domain.queues import QueueSetting
 from prefect_intelligent.domain.runs import Run, RunPhase
@@ -87,6 +88,7 @@ class Snapshot:
         queues: Its queues, by name.
         prices: What capacity costs, and how much lateness weighs against it.
         resources: Shared resources with their capacities, by name.
+        followers: Runs that will be made once runs of the pool have completed.
     """
 
     at_s: float
@@ -94,6 +96,7 @@ class Snapshot:
     queues: tuple[QueueState, ...]
     prices: Prices = field(default_factory=Prices)
     resources: tuple[Resource, ...] = ()
+    followers: tuple[Follower, ...] = ()
 
     @property
     def active(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol, cast
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_intelligent.domain import Estimate, QueueState, Run, Snapshot
+from prefect_intelligent.domain.followers import Inherited, inherit
 
 LOOK_AHEAD_S: Final = 3600.0
 """Horizon of the `UPCOMING*` columns, seconds."""
@@ -26,7 +27,11 @@ Array = npt.NDArray[np.float64]
 
 
 class Q(IntEnum):
-    """Columns of `Census.queues`. Runs counted are those of the queue; `inf` means none or unlimited."""
+    """Columns of `Census.queues`. Runs counted are those of the queue; `inf` means none or unlimited.
+
+    A run that others wait for is due when they need it, and priced with its part of what their lateness costs
+    (`domain.followers`); only what accrues already is its own.
+    """
 
     PRESENT = 0  # 1 if the queue exists, 0 is padding
     PAUSED = 1  # 1 if a person has paused it
@@ -73,6 +78,7 @@ class P(IntEnum):
     LATENESS_WEIGHT = 5
     PAUSED = 6
     MOST = 7  # largest limit that the pool may get; inf for no bound
+    FOLLOWING_WORK_S = 8  # sum of the median durations of followers whose line has begun
 
 
 class Plain(Protocol):
@@ -133,6 +139,7 @@ def take_census(snapshot: Snapshot, most_slots: float = math.inf) -> Census:
         most_slots: Largest limit that the pool may get.
     """
     queues = np.zeros((len(snapshot.queues), len(Q)))
+    inherited = inherit(snapshot.followers) if snapshot.followers else {}
     ranks = {name: rank for rank, name in enumerate(snapshot.order)}
     load: dict[str, int] = {}
     for queue in snapshot.queues:
@@ -142,7 +149,7 @@ def take_census(snapshot: Snapshot, most_slots: float = math.inf) -> Census:
     capacity = {resource.name: resource.capacity for resource in snapshot.resources}
     number = {resource.name: place for place, resource in enumerate(snapshot.resources, start=1)}
     for row, queue in zip(queues, snapshot.queues, strict=True):
-        row[:] = _count(queue, snapshot.at_s)
+        row[:] = _count(queue, snapshot.at_s, inherited)
         row[Q.RANK] = ranks[queue.name]
         loads = {run.resources for run in (*queue.waiting, *queue.active, *queue.upcoming)}
         shared = {name for resources in loads for name in resources}
@@ -159,10 +166,24 @@ def take_census(snapshot: Snapshot, most_slots: float = math.inf) -> Census:
     pool[P.LATENESS_WEIGHT] = snapshot.prices.lateness_weight
     pool[P.PAUSED] = snapshot.pool.paused
     pool[P.MOST] = most_slots
+    pool[P.FOLLOWING_WORK_S] = sum(
+        follower.run.estimate.p50_s
+        for follower in snapshot.followers
+        if follower.run.queue in ranks and follower.run.scheduled_s <= snapshot.at_s
+    )
     return Census(queues, pool)
 
 
-def _count(queue: QueueState, at_s: float) -> list[float]:
+def _terms(run: Run, inherited: Mapping[str, Inherited]) -> tuple[float, float]:
+    """When a run should be finished, inf without deadline, and its price of lateness; with what it inherits."""
+    own_s = math.inf if run.due_s is None else run.due_s
+    if run.id not in inherited:
+        return own_s, run.late_usd_per_hour
+    more = inherited[run.id]
+    return min(own_s, more.due_s), run.late_usd_per_hour + more.usd_per_hour
+
+
+def _count(queue: QueueState, at_s: float, inherited: Mapping[str, Inherited]) -> list[float]:
     """One row of `Census.queues` from the runs of one queue.
 
     Uses a list and plain variables: each decision counts up to a thousand runs here, and reading or writing single
@@ -176,29 +197,31 @@ def _count(queue: QueueState, at_s: float) -> list[float]:
     row[Q.ACTIVE] = len(queue.active)
     row[Q.ACTIVE_LEFT_S] = sum(run.remaining_s(at_s) for run in queue.active)
     row[Q.ARRIVALS_PER_HOUR] = queue.arrivals_per_hour or 0.0
-    urgent, urgent_slack, urgent_ahead = None, math.inf, 0.0
+    urgent, urgent_slack, urgent_price, urgent_ahead = None, math.inf, 0.0, 0.0
     due_in = math.inf
     ahead = value = failing = 0.0
     late = 0
     for run in queue.waiting:
-        slack = run.slack_s(at_s)
+        due, price = _terms(run, inherited)
+        slack = due - at_s - run.estimate.p50_s
         if urgent is None or slack < urgent_slack:
-            urgent, urgent_slack, urgent_ahead = run, slack, ahead
-        if run.due_s is not None:
-            due_in = min(due_in, run.due_s - at_s)
-            late += slack < 0
-        value += run.late_usd_per_hour
+            urgent, urgent_slack, urgent_price, urgent_ahead = run, slack, price, ahead
+        due_in = min(due_in, due - at_s)
+        late += slack < 0
+        value += price
         failing += run.failure_probability
         ahead += run.estimate.p50_s
+    row[Q.HEAD_SLACK_S] = math.inf
     if urgent is not None:
         head = queue.waiting[0]
+        due, price = _terms(head, inherited)
         row[Q.HEAD_WAIT_S] = max(0.0, at_s - head.scheduled_s)
         row[Q.HEAD_ESTIMATE_S] = head.estimate.p50_s
-        row[Q.HEAD_USD_PER_HOUR] = head.late_usd_per_hour
+        row[Q.HEAD_SLACK_S] = due - at_s - head.estimate.p50_s
+        row[Q.HEAD_USD_PER_HOUR] = price
         row[Q.URGENT_ESTIMATE_S] = urgent.estimate.p50_s
-        row[Q.URGENT_USD_PER_HOUR] = urgent.late_usd_per_hour
+        row[Q.URGENT_USD_PER_HOUR] = urgent_price
         row[Q.FAILURE_PROBABILITY] = failing / len(queue.waiting)
-    row[Q.HEAD_SLACK_S] = queue.waiting[0].slack_s(at_s) if queue.waiting else math.inf
     row[Q.URGENT_SLACK_S], row[Q.URGENT_AHEAD_S] = urgent_slack, urgent_ahead
     row[Q.DUE_IN_S], row[Q.LATE] = due_in, late
     # runs that are only counted are assumed to be like those that are listed
@@ -212,12 +235,14 @@ def _count(queue: QueueState, at_s: float) -> list[float]:
     if soon:
         first = min(soon, key=lambda run: run.scheduled_s)
         row[Q.NEXT_IN_S] = max(0.0, first.scheduled_s - at_s)
-        row[Q.NEXT_SLACK_S] = first.slack_s(at_s)
-    _average(row, queue, soon, at_s)
+        row[Q.NEXT_SLACK_S] = _terms(first, inherited)[0] - at_s - first.estimate.p50_s
+    _average(row, queue, soon, at_s, inherited)
     return row
 
 
-def _average(row: list[float], queue: QueueState, soon: Sequence[Run], at_s: float) -> None:
+def _average(
+    row: list[float], queue: QueueState, soon: Sequence[Run], at_s: float, inherited: Mapping[str, Inherited]
+) -> None:
     """The means over all runs of a queue, and the lateness accruing on those that wait or hold a slot."""
     known = (*queue.waiting, *queue.active, *soon)
     if not known:
@@ -230,7 +255,7 @@ def _average(row: list[float], queue: QueueState, soon: Sequence[Run], at_s: flo
             sigma = estimate.sigma
         work += estimate.p50_s
         spread += sigma
-        value += run.late_usd_per_hour
+        value += _terms(run, inherited)[1]
         if run.due_s is not None and run.due_s < at_s and place < len(known) - len(soon):
             accruing += run.late_usd_per_hour
     row[Q.ACCRUING_USD_PER_HOUR] = accruing

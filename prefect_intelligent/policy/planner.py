@@ -328,10 +328,10 @@ def remaining_lateness_usd(census: Census) -> Array:
 
 
 def work_left_usd(census: Census) -> Array:
-    """What the slots for waiting and active work will still cost, shape (...,), US dollars.
+    """What the slots for waiting, active and following work will still cost, shape (...,), US dollars.
 
     Without it a candidate that serves less before the horizon would look cheaper for what it has put off.
     """
-    left_s = (census[Q.WAITING_WORK_S] + census[Q.ACTIVE_LEFT_S]).sum(-1)
+    left_s = (census[Q.WAITING_WORK_S] + census[Q.ACTIVE_LEFT_S]).sum(-1) + census[P.FOLLOWING_WORK_S]
     cost: Array = left_s / 3600.0 * census[P.SLOT_USD_PER_HOUR]
     return cost

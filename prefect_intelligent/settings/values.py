@@ -35,12 +35,12 @@ class PriceSettings(BaseModel):
         allow_inf_nan=False,
         description="A run is billed for at least so many seconds (60 on Fargate).",
     )
-    idle_fraction: float | None = Field(
-        default=None,
+    idle_fraction: float = Field(
+        default=0.0,
         ge=0,
         le=1,
-        description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless. "
-        "Without it 1, but 0 in a pool of type process: its machine costs the same however many slots it has.",
+        description="Share of the slot price that an unused slot costs: 1 where a lower limit lets go of nodes, 0 on "
+        "serverless and on machines that are there anyway. Above 0 rules lower limits to save slots.",
     )
     lateness_weight: float = Field(
         default=1.0,
@@ -96,6 +96,14 @@ class GuardSection(BaseModel):
         default=2.0, ge=0, allow_inf_nan=False, description="Slots that may be kept free for runs scheduled soon."
     )
     reserve_s: float = Field(default=600.0, ge=0, allow_inf_nan=False, description="How soon that is, seconds.")
+    lower_after_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="A pool limit is lowered only if it has not changed for so many seconds, as nodes go slowly; it is "
+        "raised at once. Figures of bundles are of 0.",
+    )
 
 
 class PoolSettings(BaseModel):
@@ -261,13 +269,12 @@ class Settings(BaseSettings):
         default={}, description="What prevention may do, by name of the rule; a rule that is not named is in shadow."
     )
 
-    def prices_of(self, pool: str, pool_type: str | None = None) -> Prices:
-        """The prices in force for one pool of Prefect's type ("process", "kubernetes", ...; None is unknown)."""
+    def prices_of(self, pool: str) -> Prices:
+        """The prices in force for one pool."""
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        idle_fraction = 0.0 if pool_type == "process" else 1.0
-        return Prices(**{"idle_fraction": idle_fraction, **self.prices.model_dump(exclude_none=True), **own})
+        return Prices(**self.prices.model_dump() | own)
 
     @property
     def shared_resources(self) -> tuple[Resource, ...]:

@@ -64,7 +64,7 @@ def build_world(
     return World(
         settings=_settings(runs, seed, start_s, pools[0].prices.lateness_weight),
         runs=table,
-        arrivals=_arrivals(table, pools, width),
+        arrivals=_arrivals(table, _levels(runs), pools, width),
         edges=np.concatenate([_by_first(runs.edges), _by_first(runs.calls)])[None],
         deployments=deployment_rows[None],
         queues=_queues(pools, width, table)[None],
@@ -124,12 +124,24 @@ def _runs(runs: Runs, deployments: Sequence[DeploymentSpec], number: Mapping[str
     return table
 
 
-def _arrivals(table: Table, pools: Sequence[PoolSpec], width: int) -> Table:
-    """Runs without upstreams by the instant they come within reach of a poll; the others after them."""
+def _levels(runs: Runs) -> npt.NDArray[np.int64]:
+    """How many runs come one after another before each; on and behind a cycle, which never runs, any number."""
+    level = np.zeros(len(runs.deployment), dtype=np.int64)
+    first, then = np.concatenate([runs.edges, runs.calls]).T
+    for _ in range(len(level)):
+        before = level.copy()
+        np.maximum.at(level, then, level[first] + 1)
+        if (level == before).all():
+            break
+    return level
+
+
+def _arrivals(table: Table, levels: npt.NDArray[np.int64], pools: Sequence[PoolSpec], width: int) -> Table:
+    """Runs without upstreams by the instant they come within reach of a poll; then the others, last ones first."""
     runs = table[0]
     prefetch = np.array([pool.prefetch_s for pool in pools])[runs["queue"] // width]
     reach = np.maximum(runs["scheduled_s"] - prefetch, np.minimum(runs["known_s"], runs["scheduled_s"]))
-    order = np.argsort(np.where(runs["upstreams"] > 0, np.inf, reach), kind="stable")
+    order = np.lexsort((np.where(levels > 0, -levels, reach), levels > 0))
     return order[None].astype(np.int64)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
@@ -37,7 +38,7 @@ class SampledFutures:
 
     Attributes:
         twin: One world per future, at the instant of the snapshot.
-        runs: The runs of the snapshot; run i of every world is `runs[i]`, ad-hoc arrivals come after them.
+        runs: The runs of the snapshot; run i of every world is `runs[i]`, followers and ad-hoc ones come after them.
     """
 
     twin: Twin
@@ -80,7 +81,8 @@ def _future(
     """One drawn world. Its first `active` runs hold their slots already and do not arrive."""
     adhoc = [(queue, at_s) for queue in snapshot.queues for at_s in _adhoc(queue, snapshot.at_s, horizon_s, rng)]
     examples = [_example(queue) for queue, _ in adhoc]
-    all_runs = [*runs, *examples]
+    followers, edges = _followers(snapshot, runs)
+    all_runs = [*runs, *followers, *examples]
     keys = {(run.deployment, run.queue): run for run in all_runs}
     known = {resource.name for resource in resources}
     deployments = [
@@ -95,8 +97,9 @@ def _future(
         for (name, queue), run in keys.items()
     ]
     number = {key: place for place, key in enumerate(keys)}
-    scheduled = np.array([*_in_order(snapshot, runs), *(at_s for _, at_s in adhoc)])
-    due = [math.inf if run.due_s is None else run.due_s for run in runs]
+    follow = [run.scheduled_s for run in followers]
+    scheduled = np.array([*_in_order(snapshot, runs), *follow, *(at_s for _, at_s in adhoc)])
+    due = [math.inf if run.due_s is None else run.due_s for run in (*runs, *followers)]
     for run, (_, at_s) in zip(examples, adhoc, strict=True):
         due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
     columns = Runs(
@@ -109,14 +112,36 @@ def _future(
         due_s=np.array(due),
         due_within_s=np.full(len(all_runs), np.inf),
         outcome_source=np.full(len(all_runs), DRAWN, dtype=np.int8),
-        edges=np.zeros((0, 2), dtype=np.int64),
+        edges=edges,
     )
     seed = int(rng.integers(1 << 62))
     world = build_world([pool], deployments, columns, resources=resources, seed=seed, start_s=snapshot.at_s)
-    arriving = world.arrivals[0][world.arrivals[0] >= active]
-    world.arrivals[0, : len(arriving)] = arriving
-    world.settings["arrivals"] = len(arriving)
+    order = world.arrivals[0]
+    world.arrivals[0] = np.concatenate([order[order >= active], order[order < active]])
+    world.settings["arrivals"] -= active
     return world
+
+
+def _followers(snapshot: Snapshot, runs: Sequence[Run]) -> tuple[list[Run], npt.NDArray[np.int64]]:
+    """The followers in the snapshot's own queues, and the edges to them, without those that nothing listed leads to."""
+    queues = {queue.name for queue in snapshot.queues}
+    number = {run.id: place for place, run in enumerate(runs)}
+    found: list[Run] = []
+    edges: list[tuple[int, int]] = []
+    left = [follower for follower in snapshot.followers if follower.run.queue in queues]
+    while left:
+        open_ = {follower.run.id for follower in left}
+        ready = [follower for follower in left if open_.isdisjoint(follower.after)]
+        if not ready:  # they wait for each other
+            break
+        for follower in ready:
+            before = [number[key] for key in follower.after if key in number]
+            if before:
+                number[follower.run.id] = len(runs) + len(found)
+                edges += [(each, number[follower.run.id]) for each in before]
+                found.append(follower.run)
+        left = [follower for follower in left if follower.run.id not in {each.run.id for each in ready}]
+    return found, np.array(edges, dtype=np.int64).reshape(-1, 2)
 
 
 def _in_order(snapshot: Snapshot, runs: Sequence[Run]) -> list[float]:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from prefect_intelligent.domain import (
     Estimate,
     PoolSetting,
@@ -13,9 +15,11 @@ from prefect_intelligent.domain import (
     RunPhase,
     Snapshot,
 )
+from prefect_intelligent.domain.followers import Follower
 from prefect_intelligent.policy.census import LOOK_AHEAD_S
 from prefect_intelligent.twin.model import state as S
 from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S
+from prefect_intelligent.twin.model.world import AFTER_FAILURE
 from prefect_intelligent.twin.simulator import Twin
 
 _Z90 = 1.2815515655446004
@@ -65,6 +69,9 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
             )
         )
     pool_state = state.pools[row, pool]
+    over = set(np.flatnonzero(state.runs["phase"][row] >= S.COMPLETED).tolist())
+    upstreams = _upstreams(twin, row)
+    followers = [number for number in upstreams if _follows(twin, row, number)]
     return Snapshot(
         at_s=now_s,
         pool=PoolSetting(
@@ -83,7 +90,34 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
             for number, name in enumerate(names)
             if world.resources["capacity"][row, number] > 0
         ),
+        followers=tuple(
+            Follower(
+                run=_describe(twin, row, number, names, RunPhase.UPCOMING),
+                after=tuple(f"{each:06d}" for each in upstreams[number] if each not in over),
+            )
+            for number in followers
+        ),
     )
+
+
+def _upstreams(twin: Twin, row: int) -> dict[int, list[int]]:
+    """The upstreams of every run that has some."""
+    found: dict[int, list[int]] = {}
+    runs = twin.world.runs[row]
+    for number in np.flatnonzero(runs["edges"] > 0):
+        first = int(runs["first_edge"][number])
+        for follower in twin.world.edges[row, first : first + int(runs["edges"][number])]:
+            found.setdefault(int(follower), []).append(int(number))
+    return found
+
+
+def _follows(twin: Twin, row: int, number: int) -> bool:
+    """Whether a run will be made once its upstreams have completed, and its line has begun or soon will."""
+    run_spec, run_state = twin.world.runs[row, number], twin.state.runs[row, number]
+    if twin.world.deployments["after_when"][row, run_spec["deployment"]] == AFTER_FAILURE:
+        return False
+    soon = twin.world.runs["scheduled_s"][row, number] - twin.state.totals["now_s"][row] <= LOOK_AHEAD_S
+    return bool(run_state["phase"] == S.NOT_CREATED and run_state["upstreams_left"] > 0 and soon)
 
 
 def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
@@ -95,15 +129,24 @@ def _run(twin: Twin, row: int, number: int, names: list[str]) -> Run | None:
         run_state["phase"] == S.NOT_CREATED and (run_spec["upstreams"] > 0 or run_spec["known_s"] > now_s)
     ):
         return None
+    return _describe(twin, row, number, names, phase)
+
+
+def _describe(twin: Twin, row: int, number: int, names: list[str], phase: RunPhase) -> Run:
+    """What is known of a run."""
+    run_spec, run_state = twin.world.runs[row, number], twin.state.runs[row, number]
     deployment_spec = twin.world.deployments[row, run_spec["deployment"]]
     slots = twin.world.loads[row, deployment_spec["contention_group"]].tolist()
-    due_s = float(run_state["due_s"])
+    due_s, scheduled_s = float(run_state["due_s"]), float(run_state["scheduled_s"])
+    if run_spec["upstreams"] > 0 and run_state["phase"] == S.NOT_CREATED:
+        scheduled_s = float(run_spec["scheduled_s"])
+        due_s = math.inf if math.isfinite(run_spec["due_within_s"]) else float(run_spec["due_s"])
     return Run(
         id=f"{number:06d}",
         deployment=str(int(run_spec["deployment"])),
         queue=f"queue-{int(run_spec['queue']):02d}",
         phase=phase,
-        scheduled_s=float(run_state["scheduled_s"]),
+        scheduled_s=scheduled_s,
         estimate=Estimate(
             p50_s=float(run_spec["p50_s"]), p90_s=float(run_spec["p50_s"]) * math.exp(_Z90 * run_spec["spread"])
         ),

@@ -15,6 +15,7 @@ from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_clock,
     check_deployments,
+    check_idle_price,
     check_interval,
     check_regime,
     check_schedules,
@@ -71,6 +72,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield from check_stuck(read_stuck(api, pool, now_s))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
+    yield check_idle_price(held.limit, settings.prices_of(pool))
     if (outside := check_regime(outside_regime(settings, pool, held.limit))) is not None:
         yield outside
     slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)

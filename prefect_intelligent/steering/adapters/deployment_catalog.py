@@ -41,11 +41,13 @@ class DeploymentInfo:
         deployment: Name, queue and terms.
         estimate: How long a run takes.
         failure_probability: Share of runs that fail.
+        follows: Whether its runs come behind others: it has no active schedule, and is not paused.
     """
 
     deployment: Deployment
     estimate: Estimate
     failure_probability: float
+    follows: bool = False
 
 
 class RecentRuns:
@@ -115,6 +117,10 @@ class DeploymentCatalog:
     def all(self) -> dict[str, Deployment]:
         """Deployment id to deployment, of those that send their runs to this pool."""
         return {key: info.deployment for key, info in self._infos.items() if info.deployment.queue}
+
+    def infos(self) -> tuple[DeploymentInfo, ...]:
+        """All that is known, also of deployments that have left the pool."""
+        return tuple(self._infos.values())
 
     def refresh(
         self, needed: Collection[str] = (), *, busy: Mapping[str | None, int] | None = None, force: bool = False
@@ -210,4 +216,9 @@ class DeploymentCatalog:
         expected_s = deployment.terms.expected_s
         if measured is None and expected_s is not None:
             measured = Estimate(p50_s=expected_s, p90_s=_PESSIMISM * expected_s)
-        return DeploymentInfo(deployment, measured or UNKNOWN_ESTIMATE, recent.failure_probability if recent else 0.0)
+        return DeploymentInfo(
+            deployment,
+            measured or UNKNOWN_ESTIMATE,
+            recent.failure_probability if recent else 0.0,
+            follows=not row.get("paused") and not any(one.get("active") for one in row.get("schedules") or ()),
+        )

@@ -28,6 +28,7 @@ from prefect_intelligent.prefect_client.claims.in_force import mend
 from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
+from prefect_intelligent.steering.adapters.followers import expected_followers
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
 from prefect_intelligent.steering.adapters.startable import blocked_runs
 
@@ -46,7 +47,7 @@ class PrefectOrchestrator:
     Args:
         api: The server.
         pool: Name of the work pool.
-        prices: Goes into snapshots; given the pool's type if it is a function.
+        prices: Go into snapshots.
         resources: Goes into snapshots as it is.
         look_ahead_s: Scheduled runs further ahead than this are left out of snapshots.
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
@@ -61,7 +62,7 @@ class PrefectOrchestrator:
         api: PrefectApi,
         pool: str,
         *,
-        prices: Prices | Callable[[str | None], Prices] | None = None,
+        prices: Prices | None = None,
         resources: Sequence[Resource] = (),
         look_ahead_s: float = 3600.0,
         start_up_s: float = 3.0,
@@ -71,7 +72,7 @@ class PrefectOrchestrator:
     ) -> None:
         self.api = api
         self._pool_name = pool
-        self._prices = prices
+        self._prices = prices or Prices()
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
@@ -149,7 +150,11 @@ class PrefectOrchestrator:
                 )
                 for queue in queues
             ),
-            prices=self._prices(pool.type) if callable(self._prices) else self._prices or Prices(),
+            followers=expected_followers(
+                self._catalog.infos(),
+                [run for place in (waiting, active, upcoming) for row in place.values() for _, _, run in row],
+            ),
+            prices=self._prices,
             resources=self._resources,
         )
 

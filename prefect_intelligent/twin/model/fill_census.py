@@ -11,9 +11,9 @@ import numpy.typing as npt
 from prefect_intelligent.policy.census import LOOK_AHEAD_S, P, Q
 from prefect_intelligent.twin.engine.jit import compiled, inlined
 from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S, enters_s
-from prefect_intelligent.twin.model.state import DELAYED, RESUMING, StateRow
+from prefect_intelligent.twin.model.state import DELAYED, NOT_CREATED, RESUMING, StateRow
 from prefect_intelligent.twin.model.timers import REENTER, RESUME
-from prefect_intelligent.twin.model.world import WorldRow
+from prefect_intelligent.twin.model.world import AFTER_FAILURE, WorldRow
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
@@ -32,7 +32,10 @@ def fill_census(world: WorldRow, state: StateRow, queues: Values, pools: Values)
         pools: Shape (pools, len(P)), overwritten.
     """
     queues[:] = 0.0
+    pools[:, P.FOLLOWING_WORK_S] = 0.0
     now_s = state.totals[0].now_s
+    if world.settings[0].arrivals < world.settings[0].runs:
+        _follow(world, state, pools)
     for queue in range(queues.shape[0]):
         if world.queues[queue].present != 0:
             _open_row(world, state, queue, queues[queue])
@@ -80,6 +83,48 @@ def _open_row(world: WorldRow, state: StateRow, queue: int, row: Values) -> None
     queue_state.resources_met = 0
 
 
+@compiled
+def _follow(world: WorldRow, state: StateRow, pools: Values) -> None:
+    """What lateness costs of runs that wait for upstreams and of what follows them, last ones first; and their work."""
+    now_s = state.totals[0].now_s
+    for place in range(world.settings[0].arrivals, world.settings[0].runs):
+        run = world.arrivals[place]
+        run_spec, run_state = world.runs[run], state.runs[run]
+        if not _follows(world, state, run):
+            run_state.chain_due_s, run_state.chain_usd_per_hour = math.inf, 0.0
+            continue
+        due_s, price = _inherited(world, state, run)
+        own_s = math.inf if math.isfinite(run_spec.due_within_s) else run_spec.due_s
+        if math.isfinite(own_s):
+            price += world.deployments[run_spec.deployment].late_usd_per_hour
+        run_state.chain_due_s, run_state.chain_usd_per_hour = min(own_s, due_s) - run_spec.p50_s, price
+        if run_spec.scheduled_s <= now_s:
+            pools[world.queues[run_spec.queue].pool, P.FOLLOWING_WORK_S] += run_spec.p50_s
+
+
+@inlined
+def _follows(world: WorldRow, state: StateRow, run: int) -> bool:
+    """Whether a run waits for upstreams to complete, which they still can, and its time has come or soon will."""
+    run_spec, run_state = world.runs[run], state.runs[run]
+    if run_spec.parent >= 0 or world.deployments[run_spec.deployment].after_when == AFTER_FAILURE:
+        return False
+    soon = run_spec.scheduled_s - state.totals[0].now_s <= LOOK_AHEAD_S
+    return bool(run_state.phase == NOT_CREATED and run_state.upstreams_left > 0 and soon)
+
+
+@inlined
+def _inherited(world: WorldRow, state: StateRow, run: int) -> tuple[float, float]:
+    """When a run should be finished for what follows it, and its part of their prices; see `domain.followers`."""
+    due_s, price = math.inf, 0.0
+    run_spec = world.runs[run]
+    for edge in range(run_spec.first_edge, run_spec.first_edge + run_spec.edges):
+        follower = state.runs[world.edges[edge]]
+        if follower.phase == NOT_CREATED and follower.upstreams_left > 0:
+            due_s = min(due_s, follower.chain_due_s)
+            price += follower.chain_usd_per_hour / follower.upstreams_left
+    return due_s, price
+
+
 @inlined
 def _add_to_means(world: WorldRow, state: StateRow, run: int, row: Values) -> None:
     """Add a run to the sums over waiting, active and upcoming ones, and note its resources."""
@@ -88,6 +133,8 @@ def _add_to_means(world: WorldRow, state: StateRow, run: int, row: Values) -> No
     row[Q.ESTIMATE_S] += run_spec.p50_s
     row[Q.SPREAD] += run_spec.spread
     row[Q.USD_PER_HOUR] += deployment_spec.late_usd_per_hour
+    if run_spec.edges > 0:
+        row[Q.USD_PER_HOUR] += _inherited(world, state, run)[1]
     state.queues[run_spec.queue].resources_met |= world.contention_groups[deployment_spec.contention_group].resources
 
 
@@ -117,6 +164,12 @@ def _count_waiting(world: WorldRow, state: StateRow, queue: int, row: Values) ->
             continue
         run_spec, due_s = world.runs[run], state.runs[run].due_s
         deployment_spec = world.deployments[run_spec.deployment]
+        if due_s < now_s:
+            accruing += deployment_spec.late_usd_per_hour
+        late_usd_per_hour = deployment_spec.late_usd_per_hour
+        if run_spec.edges > 0:
+            needed_s, more = _inherited(world, state, run)
+            due_s, late_usd_per_hour = min(due_s, needed_s), late_usd_per_hour + more
         slack_s = due_s - now_s - run_spec.p50_s
         if urgent < 0 or slack_s < least_s or (slack_s == least_s and _before(state, run, urgent)):
             urgent, least_s = run, slack_s
@@ -124,13 +177,11 @@ def _count_waiting(world: WorldRow, state: StateRow, queue: int, row: Values) ->
         late += slack_s < 0
         work_s += run_spec.p50_s
         due_in_s = min(due_in_s, due_s - now_s)
-        if due_s < now_s:
-            accruing += deployment_spec.late_usd_per_hour
-        value += deployment_spec.late_usd_per_hour
+        value += late_usd_per_hour
         failing += deployment_spec.failure_probability
         estimate_s += run_spec.p50_s
         spread += run_spec.spread
-        price += deployment_spec.late_usd_per_hour
+        price += late_usd_per_hour
         met |= world.contention_groups[deployment_spec.contention_group].resources
     row[Q.ESTIMATE_S], row[Q.SPREAD], row[Q.USD_PER_HOUR] = estimate_s, spread, price
     row[Q.WAITING], row[Q.WAITING_WORK_S], row[Q.LATE], row[Q.DUE_IN_S] = waiting, work_s, late, due_in_s
@@ -153,13 +204,15 @@ def _count_waiting(world: WorldRow, state: StateRow, queue: int, row: Values) ->
 def _describe_head_and_urgent(world: WorldRow, state: StateRow, head: int, urgent: int, row: Values) -> None:
     """The run that is served next, and the one with the least slack."""
     now_s, first, other = state.totals[0].now_s, world.runs[head], world.runs[urgent]
+    head_due_s, head_price = _inherited(world, state, head)
+    urgent_due_s, urgent_price = _inherited(world, state, urgent)
     row[Q.HEAD_WAIT_S] = max(0.0, now_s - state.runs[head].scheduled_s)
     row[Q.HEAD_ESTIMATE_S] = first.p50_s
-    row[Q.HEAD_SLACK_S] = state.runs[head].due_s - now_s - first.p50_s
-    row[Q.HEAD_USD_PER_HOUR] = world.deployments[first.deployment].late_usd_per_hour
+    row[Q.HEAD_SLACK_S] = min(state.runs[head].due_s, head_due_s) - now_s - first.p50_s
+    row[Q.HEAD_USD_PER_HOUR] = world.deployments[first.deployment].late_usd_per_hour + head_price
     row[Q.URGENT_ESTIMATE_S] = other.p50_s
-    row[Q.URGENT_SLACK_S] = state.runs[urgent].due_s - now_s - other.p50_s
-    row[Q.URGENT_USD_PER_HOUR] = world.deployments[other.deployment].late_usd_per_hour
+    row[Q.URGENT_SLACK_S] = min(state.runs[urgent].due_s, urgent_due_s) - now_s - other.p50_s
+    row[Q.URGENT_USD_PER_HOUR] = world.deployments[other.deployment].late_usd_per_hour + urgent_price
 
 
 @inlined
@@ -186,6 +239,8 @@ def _count_upcoming(world: WorldRow, state: StateRow, run: int, in_s: float, due
     run_spec = world.runs[run]
     row[Q.UPCOMING] += 1.0
     row[Q.UPCOMING_WORK_S] += run_spec.p50_s
+    if run_spec.edges > 0:
+        due_s = min(due_s, _inherited(world, state, run)[0])
     slack_s = due_s - state.totals[0].now_s - run_spec.p50_s
     if in_s < row[Q.NEXT_IN_S] or (in_s == row[Q.NEXT_IN_S] and slack_s < row[Q.NEXT_SLACK_S]):
         row[Q.NEXT_IN_S], row[Q.NEXT_SLACK_S] = in_s, slack_s

@@ -88,6 +88,9 @@ class RunStateRow(Protocol):
         active_index: Its place in `State.active` while it holds a slot.
         next_in_line: The run behind it in the line for a node; -1 for none.
         upstreams_left: Upstreams that it still waits for; -1 when it is known that it is created, or never will be.
+        chain_due_s: For a run that waits for upstreams: when they should have completed at the latest so that neither
+            it nor what follows it ends late, as of the last census; `inf` if none can.
+        chain_usd_per_hour: For such a run: what lateness costs of it and of what follows it.
         failures: Failed attempts.
         crashes: Crashed attempts.
         outcome: The phase in which the present attempt will end.
@@ -111,6 +114,8 @@ class RunStateRow(Protocol):
     finished_s: F8
     held_s: F8
     wake_s: F8
+    chain_due_s: F8
+    chain_usd_per_hour: F8
     active_index: I8
     next_in_line: I8
     upstreams_left: I8

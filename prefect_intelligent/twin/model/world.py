@@ -33,7 +33,7 @@ class SettingsRow(Protocol):
         start_s: Its first instant.
         lateness_weight: Weight of lateness against capacity in the objective.
         runs: Number of runs; further rows of `runs` are padding.
-        arrivals: Number of runs without upstreams; further entries of `arrivals` are padding.
+        arrivals: Number of runs without upstreams.
     """
 
     seed: U8
@@ -286,7 +286,8 @@ class WorldRow(Protocol):
     Attributes:
         settings: One row.
         runs: Shape (runs,).
-        arrivals: Shape (runs,): rows of `runs` without upstreams, soonest within reach of a poll first.
+        arrivals: Shape (runs,): rows of `runs` without upstreams, soonest within reach of a poll first; after them
+            those with upstreams, each behind all that follow it.
         edges: Shape (edges,): rows of `runs`.
         deployments: Shape (deployments,).
         queues: Shape (queues,).
@@ -324,7 +325,8 @@ class World(NamedTuple):
     Attributes:
         settings: Shape (worlds,), records of `SettingsRow`.
         runs: Shape (worlds, runs), records of `RunRow`.
-        arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first.
+        arrivals: Shape (worlds, runs): runs without upstreams, soonest within reach of a poll first; then the others,
+            each behind all that follow it.
         edges: Shape (worlds, edges): downstream runs, grouped by upstream run, then children, grouped by parent.
         deployments: Shape (worlds, deployments), records of `DeploymentRow`.
         queues: Shape (worlds, queues), records of `QueueRow`.

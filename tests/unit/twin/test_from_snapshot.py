@@ -1,0 +1,55 @@
+"""Futures of a snapshot with followers: they are made once their upstreams have completed."""
+
+import numpy as np
+
+from prefect_intelligent.domain import Estimate, PoolSetting, Prices, QueueSetting, QueueState, Run, RunPhase, Snapshot
+from prefect_intelligent.domain.followers import Follower
+from prefect_intelligent.policy.census import P, Q, take_census
+from prefect_intelligent.twin.from_snapshot import sample_futures
+from prefect_intelligent.twin.model.state import COMPLETED
+from prefect_intelligent.twin.spec import PoolSpec
+
+ESTIMATE = Estimate(p50_s=100.0, p90_s=100.0)
+
+
+def run(name, phase, queue="q", **more):
+    return Run(id=name, deployment=name, queue=queue, phase=phase, scheduled_s=1000.0, estimate=ESTIMATE, **more)
+
+
+def snapshot(*followers):
+    active = run("active", RunPhase.RUNNING, started_s=1000.0)
+    queue = QueueState(
+        setting=QueueSetting(name="q", priority=1), active=(active,), waiting=(run("waits", RunPhase.WAITING),)
+    )
+    return Snapshot(
+        at_s=1000.0,
+        pool=PoolSetting(name="p", limit=1),
+        queues=(queue,),
+        prices=Prices(slot_usd_per_hour=3.6),
+        followers=followers,
+    )
+
+
+def test_followers_run_behind_their_upstreams_and_weigh_on_them_before():
+    due = run("report", RunPhase.UPCOMING, due_s=1400.0, late_usd_per_hour=36.0)
+    now = snapshot(
+        Follower(run=run("clean", RunPhase.UPCOMING), after=("active", "waits")),
+        Follower(run=due, after=("clean",)),
+        Follower(run=run("elsewhere", RunPhase.UPCOMING, queue="other pool"), after=("waits",)),
+        Follower(run=run("orphan", RunPhase.UPCOMING), after=("gone",)),
+    )
+    pool = PoolSpec(queues=(now.queues[0].setting,), limit=1, prices=now.prices, poll_s=0.0, startup_s=0.0)
+    twin = sample_futures(now, pool, np.random.default_rng(0), futures=2, horizon_s=600.0).twin
+    twin.advance(1000.0)
+    slow, census = take_census(now), twin.census()
+    assert census.queues[0, 0, Q.URGENT_SLACK_S] == slow.queues[0, Q.URGENT_SLACK_S] == 1400.0 - 200.0 - 1000.0 - 100.0
+    assert census.queues[0, 0, Q.VALUE_USD_PER_HOUR] == slow.queues[0, Q.VALUE_USD_PER_HOUR] == 18.0
+    assert slow.pool[P.FOLLOWING_WORK_S] == 300.0  # with the orphan, which no future can bring
+    assert census.pool[0, P.FOLLOWING_WORK_S] == 200.0
+    twin.advance(1250.0)
+    later = twin.census()
+    assert (later.queues[:, 0, Q.WAITING] + later.queues[:, 0, Q.ACTIVE] == 1).all()  # clean
+    assert (later.pool[:, P.FOLLOWING_WORK_S] == 100.0).all()
+    twin.advance(2000.0)
+    assert (twin.state.runs["phase"][:, :4] == COMPLETED).all()
+    np.testing.assert_allclose(twin.state.totals["lateness_usd"], 0.0, atol=0.01)  # durations are drawn within 0.1 %
