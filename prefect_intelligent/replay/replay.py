@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -141,9 +142,8 @@ def replay(
     curves = {}
     for name, policy in policies.items():
         asked = None if isinstance(policy, RulePolicy) else policy
-        curves[name] = play(
-            loops[name], asked, every=every, tell=lambda at_s, name=name: tell(name, _share(begin_s, end_s, at_s))
-        )
+        heard = partial(_tell_share, tell, name, begin_s, end_s)
+        curves[name] = play(loops[name], asked, every=every, tell=heard)
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
@@ -190,9 +190,9 @@ def _world(
     return world_from_runs(known, pool, of_known, resources=resources, resources_of=loads, seed=seed)
 
 
-def _share(begin_s: float, end_s: float, at_s: float) -> float:
-    """The part of a span that lies before an instant, 0 to 1."""
-    return 1.0 if end_s <= begin_s else min(1.0, max(0.0, (at_s - begin_s) / (end_s - begin_s)))
+def _tell_share(tell: Callable[[str, float], None], name: str, begin_s: float, end_s: float, at_s: float) -> None:
+    """Tell which part of a span lies before an instant, 0 to 1."""
+    tell(name, 1.0 if end_s <= begin_s else min(1.0, max(0.0, (at_s - begin_s) / (end_s - begin_s))))
 
 
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:
