@@ -45,7 +45,7 @@ def test_a_controller_with_a_planner_plays_a_day_to_its_end() -> None:
 def test_an_operator_tells_of_the_workers_what_the_world_has() -> None:
     world = load_scenario("team-pool").world(1)
     told = pool_of(world)
-    assert [worker.limit for worker in told.workers] == [6, 5, 3]
+    assert [worker.limit for worker in told.workers] == [3, 2, 1]
     assert [worker.queues for worker in told.workers] == [
         ("queue-00", "queue-01", "queue-02", "queue-03"), ("queue-01", "queue-02"), ("queue-00", "queue-03"),
     ]  # fmt: skip
