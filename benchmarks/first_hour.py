@@ -200,6 +200,8 @@ def limit_changes(facts: Sequence[RunFact], prices: Prices) -> int:
 def words_broken(place: Place) -> dict[str, list[str]]:
     """Words that a command prints at 80 columns and not where there is room, by command."""
     found = {}
+    if not (place.folder / "data" / "forecaster").exists():
+        place.prints(("predict", "train"), "80")
     ours = {"Left", "out", "for", "want", "of", "room", "--json", "has", "have", "them"}
     for words in TABLES:
         wide, narrow = ({_word(text) for text in place.prints(words, columns).split()} for columns in ("1000", "80"))
@@ -230,7 +232,7 @@ def useless_shifts(histories: int) -> int:
         for change in propose(inputs, runs):
             for name, shift_s in change.shift_s.items():
                 period_s = periods[int(name.removeprefix("flow-").split("/")[0])]
-                found += shift_s % period_s == 0
+                found += int(shift_s % period_s == 0)
     return found
 
 

@@ -142,8 +142,8 @@ def replay(
     curves = {}
     for name, policy in policies.items():
         asked = None if isinstance(policy, RulePolicy) else policy
-        heard = partial(_tell_share, tell, name, begin_s, end_s)
-        curves[name] = play(loops[name], asked, every=every, tell=heard)
+        told = partial(_tell_share, tell, name, begin_s, end_s)
+        curves[name] = play(loops[name], asked, every=every, tell=told)
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
