@@ -131,6 +131,6 @@ def _passes(log: Path) -> dict[str, list[float]]:
     for line in log.read_text().rpartition("\n")[0].splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             told: dict[str, Any] = json.loads(line)
-            if told["decision"] is not None:
+            if told.get("decision") is not None:
                 found[told["pool"]].append(told["decision"]["at_s"])
     return found
