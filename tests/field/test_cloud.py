@@ -55,7 +55,7 @@ def commands(pool):
         (("terms", "show"), (0,)),
         (("graph", "show"), (0,)),
         (("graph", "check"), (0, 1)),
-        (("prevent", "--pool", pool, "--once"), (0,)),
+        (("prevent", "--pool", pool), (0,)),
         (("fleet", "--pool", pool, "--status"), (0,)),
         (("config",), (0,)),
     ]
