@@ -54,7 +54,7 @@ train: install ## Make the shipped policy from nothing: tune, label, pre-train, 
 	$(BIN)/python -m rl.export --from runs/averaged --to prefect_intelligent/policy/shipped
 
 test: install ## Run every test, real Prefect server and worker included.
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
 
 # Of constraints.txt all holds but Prefect and what the oldest one bounds otherwise.
 $(OLDEST)/.installed: pyproject.toml constraints.txt

@@ -57,19 +57,15 @@ def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) 
         return 0
     from prefect_intelligent.cli import formatting
 
-    formatting.console.print(f"Work pool {name}: {status['steering']}.", soft_wrap=True)
+    formatting.say(f"Work pool {name}: {status['steering']}.")
     if last is None:
-        formatting.console.print("There is no decision yet.")
+        formatting.say("There is no decision yet.")
     else:
-        formatting.console.print(
-            f"Last decision, {formatting.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:"
-        )
-        formatting.console.print("  " + formatting.headline(last), soft_wrap=True)
+        formatting.say(f"Last decision, {formatting.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:")
+        formatting.say("  " + formatting.headline(last))
     for key, hold in holds.items():
-        formatting.console.print(
-            f"A person set the {describe(key)} to {formatting.limit(hold.value)}; "
-            f"left alone until {formatting.instant(hold.until_s)}"
-        )
+        until = formatting.instant(hold.until_s)
+        formatting.say(f"A person set the {describe(key)} to {formatting.limit(hold.value)}; left alone until {until}")
     return 0
 
 
@@ -92,6 +88,20 @@ def _release(
     queues = [*queue, *([""] if pool_limit else [])]
     request_release(controller.history, controller.orchestrator.pool, queues, time.time())
     print("The next decision may change it again.")
+    return 0
+
+
+@add(command, "free-slots", "Free slots of a deployment's limit that are taken though no run holds them.")
+def _free_slots(
+    deployment: Annotated[str, Parameter(name="DEPLOYMENT", help='"flow/deployment"')], /, *, as_json: Json = False
+) -> int:
+    from prefect_intelligent.wiring.blocking import free_slots
+
+    freed = free_slots(deployment)
+    if as_json:
+        print_json({"deployment": deployment, "freed": freed})
+    else:
+        print(f"{freed} freed" if freed else "Every slot that is taken is held by a run.")
     return 0
 
 

@@ -87,20 +87,30 @@ def _show(
         path = [] if find_cycles(graph) else critical_path(graph, model.nodes).deployments
         print(to_svg(graph, path), end="")
     else:
-        from rich.console import Console
-        from rich.table import Table
+        from prefect_intelligent.cli.tables import print_table
 
-        table = Table(
-            title=f"{len(graph.deployments)} deployments, {len(graph.datasets)} datasets", title_justify="left"
-        )
-        for heading in ("from", "", "to", "certainty", "evidence"):
-            table.add_column(heading, overflow="fold")
-        for edge in graph.edges:
-            evidence = ", ".join(f"{item.kind} {item.where}".strip() for item in edge.evidence)
-            table.add_row(edge.source, edge.kind, edge.target, f"{edge.certainty:g}", evidence)
-        for edge in graph.overruled:
-            table.add_row(edge.source, edge.kind, edge.target, "overruled", "contradicts a declaration", style="dim")
-        Console().print(table)
+        rows = [
+            {
+                "from": edge.source,
+                "": edge.kind,
+                "to": edge.target,
+                "certainty": f"{edge.certainty:g}",
+                "evidence": ", ".join(f"{item.kind} {item.where}".strip() for item in edge.evidence),
+            }
+            for edge in graph.edges
+        ]
+        rows += [
+            {
+                "from": edge.source,
+                "": edge.kind,
+                "to": edge.target,
+                "certainty": "overruled",
+                "evidence": "contradicts a declaration",
+            }
+            for edge in graph.overruled
+        ]
+        title = f"{len(graph.deployments)} deployments, {len(graph.datasets)} datasets"
+        print_table(rows, title=title, text="evidence", drop=("certainty",))
         _notes(model)
     return 0
 

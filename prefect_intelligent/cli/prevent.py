@@ -11,23 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.cli.tables import print_table
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.domain.secrets import mask_secrets
-from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
+from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError
 
 if TYPE_CHECKING:
     from prefect_intelligent.prevention.measures import RuleSettings
     from prefect_intelligent.settings import Settings
 
+_MOST_SCORES = 20
+
 
 def command(
     action: Annotated[
-        Literal["run", "status", "scores"],
+        Literal["run", "status", "scores", "undo"],
         Parameter(
             name="ACTION",
-            help="run: one pass of all rules (default); status: measures in force; scores: what they were worth",
+            help="run: one pass of all rules (default); status: measures in force; scores: what they were worth; "
+            "undo MEASURE: by its name in status, e.g. 'stale-runs deployment:etl/daily'",
         ),
     ] = "run",
+    measure: Annotated[
+        str | None, Parameter(name="MEASURE", help="undo: its rule and subject, as status shows it")
+    ] = None,
     /,
     *,
     config: Config = None,
@@ -49,6 +56,8 @@ def command(
         settings, name = settings_and_pool(config, pool)
         terms = rule_settings(settings, write=write)
         since_s = time.time() - parse_span(span, what="--last")
+        if action == "undo":
+            return _undo(settings, name, measure, as_json=as_json)
         if action == "scores":
             return _scores(settings, name, since_s, as_json=as_json)
         return _pass(settings, name, since_s, terms if action == "run" else None, as_json=as_json)
@@ -84,7 +93,7 @@ def _pass(
         controller = open_controller(settings, pool, by="prevent")
         mended = list(controller.orchestrator.mend_claims())
         steps = prevent(
-            look(controller, runs),
+            look(settings, controller, runs),
             history,
             open_prevention_actions(settings),
             pool,
@@ -110,6 +119,22 @@ def _pass(
     return int(bool(standing))
 
 
+def _undo(settings: Settings, pool: str, key: str | None, *, as_json: bool) -> int:
+    """Undo one measure."""
+    from prefect_intelligent.prevention.engine import undo_measure
+    from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.wiring.prevention import open_prevention_actions
+
+    if key is None:
+        raise InvalidInputError("MEASURE", None, "name one, as `prefect-intelligent prevent status` shows it")
+    done = undo_measure(open_history(settings), open_prevention_actions(settings), pool, key, time.time())
+    if as_json:
+        print_json({"undone": key, "count": done})
+    else:
+        print(f"{key}: undone, {done} as before")
+    return 0
+
+
 def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> int:
     from prefect_intelligent.prevention.engine import KIND
     from prefect_intelligent.prevention.evidence import read_evidence
@@ -127,12 +152,21 @@ def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> 
     if not scores:
         print("Not enough data: no measure has begun in this span.")
         return 0
-    print(f"{'rule':16} {'measures':>8} {'done':>5} {'right':>6} {'false':>6} {'open':>5} {'saved':>9} {'wasted':>9}")
-    for name, row in summary.items():
-        counts = (row[key] or 0.0 for key in ("measures", "done", "right", "false", "open"))
-        numbers = " ".join(f"{value:{width}.0f}" for value, width in zip(counts, (8, 5, 6, 6, 5), strict=True))
-        print(f"{name:16} {numbers} {row['saved_usd'] or 0.0:9.2f} {row['wasted_usd'] or 0.0:9.2f}")
-    for score in scores[-20:]:
+    counted = ("measures", "done", "right", "false", "open")
+    print_table(
+        [
+            {
+                "rule": name,
+                **{key: f"{row[key] or 0.0:.0f}" for key in counted},
+                "saved": f"{row['saved_usd'] or 0.0:.2f}",
+                "wasted": f"{row['wasted_usd'] or 0.0:.2f}",
+            }
+            for name, row in summary.items()
+        ]
+    )
+    if len(scores) > _MOST_SCORES:
+        print(f"The last {_MOST_SCORES} of {len(scores)} measures; --json has all:")
+    for score in scores[-_MOST_SCORES:]:
         usd = "" if score.saved_usd is None else f", {score.saved_usd:+.2f} USD"
         done = "" if score.written else " (only recorded)"
         print(f"{score.verdict:5} {score.rule} {score.subject}{done}: {score.why}{usd}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -296,9 +295,16 @@ def _pairs(option: str, words: Iterable[str]) -> dict[str, str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns; wide ones are cut unless the output is piped."""
-    cut = 60 if sys.stdout.isatty() else 400
-    lines = [tuple(str(cell).replace("\n", " ")[:cut] for cell in row) for row in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    """Values of rows; long ones are cut, which shows."""
+    from prefect_intelligent.cli.tables import print_table
+
+    def cell(value: str) -> str:
+        line = str(value).replace("\n", " ")
+        return line if len(line) <= _LONGEST_CELL else f"{line[:_LONGEST_CELL]}..."
+
+    print_table([dict(zip(head, map(cell, row), strict=True)) for row in rows])
+    if not rows:
+        print("none")
+
+
+_LONGEST_CELL = 400

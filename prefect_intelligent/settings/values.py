@@ -39,9 +39,9 @@ class PriceSettings(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless. "
-        "Without it what `pools.<name>.capacity` or the pool's type says: 0 for process (its machine costs the same "
-        "however many slots it has) and for serverless types, else 1.",
+        description="Share of the slot price that an unused slot costs: 1 where a lower limit lets go of nodes, 0 on "
+        "serverless and on machines that are there anyway. Without it 1 where `pools.<name>.capacity` is scaled, else "
+        "0. Above 0 rules lower limits to save slots.",
     )
     lateness_weight: float = Field(
         default=1.0,
@@ -97,6 +97,14 @@ class GuardSection(BaseModel):
         default=2.0, ge=0, allow_inf_nan=False, description="Slots that may be kept free for runs scheduled soon."
     )
     reserve_s: float = Field(default=600.0, ge=0, allow_inf_nan=False, description="How soon that is, seconds.")
+    lower_after_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="A pool limit is lowered only if it has not changed for so many seconds, as nodes go slowly; it is "
+        "raised at once. Figures of bundles are of 0.",
+    )
 
 
 class PoolSettings(BaseModel):
@@ -128,8 +136,8 @@ class PoolSettings(BaseModel):
         default=None,
         description="What a slot that nobody uses costs: fixed (machines that stand anyway: a lower limit saves "
         "nothing), scaled (a fleet or an autoscaler follows the wanted slots: an unused slot is paid until it goes), "
-        "serverless (runs are paid: it costs nothing). Without it the pool's type decides; `idle_fraction` "
-        "overrules both.",
+        "serverless (runs are paid: it costs nothing). Without it nobody pays for an unused slot; `idle_fraction` "
+        "overrules it.",
     )
     boot_s: float | None = Field(
         default=None,
@@ -182,6 +190,7 @@ PreventionRuleName = Literal[
     "overload",
     "passing-trouble",
     "bad-hour",
+    "stale-runs",
     "keeps-failing",
 ]
 """Names of the rules of prevention; `prevention.rules` has a rule of each."""
@@ -198,19 +207,6 @@ class PreventionSettings(BaseModel):
     most: int = Field(default=10, ge=0, description="Measures of the rule in force at once.")
     per_day: int = Field(default=20, ge=0, description="New measures of the rule within 24 hours.")
     again: bool = Field(default=False, description="Whether a hung run that was stopped is started again.")
-
-
-_SERVERLESS = ("ecs", "cloud-run", "cloud-run-v2", "vertex-ai", "azure-container-instance")
-"""Types of work pools in which each run is a task that is billed by itself."""
-
-
-def _capacity_of(pool_type: str | None) -> str:
-    """What capacity a pool of Prefect's type most likely has; "scaled" where an unused slot may cost money."""
-    if pool_type == "process":
-        return "fixed"
-    if pool_type is not None and (pool_type in _SERVERLESS or pool_type.endswith((":push", ":managed"))):
-        return "serverless"
-    return "scaled"
 
 
 class Settings(BaseSettings):
@@ -313,14 +309,13 @@ class Settings(BaseSettings):
         default={}, description="What prevention may do, by name of the rule; a rule that is not named is in shadow."
     )
 
-    def prices_of(self, pool: str, pool_type: str | None = None) -> Prices:
-        """The prices in force for one pool of Prefect's type ("process", "kubernetes", ...; None is unknown)."""
+    def prices_of(self, pool: str) -> Prices:
+        """The prices in force for one pool."""
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        capacity = self.pools[pool].capacity if pool in self.pools else None
-        idle_fraction = 1.0 if (capacity or _capacity_of(pool_type)) == "scaled" else 0.0
-        return Prices(**{"idle_fraction": idle_fraction, **self.prices.model_dump(exclude_none=True), **own})
+        scaled = self.pools.get(pool, PoolSettings()).capacity == "scaled"
+        return Prices(**{"idle_fraction": float(scaled)} | self.prices.model_dump(exclude_none=True) | own)
 
     @property
     def shared_resources(self) -> tuple[Resource, ...]:

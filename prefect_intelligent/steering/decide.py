@@ -250,6 +250,8 @@ def _guard_settings(
             queue_min[index] = own.least
             queue_max[index] = math.inf if own.most is None else own.most
     least, most = config.pool_bounds.of_pool(baseline.get((None, "limit"), snapshot.pool.limit))
+    if snapshot.held_by_parents:  # they hold their slots until the runs that they wait for have had some
+        least = min(most, max(least, float(snapshot.pool.limit or 0)))
     return replace(
         guard,
         enabled=guard.enabled and enabled,
@@ -320,6 +322,7 @@ def build_record(
                 *planned.assessment.by_queue.get(None, ()),
                 *sentences(int(planned.permitted.pool_notes)),
                 *_override_reasons(None, planned.overrides),
+                *(("every slot is held by a parent that waits: not lowered",) if snapshot.held_by_parents else ()),
             ),
         ),
         planned=tuple((c.queue, c.field, c.before, c.after) for c in planned.changes),

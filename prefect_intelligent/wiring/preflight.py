@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from prefect_intelligent import __version__
-from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.blocking.chain import findings
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
 from prefect_intelligent.settings import PoolSettings, Settings
@@ -15,14 +15,15 @@ from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_clock,
     check_deployments,
+    check_idle_price,
     check_interval,
     check_regime,
     check_schedules,
     check_server,
     check_settings,
     check_steering,
-    check_stuck,
     check_versions,
+    check_waiting,
     check_workers,
 )
 
@@ -38,8 +39,8 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.prefect_client.lease import PrefectLease
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
-    from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
     from prefect_intelligent.steering.kill_switch import read_switch
+    from prefect_intelligent.wiring.blocking import pool_facts
     from prefect_intelligent.wiring.pool_records import pool_records
     from prefect_intelligent.wiring.regime import outside_regime
 
@@ -68,12 +69,12 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
     now_s = api.now_s()
-    workers = [worker for page in api.pages(path("work_pools", pool, "workers", "filter"), {}) for worker in page]
-    ages_s = [now_s - unix_s(worker["last_heartbeat_time"]) for worker in workers]
-    yield check_workers(ages_s, pool, str(api.call("GET", path("work_pools", pool))["type"]))
-    yield from check_stuck(read_stuck(api, pool, now_s))
+    facts = pool_facts(settings, api, pool)
+    yield check_workers(facts)
+    yield from check_waiting(findings(facts))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
+    yield check_idle_price(held.limit, settings.prices_of(pool))
     if (outside := check_regime(outside_regime(settings, pool, held.limit))) is not None:
         yield outside
     slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)

@@ -10,7 +10,6 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +131,7 @@ def open_controller(
     orchestrator = PrefectOrchestrator(
         api,
         pool,
-        prices=partial(settings.prices_of, pool),
+        prices=settings.prices_of(pool),
         resources=settings.shared_resources,
         terms_ttl_s=terms_ttl_s,
         now=clock.now_s,

@@ -9,35 +9,21 @@ from prefect_intelligent.wiring.history import open_history
 from prefect_intelligent.wiring.replay import pool_model
 
 
-def of(pool_type, prices=None, **own):
+def of(prices=None, **own):
     settings = Settings(pools={"p": PoolSettings(**own)}, prices=PriceSettings(**(prices or {})))
-    return settings.prices_of("p", pool_type).idle_fraction
+    return settings.prices_of("p").idle_fraction
 
 
 @pytest.mark.parametrize(
-    ("pool_type", "capacity", "idle_fraction"),
-    [
-        ("process", None, 0.0),
-        ("process", "scaled", 1.0),  # a fleet
-        ("kubernetes", None, 1.0),
-        ("kubernetes", "fixed", 0.0),
-        ("kubernetes", "serverless", 0.0),
-        ("ecs", None, 0.0),
-        ("ecs:push", None, 0.0),
-        ("modal:push", None, 0.0),
-        ("prefect:managed", None, 0.0),
-        ("cloud-run-v2", None, 0.0),
-        ("ecs", "scaled", 1.0),  # on instances of one's own
-        (None, None, 1.0),
-    ],
+    ("capacity", "idle_fraction"), [(None, 0.0), ("fixed", 0.0), ("serverless", 0.0), ("scaled", 1.0)]
 )
-def test_an_unused_slot_costs_what_is_paid_for_it(pool_type, capacity, idle_fraction):
-    assert of(pool_type, capacity=capacity) == idle_fraction
+def test_an_unused_slot_costs_what_is_paid_for_it(capacity, idle_fraction):
+    assert of(capacity=capacity) == idle_fraction
 
 
 def test_a_fraction_that_was_given_overrules_the_kind_of_capacity():
-    assert of("process", capacity="scaled", idle_fraction=0.3) == 0.3
-    assert of("ecs", prices={"idle_fraction": 0.7}, capacity="serverless") == 0.7
+    assert of(capacity="scaled", idle_fraction=0.3) == 0.3
+    assert of(prices={"idle_fraction": 0.7}, capacity="serverless") == 0.7
 
 
 def model(settings):

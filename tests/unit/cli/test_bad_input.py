@@ -35,7 +35,7 @@ def refused(capsys, folder, words):
         ((), "command: got None; name one of control, explain, "),
         (("contrl",), "unknown command: got 'contrl'; did you mean 'control'? See `prefect-intelligent --help`"),
         (("contrl", "--help"), "unknown command: got 'contrl'; did you mean 'control'?"),
-        (("control",), "command: got None; name one of run, status, restore, adopt, release, off, on; see"),
+        (("control",), "command: got None; name one of run, status, restore, adopt, release, free-slots, off, on; see"),
         (("control", "statsu"), "unknown command: got 'statsu'; did you mean 'status'?"),
         (("quality", "quarantine", "lst"), "did you mean 'list'? See `prefect-intelligent quality quarantine --help`"),
         (("--pool", "etl"), "option: got '--pool'; the options of a command come after its name; see"),
