@@ -205,7 +205,8 @@ class PrefectApi:
                 self._longest, body = error.longest, {**body, "limit": error.longest}
             except OrchestratorUnavailableError as error:
                 pause_s = backoff_s(attempt, first_s=_RETRY_WAIT_S, longest_s=_LONGEST_WAIT_S)
-                most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
+                refused = isinstance(error, OrchestratorBusyError | ThrottledError)  # it has not been done
+                most = tries + self._patience if refused else tries
                 shorten = may_shorten and isinstance(error, AnswerTooLargeError)
                 if isinstance(error, ThrottledError):
                     pause_s = max(pause_s, error.wait_s)

@@ -81,6 +81,12 @@ def test_a_rate_limit_is_waited_for_if_that_is_short():
     assert time.monotonic() - started >= 0.6
 
 
+def test_a_call_that_must_not_be_made_twice_is_made_again_after_a_rate_limit_for_it_was_not_done():
+    server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
+    server.retry_after = "0.01"
+    assert PrefectApi(server.url).call("POST", "/x", {}, attempts=1) == {"a": 1}
+
+
 def test_a_server_that_wants_no_call_for_long_is_not_called():
     server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
     server.retry_after = "3600"

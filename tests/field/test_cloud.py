@@ -55,7 +55,7 @@ def commands(pool):
         (("terms", "show"), (0,)),
         (("graph", "show"), (0,)),
         (("graph", "check"), (0, 1)),
-        (("prevent", "--pool", pool, "--once"), (0,)),
+        (("prevent", "--pool", pool), (0,)),
         (("fleet", "--pool", pool, "--status"), (0,)),
         (("config",), (0,)),
     ]
@@ -103,5 +103,5 @@ def test_the_list_above_leaves_no_group_of_commands_out():
         "deploy",
         "rollback",
     }
-    others |= {"versions", "modify", "quality"}
+    others |= {"why", "versions", "modify", "quality"}
     assert {name for group in COMMANDS.values() for name in group} == tried | others

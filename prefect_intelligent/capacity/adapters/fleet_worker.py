@@ -49,6 +49,7 @@ class DrainableWorker:
 
     def __init__(self, folder: FleetFolder, name: str, pool: str, report: WorkerReport) -> None:
         self._folder, self._name, self._report = folder, name, report
+        self._said: WorkerReport | None = None
         self._worker = ProcessWorker(pool, name=name, limit=report.slots, create_pool_if_not_found=False)
         self._polling = False
         self._asked = False
@@ -95,10 +96,10 @@ class DrainableWorker:
         """Wait until it is to end, no poll is under way and no run is left; meanwhile, say how it stands."""
         while True:
             busy, draining = self._worker.limiter.borrowed_tokens, self._draining()
-            before = self._report
-            idle_since_s = None if busy or before.ready_s is None else before.idle_since_s or time.time()
-            self._report = replace(before, busy=busy, draining=draining, idle_since_s=idle_since_s)
-            if self._report != before:
+            held = self._report
+            idle_since_s = None if busy or held.ready_s is None else held.idle_since_s or time.time()
+            self._report = replace(held, busy=busy, draining=draining, idle_since_s=idle_since_s)
+            if self._report != self._said:
                 self._write()
             if draining and not self._polling and not busy:
                 return
@@ -117,6 +118,7 @@ class DrainableWorker:
     def _write(self) -> None:
         try:
             self._folder.report(self._name, self._report)
+            self._said = self._report
         except OSError as error:  # a full disk does not end a run
             _LOG.warning("the worker cannot say how it stands: %s", error)
 
