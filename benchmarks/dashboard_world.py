@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from prefect_intelligent.dashboard.details import DetailReader
+from prefect_intelligent.dashboard.prefect_links import PrefectLinks
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import (
     Estimate,
@@ -20,6 +22,7 @@ from prefect_intelligent.domain import (
     RunPhase,
     Snapshot,
 )
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.history.runs_frame import as_runs
 from prefect_intelligent.pipelines.graph import Edge, EdgeEvidence, Graph, build_graph
 from prefect_intelligent.testing.history import InMemoryHistory, switched_on
@@ -201,6 +204,42 @@ def graph() -> Graph:
     return build_graph([*edges, *(Edge(source, target, "writes", declared) for source, target in writes)])
 
 
+PRICES = Prices(slot_usd_per_hour=0.12, min_billing_s=900.0, idle_fraction=0.1)
+UI = "http://prefect.example"
+
+
+def ended_runs(frame: pd.DataFrame, **wanted: Any) -> list[dict[str, Any]]:
+    """The last ended runs of the table, as `SqlRuns.ended_runs` gives them."""
+    found = frame[frame["ended_s"] >= wanted.get("since_s", 0.0)]
+    if wanted.get("deployment") is not None:
+        found = found[found["deployment"] == wanted["deployment"]]
+    found = found.sort_values("ended_s", ascending=False).head(wanted.get("limit", 400))
+    named = ("state", "scheduled_s", "started_s", "ended_s", "due_s", "deployment", "queue", "cause")
+    rows = [{name: row[name] for name in named} for row in found.to_dict("records")]
+    return [{"run_id": f"run-{at}", "name": f"able-ant-{at}", **row} for at, row in enumerate(rows)]
+
+
+def links(deployments: int = 60) -> PrefectLinks:
+    """Addresses at a server that does not exist."""
+    names = [f"{NAMES[d % len(NAMES)]}/daily-{d:03d}" for d in range(deployments)]
+    return PrefectLinks(ui=UI, deployments={name: f"id-{d}" for d, name in enumerate(names)})
+
+
+def details(now: Callable[[], float]) -> DetailReader:
+    """What the pages beside the dashboard show of the same pool."""
+    frame = past(now())
+    return DetailReader(
+        read_runs=lambda since_s: frame,
+        ended_runs=lambda **wanted: ended_runs(frame, **wanted),
+        history=records(now()),
+        prices_of=lambda pool: PRICES,
+        slots_of=lambda pool: SlotAccount.constant(48.0, float(frame["submitted_s"].min())),
+        graph=graph,
+        links=links,
+        now=now,
+    )
+
+
 def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60, **more: Any) -> StateBuilder:
     """Everything together."""
     began = now()
@@ -212,8 +251,13 @@ def builder(now: Callable[[], float], *, runs: int = 400, deployments: int = 60,
         read_runs=lambda since_s: frame,
         history=history,
         pool="warehouse",
-        prices=Prices(slot_usd_per_hour=0.12, min_billing_s=900.0, idle_fraction=0.1),
+        prices=PRICES,
         graph=graph,
         now=now,
-        **more,
+        **{
+            "slots": lambda: SlotAccount.constant(48.0, float(frame["submitted_s"].min())),
+            "ended_runs": lambda since_s: ended_runs(frame, since_s=since_s),
+            "links": lambda: links(deployments),
+            **more,
+        },
     )

@@ -14,7 +14,7 @@ from prefect_intelligent.domain import parse_span
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.wiring.analytics import pool_type, read_slots
+from prefect_intelligent.wiring.analytics import read_slots
 from prefect_intelligent.wiring.history import open_history, open_runs, open_source
 from prefect_intelligent.wiring.pipeline_graph import awaited_deployments
 
@@ -36,7 +36,7 @@ def report_history(pool: str, last: str = "7d") -> dict[str, Any]:
     copied = sync(open_source(), store, SystemClock(), events=False)
     now_s = time.time()
     runs = store.run_frame(since_s=now_s - span_s, pool=pool, extra=False)
-    prices = settings.prices_of(pool, pool_type(store, pool))
+    prices = settings.prices_of(pool)
     slots = read_slots(store, open_history(settings), pool)
     report = make_report(runs, since_s=now_s - span_s, until_s=now_s, prices=prices, slots=slots)
     found = all_health(

@@ -18,7 +18,7 @@ from prefect_intelligent.twin.model.world import World
 from rl.suites import TRACE_FOLDER, Case, trace_cases
 from rl.worlds import TRAINING
 from simulations.family import SPLITS, Family
-from simulations.scenario import load_scenario
+from simulations.scenario import to_train_on
 from simulations.workload import draw_world
 
 POOLS: Final = (
@@ -77,20 +77,23 @@ class PoolDays:
         return stack([self.draw(split, number) for number in range(min(count, self.most.get(split, count)))])
 
 
-def pool_days(name: str, regime: Regime | None = None, traces: Path = TRACE_FOLDER) -> PoolDays:
+def pool_days(
+    name: str, regime: Regime | None = None, traces: Path = TRACE_FOLDER, *, although_unfit: bool = False
+) -> PoolDays:
     """The days of a pool.
 
     Args:
         name: See the module.
         regime: How policies are run while they are fitted; a controller's default with a decision a minute if None.
         traces: Folder of recorded workloads.
+        although_unfit: Whether a scenario is taken that does not show the pool it was fitted to.
 
     Raises:
         InvalidInputError: The pool cannot be used; `UnknownNameError` if there is none of that name.
     """
     kind, colon, rest = name.partition(":")
     if not colon:
-        days = _scenario_days(name)
+        days = _scenario_days(name, although_unfit)
     elif kind == "family":
         days = _family_days(name, rest)
     elif kind == "trace":
@@ -100,8 +103,8 @@ def pool_days(name: str, regime: Regime | None = None, traces: Path = TRACE_FOLD
     return days if regime is None else replace(days, regime=regime)
 
 
-def _scenario_days(name: str) -> PoolDays:
-    scenario = load_scenario(name)
+def _scenario_days(name: str, although_unfit: bool) -> PoolDays:
+    scenario = to_train_on(name, although_unfit=although_unfit)
     if len(scenario.pools) > 1:
         raise InvalidInputError(f"scenario {name!r}", f"{len(scenario.pools)} pools", "must have one pool")
     return PoolDays(

@@ -146,7 +146,7 @@ class Window:
             pool = PoolSpec(
                 queues=self.queues(queues),
                 limit=slots,
-                prices=Prices(slot_usd_per_hour=0.2),
+                prices=Prices(slot_usd_per_hour=0.2, idle_fraction=1.0),
                 max_slots=4 * slots,
                 boot_s=120.0,
                 cooldown_s=60.0,

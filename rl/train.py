@@ -39,7 +39,7 @@ from rl.tracking import add_tracking, keep_results, tracked
 from rl.validate import Validation
 from rl.worlds import Days, Workload, training
 from simulations.envs.vector import PrefectClusterVecEnv
-from simulations.scenario import load_scenario
+from simulations.scenario import to_train_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +327,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start", help="folder of the bundle to start from")
     parser.add_argument("--out", help="run directory")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run directory")
+    parser.add_argument("--although-unfit", action="store_true", help="also on a scenario marked as unfit")
     add_tracking(parser)
     args = parser.parse_args(argv)
     try:
@@ -337,7 +338,7 @@ def main(argv: list[str] | None = None) -> int:
         if tunes:
             if args.scenario is not None and args.pool is not None:
                 raise InvalidInputError("--scenario", args.scenario, "give either --scenario or --pool")
-            scenario = load_scenario(args.scenario or args.pool)
+            scenario = to_train_on(args.scenario or args.pool, although_unfit=args.although_unfit)
             workload = Workload.of(scenario)
             data = {"start": str(SHIPPED), "out": f"runs/{scenario.name}"} | data
         given = {name: getattr(args, name) for name in ("steps", "seed", "start", "out")}
@@ -349,7 +350,20 @@ def main(argv: list[str] | None = None) -> int:
     except (PrefectIntelligentError, OSError, tomllib.TOMLDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(describe_result(found))
     return 0
+
+
+def describe_result(found: dict[str, Any]) -> str:
+    """What came of the training, in words; `found` is what `train` returns."""
+    progress, folder = found["progress"], found["best"]
+    ratios = [entry["validation_ratio"] for entry in progress if "validation_ratio" in entry]
+    start, best = ratios[0], min(ratios)
+    updates = f"{progress[-1]['update']:.0f} updates"
+    if best >= start:
+        return f"{updates}: none is better than the start, {start:.4f} of the rule's cost; {folder} is the start."
+    costs = f"costs {best:.4f} of what the rule costs, the start {start:.4f}"
+    return f"{updates}: on the validation days the best bundle {costs}. It is in {folder}."
 
 
 if __name__ == "__main__":

@@ -11,26 +11,28 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.history.sync import sync
+from prefect_intelligent.local.progress import Progress
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.wiring.history import has_history, open_runs, open_source, scratch_runs
 from prefect_intelligent.wiring.replay import pool_model
 from simulations.arrivals import DAY_S
 from simulations.calibration.fit import Calibrated, calibrate
-from simulations.calibration.goodness import Goodness, Pair, measure, pool_waits
+from simulations.calibration.goodness import Goodness, Pair, measure, pool_waits, unfit
 from simulations.calibration.observed import Observed, observe_history
 from simulations.scenario import load_scenario
 from simulations.scenario_file import write_scenario
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Entry point; returns the exit code, 1 if the scenario does not show the pool."""
     parser = argparse.ArgumentParser(
         prog="python -m simulations.calibrate", description="Fit a scenario to the history of a work pool."
     )
@@ -57,9 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check(args)
         settings = load_settings(config=args.config).settings
-        observed = _observe(args, args.pool or settings.pool, settings)
-        fitted = calibrate(observed, pool_model(settings, observed.pool, observed.queues), hours=args.hours)
-        found = measure(observed, fitted, worlds=args.worlds, seed=args.seed)
+        with Progress("reading the history") as progress:
+            observed = _observe(args, args.pool or settings.pool, settings)
+            progress(f"fitting {len(observed.runs)} runs")
+            fitted = calibrate(observed, pool_model(settings, observed.pool, observed.queues), hours=args.hours)
+            progress(f"playing {args.worlds} worlds of it in the twin")
+            found = measure(observed, fitted, worlds=args.worlds, seed=args.seed)
+        fitted = replace(fitted, scenario=replace(fitted.scenario, unfit=unfit(found)))
         _write(args.out, observed, fitted)
     except PrefectIntelligentError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(_as_json(args.out, observed, fitted, found), indent=2, allow_nan=False))
     else:
         _show(args.out, observed, fitted, found)
-    return 0
+    return 1 if fitted.scenario.unfit else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -152,6 +158,7 @@ def _as_json(path: Path, observed: Observed, fitted: Calibrated, found: Sequence
             for each in found
         ],
         "notes": list(fitted.notes),
+        "unfit": list(fitted.scenario.unfit),
     }
 
 
@@ -194,6 +201,11 @@ def _show(path: Path, observed: Observed, fitted: Calibrated, found: Sequence[Go
     for fit in fitted.fits:
         for note in fit.notes:
             console.print(f"Thin or doubtful: {fit.name}: {note}.")
+    for phrase in fitted.scenario.unfit:
+        console.print(f"Not fitted: {phrase}.", soft_wrap=True)
+    if fitted.scenario.unfit:
+        said = "The file is marked: rl.train and rl.fit refuse it unless --although-unfit is given."
+        console.print(said, soft_wrap=True)
     console.print(f"Written: {path}. Try it: python -m simulations.run --scenario {path} --policy atc")
 
 

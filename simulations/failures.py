@@ -52,7 +52,7 @@ READERS: Final = tuple(f"mart-{n}/hourly" for n in range(5))
 LOADERS: Final = tuple(f"load-{n}/hourly" for n in range(10))
 OTHERS: Final = tuple(f"job-{n:02}/hourly" for n in range(14))
 NAMES: Final = (SOURCE, *READERS, *LOADERS, *OTHERS)
-PRICES: Final = Prices(slot_usd_per_hour=0.5)
+PRICES: Final = Prices(slot_usd_per_hour=0.5, idle_fraction=1.0)
 FAILURE_USD: Final = 2.0
 MORE_MEMORY_USD: Final = 0.25
 """Share of a slot's price that each doubling of memory adds."""

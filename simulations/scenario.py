@@ -71,9 +71,19 @@ def read_scenario(name: str, table: Mapping[str, Any]) -> Scenario:
     pools = [_pool(each, f"pool {number + 1}") for number, each in enumerate(_list(values, "pools", name))]
     sources = [_source(each) for each in _list(values, "deployments", name)]
     resources = [_make(ResourceSpec, each, "resource") for each in _items(values.pop("resources", []), "resources")]
+    unfit = values.pop("unfit", [])
+    if not isinstance(unfit, list) or not all(isinstance(each, str) for each in unfit):
+        raise InvalidInputError(f"unfit of scenario {name!r}", unfit, "must be a list of texts")
     scenario = _make(
         Scenario,
-        {**values, "name": name, "pools": tuple(pools), "sources": tuple(sources), "resources": tuple(resources)},
+        {
+            **values,
+            "name": name,
+            "pools": tuple(pools),
+            "sources": tuple(sources),
+            "resources": tuple(resources),
+            "unfit": tuple(unfit),
+        },
         f"scenario {name!r}",
     )
     queues = [queue.name for pool in pools for queue in pool.queues]
@@ -87,6 +97,26 @@ def read_scenario(name: str, table: Mapping[str, Any]) -> Scenario:
                 raise UnknownNameError(
                     f"resource of deployment {source.terms.name!r}", resource, (each.name for each in resources)
                 )
+    return scenario
+
+
+def to_train_on(name: str | Path, *, although_unfit: bool = False) -> Scenario:
+    """As `load_scenario`; a scenario that does not show its pool is refused.
+
+    Args:
+        name: See `load_scenario`.
+        although_unfit: Whether it is taken all the same.
+
+    Raises:
+        InvalidInputError: It is marked as unfit.
+    """
+    scenario = load_scenario(name)
+    if scenario.unfit and not although_unfit:
+        raise InvalidInputError(
+            f"scenario {scenario.name!r}",
+            "; ".join(scenario.unfit),
+            "so it is not the pool that it was fitted to; calibrate over other days, or use --although-unfit",
+        )
     return scenario
 
 

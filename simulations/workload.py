@@ -125,6 +125,7 @@ class Scenario:
         hours: Length of the time in which runs arrive.
         start_s: The first instant, Unix seconds.
         budget_slots: Slots that all pools may have together; None is unlimited.
+        unfit: In what it does not show the pool that it was fitted to, a phrase each; nothing is trained on it then.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Scenario:
     hours: float = 24.0
     start_s: float = 1767571200.0  # Monday 2026-01-05, 00:00 UTC
     budget_slots: int | None = None
+    unfit: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.hours > 0:

@@ -33,6 +33,7 @@ def queue_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "id": queue.setting.id,
                 "priority": queue.setting.priority,
                 "limit": queue.setting.limit,
                 "paused": queue.setting.paused,
@@ -186,9 +187,13 @@ def lateness_probability(run: Run, end_s: float | None, now_s: float) -> float:
 
 
 def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The last decisions, newest first: instant, outcome, changes, and the reasons of what was changed or planned."""
-    rows = []
-    for record in list(records)[-limit:][::-1]:
+    """The last decisions, newest first: instant, outcome, changes, and the reasons of what was changed or planned.
+
+    Decisions in a row that changed and planned nothing, alike in all but the instant, are one row: `times` says
+    how many, `since_s` since when.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in reversed(records):
         changed = {change[0] for change in record.get("applied") or record.get("planned") or ()}
         queues = [
             {"name": queue["name"], "reasons": list(queue["reasons"])}
@@ -196,18 +201,22 @@ def decision_rows(records: Sequence[Mapping[str, Any]], limit: int = 20) -> list
             if queue.get("reasons") and queue["name"] in changed
         ]
         pool = record.get("pool_limit") or {}
-        rows.append(
-            {
-                "at_s": record["at_s"],
-                "mode": record["mode"],
-                "policy": record["policy"],
-                "outcome": record["outcome"],
-                "changes": [list(change) for change in record.get("applied", ())],
-                "planned": [list(change) for change in record.get("planned", ())],
-                "reasons": [*record.get("reasons", ()), *(pool.get("reasons", ()) if None in changed else ())],
-                "queues": queues,
-            }
-        )
+        row = {
+            "mode": record["mode"],
+            "policy": record["policy"],
+            "outcome": record["outcome"],
+            "changes": [list(change) for change in record.get("applied", ())],
+            "planned": [list(change) for change in record.get("planned", ())],
+            "reasons": [*record.get("reasons", ()), *(pool.get("reasons", ()) if None in changed else ())],
+            "queues": queues,
+        }
+        if rows and not row["changes"] and not row["planned"] and all(rows[-1][name] == row[name] for name in row):
+            rows[-1]["times"] += 1
+            rows[-1]["since_s"] = record["at_s"]
+            continue
+        if len(rows) == limit:
+            break
+        rows.append({"at_s": record["at_s"], "since_s": record["at_s"], "times": 1, **row})
     return rows
 
 
@@ -219,6 +228,7 @@ def quality_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "dataset": name,
+            "run": record.get("producer"),
             "outcome": str(record["outcome"]),
             "checks": len(_checks(record)),
             "failed": [str(check["name"]) for check in _checks(record) if check["outcome"] == "failed"][:5],

@@ -14,8 +14,8 @@ from prefect_intelligent.analytics.cost_budget import cost_budget
 from prefect_intelligent.analytics.failure_signatures import group_causes
 from prefect_intelligent.analytics.health import Health, deployment_health, group_health
 from prefect_intelligent.analytics.run_metrics import DIMENSIONS, RunMetrics, RunReport, analyse
-from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.domain import Prices
+from prefect_intelligent.domain.slot_account import SlotAccount
 
 
 def make_report(
@@ -32,6 +32,7 @@ def make_report(
     return {
         "since_s": since_s,
         "until_s": until_s,
+        "days": report.days,
         "total": metrics_dict(report.total),
         "throughput_per_hour": report.throughput_per_hour,
         "utilisation": report.utilisation,
@@ -55,7 +56,8 @@ def _money(report: RunReport) -> dict[str, float | None]:
         "idle_usd": report.idle_usd,
         "lateness_usd": total.lateness_usd,
         "failure_usd": total.failure_usd,
-        "total_usd": total.cost_usd + (report.idle_usd or 0.0),
+        "total_usd": report.total_usd,
+        "usd_per_day": report.usd_per_day,
     }
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.analytics.group_stats import Array, Codes, SortedColumn, SparseColumn, group_codes
-from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.analytics.trends import Trend, TrendChange, find_changes, find_trend
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd, idle_usd, lateness_usd
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.errors import InvalidInputError
 
 DIMENSIONS: Final = ("pool", "queue", "deployment", "version", "host", "hour")
@@ -96,6 +96,7 @@ class RunReport:
         throughput_per_hour: Ended runs per hour.
         utilisation: Slot seconds held over slot seconds paid for, 0 to 1; None if the number of slots is unknown.
         idle_usd: Cost of idle slots; None if the number of slots is unknown.
+        days: Length of the part of the span in which there was the pool, as far as that is known.
         daily: One row per day: start, runs, failure share, median service, median wait, cost.
         changes: Lasting changes of the level of daily series.
         trends: Significant trends of daily series.
@@ -109,10 +110,21 @@ class RunReport:
     throughput_per_hour: float
     utilisation: float | None
     idle_usd: float | None
+    days: float
     daily: tuple[Mapping[str, float | None], ...]
     changes: tuple[TrendChange, ...]
     trends: tuple[Trend, ...]
     mended: int
+
+    @property
+    def total_usd(self) -> float:
+        """The objective: what the runs cost, and the slots that none of them held."""
+        return self.total.cost_usd + (self.idle_usd or 0.0)
+
+    @property
+    def usd_per_day(self) -> float:
+        """The objective per day; what every command names as the cost of the history."""
+        return self.total_usd / self.days
 
 
 def analyse(
@@ -148,23 +160,23 @@ def analyse(
     span = until_s - since_s
     account = slots if slots is None or isinstance(slots, SlotAccount) else SlotAccount.constant(slots, since_s)
     edges = _edges(since_s, until_s)
-    paid_s = None if account is None else account.paid_s(edges)
-    paid = None if paid_s is None else float(paid_s.sum())
+    paid, idle_s = _paid_and_idle(account, part, edges)
     by: dict[str, dict[str, RunMetrics]] = {}
     for dimension in dimensions:
         codes, names = group_codes(part, dimension)
         if len(names) == 0:
             continue
         metrics = columns.metrics(codes, len(names))
-        if paid_s is not None and dimension == "hour":
-            metrics = _with_idle(metrics, _by_hour(paid_s, edges) - _held_s(part, edges), money)
-        if paid is not None and dimension == "pool" and len(names) == 1:
-            metrics = _with_idle(metrics, np.array([paid - metrics[0].busy_s]), money)
+        if idle_s is not None and dimension == "hour":
+            metrics = _with_idle(metrics, _by_hour(idle_s, edges), money)
+        if idle_s is not None and dimension == "pool" and len(names) == 1:
+            metrics = _with_idle(metrics, idle_s.sum(keepdims=True), money)
         order = sorted(range(len(names)), key=lambda group: (-metrics[group].cost_usd, names[group]))
         if dimension == "hour":
             order = sorted(order, key=lambda group: names[group])
         by[dimension] = {names[group]: metrics[group] for group in order[:_MAX_ROWS] if metrics[group].runs}
     total = columns.metrics(np.zeros(len(part), dtype=np.int64), 1)[0]
+    idle = None if idle_s is None else _with_idle([total], idle_s.sum(keepdims=True), money)[0].idle_usd
     daily = _daily(columns, part, since_s)
     return RunReport(
         since_s=since_s,
@@ -173,7 +185,8 @@ def analyse(
         by=by,
         throughput_per_hour=total.ended / (span / _HOUR_S),
         utilisation=min(1.0, total.busy_s / paid) if paid else None,
-        idle_usd=None if paid is None else _with_idle([total], np.array([paid - total.busy_s]), money)[0].idle_usd,
+        idle_usd=idle,
+        days=(until_s - (since_s if account is None else min(max(since_s, account.begun_s), until_s - 1.0))) / _DAY_S,
         daily=daily,
         changes=tuple(change for series in _SERIES for change in find_changes(daily, series)),
         trends=tuple(trend for series in _SERIES if (trend := find_trend(daily, series)) is not None),
@@ -189,6 +202,16 @@ def _with_idle(metrics: Sequence[RunMetrics], idle_s: Array, prices: Prices) -> 
     ]
 
 
+def _paid_and_idle(account: SlotAccount | None, runs: pd.DataFrame, edges: Array) -> tuple[float | None, Array | None]:
+    """Slot seconds paid for, and the idle ones between the edges; None of both without a limit."""
+    if account is None or not account.limited:
+        return None, None
+    started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
+    known = np.isfinite(started)
+    idle_s = account.idle_s(edges, started[known], np.where(np.isfinite(ended), ended, np.inf)[known])
+    return float(account.paid_s(edges).sum()), idle_s
+
+
 def _edges(since_s: float, until_s: float) -> Array:
     """Both ends of the span and every full hour between them."""
     inner = np.arange(np.floor(since_s / _HOUR_S) + 1, np.ceil(until_s / _HOUR_S)) * _HOUR_S
@@ -199,24 +222,6 @@ def _by_hour(amounts: Array, edges: Array) -> Array:
     """Amounts between instants, summed over the hours of the day (UTC), shape (24,)."""
     hours = (edges[:-1] % _DAY_S // _HOUR_S).astype(np.int64)
     return np.bincount(hours, weights=amounts, minlength=24).astype(float)
-
-
-def _held_s(runs: pd.DataFrame, edges: Array) -> Array:
-    """Slot seconds held in each hour of the day (UTC), shape (24,).
-
-    The slot seconds held up to t are the sum of t - start over the runs started before t, minus the sum of t - end over
-    the runs ended before t.
-    """
-    started, ended = runs["started_s"].to_numpy(dtype=float), runs["ended_s"].to_numpy(dtype=float)
-    known = np.isfinite(started) & np.isfinite(ended)
-    since_s = edges[0]
-    held = np.zeros(len(edges))
-    for values, sign in ((started[known], 1.0), (ended[known], -1.0)):
-        values = np.sort(values, kind="stable")
-        sums = np.concatenate([[0.0], np.cumsum(values - since_s)])
-        count = np.searchsorted(values, edges)
-        held += sign * (count * (edges - since_s) - sums[count])
-    return _by_hour(np.diff(held), edges)
 
 
 class _Columns:

@@ -27,7 +27,9 @@ SUMMARY = "Steers Prefect work queues and pools by what lateness, failure and ca
 COMMANDS: dict[str, dict[str, str]] = {
     "Steering": {
         "control": "Run the controller of a work pool, look at it, stop it, go back.",
+        "fleet": "Start and drain process workers on this machine, as many as a pool can use.",
         "explain": "Show the last decision, queue by queue, with its reasons.",
+        "init": "Write a commented settings file, and deployments of controller, sync, report, ship and retrain.",
         "why": "Show why a run does not start, the one thing to do, and when it starts otherwise.",
         "doctor": "Look for what would keep steering from working.",
         "terms": "Show what deployments are worth as Prefect knows it, or publish it from the flows.",

@@ -42,21 +42,16 @@ def command(
             }
         )
         return 0
-    from rich.console import Console
-    from rich.table import Table
+    from prefect_intelligent.cli.formatting import say
+    from prefect_intelligent.cli.tables import print_table
 
-    table = Table(title=f"Settings ({loaded.file or 'no settings file found'})", title_justify="left")
-    for heading in ("setting", "value", "set by"):
-        table.add_column(heading, overflow="fold")
-    for name, value, origin in rows:
-        # the title has the whole path
-        place = origin if loaded.file is None else origin.replace(f"{loaded.file.parent}/", "")
-        table.add_row(name, "-" if value is None else str(value), place, style=None if origin != "default" else "dim")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"history: {mask_secrets(loaded.settings.history)}\nspool:   {loaded.settings.spool_dir}", soft_wrap=True
-    )
+    where = "" if loaded.file is None else f"{loaded.file.parent}/"  # the title has the whole path
+    shown = [
+        {"setting": name, "set by": origin.removeprefix(where), "value": "-" if value is None else str(value)}
+        for name, value, origin in rows
+    ]
+    print_table(shown, title=f"Settings ({loaded.file or 'no settings file found'})", text="value")
+    say(f"history: {mask_secrets(loaded.settings.history)}\nspool:   {loaded.settings.spool_dir}")
     return 0
 
 

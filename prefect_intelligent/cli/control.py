@@ -57,19 +57,15 @@ def _status(*, pool: Pool = None, config: Config = None, as_json: Json = False) 
         return 0
     from prefect_intelligent.cli import formatting
 
-    formatting.console.print(f"Work pool {name}: {status['steering']}.", soft_wrap=True)
+    formatting.say(f"Work pool {name}: {status['steering']}.")
     if last is None:
-        formatting.console.print("There is no decision yet.")
+        formatting.say("There is no decision yet.")
     else:
-        formatting.console.print(
-            f"Last decision, {formatting.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:"
-        )
-        formatting.console.print("  " + formatting.headline(last), soft_wrap=True)
+        formatting.say(f"Last decision, {formatting.ago(now_s - last['at_s'])}, by {last['by']} with {last['policy']}:")
+        formatting.say("  " + formatting.headline(last))
     for key, hold in holds.items():
-        formatting.console.print(
-            f"A person set the {describe(key)} to {formatting.limit(hold.value)}; "
-            f"left alone until {formatting.instant(hold.until_s)}"
-        )
+        until = formatting.instant(hold.until_s)
+        formatting.say(f"A person set the {describe(key)} to {formatting.limit(hold.value)}; left alone until {until}")
     return 0
 
 

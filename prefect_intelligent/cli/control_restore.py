@@ -72,24 +72,24 @@ def command(
 
     verb = "would be put back" if dry_run else "put back"
     for row in rows:
-        formatting.console.print("  " + formatting.change(row))
+        formatting.say("  " + formatting.change(row))
     for deployment, lane, before in undo:
-        formatting.console.print(f"  deployment {deployment}: {lane} -> {before}")
+        formatting.say(f"  deployment {deployment}: {lane} -> {before}")
     deleted = [lane.name for lane in lanes if lane.stays is None]
     for lane in deleted:
-        formatting.console.print(f"  work queue {lane}: deleted")
+        formatting.say(f"  work queue {lane}: deleted")
     for key in measures:
-        formatting.console.print(f"  {key}", highlight=False)
+        formatting.say(f"  {key}")
     counted = [(rows, "value"), (undo, "deployment"), (deleted, "dedicated queue"), (measures, "measure")]
     counts = ", ".join(_count(things, noun) for things, noun in counted if things)
-    formatting.console.print(f"{counts} {verb}." if counts else "Nothing to put back.")
+    formatting.say(f"{counts} {verb}." if counts else "Nothing to put back.")
     for line in found.remade:
         formatting.console.print(line, soft_wrap=True)
     for queue in lanes:
         if queue.stays is not None:
             formatting.console.print(f"Work queue {queue.name} stays: {queue.stays}.", soft_wrap=True)
     if found.gone:
-        formatting.console.print(f"Queues that no longer exist: {', '.join(found.gone)}")
+        formatting.say(f"Queues that no longer exist: {', '.join(found.gone)}")
     return 0
 
 

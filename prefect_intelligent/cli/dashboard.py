@@ -15,10 +15,15 @@ from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from prefect_intelligent.dashboard.details import DetailReader
+    from prefect_intelligent.dashboard.prefect_links import PrefectLinks
     from prefect_intelligent.dashboard.state import StateBuilder
+    from prefect_intelligent.history.adapters.sql_runs import SqlRuns
+    from prefect_intelligent.history.ports import HistoryStore
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.wiring.steering import PoolController
 
+_MOST_PAST = 2000
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -73,6 +78,8 @@ def command(
         interval_s=every,
         token=token,
         actions=controller.history if allow_actions else None,
+        details=open_details(settings, controller.history),
+        look_back=builder.look_back,
         why=lambda run: explain_why(settings, run, estimate=False).lines,
     )
     print(f"http://{host}:{port}/", file=sys.stderr)
@@ -83,7 +90,7 @@ def command(
 def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBuilder]:
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import StateBuilder
-    from prefect_intelligent.wiring.analytics import pool_type, read_slots
+    from prefect_intelligent.wiring.analytics import read_slots
     from prefect_intelligent.wiring.blocking import pool_findings
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
@@ -96,15 +103,46 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
         read_runs=lambda since_s: runs.run_frame(since_s=since_s, pool=pool),
         history=controller.history,
         pool=pool,
-        prices=settings.prices_of(pool, pool_type(runs, pool)),
+        prices=settings.prices_of(pool),
         interval_s=settings.interval_s,
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
         slots=lambda: read_slots(runs, controller.history, pool),
+        ended_runs=lambda since_s: runs.ended_runs(since_s=since_s, pool=pool, limit=_MOST_PAST),
+        links=lambda: prefect_links(runs),
         awaited=lambda: awaited_deployments(runs),
         blocked=lambda: pool_findings(settings, controller.api, pool),
     )
     return controller, builder
+
+
+def prefect_links(runs: SqlRuns) -> PrefectLinks:
+    """Addresses of what is in the history, in the pages of the server of the profile."""
+    from prefect_intelligent.dashboard.prefect_links import PrefectLinks
+    from prefect_intelligent.prefect_client.connection import ui_address
+
+    kept = runs.deployment_frame()
+    ids = dict(zip(kept["name"].astype(str), kept["deployment_id"].astype(str), strict=True))
+    return PrefectLinks(ui=ui_address(), deployments=ids)
+
+
+def open_details(settings: Settings, history: HistoryStore) -> DetailReader:
+    """What the pages of deployments, datasets and all pools show."""
+    from prefect_intelligent.dashboard.details import DetailReader
+    from prefect_intelligent.wiring.analytics import read_slots
+    from prefect_intelligent.wiring.history import open_runs
+    from prefect_intelligent.wiring.pipeline_graph import history_graph
+
+    runs = open_runs(settings)
+    return DetailReader(
+        read_runs=lambda since_s: runs.run_frame(since_s=since_s),
+        ended_runs=runs.ended_runs,
+        history=history,
+        prices_of=settings.prices_of,
+        slots_of=lambda pool: read_slots(runs, history, pool),
+        graph=lambda: history_graph(runs),
+        links=lambda: prefect_links(runs),
+    )
 
 
 def print_audit(settings: Settings, pool: str, *, as_json: bool) -> int:

@@ -64,25 +64,27 @@ def eta_row(eta: Eta) -> dict[str, Any]:
 
 def _show(pool: str, rows: list[dict[str, Any]]) -> None:
     """A table for people, soonest end first."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from prefect_intelligent.cli.formatting import console, instant
+    from prefect_intelligent.cli.formatting import instant, say
+    from prefect_intelligent.cli.tables import print_table
 
     if not rows:
-        console.print(f"No run waits, runs or is scheduled in work pool {pool}.")
+        say(f"No run waits, runs or is scheduled in work pool {pool}.")
         return
-    table = Table(title=f"Work pool {pool}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("deployment", "queue", "phase", "starts p50", "p90", "ends p50", "p90", "late"):
-        table.add_column(heading, overflow="fold")
-    for row in sorted(rows, key=lambda row: math.inf if row["end_p50_s"] is None else float(row["end_p50_s"])):
-        moments = (row[name] for name in ("start_p50_s", "start_p90_s", "end_p50_s", "end_p90_s"))
-        late = row["late_probability"]
-        table.add_row(
-            row["deployment"],
-            row["queue"],
-            row["phase"],
-            *("-" if at_s is None else instant(at_s)[11:] for at_s in moments),
-            "-" if late is None else f"{late:.0%}",
-        )
-    console.print(table)
+
+    def clock(at_s: float | None) -> str:
+        return "-" if at_s is None else instant(at_s)[11:]
+
+    shown = [
+        {
+            "deployment": row["deployment"],
+            "phase": row["phase"],
+            "starts p50": clock(row["start_p50_s"]),
+            "ends p50": clock(row["end_p50_s"]),
+            "ends p90": clock(row["end_p90_s"]),
+            "late": "-" if row["late_probability"] is None else f"{row['late_probability']:.0%}",
+            "queue": row["queue"],
+            "starts p90": clock(row["start_p90_s"]),
+        }
+        for row in sorted(rows, key=lambda row: math.inf if row["end_p50_s"] is None else float(row["end_p50_s"]))
+    ]
+    print_table(shown, title=f"Work pool {pool}")

@@ -39,7 +39,7 @@ def command(
         return 0
     from prefect_intelligent.cli import formatting
 
-    formatting.console.print(formatting.queue_table(decision))
+    formatting.queue_table(decision)
     formatting.console.print(
         f"{decision['outcome']} in mode {decision['mode']} by {decision['by']}; policy {decision['policy']}, "
         f"rule {decision['rule']}; own computing {decision['own_ms']:.1f} ms of {decision['wall_ms']:.0f} ms",
@@ -50,7 +50,7 @@ def command(
         formatting.console.print(f"Outside the regime of the bundle's figures: {'; '.join(outside)}.", soft_wrap=True)
     for row in decision["planned"]:
         done = "written" if row in decision["applied"] else "not written"
-        formatting.console.print(f"  {formatting.change(row)} ({done})")
+        formatting.say(f"  {formatting.change(row)} ({done})")
     for reason in formatting.reasons(decision):
         formatting.console.print(f"  {reason}", soft_wrap=True)
     return 0

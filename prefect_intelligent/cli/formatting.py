@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from prefect_intelligent.cli.tables import print_table
 from prefect_intelligent.domain.instants import in_zone
 from prefect_intelligent.domain.spans import describe_span
 
 console = Console(markup=False)  # names of queues may hold brackets
+
+
+def say(line: str) -> None:
+    """A line, never broken: a terminal folds it itself, a pipe gets it whole."""
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def limit(value: int | None) -> str:
@@ -44,28 +48,41 @@ def headline(decision: Mapping[str, Any]) -> str:
     return f"{text}  {what}" if what else text
 
 
-def queue_table(decision: Mapping[str, Any]) -> Table:
-    """Place (#1 is served first) and limit of every queue: held, wanted, permitted, applied, and the rule's."""
-    title = f"Work pool {decision['pool']}, decided {instant(decision['at_s'])}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("queue", "wait", "run", "late", "held", "wanted", "permitted", "applied", "rule"):
-        table.add_column(heading, overflow="fold")
+def annotation(message: str, *, title: str, file: str | None = None) -> str:
+    """A finding as GitHub Actions reads it from the log, to show it at the pull request."""
+
+    def escaped(text: str, more: str = "") -> str:
+        for sign in ("%", "\r", "\n", *more):
+            text = text.replace(sign, f"%{ord(sign):02X}")
+        return text
+
+    place = {"file": file, "title": title}
+    words = ",".join(f"{name}={escaped(value, ':,')}" for name, value in place.items() if value)
+    return f"::error {words}::{escaped(message)}"
+
+
+def queue_table(decision: Mapping[str, Any]) -> None:
+    """Print place (#1 is served first) and limit of every queue: held, wanted, permitted, applied, and the rule's."""
 
     def wish(found: Mapping[str, Any] | None) -> str:
         if found is None:
             return "-"
         return f"#{found['place']}" + ("" if found["limit"] is None else f", {found['limit']}")
 
+    rows = []
     for queue in decision["queues"]:
-        counts = [str(queue[name]) for name in ("waiting", "active", "late")]
-        plans = [wish(queue[name]) for name in ("held", "wanted", "permitted", "applied", "rule")]
-        table.add_row(queue["name"], *counts, *plans)
+        counts = {short: str(queue[name]) for short, name in _COUNTS.items()}
+        rows.append({"queue": queue["name"], **counts, **{name: wish(queue[name]) for name in _PLANS}})
     pool = decision["pool_limit"]
     if pool is not None:
-        table.add_section()
-        plans = [limit(pool[name]) for name in ("held", "wanted", "permitted", "applied", "rule")]
-        table.add_row("pool limit", "", "", "", *plans)
-    return table
+        plans = {name: limit(pool[name]) for name in _PLANS}
+        rows.append({"queue": "pool limit", **dict.fromkeys(_COUNTS, "-"), **plans})
+    title = f"Work pool {decision['pool']}, decided {instant(decision['at_s'])}"
+    print_table(rows, title=title, drop=("rule", "wanted", "permitted"))
+
+
+_COUNTS: Final = {"wait": "waiting", "run": "active", "late": "late"}
+_PLANS: Final = ("held", "wanted", "permitted", "applied", "rule")
 
 
 def reasons(decision: Mapping[str, Any]) -> list[str]:

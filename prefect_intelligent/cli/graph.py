@@ -9,7 +9,16 @@ from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from prefect_intelligent.cli.options import Config, Json, add, print_json, read_settings, subcommands, tell_finished
+from prefect_intelligent.cli.options import (
+    Config,
+    Json,
+    Output,
+    add,
+    print_json,
+    read_settings,
+    subcommands,
+    tell_finished,
+)
 from prefect_intelligent.domain.spans import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
 
@@ -78,20 +87,30 @@ def _show(
         path = [] if find_cycles(graph) else critical_path(graph, model.nodes).deployments
         print(to_svg(graph, path), end="")
     else:
-        from rich.console import Console
-        from rich.table import Table
+        from prefect_intelligent.cli.tables import print_table
 
-        table = Table(
-            title=f"{len(graph.deployments)} deployments, {len(graph.datasets)} datasets", title_justify="left"
-        )
-        for heading in ("from", "", "to", "certainty", "evidence"):
-            table.add_column(heading, overflow="fold")
-        for edge in graph.edges:
-            evidence = ", ".join(f"{item.kind} {item.where}".strip() for item in edge.evidence)
-            table.add_row(edge.source, edge.kind, edge.target, f"{edge.certainty:g}", evidence)
-        for edge in graph.overruled:
-            table.add_row(edge.source, edge.kind, edge.target, "overruled", "contradicts a declaration", style="dim")
-        Console().print(table)
+        rows = [
+            {
+                "from": edge.source,
+                "": edge.kind,
+                "to": edge.target,
+                "certainty": f"{edge.certainty:g}",
+                "evidence": ", ".join(f"{item.kind} {item.where}".strip() for item in edge.evidence),
+            }
+            for edge in graph.edges
+        ]
+        rows += [
+            {
+                "from": edge.source,
+                "": edge.kind,
+                "to": edge.target,
+                "certainty": "overruled",
+                "evidence": "contradicts a declaration",
+            }
+            for edge in graph.overruled
+        ]
+        title = f"{len(graph.deployments)} deployments, {len(graph.datasets)} datasets"
+        print_table(rows, title=title, text="evidence", drop=("certainty",))
         _notes(model)
     return 0
 
@@ -218,6 +237,7 @@ def _check(
     project: Project = None,
     ignore: Annotated[tuple[str, ...], Parameter(metavar="RULE", help="leave a rule out")] = (),
     fix: Annotated[bool, Parameter(help="apply the fixes that are safe; 1 if conflicts remain")] = False,
+    output: Output = None,
 ) -> int:
     from prefect_intelligent.pipelines.conflicts import find_conflicts
     from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
@@ -244,6 +264,15 @@ def _check(
             workspace.publish(model)
     if as_json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
+    elif output == "github":
+        from prefect_intelligent.cli.formatting import annotation
+
+        for finding in findings:
+            print(
+                annotation(
+                    f"{finding.evidence}\n{finding.advice}", title=f"{finding.rule}: {', '.join(finding.subjects)}"
+                )
+            )
     else:
         _notes(model)
         for finding in findings:

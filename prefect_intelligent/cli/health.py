@@ -10,6 +10,8 @@ from prefect_intelligent.cli.options import Config, Json, Pool, print_json, read
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
+_MOST_ROWS = 50
+
 
 def command(
     *,
@@ -29,7 +31,6 @@ def command(
     from prefect_intelligent.analytics.pool_overview import quality_shares
     from prefect_intelligent.analytics.report import all_health, health_dict
     from prefect_intelligent.quality.past_results import past_results
-    from prefect_intelligent.wiring.analytics import pool_type
     from prefect_intelligent.wiring.history import open_history, open_runs
     from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, history_graph
 
@@ -41,7 +42,7 @@ def command(
     store = open_runs(settings)
     frame = store.run_frame(since_s=since_s, pool=settings.pool, extra=False)
     quality = quality_shares(past_results(open_history(settings)), history_graph(store).writers)
-    prices = settings.prices_of(settings.pool or "", pool_type(store, settings.pool))
+    prices = settings.prices_of(settings.pool or "")
     of_all = all_health(
         frame,
         now_s,
@@ -63,23 +64,26 @@ def command(
     if not found:
         print(f"not enough data: no run in the last {last}; has `prefect-intelligent sync` been run?")
         return 1
-    from rich.console import Console
-    from rich.table import Table
+    from prefect_intelligent.cli.formatting import say
+    from prefect_intelligent.cli.tables import print_table
 
-    table = Table(title=f"Health of {of}", title_justify="left")
-    numbers = ("score", "good time", "budget left")
-    for heading in ("name", "status", *numbers, "why"):
-        table.add_column(heading, overflow="fold", justify="right" if heading in numbers else "left")
-    for health in found[:50]:
-        score = "-" if health.score is None else f"{health.score:.0f}"
-        good = "-" if health.budget is None else f"{health.budget.attained:.2%}"
-        left = "-" if health.budget is None else f"{health.budget.left:.0%}"
-        table.add_row(health.name, str(health.status), score, good, left, "; ".join(health.gates) or "-")
-    console = Console()
-    console.print(table)
+    shown = [
+        {
+            "name": health.name,
+            "status": str(health.status),
+            "score": "-" if health.score is None else f"{health.score:.0f}",
+            "good time": "-" if health.budget is None else f"{health.budget.attained:.2%}",
+            "budget left": "-" if health.budget is None else f"{health.budget.left:.0%}",
+            "why": "; ".join(health.gates) or "-",
+        }
+        for health in found[:_MOST_ROWS]
+    ]
+    print_table(shown, title=f"Health of {of}", text="why", drop=("good time", "budget left"))
+    if len(found) > _MOST_ROWS:
+        say(f"{len(found) - _MOST_ROWS} more, healthier ones; --json has them.")
     if name is not None:
         for term in found[0].terms:
             value = "unknown" if term.value is None else f"{term.value:.2f}"
             takes = found[0].contribution(term)
-            console.print(f"{term.name:12} {value:8} n={term.n:<6} takes {takes:4.1f} points  {term.detail}")
+            say(f"{term.name:12} {value:8} n={term.n:<6} takes {takes:4.1f} points  {term.detail}")
     return int(degraded)

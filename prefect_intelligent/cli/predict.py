@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, chosen_pool, print_json, read_settings
+from prefect_intelligent.cli.tables import print_table
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Settings
+
+_MOST_ROWS = 50
 
 
 def command(
@@ -71,21 +74,32 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     if as_json:
         print_json(rows)
         return 0
-    for row in rows[:50]:
-        print(
-            f"{row['failure_probability']:6.1%}  {row['p50_s']:8.0f} s  {row['p90_s']:8.0f} s  {row['deployment']}  "
-            f"{'; '.join(row['reasons'])}"
-        )
+    shown = [
+        {
+            "deployment": row["deployment"],
+            "fails": f"{row['failure_probability']:.1%}",
+            "p50": f"{row['p50_s']:.0f} s",
+            "p90": f"{row['p90_s']:.0f} s",
+            "why": "; ".join(row["reasons"]) or "-",
+        }
+        for row in rows[:_MOST_ROWS]
+    ]
+    print_table(shown, text="why")
+    if len(rows) > _MOST_ROWS:
+        print(f"{len(rows) - _MOST_ROWS} more, less likely to fail; --json has them.")
     if not rows:
         print("No run waits and none is scheduled.")
     return 0
 
 
 def _train(settings: Settings, since_s: float, track: list[str] | None, *, as_json: bool) -> int:
-    from prefect_intelligent.wiring.forecasting import retrain_forecaster
+    from prefect_intelligent.local.progress import Progress
 
     uri = track[0] if track else None
-    facts = retrain_forecaster(settings, since_s=since_s, track=track is not None, uri=uri)
+    with Progress("learning from the history"):
+        from prefect_intelligent.wiring.forecasting import retrain_forecaster
+
+        facts = retrain_forecaster(settings, since_s=since_s, track=track is not None, uri=uri)
     if as_json:
         print_json(facts)
         return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Json, Pool, print_json, settings_and_pool
+from prefect_intelligent.cli.tables import print_table
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError
@@ -18,6 +19,8 @@ from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailabl
 if TYPE_CHECKING:
     from prefect_intelligent.prevention.measures import RuleSettings
     from prefect_intelligent.settings import Settings
+
+_MOST_SCORES = 20
 
 
 def command(
@@ -149,12 +152,21 @@ def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> 
     if not scores:
         print("Not enough data: no measure has begun in this span.")
         return 0
-    print(f"{'rule':16} {'measures':>8} {'done':>5} {'right':>6} {'false':>6} {'open':>5} {'saved':>9} {'wasted':>9}")
-    for name, row in summary.items():
-        counts = (row[key] or 0.0 for key in ("measures", "done", "right", "false", "open"))
-        numbers = " ".join(f"{value:{width}.0f}" for value, width in zip(counts, (8, 5, 6, 6, 5), strict=True))
-        print(f"{name:16} {numbers} {row['saved_usd'] or 0.0:9.2f} {row['wasted_usd'] or 0.0:9.2f}")
-    for score in scores[-20:]:
+    counted = ("measures", "done", "right", "false", "open")
+    print_table(
+        [
+            {
+                "rule": name,
+                **{key: f"{row[key] or 0.0:.0f}" for key in counted},
+                "saved": f"{row['saved_usd'] or 0.0:.2f}",
+                "wasted": f"{row['wasted_usd'] or 0.0:.2f}",
+            }
+            for name, row in summary.items()
+        ]
+    )
+    if len(scores) > _MOST_SCORES:
+        print(f"The last {_MOST_SCORES} of {len(scores)} measures; --json has all:")
+    for score in scores[-_MOST_SCORES:]:
         usd = "" if score.saved_usd is None else f", {score.saved_usd:+.2f} USD"
         done = "" if score.written else " (only recorded)"
         print(f"{score.verdict:5} {score.rule} {score.subject}{done}: {score.why}{usd}")

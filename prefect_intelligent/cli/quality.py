@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from uuid import uuid4
 
 from cyclopts import Parameter
 
-from prefect_intelligent.cli.options import Config, Int, Json, add, print_json, read_settings, subcommands
+from prefect_intelligent.cli.options import Config, Int, Json, Output, add, print_json, read_settings, subcommands
 from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError
 
@@ -140,12 +139,20 @@ def _lint(
     /,
     *,
     as_json: Json = False,
+    output: Output = None,
 ) -> int:
     from prefect_intelligent.wiring.quality import lint_contract
 
-    found = [finding for path in paths for finding in lint_contract(path)]
+    by_path = {path: lint_contract(path) for path in paths}
+    found = [finding for findings in by_path.values() for finding in findings]
     if as_json:
         print_json({"findings": found})
+    elif output == "github":
+        from prefect_intelligent.cli.formatting import annotation
+
+        for path, findings in by_path.items():
+            for finding in findings:
+                print(annotation(finding, title="data contract", file=path))
     else:
         print("\n".join(found) if found else f"{len(paths)} contracts, no findings")
     return 1 if found else 0
@@ -288,9 +295,16 @@ def _pairs(option: str, words: Iterable[str]) -> dict[str, str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns; wide ones are cut unless the output is piped."""
-    cut = 60 if sys.stdout.isatty() else 400
-    lines = [tuple(str(cell).replace("\n", " ")[:cut] for cell in row) for row in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    """Values of rows; long ones are cut, which shows."""
+    from prefect_intelligent.cli.tables import print_table
+
+    def cell(value: str) -> str:
+        line = str(value).replace("\n", " ")
+        return line if len(line) <= _LONGEST_CELL else f"{line[:_LONGEST_CELL]}..."
+
+    print_table([dict(zip(head, map(cell, row), strict=True)) for row in rows])
+    if not rows:
+        print("none")
+
+
+_LONGEST_CELL = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,11 +41,14 @@ def command(
     write: Annotated[bool, Parameter(help="apply for real; without it only what would be written")] = False,
 ) -> int:
     """Show, apply, undo or score."""
-    from prefect_intelligent.wiring.steering import open_controller
+    from prefect_intelligent.local.progress import Progress
 
-    settings, name = settings_and_pool(config, pool)
-    span_s = parse_span(last, what="--last")
-    controller = open_controller(settings, name, by="recommend")
+    with Progress("asking Prefect"):
+        from prefect_intelligent.wiring.steering import open_controller
+
+        settings, name = settings_and_pool(config, pool)
+        span_s = parse_span(last, what="--last")
+        controller = open_controller(settings, name, by="recommend")
     try:
         if action == "show":
             return _show(settings, controller, last, span_s, usage, as_json=as_json)
@@ -73,7 +77,7 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
         runs=runs,
         pool=pool,
         queues=queues,
-        prices=settings.prices_of(name, pool.type),
+        prices=settings.prices_of(name),
         unread=unread(history_graph(store), runs),
         most_slots=settings.pools.get(name, PoolSettings()).most_slots,
         scheduled=scheduled_deployments(store),
@@ -83,13 +87,20 @@ def _past(settings: Settings, controller: PoolController, since_s: float) -> Any
 def _show(
     settings: Settings, controller: PoolController, last: str, span_s: float, usage: Path | None, *, as_json: bool
 ) -> int:
-    import numpy as np
+    from prefect_intelligent.local.progress import Progress
 
-    from prefect_intelligent.recommendations.evaluate import KIND, recommend
+    pool = controller.orchestrator.pool
+    with Progress("reading the history") as progress:
+        import numpy as np
 
-    now_s, rng = time.time(), np.random.default_rng(0)
-    past = _past(settings, controller, now_s - span_s)
-    found = recommend(past, rng)
+        from prefect_intelligent.recommendations.evaluate import KIND, recommend
+        from prefect_intelligent.wiring.analytics import history_cost
+
+        now_s, rng = time.time(), np.random.default_rng(0)
+        past = _past(settings, controller, now_s - span_s)
+        cost = history_cost(settings, pool, past.runs, now_s - span_s, now_s)
+        progress(f"replaying {len(past.runs)} runs, with one change each")
+        found = recommend(past, rng)
     if usage is not None:
         from prefect_intelligent.recommendations.memory_rightsizing import rightsize
         from prefect_intelligent.twin.cloud_prices import slot_prices
@@ -101,10 +112,11 @@ def _show(
         found += rightsize(past.runs, peaks, asked, gb[1] - gb[0], rng)
         found.sort(key=lambda one: -one.saving_usd_per_day)
     rows = [one.row() for one in found]
-    controller.history.append(KIND, controller.orchestrator.pool, now_s, {"rows": rows, "last": last})
+    controller.history.append(KIND, pool, now_s, {"rows": rows, "last": last})
     if as_json:
-        print_json(rows)
+        print_json({"usd_per_day": cost.usd_per_day, "days": cost.days, "recommendations": rows})
         return 0
+    print(f"The last {last} of work pool {pool} have cost ${cost.usd_per_day:.2f} a day over {cost.days:.1f} days.")
     for number, row in enumerate(rows, 1):
         low, high = row["interval"]
         print(f"{number}. {row['title']}: saves ${row['saving_usd_per_day']:.2f} a day (${low:.2f} to ${high:.2f})")
@@ -113,6 +125,9 @@ def _show(
             print(f"   By hand: {row['by_hand']}.")
     if not rows:
         print("Nothing that was tried would have saved money.")
+    able = next((number for number, row in enumerate(rows, 1) if not row["by_hand"]), None)
+    if able is not None:
+        print(f"Next: prefect-intelligent recommend apply {able} --pool {shlex.quote(pool)}   (shows; --write does it)")
     return 0
 
 

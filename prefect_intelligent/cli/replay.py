@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,12 +21,18 @@ from prefect_intelligent.cli.options import (
     read_settings,
 )
 from prefect_intelligent.domain import parse_span
+from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.replay.replay import ReplayResult
+    from prefect_intelligent.analytics.run_metrics import RunReport
+    from prefect_intelligent.policy.base import Policy
+    from prefect_intelligent.replay.adapters.recording_file import Recording
+    from prefect_intelligent.replay.replay import Rearranged, ReplayResult
+    from prefect_intelligent.settings import Settings
 
-_DEFAULT = "prefect-default,static,edf,wspt,atc,atc+lookahead"
+_ADOPTED = ", adopted"
+_DEFAULT = "prefect-default,edf,wspt,atc,general"
 
 
 def command(
@@ -46,63 +55,104 @@ def command(
     as_json: Json = False,
 ) -> int:
     """Print one line per policy."""
-    from prefect_intelligent.replay.replay import REFERENCE, replay
-    from prefect_intelligent.wiring.regime import pool_regime
-    from prefect_intelligent.wiring.replay import (
-        read_recording,
-        recording_model,
-        recording_of,
-        write_page,
-        write_recording,
-    )
-    from prefect_intelligent.wiring.steering import choose_policy, open_policy
+    from prefect_intelligent.local.progress import Progress
 
-    span_s = parse_span(last, what="--last")
-    check_seed(seed)
-    for flag, path in (("--save", save), ("--html", html)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InvalidInputError(flag, str(path), "its folder does not exist")
-    names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in policies.split(",") if name.strip())]))
-    compared = {name: choose_policy(name) for name in names}
-    loaded = read_settings(config, pool=pool)
-    settings = loaded.settings
-    played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
-    if save is not None:
-        write_recording(save, played)
-    model = recording_model(settings, played)
-    regime = pool_regime(settings, played.pool.name, model.queues_by_name, played.pool.limit)
-    found = replay(played.runs, model, compared, regime=regime, seed=seed)
-    if front:
-        import time
+    with Progress("reading the history") as progress:
+        from prefect_intelligent.replay.replay import REFERENCE, replay
+        from prefect_intelligent.wiring.analytics import history_cost
+        from prefect_intelligent.wiring.regime import pool_regime
+        from prefect_intelligent.wiring.replay import (
+            adopted,
+            read_recording,
+            recording_model,
+            recording_of,
+            write_page,
+            write_recording,
+        )
+        from prefect_intelligent.wiring.steering import choose_policy, open_policy
 
-        from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
-        from prefect_intelligent.wiring.history import open_history
-
-        points = tradeoff_curve(
+        span_s, now_s = parse_span(last, what="--last"), time.time()
+        check_seed(seed)
+        for flag, path in (("--save", save), ("--html", html)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise InvalidInputError(flag, str(path), "its folder does not exist")
+        names = list(dict.fromkeys([REFERENCE, *(name.strip() for name in policies.split(",") if name.strip())]))
+        compared = {name: choose_policy(name) for name in names}
+        loaded = read_settings(config, pool=pool)
+        settings = loaded.settings
+        played = read_recording(recording) if recording else recording_of(settings, chosen_pool(loaded), span_s)
+        if save is not None:
+            write_recording(save, played)
+        model = recording_model(settings, played)
+        regime = pool_regime(settings, played.pool.name, model.queues_by_name, played.pool.limit)
+        other = adopted(played)
+        found = replay(
             played.runs,
             model,
-            compared | {settings.policy: open_policy(settings, settings.policy)},
-            settings.policy,
+            compared,
             regime=regime,
             seed=seed,
+            rearranged=None if other is None else _rearranged(settings, other, compared),
+            tell=lambda name, share: progress(f"replaying {name}, {share:.0%}"),
         )
-        note = f"Replay of the last {last}; lateness at its plain price"
-        open_history(settings).append(KIND, played.pool.name, time.time(), {"points": points, "note": note})
-    if html is not None:
-        write_page(html, played, found)
+        cost = None
+        if recording is None:
+            cost = history_cost(settings, played.pool.name, played.runs, now_s - span_s, now_s)
+        days = replayed_days(found[0]) if cost is None else cost.days
+        if front:
+            progress("replaying along the dial")
+            from prefect_intelligent.replay.tradeoff_curve import KIND, tradeoff_curve
+            from prefect_intelligent.wiring.history import open_history
+
+            points = tradeoff_curve(
+                played.runs,
+                model,
+                compared | {settings.policy: open_policy(settings, settings.policy)},
+                settings.policy,
+                regime=regime,
+                seed=seed,
+            )
+            note = f"Replay of the last {last}; lateness at its plain price"
+            open_history(settings).append(KIND, played.pool.name, time.time(), {"points": points, "note": note})
+        if html is not None:
+            write_page(html, played, found)
     if as_json:
-        context = {"pool": played.pool.name, "runs": len(found[0].runs), "seed": seed}
-        print_json({**context, "policies": [as_row(each) for each in found]})
+        context: dict[str, Any] = {"pool": played.pool.name, "runs": len(found[0].runs), "seed": seed, "days": days}
+        context["history_usd_per_day"] = None if cost is None else cost.usd_per_day
+        context["next"] = _next(played.pool.name, found)
+        print_json({**context, "policies": [as_row(each, days) for each in found]})
     else:
-        _show(played.pool.name, found)
+        _show(played.pool.name, found, days, cost)
     return 0
 
 
-def as_row(found: ReplayResult) -> dict[str, Any]:
-    """The figures of one policy, JSON-ready."""
+def _rearranged(settings: Settings, recording: Recording, compared: Mapping[str, Policy]) -> Rearranged:
+    """The policy in force, or else the last one compared, in the pool as `control adopt` would make it."""
+    from prefect_intelligent.replay.replay import Rearranged
+    from prefect_intelligent.wiring.regime import pool_regime
+    from prefect_intelligent.wiring.replay import recording_model
+
+    name = settings.policy if settings.policy in compared else list(compared)[-1]
+    model = recording_model(settings, recording)
+    return Rearranged(
+        runs=recording.runs,
+        pool=model,
+        regime=pool_regime(settings, recording.pool.name, model.queues_by_name, recording.pool.limit),
+        policies={name + _ADOPTED: compared[name]},
+    )
+
+
+def replayed_days(found: ReplayResult) -> float:
+    """Days from the first scheduled start to the last end of a replay."""
+    return max(1.0, float(found.runs["ended_s"].max() - found.runs["scheduled_s"].min())) / 86400.0
+
+
+def as_row(found: ReplayResult, days: float) -> dict[str, Any]:
+    """The figures of one policy over so many days, JSON-ready."""
     return {
         "policy": found.policy,
         "cost_usd": found.cost.total_usd,
+        "usd_per_day": found.cost.total_usd / days,
         "capacity_usd": found.cost.capacity_usd,
         "lateness_usd": found.cost.lateness_usd,
         "failure_usd": found.cost.failure_usd,
@@ -117,33 +167,58 @@ def as_row(found: ReplayResult) -> dict[str, Any]:
     }
 
 
-def _show(pool: str, found: tuple[ReplayResult, ...]) -> None:
+def _best(found: Sequence[ReplayResult]) -> ReplayResult | None:
+    """The policy that surely saves most; None if none is proven to save."""
+    proven = [each for each in found if (each.saving_low_usd or 0.0) > 0]
+    return max(proven, key=lambda each: each.saving_low_usd or 0.0, default=None)
+
+
+def _next(pool: str, found: Sequence[ReplayResult]) -> str:
+    """The command to go on with."""
+    best = _best(found)
+    named = f"--pool {shlex.quote(pool)}"
+    if best is None:
+        return f"prefect-intelligent recommend {named}"
+    if best.policy.endswith(_ADOPTED):
+        return f"prefect-intelligent control adopt {named}"
+    return f"prefect-intelligent control run {named} --policy {shlex.quote(best.policy)} --mode shadow"
+
+
+def _show(pool: str, found: Sequence[ReplayResult], days: float, cost: RunReport | None) -> None:
     """A table for people."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from prefect_intelligent.cli.formatting import say
+    from prefect_intelligent.cli.tables import print_table
 
-    from prefect_intelligent.cli.formatting import console
-
-    title = f"{len(found[0].runs)} runs of work pool {pool}, replayed"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("policy")
-    for heading in ("cost USD", "late min (weighted)", "late runs", "p95 wait s", "saves USD (95 % interval)"):
-        table.add_column(heading, justify="right")
+    title = f"{len(found[0].runs)} runs of work pool {pool} in {days:.1f} days, replayed; US dollars a day"
+    rows = []
     for each in found:
-        saving = "-"
-        if each.saving_usd is not None:
-            saving = f"{each.saving_usd:+.2f} ({each.saving_low_usd:+.2f} to {each.saving_high_usd:+.2f})"
-        minutes, wait = f"{each.weighted_late_minutes:.1f}", f"{each.wait_p95_s:.0f}"
-        table.add_row(
-            each.policy, f"{each.cost.total_usd:.2f}", minutes, f"{each.late_runs}/{each.due_runs}", wait, saving
+        saving, interval = "-", "-"
+        if each.saving_usd is not None and each.saving_low_usd is not None and each.saving_high_usd is not None:
+            saving = f"{each.saving_usd / days:+.2f}"
+            interval = f"{each.saving_low_usd / days:+.2f} to {each.saving_high_usd / days:+.2f}"
+        rows.append(
+            {
+                "policy": each.policy,
+                "cost": f"{each.cost.total_usd / days:.2f}",
+                "saves": saving,
+                "95 % interval": interval,
+                "late": f"{each.late_runs}/{each.due_runs}",
+                "p95 wait": describe_span(each.wait_p95_s),
+                "late min": f"{each.weighted_late_minutes:.1f}",
+            }
         )
-    console.print(table)
-    best = max(
-        (each for each in found if each.saving_low_usd is not None),
-        key=lambda each: each.saving_low_usd or 0.0,
-        default=None,
-    )
-    if best is None or (best.saving_low_usd or 0.0) <= 0:
-        console.print("No policy is proven better than today's settings on this history.")
+    print_table(rows, title=title)
+    if cost is not None:
+        said = f"{cost.usd_per_day:.2f} a day"
+        say(f"As it was, this history has cost {said}; {found[0].policy} is the twin's account of it.")
+    best = _best(found)
+    if best is None:
+        say("No policy is proven better than today's settings on this history.")
     else:
-        console.print(f"{best.policy} is better than today's settings: its interval lies above zero.")
+        say(f"{best.policy} is better than today's settings: its interval lies above zero.")
+    other = next((each for each in found if each.policy.endswith(_ADOPTED)), None)
+    if other is not None and (best is None or best.policy != other.policy):
+        say(f"{other.policy}: as it would be after `control adopt`, a queue for each deployment.")
+    elif other is not None:
+        say("That is after `control adopt`, which gives each deployment a queue; it shows first what it would do.")
+    say(f"Next: {_next(pool, found)}")

@@ -14,6 +14,7 @@ from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.errors import InvalidInputError
 
+_ROWS = 20
 Dimension = Literal["pool", "queue", "deployment", "version", "host", "hour"]
 
 
@@ -25,7 +26,7 @@ def command(
     last: Annotated[str, Parameter(metavar="SPAN", help="how far back, e.g. 24h or 30d (default 7d)")] = "7d",
     by: Annotated[Dimension, Parameter(help="what the table shows")] = "deployment",
     money: Annotated[bool, Parameter(help="split the cost: useful, wasted, overhead, idle, late ...")] = False,
-    rows: Annotated[Int, Parameter(metavar="N", help="rows of the table (default 20)")] = 20,
+    rows: Annotated[Int | None, Parameter(metavar="N", help="rows of the table (default 20, or all hours)")] = None,
     html: Annotated[
         Path | None, Parameter(metavar="FILE", help="also write the dashboard's page with this data inside")
     ] = None,
@@ -34,17 +35,17 @@ def command(
     import time
 
     from prefect_intelligent.analytics.report import make_report
-    from prefect_intelligent.wiring.analytics import pool_type, read_slots
+    from prefect_intelligent.wiring.analytics import read_slots
     from prefect_intelligent.wiring.history import open_history, open_runs
 
     settings = read_settings(config, pool=pool).settings
     span_s = parse_span(last, what="--last")
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise InvalidInputError("--rows", rows, "must be 1 or more")
     until_s = time.time()
     store = open_runs(settings)
     frame = store.run_frame(since_s=until_s - span_s, pool=settings.pool, extra=False)
-    prices = settings.prices_of(settings.pool or "", pool_type(store, settings.pool))
+    prices = settings.prices_of(settings.pool or "")
     slots = read_slots(store, open_history(settings), settings.pool)
     report = make_report(frame, since_s=until_s - span_s, until_s=until_s, prices=prices, slots=slots)
     if html is not None:
@@ -115,44 +116,39 @@ def _money(row: Mapping[str, Any]) -> dict[str, str]:
     return {"runs": str(row["runs"]), **{name: usd(row[f"{name}_usd"]) for name in parts}, "cost": cost}
 
 
-def _print(report: Mapping[str, Any], by: str, rows: int, *, money: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print(report: Mapping[str, Any], by: str, rows: int | None, *, money: bool) -> None:
+    from prefect_intelligent.cli.formatting import say
+    from prefect_intelligent.cli.tables import print_table
 
-    console = Console()
     total = report["total"]
-    console.print(
+    say(
         f"{total['runs']} runs, {total['ended']} ended, {share(total['failure_share'])} failed, "
         f"{share(total['on_time_share'])} on time, {report['throughput_per_hour']:.1f}/h, "
         f"utilisation {share(report['utilisation'])}"
     )
     parts = [
-        f"{name.removesuffix('_usd')} ${value:.2f}" for name, value in report["money"].items() if value is not None
+        f"{name.removesuffix('_usd')} ${value:.2f}"
+        for name, value in report["money"].items()
+        if value is not None and name.endswith("_usd")
     ]
-    console.print("money: " + ", ".join(parts))
-    table = Table(title=f"By {by}, dearest first" if by != "hour" else "By hour (UTC)", title_justify="left")
+    say(f"money: {', '.join(parts)}; ${report['money']['usd_per_day']:.2f} a day over {report['days']:.1f} days")
     cells = _money if money else _times
-    shown = [(name, cells(row)) for name, row in list(report["by"].get(by, {}).items())[:rows]]
-    table.add_column(by, overflow="fold")
-    for heading in shown[0][1] if shown else ():
-        table.add_column(heading, justify="right", overflow="fold")
-    for name, row in shown:
-        table.add_row(name, *row.values())
-    console.print(table)
+    groups = list(report["by"].get(by, {}).items())
+    most = len(groups) if rows is None and by == "hour" else rows or _ROWS
+    title = f"By {by}, dearest first" if by != "hour" else "By hour (UTC)"
+    print_table([{by: name, **cells(row)} for name, row in groups[:most]], title=title, drop=("overhead", "takes p50"))
+    if len(groups) > most:
+        say(f"{len(groups) - most} more; --rows {len(groups)} shows them.")
     for cause in report["causes"][:5]:
         came = f", came with version {cause['introduced_by']}" if cause["introduced_by"] else ""
         where = f", only on host {cause['host']}" if cause["host"] else ""
-        console.print(
-            f"{cause['failures']} failures: {cause['signature']} in {', '.join(cause['deployments'][:3])}{came}{where}",
-            markup=False,
-            highlight=False,
-        )
+        say(f"{cause['failures']} failures: {cause['signature']} in {', '.join(cause['deployments'][:3])}{came}{where}")
     for change in report["changes"]:
         day = utc(change["at_s"])
-        console.print(f"{change['series']} went from {change['before']:.4g} to {change['after']:.4g} on {day:%Y-%m-%d}")
+        say(f"{change['series']} went from {change['before']:.4g} to {change['after']:.4g} on {day:%Y-%m-%d}")
     for trend in report["trends"]:
         way = "rises" if trend["per_day"] > 0 else "falls"
         part = f" ({abs(trend['relative_per_day']):.1%} of its level)" if trend["relative_per_day"] else ""
-        console.print(f"{trend['series']} {way} by {abs(trend['per_day']):.3g} a day{part}, over {trend['days']} days")
+        say(f"{trend['series']} {way} by {abs(trend['per_day']):.3g} a day{part}, over {trend['days']} days")
     if report["mended"]:
-        console.print(f"{report['mended']} runs ended before they started by their clocks; taken as instantaneous")
+        say(f"{report['mended']} runs ended before they started by their clocks; taken as instantaneous")

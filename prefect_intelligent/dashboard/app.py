@@ -12,13 +12,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from prefect_intelligent.dashboard import assets
-from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster
+from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster, replace_nonfinite
+from prefect_intelligent.dashboard.details import DetailReader
 from prefect_intelligent.dashboard.state import ACKNOWLEDGED
 from prefect_intelligent.errors import OrchestratorError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
@@ -57,6 +58,8 @@ class DashboardConfig:
         interval_s: Seconds between two builds.
         token: Required with every request; None serves loopback only.
         actions: History in which actions are recorded and take effect; None is read-only.
+        details: Reads what the pages of deployments, datasets and all pools show; None has none.
+        look_back: Gives the sections that look back, over so many seconds; None has only the span of the state.
         why: Gives the sentences that say why a run does not start; None has no answer.
     """
 
@@ -65,7 +68,14 @@ class DashboardConfig:
     interval_s: float = 2.0
     token: str | None = None
     actions: HistoryStore | None = None
+    details: DetailReader | None = None
+    look_back: Callable[[float], State] | None = None
     why: Callable[[str], Sequence[str]] | None = None
+
+
+SPANS: Final[Mapping[str, float]] = {"24h": 86400.0, "7d": 7 * 86400.0, "30d": 30 * 86400.0}
+"""How far the pages can look back, seconds by name."""
+_Span = Literal["24h", "7d", "30d"]
 
 
 def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = None) -> FastAPI:
@@ -110,9 +120,40 @@ def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = N
             return JSONResponse({"error": "there is no such alert"}, status_code=404)
         return Response(text, media_type="text/html; charset=utf-8")
 
+    def detail(template: str, found: Mapping[str, Any] | None, span: str) -> Response:
+        if found is None:
+            return JSONResponse({"error": f"the history knows no such {template}"}, status_code=404)
+        text = assets.detail_page(template, {**found, "span": span, "spans": tuple(SPANS)})
+        return Response(text, media_type="text/html; charset=utf-8")
+
+    @app.get("/deployment")
+    def deployment(name: Annotated[str, Query(max_length=1000)], span: _Span = "7d") -> Response:
+        found = None if config.details is None else config.details.deployment(name, SPANS[span])
+        return detail("deployment", found, span)
+
+    @app.get("/dataset")
+    def dataset(name: Annotated[str, Query(max_length=1000)]) -> Response:
+        found = None if config.details is None else config.details.dataset(name)
+        return detail("dataset", found, "30d")
+
+    @app.get("/pools")
+    def pools(span: _Span = "7d") -> Response:
+        found = None if config.details is None else {"pools": config.details.pools(SPANS[span])}
+        return detail("pools", found, span)
+
+    @app.get("/api/look-back")
+    def look_back(span: _Span) -> JSONResponse:
+        return JSONResponse(replace_nonfinite(config.look_back(SPANS[span]) if config.look_back else {}))
+
     @app.get("/api/session")
     def session() -> dict[str, Any]:
-        return {"pool": config.pool, "actions": config.actions is not None, "csrf": csrf if config.actions else None}
+        return {
+            "pool": config.pool,
+            "actions": config.actions is not None,
+            "csrf": csrf if config.actions else None,
+            "details": config.details is not None,
+            "spans": list(SPANS) if config.look_back else [],
+        }
 
     @app.get("/api/state")
     def state() -> JSONResponse:

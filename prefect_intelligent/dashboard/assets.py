@@ -11,6 +11,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prefect_intelligent.analytics.alerts import RUNBOOKS
+from prefect_intelligent.domain.instants import utc
+from prefect_intelligent.domain.spans import describe_span
 
 _FOLDER: Final = Path(__file__).parent
 _SCRIPTS: Final = ("dom.js", "pictures.js", "panels.js", "app.js")
@@ -64,6 +66,23 @@ def runbook(rule: str) -> str | None:
     file = shipped if shipped.is_file() else _PACKAGE.parent / RUNBOOKS[rule]
     text = file.read_text("utf-8") if file.is_file() else f"See {RUNBOOKS[rule]} of the project."
     return _TEMPLATES.get_template("runbook.html").render(rule=rule, text=text)
+
+
+def detail_page(template: str, values: Mapping[str, Any]) -> str:
+    """A page without a script: "deployment", "dataset" or "pools", with what `details` says of it."""
+    return _TEMPLATES.get_template(f"{template}.html").render(**values)
+
+
+def _span(seconds: float | None) -> str:
+    return "–" if seconds is None else describe_span(seconds)
+
+
+_TEMPLATES.filters |= {
+    "span": _span,
+    "share": lambda value: "–" if value is None else f"{value:.1%}",
+    "usd": lambda value: "–" if value is None else f"${value:,.2f}",
+    "instant": lambda at_s: "–" if at_s is None else f"{utc(at_s):%Y-%m-%d %H:%M}Z",
+}
 
 
 def _digest(text: str) -> str:

@@ -36,13 +36,15 @@ from prefect_intelligent.analytics.pool_overview import (
     queue_rows,
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
-from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
 from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.dashboard.broadcast import State
+from prefect_intelligent.dashboard.prefect_links import PrefectLinks
 from prefect_intelligent.domain import Prices, Snapshot
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.domain.spans import format_span
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
+from prefect_intelligent.history.runs_frame import FAILED_STATES
 from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.pipelines.render import to_rows
 from prefect_intelligent.quality.past_results import past_results
@@ -56,6 +58,8 @@ SPENT_BY: Final = ("deployment", "queue", "version", "hour")
 ACKNOWLEDGED: Final = "acknowledged"
 _MAX_CAUSES: Final = 50
 _MAX_GROUPS: Final = 24
+PAST_S: Final = 3 * 3600.0
+"""How much of the past the timeline shows, seconds."""
 
 
 class StateBuilder:
@@ -71,10 +75,11 @@ class StateBuilder:
         slow_s: Seconds between two updates of the slow sections.
         span_s: How far back runs are analysed, seconds.
         graph: Gives the pipeline graph.
-        slots: Gives the account of the pool's slots; where nothing is known, the limit of this instant counts since the
-            first run.
+        slots: Gives the account of the pool's slots; None if nothing is known of them.
         budgets: Deployment to its budget, US dollars a day.
         awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
+        ended_runs: Gives the runs of the pool that have ended since an instant, for the past of the timeline.
+        links: Addresses in Prefect's own pages.
         blocked: Gives what keeps due runs from starting; asked with the slow sections.
         now: Gives the present, Unix seconds.
     """
@@ -94,6 +99,8 @@ class StateBuilder:
         slots: Callable[[], SlotAccount | None] = lambda: None,
         budgets: Mapping[str, float] | None = None,
         awaited: Callable[[], Collection[str] | None] = lambda: None,
+        ended_runs: Callable[[float], Sequence[Mapping[str, Any]]] = lambda since_s: (),
+        links: Callable[[], PrefectLinks] = PrefectLinks,
         blocked: Callable[[], Sequence[BlockerFinding]] = tuple,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -101,11 +108,11 @@ class StateBuilder:
         self._pool, self._prices, self._interval_s, self._slow_s = pool, prices, interval_s, slow_s
         self._span_s = span_s
         self._graph, self._now, self._awaited = graph, now, awaited
+        self._ended_runs, self._links = ended_runs, links
         self._read_blocked, self._blocked = blocked, tuple[BlockerFinding, ...]()
         self._set_back: tuple[SetBack, ...] = ()
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}
-        self._limit: int | None = None  # of the pool, when it was observed last
         self._slow: State = {}
         self._findings = RunFindings()
         self._slow_at = -float("inf")
@@ -121,7 +128,6 @@ class StateBuilder:
         if snapshot is not None:
             ends = expected_ends(snapshot)
             risk = at_risk_rows(snapshot, ends)
-            self._limit = snapshot.pool.limit
             gantt, names = gantt_rows(snapshot, ends)
             live |= {
                 "pool": pool_row(snapshot),
@@ -189,9 +195,10 @@ class StateBuilder:
             "spending": {},
             "quality": quality_rows(results),
         }
-        runs = self._read_runs(now_s - self._span_s)
-        if not runs.empty:
-            slow |= self._analyse_runs(runs, now_s, {} if graph is None else quality_shares(results, graph.writers))
+        slow |= self._look_back(now_s, self._span_s, {} if graph is None else quality_shares(results, graph.writers))
+        slow["past"] = [_past_row(row) for row in self._ended_runs(now_s - PAST_S)]
+        links = self._links()
+        slow["links"] = {"ui": links.ui, "deployments": dict(links.deployments)}
         slow["recommendations"] = (
             read_latest(self._history, "recommendations", self._pool, lambda kept: list(kept["rows"])) or []
         )
@@ -203,28 +210,39 @@ class StateBuilder:
             node["status"] = statuses.get(node["name"])
         return slow
 
-    def _analyse_runs(self, runs: pd.DataFrame, now_s: float, quality: Mapping[str, tuple[float, int]]) -> State:
-        """The sections about the runs of the span: totals, spending, health, causes."""
+    def look_back(self, span_s: float) -> State:
+        """The sections about the runs of another span than that of the state: totals, spending, health, causes."""
+        graph = read_graph(self._graph)
+        shares = {} if graph is None else quality_shares(past_results(self._history), graph.writers)
+        return self._look_back(self._now(), span_s, shares)
+
+    def _look_back(self, now_s: float, span_s: float, quality: Mapping[str, tuple[float, int]]) -> State:
+        """The sections about the runs of a span; nothing if there are none."""
+        runs = self._read_runs(now_s - span_s)
+        if runs.empty:
+            return {}
         report = make_report(
             runs,
-            since_s=now_s - self._span_s,
+            since_s=now_s - span_s,
             until_s=now_s + 1.0,
             prices=self._prices,
-            slots=self._read_slots() or slot_account([(now_s, self._limit)], float(runs["submitted_s"].min())),
+            slots=self._read_slots(),
             dimensions=SPENT_BY,
         )
         findings = find_in_runs(
             runs, now_s, quality=quality, prices=self._prices, budgets=self._budgets, awaited=self._awaited()
         )
-        self._findings = findings
+        if span_s == self._span_s:
+            self._findings = findings
         return {
             "totals": {
-                "span": format_span(self._span_s),
+                "span": format_span(span_s),
                 "runs": report["total"]["runs"],
                 "failure_share": report["total"]["failure_share"],
                 "on_time_share": report["total"]["on_time_share"],
                 "utilisation": report["utilisation"],
                 "cost_usd": report["money"]["total_usd"],
+                "usd_per_day": report["money"]["usd_per_day"],
             },
             "spending": {
                 "split": report["money"],
@@ -243,6 +261,14 @@ class StateBuilder:
             },
             "causes": cause_rows(findings.causes[:_MAX_CAUSES], self._upstream),
         }
+
+
+def _past_row(row: Mapping[str, Any]) -> list[Any]:
+    """A run that has ended: deployment, queue, whether it failed, start, end, due (or None), id."""
+    started_s = row["ended_s"] if row["started_s"] is None else row["started_s"]
+    due_s = None if row["due_s"] is None else round(row["due_s"])
+    failed = row["state"] in FAILED_STATES
+    return [row["deployment"], row["queue"], failed, round(started_s), round(row["ended_s"]), due_s, row["run_id"]]
 
 
 def _alert_row(alert: Alert, acknowledged: bool) -> dict[str, Any]:

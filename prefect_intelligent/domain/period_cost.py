@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from prefect_intelligent.domain.objective import Cost, Prices, idle_usd, run_cost
+from prefect_intelligent.domain.slot_account import slot_account
 
 
 class PricedRun(Protocol):
@@ -70,24 +73,10 @@ def period_cost(
             failed=run.failed,
             failure_usd=run.failure_usd,
         )
-    idle_s = _idle_slot_s(runs, limits, begin_s, end_s)
+    account = slot_account([(-np.inf, limits[0][1]), *limits[1:]], None)
+    if account is None:
+        return cost
+    started_s = np.array([float(run.started_s) for run in runs])
+    finished_s = np.array([float(run.finished_s) for run in runs])
+    idle_s = float(account.idle_s(np.array([begin_s, end_s]), started_s, finished_s)[0])
     return cost + Cost(capacity_usd=idle_usd(idle_s, prices.slot_usd_per_hour, prices.idle_fraction))
-
-
-def _idle_slot_s(
-    runs: Iterable[PricedRun], limits: Sequence[tuple[float, int | None]], begin_s: float, end_s: float
-) -> float:
-    """Slot-seconds under the limit that no run held."""
-    idle_s, since_s, held, slots = 0.0, begin_s, 0, limits[0][1]
-    # Each step: its instant, by how much the held slots change, and the limits that begin there (none or one).
-    steps: list[tuple[float, int, list[int | None]]] = [(at_s, 0, [limit]) for at_s, limit in limits[1:]]
-    for run in runs:
-        steps += [(run.started_s, 1, []), (run.finished_s, -1, [])]
-    steps.sort(key=lambda step: step[0])
-    steps.append((end_s, 0, []))
-    for at_s, change, new in steps:
-        until_s = min(max(at_s, since_s), end_s)
-        idle_s += (until_s - since_s) * (0 if slots is None else max(0, slots - held))
-        since_s, held = until_s, held + change
-        slots = new[0] if new else slots
-    return idle_s

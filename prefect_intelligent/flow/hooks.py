@@ -36,7 +36,7 @@ from typing import Any, Final
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.local import liveness, spool
-from prefect_intelligent.local.liveness import relay_key, steering_key
+from prefect_intelligent.local.liveness import relay_key, server_of, steering_key
 from prefect_intelligent.pipelines.pending_events import KIND, make_pending_event, pending_events
 
 BUDGET_S: Final = 2.0
@@ -234,7 +234,7 @@ def _background_work(flow: Any, flow_run: Any, timeout_s: float) -> Callable[[],
     """The calls to the server, to be made in a thread that may outlive the hook; None if there is nothing to do."""
     terms, url = terms_of(flow), _api_url()
     pool: str | None = getattr(flow_run, "work_pool_name", None)
-    terms_key = f"terms:{url}:{flow.name}:{terms}"
+    terms_key = f"terms:{server_of(url)}:{flow.name}:{terms}"
     publish = terms is not None and flow.name not in _published and not liveness.is_alive(terms_key)
     steer = pool is not None and bool(url) and not liveness.is_alive(steering_key(url, pool))
     if not publish and not steer:

@@ -19,12 +19,19 @@ _LONGEST_S = 3600.0  # a clock that was set back must not keep a key alive for e
 
 def relay_key(api_url: str) -> str:
     """The key that is alive while a relay on this machine delivers the pending events for that server."""
-    return f"announcer:{api_url.rstrip('/')}"
+    return f"announcer:{server_of(api_url)}"
 
 
 def steering_key(api_url: str, pool: str) -> str:
     """The key that is alive while no hook on this machine needs to decide for that pool."""
-    return f"steering:{api_url.rstrip('/')}:{pool}"
+    return f"steering:{server_of(api_url)}:{pool}"
+
+
+def server_of(api_url: str) -> str:
+    """The address of a server without user and password: whoever asks, it is the same server."""
+    scheme, there, rest = api_url.rstrip("/").rpartition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + there + host.rpartition("@")[2] + slash + path
 
 
 def mark_alive(key: str, seconds: float, folder: Path | None = None) -> None:

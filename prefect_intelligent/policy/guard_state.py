@@ -71,6 +71,7 @@ class GuardNumbers(NamedTuple):
     ttl_s: float
     reserve_slots: float
     reserve_s: float
+    lower_after_s: float
 
 
 class Bounds(NamedTuple):
@@ -106,6 +107,7 @@ class GuardSettings:
         ttl_s: Age at which a proposal is no longer followed.
         reserve_slots: Slots that may be kept free for runs scheduled soon.
         reserve_s: How soon they must be scheduled, seconds.
+        lower_after_s: The pool limit is lowered only if it has not changed for so many seconds; it is raised at once.
         order_pinned: Queues whose place in the order a person has pinned.
         limit_pinned: Queues whose limit a person has pinned.
         pool_pinned: Whether a person has pinned the pool limit.
@@ -124,6 +126,7 @@ class GuardSettings:
     ttl_s: float = 300.0
     reserve_slots: float = 2.0
     reserve_s: float = 600.0
+    lower_after_s: float = 0.0
     order_pinned: Flags | bool = False
     limit_pinned: Flags | bool = False
     pool_pinned: bool = False
@@ -141,6 +144,7 @@ class GuardSettings:
             "ttl_s",
             "reserve_slots",
             "reserve_s",
+            "lower_after_s",
         ):
             if not getattr(self, name) >= 0:
                 raise InvalidInputError(name, getattr(self, name), "must be a number, 0 or more")

@@ -117,6 +117,8 @@ def permit_pool(
 
     _rate_limit_queues(table, memory, numbers, now_s, draft)
     pool, more = _rate_limited(pool, held, memory.pool_changed_s, numbers, now_s)
+    if pool < held and now_s - memory.pool_changed_s < numbers.lower_after_s:
+        pool, more = held, _INTERVAL
     notes |= more | _rate_limit_order(table, memory, numbers, now_s, draft)
 
     for queue in range(len(draft.limit)):

@@ -78,7 +78,8 @@ class Regime:
             InvalidInputError: A value is missing, unknown or out of range.
         """
         try:
-            guard = GuardSettings(**{name: data["guard"][name] for name in GuardNumbers._fields})
+            given = {"lower_after_s": 0.0} | data["guard"]  # regimes of before had none
+            guard = GuardSettings(**{name: given[name] for name in GuardNumbers._fields})
             factors = {name: math.inf if data[name] is None else data[name] for name in ("pool_factor", "queue_factor")}
             return cls(interval_s=data["interval_s"], guard=guard, **factors)
         except (KeyError, TypeError) as error:

@@ -14,9 +14,11 @@ from prefect.settings import (
     PREFECT_API_KEY,
     PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
+    get_current_settings,
 )
 
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.local.liveness import server_of
 
 
 def headers() -> dict[str, str]:
@@ -67,3 +69,9 @@ class _LazyContext(ssl.SSLContext):
         if self.authorities is not None:
             self.load_verify_locations(cafile=self.authorities)
             self.authorities = None
+
+
+def ui_address() -> str | None:
+    """Address of Prefect's own pages, without user and password; None if no server is set."""
+    found = get_current_settings().ui_url
+    return server_of(found) if found and found.startswith(("http://", "https://")) else None

@@ -7,8 +7,9 @@ with the same durations and outcomes, so that differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from prefect_intelligent.forecasting.point_in_time_features import run_events, s
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.base import Policy
 from prefect_intelligent.policy.regime import Regime
+from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.replay.bootstrap import ConfidenceInterval, bootstrap, total
 from prefect_intelligent.replay.spending import SpendingCurve, play
 from prefect_intelligent.twin.closed_loop import ClosedLoop
@@ -34,7 +36,26 @@ REFERENCE: Final = "prefect-default"
 """The policy that every other is compared with: today's settings."""
 
 _BLOCKS: Final = 48
+_POINTS: Final = 20
+"""Points of a spending curve in each block, at least."""
 _FINISHED_KIND: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rearranged:
+    """The same history in a pool whose queues are arranged otherwise.
+
+    Attributes:
+        runs: The same runs in the same order, each in the queue that it would have had.
+        pool: The pool with those queues.
+        regime: What is permitted there.
+        policies: Name to policy, other names than those of the pool as it is.
+    """
+
+    runs: pd.DataFrame
+    pool: PoolSpec
+    regime: Regime
+    policies: Mapping[str, Policy]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +103,8 @@ def replay(
     resources: Sequence[ResourceSpec] = (),
     loads: dict[str, tuple[str, ...]] | None = None,
     seed: int = 0,
+    rearranged: Rearranged | None = None,
+    tell: Callable[[str, float], None] = lambda name, share: None,
 ) -> tuple[ReplayResult, ...]:
     """Replay `runs` under every policy and compare each with today's settings.
 
@@ -96,6 +119,8 @@ def replay(
         resources: Shared resources.
         loads: Deployment to the shared resources that its runs load.
         seed: Seed of polls, start-up times and bootstrap.
+        rearranged: Also replayed, and compared with the same settings; comes last.
+        tell: Is told which policy is played, and what share of the history it has behind it.
 
     Raises:
         InvalidInputError: There is nothing to replay.
@@ -104,16 +129,32 @@ def replay(
     if REFERENCE not in policies:
         raise UnknownNameError("policy to compare with", REFERENCE, policies)
     known = runs[settled(runs)].reset_index(drop=True)
-    world = history_world(runs, pool, resources=resources, loads=loads, seed=seed)
-    loops = {name: ClosedLoop(Twin(world), regime) for name in policies}
-    curves = {name: play(loops[name], policy) for name, policy in policies.items()}
+    estimates = past_estimates(runs)
+    world = _world(runs, pool, estimates, resources, loads, seed)
+    loops = {name: _loop(world, regime, policy) for name, policy in policies.items()}
+    if rearranged is not None:
+        other = _world(rearranged.runs, rearranged.pool, estimates, resources, loads, seed)
+        loops |= {name: _loop(other, rearranged.regime, policy) for name, policy in rearranged.policies.items()}
+        policies = {**policies, **rearranged.policies}
+    begin_s, end_s = float(world.runs["scheduled_s"].min()), float(world.runs["scheduled_s"].max())
     block_s = max(regime.interval_s, (known["scheduled_s"].max() - known["scheduled_s"].min()) / _BLOCKS)
+    every = max(1, int(block_s / (_POINTS * regime.interval_s)))
+    curves = {}
+    for name, policy in policies.items():
+        asked = None if isinstance(policy, RulePolicy) else policy
+        heard = partial(_tell_share, tell, name, begin_s, end_s)
+        curves[name] = play(loops[name], asked, every=every, tell=heard)
     base = curves[REFERENCE]
     rng = np.random.default_rng(seed)
     return tuple(
         _result(name, loops[name].twin, known, _saving(base, curve, block_s, rng) if name != REFERENCE else None)
         for name, curve in curves.items()
     )
+
+
+def _loop(world: World, regime: Regime, policy: Policy) -> ClosedLoop:
+    """A loop that follows the policy by itself, if it is a rule."""
+    return ClosedLoop(Twin(world), regime, policy if isinstance(policy, RulePolicy) else None)
 
 
 def history_world(
@@ -129,12 +170,29 @@ def history_world(
     Raises:
         InvalidInputError: None of them has ended.
     """
+    return _world(runs, pool, past_estimates(runs), resources, loads, seed)
+
+
+def _world(
+    runs: pd.DataFrame,
+    pool: PoolSpec,
+    estimates: Sequence[Estimate],
+    resources: Sequence[ResourceSpec],
+    loads: dict[str, tuple[str, ...]] | None,
+    seed: int,
+) -> World:
+    """As `history_world`, with the estimate of each run, ended or not."""
     kept = settled(runs)
     known = runs[kept].reset_index(drop=True)
     if known.empty:
         raise InvalidInputError("history", f"{len(runs)} runs", "none of them has ended; there is nothing to replay")
-    estimates = [each for each, keep in zip(past_estimates(runs), kept, strict=True) if keep]
-    return world_from_runs(known, pool, estimates, resources=resources, resources_of=loads, seed=seed)
+    of_known = [each for each, keep in zip(estimates, kept, strict=True) if keep]
+    return world_from_runs(known, pool, of_known, resources=resources, resources_of=loads, seed=seed)
+
+
+def _tell_share(tell: Callable[[str, float], None], name: str, begin_s: float, end_s: float, at_s: float) -> None:
+    """Tell which part of a span lies before an instant, 0 to 1."""
+    tell(name, 1.0 if end_s <= begin_s else min(1.0, max(0.0, (at_s - begin_s) / (end_s - begin_s))))
 
 
 def past_estimates(runs: pd.DataFrame) -> list[Estimate]:

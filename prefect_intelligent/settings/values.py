@@ -39,8 +39,9 @@ class PriceSettings(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Share of the slot price that an unused slot costs: 1 on nodes of your own, 0 on serverless. "
-        "Without it 1, but 0 in a pool of type process: its machine costs the same however many slots it has.",
+        description="Share of the slot price that an unused slot costs: 1 where a lower limit lets go of nodes, 0 on "
+        "serverless and on machines that are there anyway. Without it 1 where `pools.<name>.capacity` is scaled, else "
+        "0. Above 0 rules lower limits to save slots.",
     )
     lateness_weight: float = Field(
         default=1.0,
@@ -96,6 +97,14 @@ class GuardSection(BaseModel):
         default=2.0, ge=0, allow_inf_nan=False, description="Slots that may be kept free for runs scheduled soon."
     )
     reserve_s: float = Field(default=600.0, ge=0, allow_inf_nan=False, description="How soon that is, seconds.")
+    lower_after_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="A pool limit is lowered only if it has not changed for so many seconds, as nodes go slowly; it is "
+        "raised at once. Figures of bundles are of 0.",
+    )
 
 
 class PoolSettings(BaseModel):
@@ -121,6 +130,32 @@ class PoolSettings(BaseModel):
     idle_fraction: float | None = Field(default=None, ge=0, le=1, description="As in `prices`.")
     lateness_weight: float | None = Field(
         default=None, ge=0, le=1e6, allow_inf_nan=False, description="As in `prices`."
+    )
+
+    capacity: Literal["fixed", "scaled", "serverless"] | None = Field(
+        default=None,
+        description="What a slot that nobody uses costs: fixed (machines that stand anyway: a lower limit saves "
+        "nothing), scaled (a fleet or an autoscaler follows the wanted slots: an unused slot is paid until it goes), "
+        "serverless (runs are paid: it costs nothing). Without it nobody pays for an unused slot; `idle_fraction` "
+        "overrules it.",
+    )
+    boot_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="Seconds until capacity that was asked for is there; without it what `fleet` has measured, else 0.",
+    )
+    scale_command: tuple[str, ...] = Field(
+        default=(),
+        description="Program and arguments that `control run` starts when the wanted slots have changed; {slots} and "
+        "{pool} in them are filled in.",
+    )
+    scale_webhook: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Address that gets the wanted slots by POST when they have changed; the token in the environment "
+        "variable PREFECT_INTELLIGENT_SCALE_TOKEN, if there is one, is sent as a bearer.",
     )
 
     poll_s: float = Field(
@@ -242,6 +277,18 @@ class Settings(BaseSettings):
         default=None,
         description="Database of the history, sqlite:///file or postgresql://...; without it history.db in `data_dir`.",
     )
+    history_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (intelligent-history) with the database of the history, in place of "
+        "`history_url`.",
+    )
+    mlflow_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (intelligent-mlflow) with MLflow's address and credentials; the "
+        "environment variable MLFLOW_TRACKING_URI overrules it.",
+    )
     guard: GuardSection = Field(default=GuardSection(), description="What the guard permits, in every pool.")
     versions_url: str | None = Field(
         default=None,
@@ -262,13 +309,13 @@ class Settings(BaseSettings):
         default={}, description="What prevention may do, by name of the rule; a rule that is not named is in shadow."
     )
 
-    def prices_of(self, pool: str, pool_type: str | None = None) -> Prices:
-        """The prices in force for one pool of Prefect's type ("process", "kubernetes", ...; None is unknown)."""
+    def prices_of(self, pool: str) -> Prices:
+        """The prices in force for one pool."""
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        idle_fraction = 0.0 if pool_type == "process" else 1.0
-        return Prices(**{"idle_fraction": idle_fraction, **self.prices.model_dump(exclude_none=True), **own})
+        scaled = self.pools.get(pool, PoolSettings()).capacity == "scaled"
+        return Prices(**{"idle_fraction": float(scaled)} | self.prices.model_dump(exclude_none=True) | own)
 
     @property
     def shared_resources(self) -> tuple[Resource, ...]:

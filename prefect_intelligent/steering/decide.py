@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from prefect_intelligent.capacity.desired_slots import desired_slots
 from prefect_intelligent.domain import Change, Plan, QueueState, Snapshot, diff
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.policy.base import Policy, Proposal, to_plan
@@ -68,6 +69,7 @@ class ControllerConfig:
         by: Name of the process that decides, for the record.
         look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
         mend_claims: Whether a pass in mode auto also mends claims on deployments; a hook has no time for it.
+        boot_s: Seconds until capacity that is asked for is there; runs due by then count among the wanted slots.
     """
 
     policy: Policy
@@ -80,6 +82,7 @@ class ControllerConfig:
     by: str = "controller"
     look_ahead: LookAhead | None = None
     mend_claims: bool = True
+    boot_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +330,12 @@ def build_record(
         reasons=(*planned.reasons, *problems),
         foreseen=planned.assessment.foreseen,
         stakes=current_cost_rate(snapshot),
+        desired_slots=desired_slots(
+            snapshot,
+            pool_limit=after[None, "limit"],
+            queue_limits={queue.name: after[queue.name, "limit"] for queue in snapshot.queues},
+            soon_s=config.boot_s,
+        ),
     )
 
 

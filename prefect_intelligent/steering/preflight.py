@@ -12,7 +12,7 @@ from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.blocking.facts import BlockingFacts
 from prefect_intelligent.blocking.pool_reasons import ALIVE_S, unpolled
 from prefect_intelligent.blocking.reasons import Reason
-from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting
+from prefect_intelligent.domain import Deployment, PoolSetting, Prices, QueueSetting
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.steering.kill_switch import Position, who_steers
 
@@ -58,8 +58,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def check_server(client: str, server: str) -> PreflightResult:
-    """Whether client and server are of one minor version."""
+def check_server(client: str, server: str | None) -> PreflightResult:
+    """Whether client and server are of one minor version; Prefect Cloud does not tell its version, which is None."""
+    if server is None:
+        return PreflightResult(
+            level="fine", what="the server answers; it does not tell its version, as Prefect Cloud does not"
+        )
     if _numbers(client) != _numbers(server):
         return PreflightResult(
             level="note",
@@ -168,6 +172,24 @@ def check_interval(interval_s: float, poll_s: float) -> PreflightResult | None:
         what=f"a decision every {interval_s:g} s, but workers poll every {poll_s:g} s: most decisions see no effect of "
         "the last one",
         advice=f"set interval_s to {2.0 * poll_s:g} or more, or poll_s of the pool to PREFECT_WORKER_QUERY_SECONDS",
+    )
+
+
+def check_idle_price(limit: int | None, prices: Prices) -> PreflightResult:
+    """What unused slots cost, which says whether rules lower the limit of the pool.
+
+    Args:
+        limit: Of the pool; None is unlimited.
+        prices: Prices of the pool.
+    """
+    if limit is None or prices.idle_fraction <= 0:
+        return PreflightResult(
+            level="fine",
+            what="nobody has put a price on unused slots (prices.idle_fraction is 0): no rule lowers the pool's limit",
+        )
+    usd = prices.idle_fraction * prices.slot_usd_per_hour
+    return PreflightResult(
+        level="fine", what=f"an unused slot costs ${usd:.2f} an hour: rules lower the pool's limit to save it"
     )
 
 

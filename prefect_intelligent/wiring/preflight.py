@@ -15,6 +15,7 @@ from prefect_intelligent.steering.preflight import (
     PreflightResult,
     check_clock,
     check_deployments,
+    check_idle_price,
     check_interval,
     check_regime,
     check_schedules,
@@ -45,7 +46,10 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
 
     try:
         api = PrefectApi()
-        yield check_server(prefect, str(api.call("GET", "/admin/version")))
+        found = api.call("GET", "/admin/version", absent_ok=True)
+        if found is None:  # Prefect Cloud has no such route; a wrong address has no pools either
+            api.call("POST", "/work_pools/filter", {"limit": 1})
+        yield check_server(prefect, None if found is None else str(found))
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
@@ -70,6 +74,7 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     yield from check_waiting(findings(facts))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
+    yield check_idle_price(held.limit, settings.prices_of(pool))
     if (outside := check_regime(outside_regime(settings, pool, held.limit))) is not None:
         yield outside
     slow = check_interval(settings.interval_s, settings.pools.get(pool, PoolSettings()).poll_s)

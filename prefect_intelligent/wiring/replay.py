@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from prefect_intelligent.domain import PoolSetting, QueueSetting, Snapshot
+from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting, Snapshot, Terms
 from prefect_intelligent.domain.secrets import mask_secrets
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.errors import InvalidInputError, StoreError
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
 from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
+from prefect_intelligent.steering.dedicated_queues import plan_adoption
 from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.wiring.capacity import boot_s
 from prefect_intelligent.wiring.history import has_history, open_runs
 from prefect_intelligent.wiring.outlooks import open_outlooks
 from prefect_intelligent.wiring.pool_records import pool_records, settings_given
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Recording",
+    "adopted",
     "given_limit",
     "observe_pool",
     "pool_model",
@@ -59,12 +63,23 @@ def pool_model(
         queues=queues,
         limit=min(bounds, default=None),
         most=own.worker_slots or slots,
-        prices=settings.prices_of(pool.name, pool.type),
+        prices=settings.prices_of(pool.name),
+        **_capacity(settings, pool.name, own),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
         prefetch_s=own.poll_s,
         startup_s=own.startup_s,
     )
+
+
+def _capacity(settings: Settings, pool: str, own: PoolSettings) -> dict[str, Any]:
+    """How slots come and go: what is scaled boots first, for claimed runs; a serverless slot is bought by each run."""
+    if own.capacity == "scaled":
+        try:
+            return {"follows_demand": True, "claims_ahead": True, "boot_s": boot_s(settings, pool)}
+        except StoreError:  # the twin is asked for a look ahead, which is no reason to fail
+            return {"follows_demand": True, "claims_ahead": True}
+    return {"owned": False} if own.capacity == "serverless" else {}
 
 
 def snapshot_model(settings: Settings, snapshot: Snapshot, *, slots: int | None = None) -> PoolSpec:
@@ -110,7 +125,7 @@ def observe_pool(settings: Settings, pool: str) -> Snapshot:
     """
     api = PrefectApi()
     try:
-        prices, resources = partial(settings.prices_of, pool), settings.shared_resources
+        prices, resources = settings.prices_of(pool), settings.shared_resources
         outlooks = open_outlooks(settings, pool)
         return PrefectOrchestrator(api, pool, prices=prices, resources=resources, outlooks=outlooks).observe()
     finally:
@@ -143,7 +158,7 @@ def recording_of(settings: Settings, pool: str, last_s: float) -> Recording:
     return Recording(
         pool=held,
         queues=queues,
-        prices=settings.prices_of(pool, held.type),
+        prices=settings.prices_of(pool),
         poll_s=own.poll_s,
         startup_s=own.startup_s,
         runs=open_runs(settings).run_frame(since_s=SystemClock().now_s() - last_s, pool=pool),
@@ -166,6 +181,28 @@ def recording_model(settings: Settings, recording: Recording) -> PoolSpec:
         prefetch_s=recording.poll_s,
         startup_s=recording.startup_s,
     )
+
+
+def adopted(recording: Recording) -> Recording | None:
+    """The recording as it would be had `control adopt` been run before it.
+
+    Returns:
+        None if adoption would change nothing.
+    """
+    by = recording.runs.groupby(recording.runs["deployment"].astype(str), observed=True)
+    last = by.agg({"queue": "last", "late_usd_per_hour": "median"}).fillna({"late_usd_per_hour": 0.0})
+    deployments = [
+        Deployment(name=str(name), queue=str(queue), terms=Terms(late_usd_per_hour=float(price)))
+        for name, queue, price in last.itertuples()
+    ]
+    plan = plan_adoption(deployments, recording.queues, "deployment")
+    shared = Counter(deployment.queue for deployment in deployments)
+    if not any(shared[before] > 1 for _, before, _ in plan.assign):
+        return None
+    to = {name: ours for name, _, ours in plan.assign}
+    queue = recording.runs["deployment"].astype(str).map(to).fillna(recording.runs["queue"].astype(str))
+    runs = recording.runs.assign(queue=queue)
+    return replace(recording, queues=(*recording.queues, *plan.create), runs=runs)
 
 
 def write_page(path: Path, recording: Recording, found: Sequence[ReplayResult]) -> None:

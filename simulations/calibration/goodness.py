@@ -93,6 +93,40 @@ def measure(observed: Observed, calibrated: Calibrated, *, worlds: int = 4, seed
     ]
 
 
+def unfit(found: Sequence[Goodness]) -> tuple[str, ...]:
+    """What the scenario does not reproduce, a phrase for each figure of each deployment with enough runs.
+
+    Durations and arrivals may be off by half, waits by a factor of two and a minute: they hang on all that is in the
+    pool at once.
+    """
+    phrases = []
+    for each in found:
+        if each.fit.runs < _ENOUGH_TO_TELL:
+            continue
+        for figure, what, factor, slack in _TOLERATED:
+            pair: Pair = getattr(each, figure)
+            if pair.observed is None or pair.fitted is None:
+                continue
+            low, high = sorted((pair.observed, pair.fitted))
+            if high > factor * low + slack:
+                phrases.append(f"{each.fit.name}: {what} {_word(pair.observed)} observed, {_word(pair.fitted)} fitted")
+    return tuple(phrases)
+
+
+def _word(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+_ENOUGH_TO_TELL = 20
+_TOLERATED = (
+    ("duration_p50_s", "median seconds", 1.5, 1.0),
+    ("duration_p95_s", "p95 of seconds", 1.5, 1.0),
+    ("runs_per_day", "runs a day", 1.5, 0.5),
+    ("wait_p50_s", "median wait in seconds", 2.0, 60.0),
+    ("wait_p95_s", "p95 of the wait in seconds", 2.0, 60.0),
+)
+
+
 def _shifted(played: Scenario, written: Scenario) -> Scenario:
     """The played scenario with its intervals at the same instants: offsets count from the day of its start."""
     days = (played.start_s - played.start_s % DAY_S) - (written.start_s - written.start_s % DAY_S)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from benchmarks import browser
-from benchmarks.dashboard_world import EVIL, builder
+from benchmarks.dashboard_world import EVIL, UI, builder, details
 from prefect_intelligent.dashboard.assets import static_page
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -47,6 +47,14 @@ def served(state):
         yield found
 
 
+@pytest.fixture(scope="module")
+def with_pages(state):
+    """A dashboard with its pages of deployments, datasets and pools, that can look back further or less far."""
+    build = builder(time.time)
+    with browser.serve(lambda: state, details=details(time.time), look_back=build.look_back) as found:
+        yield found[0]
+
+
 def test_it_is_live_and_runs_no_script_of_others(served, state):
     url, hub = served
     with browser.page(CHROMIUM, viewport={"width": 1400, "height": 900}) as page:
@@ -61,7 +69,7 @@ def test_it_is_live_and_runs_no_script_of_others(served, state):
         hub.publish({**state, "queues": rows, "error": None})
         expect(page.locator("#queues tbody tr:first-child td:nth-child(4)")).to_have_text("987")
         assert first != "987"
-        assert page.locator("canvas").get_attribute("aria-label").startswith("396 runs from ")
+        assert page.locator("canvas").get_attribute("aria-label").startswith("396 runs, and ")
         assert page.problems == []
 
 
@@ -149,3 +157,52 @@ def test_the_static_report_needs_no_server(state, tmp_path):
         page.wait_for_selector("#health td")
         assert page.problems == []
         assert EVIL in page.inner_text("#health") + page.inner_text("#causes")
+
+
+PAGES = ("/deployment?name=features/daily-002", "/dataset?name=scores", "/pools")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_other_pages_have_the_contrast_and_fit_a_narrow_screen(with_pages, scheme):
+    with browser.page(CHROMIUM, color_scheme=scheme, viewport={"width": 390, "height": 844}) as page:
+        for path in PAGES:
+            page.goto(with_pages + path)
+            assert page.evaluate(CONTRAST) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        assert page.problems == []
+
+
+def test_names_lead_to_their_pages_and_on_to_prefect(with_pages):
+    with browser.page(CHROMIUM, viewport={"width": 1400, "height": 900}) as page:
+        page.goto(with_pages)
+        page.wait_for_selector("#health td")
+        page.locator("#health a").get_by_text("report/daily-005").click()
+        page.wait_for_url("**/deployment?name=report*")
+        assert page.locator("h1").inner_text() == "report/daily-005"
+        assert page.locator("a", has_text="In Prefect").get_attribute("href").startswith(UI)
+        page.get_by_text("All pools").click()
+        page.wait_for_url("**/pools")
+        page.get_by_text("Back to the pool").click()
+        page.wait_for_selector("#risk a")
+        assert page.locator(f"#queues a[href^='{UI}/work-pools/']").count() == 6
+
+
+def test_another_span_is_chosen_and_stays(with_pages):
+    with browser.page(CHROMIUM, viewport={"width": 1400, "height": 900}) as page:
+        page.goto(with_pages)
+        page.wait_for_selector("#health td")
+        week = page.locator("#tiles").inner_text()
+        page.select_option("#span", "24h")
+        expect(page.locator("#tiles")).not_to_have_text(week)
+        expect(page.locator("#tiles")).to_contain_text("in 1d")
+
+
+def test_what_is_cut_off_says_so(with_pages):
+    with browser.page(CHROMIUM, viewport={"width": 390, "height": 844}) as page:
+        page.goto(with_pages)
+        page.wait_for_selector("#health td")
+        silent = """() => [...document.querySelectorAll(".scroll")]
+          .filter((box) => box.scrollWidth > box.clientWidth + 1 && !box.classList.contains("cut-x"))
+          .map((box) => box.getAttribute("aria-label"))"""
+        page.wait_for_function(f"({silent})().length === 0")
+        assert page.locator(".cut-x").count() > 0

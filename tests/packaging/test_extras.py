@@ -3,55 +3,18 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
-from hatchling.builders.wheel import WheelBuilder
-from uv import find_uv_bin
 
+from tests.packaging.fresh import ROOT, build_wheel, index_url, install, make_venv, run, why_no_index
 from tests.packaging.promises import CHECKOUT, TOOLS, WHEEL
 
-ROOT = Path(__file__).parents[2]
 PROMISES = Path(__file__).with_name("promises.py")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
-
-
-def index_url():
-    """The package index of this machine: what pip is told, else PyPI."""
-    pip = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    told = subprocess.run(pip, capture_output=True, text=True).stdout.strip()
-    return os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or told or "https://pypi.org/simple"
-
-
-def why_no_index(url):
-    """None if the index can be reached, else a sentence for `pytest.skip`."""
-    try:
-        urllib.request.urlopen(f"{url.rstrip('/')}/uv/", timeout=20).close()
-    except urllib.error.HTTPError:
-        return None  # it has answered
-    except OSError as error:
-        return f"no package index can be reached from here: {error}"
-    return None
-
-
-def run(*command, cwd):
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    env |= {"UV_DEFAULT_INDEX": index_url(), "UV_PYTHON_DOWNLOADS": "never", "PREFECT_HOME": str(cwd / "home")}
-    done = subprocess.run(command, env=env, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout
-
-
-def install(venv, wheel, extra=""):
-    wanted = f"prefect-intelligent[{extra}] @ {wheel.as_uri()}"
-    python = venv / "bin" / "python"
-    run(find_uv_bin(), "pip", "install", "--python", python, "-c", ROOT / "constraints.txt", wanted, cwd=venv.parent)
 
 
 def keeps_its_promise(venv, extra=""):
@@ -62,17 +25,29 @@ def keeps_its_promise(venv, extra=""):
 def wheel(tmp_path_factory):
     if (reason := why_no_index(index_url())) is not None:
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("wheel")
-    return Path(next(WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])))
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def bare(wheel, tmp_path_factory):
     """An environment that holds the wheel without extras."""
-    venv = tmp_path_factory.mktemp("bare") / "venv"
-    run(find_uv_bin(), "venv", "--python", sys.executable, venv, cwd=venv.parent)
+    venv = make_venv(tmp_path_factory.mktemp("bare") / "venv")
     install(venv, wheel)
     return venv
+
+
+@pytest.mark.packaging
+@pytest.mark.slow
+def test_what_a_user_gets_today_without_our_pins_keeps_every_promise(wheel, tmp_path):
+    """The bounds of pyproject.toml alone, with the newest of everything that they admit."""
+    venv = make_venv(tmp_path / "venv")
+    install(venv, wheel, "all", pinned=False)
+    for extra in ("", *WHEEL):
+        keeps_its_promise(venv, extra)
+    run(venv / "bin" / "prefect-intelligent", "config", "--json", cwd=tmp_path)
+    version = "import prefect; from prefect_intelligent.steering.preflight import check_versions; "
+    version += "import fastapi; assert check_versions(prefect.__version__, fastapi.__version__).level == 'fine'"
+    run(venv / "bin" / "python", "-I", "-c", version, cwd=tmp_path)
 
 
 @pytest.mark.packaging

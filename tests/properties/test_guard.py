@@ -46,6 +46,7 @@ def settings_of_any_kind(draw: st.DrawFn) -> GuardSettings:
         starvation_s=draw(st.sampled_from((600.0, 14_400.0))),
         reserve_slots=draw(st.sampled_from((0.0, 1.0, 2.0))),
         reserve_s=draw(st.sampled_from((0.0, 600.0))),
+        lower_after_s=draw(st.sampled_from((0.0, 600.0))),
     )
 
 
@@ -172,6 +173,24 @@ def test_a_value_changes_once_per_interval_except_for_safety(case: tuple[Proposa
     order_twice = (order_of(first) != ranks(census)).any(-1) & (order_of(second) != ranks(now)).any(-1)
     starved = np.any(second.queue_notes & Note.STARVED, axis=-1)
     assert (np.asarray(starved)[order_twice]).all()
+
+
+@examples
+@given(case=cases())
+def test_a_pool_limit_that_has_just_changed_is_raised_but_not_lowered(
+    case: tuple[Proposal, Census, GuardSettings],
+) -> None:
+    proposal, census, rules = case
+    rules = replace(rules, interval_s=0.0, lower_after_s=3600.0)
+    first = decide(proposal, census, rules)
+    now = in_force(census, first)
+    lower = Proposal(proposal.score, proposal.limit, np.ones_like(proposal.pool_limit))
+    changed = first.proposal.pool_limit != census[P.LIMIT]
+    for age_s, may_lower in ((3599.0, False), (3601.0, True)):
+        second = permit(lower, now, first.state, rules, now_s=NOW_S + age_s)
+        lowered = (second.proposal.pool_limit < now[P.LIMIT]) & changed
+        safe = np.asarray(second.pool_notes & Note.BOUNDS) != 0
+        assert may_lower or not (lowered & ~safe).any()
 
 
 @examples

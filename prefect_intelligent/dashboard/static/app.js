@@ -1,6 +1,20 @@
 // Keeps the state, merges what the stream brings, and listens to keys. A page with its state inside draws that alone.
 let state = {}, session = { actions: false, csrf: null, live: false }, drawn = 0;
 
+let ranged = null; // the sections of another span than the page's own, while one is chosen
+async function look(span) {
+  const answer = await fetch("/api/look-back?span=" + span);
+  if (!answer.ok || session.span !== span) return;
+  ranged = await answer.json();
+  Object.assign(state, ranged);
+  show(Object.keys(ranged));
+}
+function choose(span) {
+  session.span = span;
+  look(span);
+}
+setInterval(() => session.span && look(session.span), 60000);
+
 function show(names) {
   for (const name of names) if (draw[name] && state[name] !== undefined) draw[name](state[name]);
   document.documentElement.dataset.drawn = String(++drawn);
@@ -10,7 +24,7 @@ function merge(changes) {
     if (name === "gantt") {
       Object.assign(state.gantt ||= {}, value.set);
       for (const key of value.gone) if (!(key in value.set)) delete state.gantt[key];
-    } else state[name] = value;
+    } else if (!(ranged && name in ranged)) state[name] = value;
   }
   show(Object.keys(changes));
 }
@@ -20,7 +34,7 @@ async function act(name, text = "") {
 }
 function listen() {
   const source = new EventSource("/api/stream");
-  source.addEventListener("state", (event) => { state = JSON.parse(event.data); show(Object.keys(state)); });
+  source.addEventListener("state", (event) => { state = { ...JSON.parse(event.data), ...ranged }; show(Object.keys(state)); });
   source.addEventListener("patch", (event) => merge(JSON.parse(event.data)));
   source.addEventListener("reload", () => { source.close(); listen(); });
   source.addEventListener("error", () => { const status = $("status"); status.className = "error"; status.textContent = "The connection is lost; trying again"; });
@@ -38,6 +52,10 @@ const repaint = () => state.gantt && gantt(state.gantt);
 addEventListener("resize", repaint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 
+function ready() {
+  if (session.spans && session.spans.length) $("range").replaceChildren(el("label", {}, "Last ", el("select", { id: "span", on: { change: (e) => choose(e.target.value) } }, session.spans.map((name) => el("option", { selected: name === "7d" }, name)))));
+  if (session.details) $("others").replaceChildren(el("a", { href: "/pools" }, "All pools"));
+}
 const inside = $("state");
 if (inside) { state = JSON.parse(inside.textContent); show(Object.keys(state)); }
-else fetch("/api/session").then((answer) => answer.json()).then((found) => { session = { ...found, live: true }; $("pool").textContent = found.pool; document.title = found.pool + " · prefect-intelligent"; listen(); });
+else fetch("/api/session").then((answer) => answer.json()).then((found) => { session = { ...found, live: true }; $("pool").textContent = found.pool; document.title = found.pool + " · prefect-intelligent"; ready(); listen(); });

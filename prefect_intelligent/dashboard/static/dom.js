@@ -5,8 +5,8 @@ const body = (id) => $(id).querySelector(".body");
 const SVG = new Set(["svg", "g", "line", "circle", "text", "path", "rect", "polyline", "title"]);
 
 function el(tag, attributes = {}, ...children) {
-  const space = SVG.has(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-  const node = document.createElementNS(space, tag);
+  const inPicture = tag.startsWith("svg:"), space = inPicture || SVG.has(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
+  const node = document.createElementNS(space, inPicture ? tag.slice(4) : tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
@@ -44,8 +44,27 @@ const tag = (text) => {
   const kind = String(text).replace(/[^a-z]/g, "");
   return el("span", { class: "tag " + kind }, MARKS[kind] ? el("span", { "aria-hidden": "true" }, MARKS[kind] + " ") : null, text);
 };
+// Names lead to their pages here, or in Prefect where this page has no server behind it.
+const linked = (text, href) => (href ? el("a", { href }, text) : text);
+const inPrefect = (...parts) => (state.links && state.links.ui && parts.every(known) ? [state.links.ui, parts[0], ...parts.slice(1).map(encodeURIComponent)].join("/") : null);
+const runPage = (id) => inPrefect("runs/flow-run", id);
+const deploymentPage = (name) => (session.details ? "/deployment?name=" + encodeURIComponent(name) : inPrefect("deployments/deployment", ((state.links || {}).deployments || {})[name]));
+const ofDeployment = (name) => linked(name, deploymentPage(name));
+const ofDataset = (name) => linked(name, session.details ? "/dataset?name=" + encodeURIComponent(name) : null);
+const ofQueue = (name) => linked(name, state.pool ? inPrefect("work-pools/work-pool", state.pool.name, "queue", name) : null);
 const empty = (text) => el("p", { class: "quiet" }, text);
-const scroller = (label, ...children) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
+// What is cut off at a side says so: the class shows a shadow and a word.
+const cut = new ResizeObserver((entries) => entries.forEach(({ target }) => markCut(target.classList.contains("scroll") ? target : target.parentElement)));
+function markCut(box) {
+  box.classList.toggle("cut-x", box.scrollWidth - box.clientWidth > 1);
+  box.classList.toggle("cut-y", box.scrollHeight - box.clientHeight > 1);
+}
+function scroller(label, ...children) {
+  const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
+  cut.observe(box);
+  for (const child of box.children) cut.observe(child);
+  return box;
+}
 
 // Columns are [heading, cell of a row, whether it is a number].
 function table(caption, columns, rows) {

@@ -1,18 +1,19 @@
 // Pictures: the Gantt chart on one canvas (ten thousand bars), everything else as SVG. Each says in words what it shows.
 
-const PHASES = ["running", "starting", "waiting", "scheduled"];
+const PHASES = ["running", "starting", "waiting", "scheduled", "completed", "failed"];
 const chart = { bars: [], chosen: -1, queue: "", pending: false };
 
 function gantt(rows) {
   const box = body("gantt");
-  if (!Object.keys(rows).length) { box.replaceChildren(empty("No run is active, waiting or scheduled.")); return; }
+  if (!Object.keys(rows).length && !(state.past || []).length) { box.replaceChildren(empty("No run is active, waiting or scheduled.")); return; }
   if (!box.querySelector("canvas")) {
-    const key = [["run", "running"], ["wait", "waiting, as expected"], ["next", "scheduled"], ["late", "past its deadline"]];
+    const key = [["run", "running"], ["wait", "waiting, as expected"], ["next", "scheduled"], ["done", "ended"], ["fail", "failed"], ["late", "past its deadline"]];
     const choose = el("select", { id: "gantt-queue", on: { change: (e) => { chart.queue = e.target.value; chart.chosen = -1; gantt(state.gantt); } } });
     const canvas = el("canvas", { role: "img", tabindex: "0", on: {
-      mousemove: (e) => point(barAt(e.offsetX, e.offsetY)), mouseleave: () => point(-1), blur: () => point(-1), click: why,
+      click: () => tellRun(),
+      mousemove: (e) => point(barAt(e.offsetX, e.offsetY)), mouseleave: () => point(-1), blur: () => point(-1),
       keydown: (e) => {
-        if (e.key === "Enter") return why();
+        if (e.key === "Enter") return tellRun();
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key];
         if (!step) return;
         e.preventDefault();
@@ -31,6 +32,17 @@ function gantt(rows) {
   requestAnimationFrame(() => { chart.pending = false; paint(box.querySelector("canvas")); });
 }
 
+function followRun() {
+  const bar = chart.bars[chart.chosen], page = bar && runPage(bar.id);
+  if (page) location.assign(page);
+}
+
+// A run that has ended opens in Prefect; of one that has not, the page says why it does not start.
+function tellRun() {
+  const bar = chart.bars[chart.chosen];
+  if (bar && (bar.row[2] > 3 || !session.live)) followRun(); else why();
+}
+
 function barAt(x, y) {
   for (let i = chart.bars.length - 1; i >= 0; i--) {
     const bar = chart.bars[i];
@@ -46,11 +58,14 @@ function point(place) {
   paint(body("gantt").querySelector("canvas"));
   if (!bar) return;
   const [d, q, phase, start, end, due, fails] = bar.row;
-  const words = [PHASES[phase] + " since " + clock(start), end === null ? "no end in sight" : "expected to end " + clock(end)];
-  if (phase > 1) words[0] = PHASES[phase] + " for " + clock(start);
+  const name = (all, which) => (typeof which === "string" ? which : (all || [])[which]), page = runPage(bar.id);
+  const words = phase > 3 ? [PHASES[phase] + " " + clock(end), "took " + span(end - start)] : [PHASES[phase] + " since " + clock(start), end === null ? "no end in sight" : "expected to end " + clock(end)];
+  if (phase > 1 && phase < 4) words[0] = PHASES[phase] + " for " + clock(start);
   if (due !== null) words.push((end === null || end > due ? "past its deadline " : "due ") + clock(due));
+  if (phase < 4 && session.live) words.push("click or Enter says why it does not start");
+  else if (page) words.push("click or Enter opens it in Prefect");
   if (fails >= 5) words.push(fails + " % likely to fail");
-  $("gantt-run").replaceChildren(el("strong", {}, (names.deployments || [])[d]), " in " + (names.queues || [])[q] + ": " + words.join(", "));
+  $("gantt-run").replaceChildren(el("strong", {}, name(names.deployments, d)), " in " + name(names.queues, q) + ": " + words.join(", "));
 }
 
 // What `prefect-intelligent why` says about the run of the bar.
@@ -58,7 +73,8 @@ async function why() {
   const bar = chart.bars[chart.chosen];
   if (!bar || !session.live) return;
   const answer = await fetch("/api/why/" + encodeURIComponent(bar.id)), found = await answer.json();
-  $("gantt-why").replaceChildren(...(found.lines || [found.error]).map((line) => el("li", {}, line)));
+  const page = runPage(bar.id), lines = (found.lines || [found.error]).map((line) => el("li", {}, line));
+  $("gantt-why").replaceChildren(...lines, ...(page ? [el("li", {}, linked("the run in Prefect", page))] : []));
 }
 
 function paint(canvas) {
@@ -70,10 +86,11 @@ function paint(canvas) {
   g.setTransform(ratio, 0, 0, ratio, 0, 0);
   g.clearRect(0, 0, width, height);
   const wanted = ((state.names || {}).queues || []).indexOf(chart.queue);
-  const ids = new Map(Object.entries(state.gantt || {}).map(([id, row]) => [row, id]));
-  const rows = [...ids.keys()].filter((row) => wanted < 0 || row[1] === wanted);
-  rows.sort((a, b) => (a[2] > 1) - (b[2] > 1) || (a[2] > 2) - (b[2] > 2) || a[3] - b[3]);
-  const held = rows.filter((r) => r[2] < 2).map((r) => r[3]).sort((a, b) => a - b);
+  const ended = (state.past || []).filter((row) => wanted < 0 || row[1] === chart.queue).map(([d, q, failed, start, end, due, id]) => [d, q, failed ? 5 : 4, start, end, due, 0, id]);
+  const live = Object.entries(state.gantt || {}).filter(([, row]) => wanted < 0 || row[1] === wanted).map(([id, row]) => [...row, id]);
+  const rows = [...ended, ...live], order = (row) => (row[2] > 3 ? -1 : row[2] > 2 ? 2 : row[2] > 1 ? 1 : 0);
+  rows.sort((a, b) => order(a) - order(b) || a[3] - b[3]);
+  const held = rows.filter((r) => r[2] < 2 || r[2] > 3).map((r) => r[3]).sort((a, b) => a - b);
   const ends = rows.map((r) => r[4]).filter((v) => v !== null).sort((a, b) => a - b);
   const from = Math.max(held.length ? held[Math.floor(held.length * .02)] : now - 600, now - 6 * 3600);
   const to = Math.max(now + 600, ends.length ? ends[Math.floor(ends.length * .98)] : 0);
@@ -84,18 +101,18 @@ function paint(canvas) {
     while (line < free.length && free[line] > row[3]) line++;
     if (line >= most) line = bars.length % most;
     free[line] = stop;
-    bars.push({ row, id: ids.get(row), line, left: Math.max(0, x(row[3])), right: Math.min(width, x(stop)) });
+    bars.push({ row, id: row[7], line, left: Math.max(0, x(row[3])), right: Math.min(width, x(stop)) });
   }
   const step = room / Math.max(14, free.length), tall = Math.max(1, step - (step > 4 ? 2 : 1));
   ticks(g, from, to, width, room, colour);
-  const paints = [colour("--bar-run"), colour("--bar-run"), colour("--bar"), colour("--next")], late = colour("--bar-late");
+  const paints = [colour("--bar-run"), colour("--bar-run"), colour("--bar"), colour("--next"), colour("--done"), colour("--bad")], late = colour("--bar-late");
   let behind = 0;
   for (const bar of bars) {
     const [, , phase, , end, due] = bar.row, over = due !== null && (end === null || end > due);
     bar.top = bar.line * step + 1;
     bar.tall = tall;
     behind += over;
-    g.fillStyle = over ? late : paints[phase];
+    g.fillStyle = over && phase !== 5 ? late : paints[phase];
     g.fillRect(bar.left, bar.top, Math.max(1.5, bar.right - bar.left - 1), tall);
   }
   chart.bars = bars;
@@ -106,7 +123,7 @@ function paint(canvas) {
   g.fillText("now", Math.min(width - 16, Math.max(16, x(now))), height - 4);
   const chosen = bars[chart.chosen];
   if (chosen) { g.strokeStyle = colour("--ink"); g.lineWidth = 2; g.strokeRect(chosen.left - 1, chosen.top - 1, Math.max(3, chosen.right - chosen.left) + 1, Math.max(3, tall) + 2); }
-  canvas.setAttribute("aria-label", `${rows.length} runs from ${clock(from)} to ${clock(to)}; ${behind} expected past their deadline`);
+  canvas.setAttribute("aria-label", `${live.length} runs, and ${ended.length} that have ended, from ${clock(from)} to ${clock(to)}; ${behind} expected past their deadline`);
 }
 
 function ticks(g, from, to, width, room, colour) {
@@ -176,6 +193,11 @@ function frontPicture(points) {
     dials.length > 1 ? el("polyline", { class: "front", points: dials.map((p) => `${x(p.capacity_usd)},${y(p.lateness_usd)}`).join(" ") }) : null, dots);
 }
 
+// A link inside a picture.
+function textLink(href, ...children) {
+  return href ? el("svg:a", { href }, ...children) : children;
+}
+
 // Deployments as boxes, datasets as pills, from left to right; the colour of the edge of a box is its health.
 function graphPicture(graph) {
   const layers = [], wide = 160, gap = 38, tall = 30, rise = 42;
@@ -191,7 +213,7 @@ function graphPicture(graph) {
     const [x, y] = place[at], kind = String(n.status || "unknown").replace(/[^a-z]/g, "");
     return el("g", {}, el("title", {}, n.name + (n.status ? ", " + n.status : "")),
       el("rect", { class: "node " + n.kind + " e-" + kind, x, y: y - tall / 2, width: wide, height: tall, rx: n.kind === "dataset" ? 15 : 5 }),
-      el("text", { x: x + 12, y: y + 4 }, (MARKS[kind] && kind !== "healthy" && kind !== "passed" ? MARKS[kind] + " " : "") + short(n.name)));
+      textLink(n.kind === "dataset" ? (session.details ? "/dataset?name=" + encodeURIComponent(n.name) : null) : deploymentPage(n.name), el("text", { x: x + 12, y: y + 4 }, (MARKS[kind] && kind !== "healthy" && kind !== "passed" ? MARKS[kind] + " " : "") + short(n.name))));
   });
-  return scroller("Pipelines", el("svg", { class: "graph", width: w, height: h, viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": graph.edges.length + " links between deployments and datasets" }, edges, nodes));
+  return scroller("Picture of the pipelines", el("svg", { class: "graph", width: w, height: h, viewBox: `0 0 ${w} ${h}`, role: "group", "aria-label": graph.edges.length + " links between deployments and datasets" }, edges, nodes));
 }

@@ -118,14 +118,12 @@ class PrefectHistory:
     def _read_deployments(self) -> list[tuple[DeploymentFact, Terms | None]]:
         agreed: PublishedTerms = read_terms(self._api)
         self._flows = {row["id"]: row["name"] for page in self._api.pages("/flows/filter", {}) for row in page}
-        pools = [pool for page in self._api.pages("/work_pools/filter", {}) for pool in page]
-        pool_types = {pool["name"]: pool["type"] for pool in pools}
         found = []
         for page in self._api.pages("/deployments/filter", {}):
             for row in page:
                 flow = self._flows.get(row["flow_id"], "?")
                 terms = agreed.of(flow, row["name"])
-                read = partial(_deployment, flow=flow, terms=terms, pool_types=pool_types)
+                read = partial(_deployment, flow=flow, terms=terms)
                 found += [(fact, terms) for fact in read_each("deployment of Prefect", [row], read)]
         self._deployments = {fact.deployment_id: (fact.name, terms) for fact, terms in found}
         return found
@@ -252,16 +250,13 @@ def _state(row: Mapping[str, Any]) -> StateFact | None:
     return StateFact(run_id, unix_s(row["occurred"]), kind, row["event"].removeprefix(_RUN_EVENT))
 
 
-def _deployment(
-    row: Mapping[str, Any], flow: str, terms: Terms | None, pool_types: Mapping[str, str]
-) -> DeploymentFact:
+def _deployment(row: Mapping[str, Any], flow: str, terms: Terms | None) -> DeploymentFact:
     details = {
         "schedules": [s.get("schedule") for s in row.get("schedules") or [] if s.get("active", True)],
         "job_variables": row.get("job_variables") or {},
         "concurrency_limit": (row.get("global_concurrency_limit") or {}).get("limit"),
         "tags": row.get("tags") or [],
         "terms": terms.to_dict() if terms else None,
-        "pool_type": pool_types.get(row.get("work_pool_name") or ""),
     }
     return DeploymentFact(
         deployment_id=row["id"],

@@ -237,6 +237,35 @@ class SqlRuns:
             return [dict(row) for row in connection.execute(wanted).mappings()]
 
     @_guarded
+    def ended_runs(
+        self, *, since_s: float, pool: str | None = None, deployment: str | None = None, limit: int = 200
+    ) -> list[dict[str, Any]]:
+        """The last runs that have ended, newest end first.
+
+        Args:
+            since_s: They have ended since then, Unix seconds.
+            pool: Only those of this pool.
+            deployment: Only those of this deployment.
+            limit: Largest number.
+
+        Returns:
+            Of each run_id, name, deployment, queue, cause, state, scheduled_s, started_s, ended_s, due_s; what is not
+            known is None.
+        """
+        of = {name: NAMES.alias() for name in ("pool", "deployment", "queue", "cause")}
+        plain = (RUNS.c[name] for name in ("run_id", "name", "state", "scheduled_s", "started_s", "ended_s", "due_s"))
+        wanted = select(*plain, *(of[name].c.name.label(name) for name in ("deployment", "queue", "cause")))
+        for name, alias in of.items():
+            wanted = wanted.join(alias, alias.c.number == RUNS.c[name], isouter=True)
+        wanted = wanted.where(RUNS.c.ended_s >= since_s)
+        for name, value in (("pool", pool), ("deployment", deployment)):
+            if value is not None:
+                wanted = wanted.where(of[name].c.name == value)
+        with self._engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(RUNS.c.ended_s.desc()).limit(limit)).mappings().all()
+        return [{**row, "state": RUN_STATES[row["state"]]} for row in rows]
+
+    @_guarded
     def counts(self) -> Mapping[str, int]:
         """Rows per table."""
         tables = {"runs": RUNS, "task_runs": TASK_RUNS, "events": EVENTS, "states": STATES, "deployments": DEPLOYMENTS}

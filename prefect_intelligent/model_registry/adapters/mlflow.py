@@ -116,7 +116,7 @@ class PolicyRegistry:
         return self._call(register)
 
     def record(self, version: str, scores: Scores) -> None:
-        """Log the evaluation of a version, each workload as a dataset."""
+        """Log the evaluation of a version, each workload as a dataset; its words and figures stand in the list."""
         from mlflow.entities import Dataset, DatasetInput, Metric
 
         found = self._version(version)
@@ -143,6 +143,11 @@ class PolicyRegistry:
                 self._client.log_artifact(run, str(path), "evaluation")
             if scores.text:
                 self._client.set_model_version_tag(self.model, version, "pi.evaluation", scores.text[:_LONGEST_TAG])
+            shown = {name: f"{value:.4g}" for name, value in sorted(scores.overall.items())}
+            for name, value in shown.items():  # the list of versions shows tags and descriptions, not metrics
+                self._client.set_model_version_tag(self.model, version, name, value)
+            said = "; ".join([scores.text, *(f"{name} {value}" for name, value in shown.items())])
+            self._client.update_model_version(self.model, version, description=said.strip("; ")[:_LONGEST_TAG])
 
         self._call(send)
 

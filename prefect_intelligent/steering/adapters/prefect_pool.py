@@ -48,7 +48,7 @@ class PrefectOrchestrator:
     Args:
         api: The server.
         pool: Name of the work pool.
-        prices: Goes into snapshots; given the pool's type if it is a function.
+        prices: Go into snapshots.
         resources: Goes into snapshots as it is.
         look_ahead_s: Scheduled runs further ahead than this are left out of snapshots.
         start_up_s: Seconds between taking a slot and starting to work, added to measured durations.
@@ -63,7 +63,7 @@ class PrefectOrchestrator:
         api: PrefectApi,
         pool: str,
         *,
-        prices: Prices | Callable[[str | None], Prices] | None = None,
+        prices: Prices | None = None,
         resources: Sequence[Resource] = (),
         look_ahead_s: float = 3600.0,
         start_up_s: float = 3.0,
@@ -73,7 +73,7 @@ class PrefectOrchestrator:
     ) -> None:
         self.api = api
         self._pool_name = pool
-        self._prices = prices
+        self._prices = prices or Prices()
         self._resources = tuple(resources)
         self._now = now
         self._outlooks = outlooks
@@ -160,7 +160,7 @@ class PrefectOrchestrator:
                 self._catalog.infos(),
                 [run for place in (waiting, active, upcoming) for row in place.values() for _, _, run in row],
             ),
-            prices=self._prices(pool.type) if callable(self._prices) else self._prices or Prices(),
+            prices=self._prices,
             resources=self._resources,
         )
 

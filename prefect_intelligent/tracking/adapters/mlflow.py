@@ -74,6 +74,8 @@ class MlflowTracker:
                 _translate_errors(lambda: self._link(run, events))
             for start in range(0, len(metrics), _METRICS_PER_CALL):
                 self._client.log_batch(run, metrics=metrics[start : start + _METRICS_PER_CALL])
+            # MLflow shows how long a run took once it has an end; more can be logged to it after that.
+            self._client.set_terminated(run, end_time=round(max(e.entry.at_s for e in events) * 1000))
 
         self._in_run(events[0], send)
 

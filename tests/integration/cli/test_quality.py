@@ -90,6 +90,26 @@ def test_rows_of_a_file_are_released_into_the_file(place, capsys):
     assert (len(back), back.loc[back.order_id == 7, "amount"].tolist()) == (100, [2.0])
 
 
+def test_one_correction_for_several_rows_is_refused_until_they_are_named(place, capsys):
+    frame = pd.read_parquet("orders.parquet")
+    frame.loc[[7, 8], "amount"] = -5
+    frame.to_parquet("orders.parquet")
+    with duckdb.connect("w.duckdb") as con:
+        con.execute("CREATE OR REPLACE TABLE orders AS FROM 'orders.parquet'")
+    assert run(capsys, "check", "orders.yml", "w.duckdb::orders", "--remedy")[0] == 0
+    for words in (["--set", "amount=5"], ["--set", "amount=5", "--dry-run"]):
+        code, out = run(capsys, "quarantine", "release", "w.duckdb::orders", *words)
+        assert code == 2
+        assert "--id" in out.err
+        assert amounts() == (98, 1.0)
+    _, out = run(capsys, "quarantine", "show", "w.duckdb::orders", "--json")
+    named = next(row["_dq_id"] for row in json.loads(out.out)["rows"] if row["order_id"] == 8)
+    words = ["--set", "amount=5", "--id", str(named)]
+    assert run(capsys, "quarantine", "release", "w.duckdb::orders", *words)[0] == 0
+    with duckdb.connect("w.duckdb", read_only=True) as con:
+        assert con.execute("SELECT order_id, amount FROM orders WHERE order_id IN (7, 8)").fetchall() == [(8, 5.0)]
+
+
 def test_rows_that_are_released_unchanged_are_set_aside_again(place, capsys):
     run(capsys, "check", "orders.yml", "w.duckdb::orders", "--remedy")
     code, out = run(capsys, "quarantine", "release", "w.duckdb::orders", "--contract", "orders.yml")

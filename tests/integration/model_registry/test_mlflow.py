@@ -87,6 +87,8 @@ def report(folder: Path, sha256: str, ratio: float) -> Path:
 
 @pytest.mark.slow
 def test_two_models_stand_side_by_side_in_the_page_of_mlflow(mlflow_server: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
     name = "side-by-side"
     for number, ratio in ((1, 0.913), (2, 0.957)):
         bundle = random_bundle(tmp_path / f"b{number}", number)
@@ -96,13 +98,14 @@ def test_two_models_stand_side_by_side_in_the_page_of_mlflow(mlflow_server: str,
         assert main([*words, "--alias", "challenger"]) == 0
     registry = PolicyRegistry(mlflow_server, name, tmp_path / "cache")
     assert registry.alias("challenger") == "2"
+    listed = MlflowClient(tracking_uri=mlflow_server).get_model_version(name, "2")
+    assert listed.description == "no proven gain on suite validation, commit abc; ratio_vs_tuned 0.957"
+    assert listed.tags["ratio_vs_tuned"] == "0.957"
     assert main([str(tmp_path / "b1"), "--report", str(tmp_path / "r2/report.json"), "--name", name]) == 2
 
     executable = find_chromium()
     if executable is None:
         pytest.skip("no Chromium on this machine")
-    from mlflow import MlflowClient
-
     number = MlflowClient(tracking_uri=mlflow_server).get_experiment_by_name(EXPERIMENT).experiment_id
     with page(executable, viewport={"width": 2600, "height": 360}) as browser:
         browser.goto(f"{mlflow_server}/#/experiments/{number}/models?workflowType=machine_learning")

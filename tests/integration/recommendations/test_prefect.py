@@ -38,7 +38,8 @@ def test_shown_applied_undone_and_foretold(api, prefect_api, monkeypatch, tmp_pa
     ]  # fmt: skip
     SqlRuns(open_engine(url)).put(runs=facts)
     assert main(["recommend", "--pool", pool, "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)[0]
+    said = json.loads(capsys.readouterr().out)
+    first = said["recommendations"][0]
     assert (first["kind"], first["subject"]) == ("pool-limit", pool)
     assert main(["recommend", "apply", "1", "--pool", pool]) == 0
     assert f"would write pool limit 32 -> {first['pool_limit']}" in capsys.readouterr().out

@@ -255,3 +255,59 @@ def test_the_front_has_the_positions_of_the_dial_and_is_kept(recording, tmp_path
     assert dials[0]["capacity_usd"] == pytest.approx(edf["capacity_usd"])
     # edf does not look at the dial, and lateness is told at its plain price
     assert [point["lateness_usd"] for point in dials] == pytest.approx([edf["lateness_usd"] / weight] * 5)
+
+
+@pytest.fixture
+def shared_queue(recording, tmp_path):
+    """Words that replay a recording whose reports share their queue with a backfill."""
+    runs = recording.runs.assign(queue="default")
+    queues = (QueueSetting(name="default", priority=1),)
+    fields = {name: getattr(recording, name) for name in recording.__slots__}
+    write_recording(tmp_path / "shared.json", Recording(**{**fields, "queues": queues, "runs": runs}))
+    return ["replay", "--recording", str(tmp_path / "shared.json"), "--policies", "edf"]
+
+
+def test_what_adoption_would_bring_is_replayed_too(shared_queue, capsys):
+    assert main([*shared_queue, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    default, edf, adopted = said["policies"]
+    assert [each["policy"] for each in said["policies"]] == ["prefect-default", "edf", "edf, adopted"]
+    assert (default["late_runs"], edf["late_runs"], adopted["late_runs"]) == (3, 3, 0)
+    assert edf["saving_usd"] == pytest.approx(0.0, abs=0.01)
+    assert adopted["saving_low_usd"] > 0
+    assert adopted["usd_per_day"] * said["days"] == pytest.approx(adopted["cost_usd"])
+    assert said["next"] == "prefect-intelligent control adopt --pool etl"
+
+
+def test_the_table_ends_with_the_next_command(shared_queue, recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(shared_queue) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "Next: prefect-intelligent control adopt --pool etl"
+    assert any(line.startswith("edf, adopted ") for line in lines)
+    write_recording(tmp_path / "etl.json", recording)
+    for policy, command in (
+        ("edf", "control run --pool etl --policy edf --mode shadow"),
+        ("fifo", "recommend --pool etl"),
+    ):
+        assert main(["replay", "--recording", str(tmp_path / "etl.json"), "--policies", policy]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"Next: prefect-intelligent {command}"
+
+
+class Asked:
+    """A rule that is asked as if it were a network."""
+
+    def __init__(self, rule):
+        self.name, self.propose = rule.name, rule.propose
+
+
+@pytest.mark.parametrize("name", ["general", "atc+lookahead+share"])
+def test_a_rule_that_is_followed_plays_as_one_that_is_asked(recording, name):
+    rule = parse_policy(name)
+    policies = {"prefect-default": parse_policy("prefect-default"), "followed": rule, "asked": Asked(rule)}
+    prices = Prices(slot_usd_per_hour=0.1, idle_fraction=1.0)
+    pool = Recording(**{n: getattr(recording, n) for n in recording.__slots__} | {"prices": prices})
+    _, followed, asked = replay(pool.runs, recording_model(Settings(), pool), policies, regime=REGIME)
+    pd.testing.assert_frame_equal(followed.runs, asked.runs)
+    assert followed.cost == asked.cost
+    assert followed.saving_usd == asked.saving_usd

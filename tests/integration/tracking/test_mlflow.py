@@ -59,6 +59,7 @@ def test_a_stream_is_one_run_with_tags_and_a_point_for_every_event(uri, client):
     run = run_of(client, "flow-runs/p/2026-01-01")
     assert run.info.run_name == "flow-runs p 2026-01-01"
     assert (run.data.tags["pi.kind"], run.data.tags["pi.pool"], run.data.tags["pi.policy"]) == ("flow-runs", "p", "atc")
+    assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 49_000)  # MLflow shows 49 s
     points = client.get_metric_history(run.info.run_id, "n")
     assert [(p.step, p.value, p.timestamp) for p in points] == [
         (i + 1, float(i), round((NOON_S + i) * 1000)) for i in range(50)

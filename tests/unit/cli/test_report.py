@@ -71,7 +71,10 @@ def test_report_in_words_and_in_json(history, capsys):
     assert report["slots"] == 4.0
     assert report["utilisation"] == pytest.approx(200 * 60 / (4 * 100 * 3600), rel=1e-3)  # its first run was 100 h ago
     assert set(report["by"]["deployment"]) == {"etl/good", "etl/bad"}
-    assert np.isclose(report["money"]["total_usd"], sum(v for k, v in report["money"].items() if k != "total_usd"))
+    money = report["money"]
+    total, per_day = money.pop("total_usd"), money.pop("usd_per_day")
+    assert np.isclose(total, sum(money.values()))
+    assert np.isclose(per_day * report["days"], total)
 
 
 def test_health_is_a_finding_when_something_is_degraded(history, capsys):

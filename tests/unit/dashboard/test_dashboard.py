@@ -20,13 +20,13 @@ from prefect_intelligent.analytics.pool_overview import (
     lateness_probability,
     quality_shares,
 )
-from prefect_intelligent.analytics.slot_account import SlotAccount
 from prefect_intelligent.cli import main
 from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.app import DashboardConfig, _read, create_app
 from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster, state_patch
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
+from prefect_intelligent.domain.slot_account import SlotAccount
 from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -145,7 +145,8 @@ def test_pages_and_data_are_served_with_strict_headers(state):
             assert answer.headers["x-frame-options"] == "DENY"
         html = browser.get("/").text
         assert not re.search(r"https?://", html), "nothing from elsewhere"
-        assert browser.get("/api/session").json() == {"pool": "warehouse", "actions": False, "csrf": None}
+        session = {"pool": "warehouse", "actions": False, "csrf": None, "details": False, "spans": []}
+        assert browser.get("/api/session").json() == session
 
 
 def test_without_a_token_only_localhost_is_served(state):

@@ -29,3 +29,11 @@ def test_it_can_be_cleared(tmp_path):
     liveness.mark_alive("pool:a", 60.0, tmp_path)
     liveness.clear("pool:a", tmp_path)
     assert not liveness.is_alive("pool:a", tmp_path)
+
+
+def test_keys_hold_no_password_and_are_those_of_the_server():
+    plain, secret = "https://prefect.example:4200/api", "https://ada:s3cret@prefect.example:4200/api/"
+    for key in (liveness.relay_key, lambda url: liveness.steering_key(url, "etl")):
+        assert key(secret) == key(plain)
+        assert "s3cret" not in key(secret)
+        assert key(plain) != key("https://prefect.example:4201/api")

@@ -65,3 +65,12 @@ def test_a_pool_may_get_what_people_gave_it_also_while_steering_has_lowered_its_
     own = Settings(pools={"etl": {"most_slots": 12, "least_slots": 2, "queues": {"b": {"most": 3}}}})
     guard = pool_regime(own, "etl", queues, 8).guard
     assert (guard.pool_min, guard.pool_max, guard.queue_max.tolist()) == (2, 12, [math.inf, 3])
+
+
+def test_regimes_written_before_a_figure_was_there_are_read() -> None:
+    written = Regime().to_dict()
+    del written["guard"]["lower_after_s"]
+    assert Regime.from_dict(written).to_dict() == Regime().to_dict()
+    del written["guard"]["ttl_s"]
+    with pytest.raises(InvalidInputError, match="is not one"):
+        Regime.from_dict(written)

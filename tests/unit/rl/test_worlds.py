@@ -13,11 +13,12 @@ from prefect_intelligent.policy.rule_policy import parse_policy
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.simulator import Twin
 from rl.batch_logs import BatchLogs
+from rl.pool_days import pool_days
 from rl.simulators import spent_usd
 from rl.worlds import TRAINING, Workload, training
 from simulations.envs.deck import decisions_per_day
 from simulations.family import Family
-from simulations.scenario import load_scenario
+from simulations.scenario import FOLDER, load_scenario
 from tests.bundles import random_bundle
 
 SHORT = Workload(family=Family(hours=1.0, queues=(2, 3)))
@@ -104,3 +105,32 @@ def test_scenario_and_pool_exclude_each_other(capsys: pytest.CaptureFixture[str]
     assert "either --scenario or --pool" in capsys.readouterr().err
     assert main(["--scenario", "overlod"]) == 2
     assert "overload" in capsys.readouterr().err
+
+
+def test_nothing_is_trained_on_a_scenario_that_does_not_show_its_pool(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    from rl.fit import main as fit
+    from rl.train import main as train
+
+    marked = tmp_path / "pool.toml"
+    text = (FOLDER / "toy.toml").read_text("utf-8")
+    marked.write_text('unfit = ["etl/daily: p95 of the wait in seconds 7,417 observed, 38,026 fitted"]\n' + text)
+    for main, more in ((train, []), (fit, ["--out", str(tmp_path / "fit")])):
+        assert main(["--pool", str(marked), *more]) == 2
+        assert "38,026 fitted" in capsys.readouterr().err
+    assert not (tmp_path / "fit").exists()
+    assert pool_days(str(marked), although_unfit=True).name == "pool"
+
+
+def test_training_ends_with_what_came_of_it() -> None:
+    pytest.importorskip("stable_baselines3")
+    from rl.train import describe_result
+
+    progress = [{"update": 0, "validation_ratio": 1.0}, {"update": 1}, {"update": 2, "validation_ratio": 0.95}]
+    said = describe_result({"progress": progress, "best": "runs/x/best"})
+    assert said.startswith("2 updates: on the validation days the best bundle costs 0.9500")
+    assert "runs/x/best" in said
+    said = describe_result({"progress": [progress[0], {"update": 4, "validation_ratio": 1.01}], "best": "runs/x/best"})
+    assert "none is better than the start" in said

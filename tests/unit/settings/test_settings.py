@@ -51,7 +51,6 @@ def test_nested_values_of_several_sources_are_merged(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION", "0.25")
     loaded = load_settings(start=tmp_path)
     assert loaded.settings.prices_of("etl") == Prices(slot_usd_per_hour=0.4, idle_fraction=0.25)
-    assert loaded.settings.prices_of("etl", "process").idle_fraction == 0.25
     assert loaded.origin("prices.slot_usd_per_hour").endswith("toml:2")
     assert loaded.origin("prices.idle_fraction") == "PREFECT_INTELLIGENT_PRICES__IDLE_FRACTION"
 
@@ -59,10 +58,8 @@ def test_nested_values_of_several_sources_are_merged(tmp_path, monkeypatch):
 def test_a_pool_has_its_own_prices_where_it_says_so(tmp_path):
     written(tmp_path, "[prices]\nmin_billing_s = 60\n[pools.etl]\nslot_usd_per_hour = 2\n[resources]\nwarehouse = 3\n")
     settings = load_settings(start=tmp_path).settings
-    assert settings.prices_of("etl") == Prices(slot_usd_per_hour=2, min_billing_s=60)
-    assert settings.prices_of("ml") == Prices(min_billing_s=60)
-    assert settings.prices_of("ml", "process") == Prices(min_billing_s=60, idle_fraction=0.0)
-    assert settings.prices_of("ml", "kubernetes") == Prices(min_billing_s=60, idle_fraction=1.0)
+    assert settings.prices_of("etl") == Prices(slot_usd_per_hour=2, min_billing_s=60, idle_fraction=0.0)
+    assert settings.prices_of("ml") == Prices(min_billing_s=60, idle_fraction=0.0)
     assert settings.shared_resources == (Resource(name="warehouse", capacity=3),)
 
 

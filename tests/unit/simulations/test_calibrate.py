@@ -286,6 +286,19 @@ def test_the_command_writes_a_scenario_that_runs_and_says_where_data_is_thin(his
     assert "load/daily" in table
 
 
+def test_what_could_not_be_fitted_is_marked_and_said(history, tmp_path, capsys):
+    """Runs that waited three hours in a pool with room: something that the history does not show made them wait."""
+    store, url = history
+    facts = [fact(number) for number in range(40)]
+    store.put(runs=[each._replace(started_s=each.started_s + 1e4, ended_s=each.ended_s + 1e4) for each in facts])
+    assert main(["--history", url, "-o", "my.toml", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)["unfit"]
+    assert any(each.startswith("load/daily: p95 of the wait in seconds 10,005 observed") for each in said)
+    assert list(load_scenario("my.toml").unfit) == said
+    assert main(["--history", url, "-o", "my.toml"]) == 1
+    assert "Not fitted: load/daily" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from prefect_intelligent.analytics.run_metrics import analyse
-from prefect_intelligent.analytics.slot_account import SlotAccount, slot_account
 from prefect_intelligent.domain import Change, Prices
+from prefect_intelligent.domain.slot_account import SlotAccount, slot_account
 from prefect_intelligent.history.adapters.sql_records import open_engine, open_history
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import QueueFact
@@ -16,7 +16,7 @@ from prefect_intelligent.testing.history import InMemoryHistory
 from prefect_intelligent.wiring.analytics import read_slots
 
 HOUR = 3600.0
-PRICES = Prices(slot_usd_per_hour=1.0)
+PRICES = Prices(slot_usd_per_hour=1.0, idle_fraction=1.0)
 
 
 def runs(*rows):
@@ -62,9 +62,30 @@ def test_idle_costs_follow_the_limit_over_time_and_not_the_limit_of_this_second(
     assert found[1].idle_usd == pytest.approx(26.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("limits", [[], [(5.0, None)], [(1.0, 4.0), (5.0, None)]])
+@pytest.mark.parametrize("limits", [[], [(5.0, None)]])
 def test_without_a_limit_no_slot_is_idle(limits):
-    assert slot_account(limits, 0.0) is None
+    account = slot_account(limits, 0.0)
+    assert (account.limited, account.now, account.begun_s) == (False, None, 0.0)
+    report = analyse(runs((0.0, 0.0, HOUR)), since_s=-9.0, until_s=24 * HOUR, prices=PRICES, slots=account)
+    assert (report.idle_usd, report.utilisation, report.days) == (None, None, 1.0)
+    assert report.usd_per_day == pytest.approx(1.0)
+
+
+def test_of_a_pool_of_which_nothing_is_known_there_is_no_account():
+    assert slot_account([], None) is None
+
+
+def test_a_limit_that_was_taken_away_cost_while_it_was_there():
+    account = slot_account([(0.0, 4.0), (5.0, None)], 0.0)
+    assert account.paid_s(np.array([0.0, 99.0])).tolist() == [20.0]
+    assert account.now is None
+
+
+def test_slots_held_above_a_lowered_limit_are_not_set_off_against_idle_ones():
+    account = slot_account([(0.0, 2.0), (10.0, 1.0)], None)
+    begins, ends = np.array([0.0, 0.0]), np.array([20.0, np.inf])
+    assert account.idle_s(np.array([0.0, 15.0, 30.0]), begins, ends).tolist() == [0.0, 0.0]
+    assert account.idle_s(np.array([0.0, 15.0, 30.0]), begins[:1], ends[:1]).tolist() == [10.0, 10.0]
 
 
 def test_time_without_a_limit_pays_for_nothing_idle():
