@@ -15,7 +15,7 @@ from prefect_intelligent.steering.decide import ControllerConfig  # isort: skip
 from prefect_intelligent.steering.reconcile import reconcile  # isort: skip
 from prefect_intelligent.testing.history import InMemoryHistory  # isort: skip
 
-PASSES: Final = 5
+PASSES: Final = 10
 QUEUES: Final = 20
 FAT: Final = 400_000
 

@@ -63,11 +63,12 @@ def of_state(facts: BlockingFacts, run: RunFacts) -> Blocker | None:
 
 def of_time(facts: BlockingFacts, run: RunFacts) -> list[Blocker]:
     """Whether it is due."""
+    if run.state_name == "AwaitingConcurrencySlot":
+        at_s = max(run.next_s, facts.at_s + facts.poll_s)
+        what = f"it found no slot of its deployment, and asks again at {iso(run.next_s)}"
+        return [_of(run, Reason.AWAITS_SLOT, "time", what, until_s=at_s)]
     if run.next_s <= facts.due_s:
         return []
-    if run.state_name == "AwaitingConcurrencySlot":
-        what = f"it found no slot of its deployment, and asks again at {iso(run.next_s)}"
-        return [_of(run, Reason.AWAITS_SLOT, "time", what, until_s=run.next_s)]
     if run.state_name == "AwaitingRetry":
         return [_of(run, Reason.AWAITS_RETRY, "time", f"it is tried again at {iso(run.next_s)}", until_s=run.next_s)]
     word = "postponed" if run.expected_s <= facts.due_s else "scheduled"

@@ -12,6 +12,7 @@ from prefect_intelligent.blocking.chain import BlockerFinding, findings, why_dep
 from prefect_intelligent.blocking.facts import BlockingFacts, RunFacts
 from prefect_intelligent.blocking.reasons import Blocker, Reason
 from prefect_intelligent.blocking.verdict import WhyVerdict
+from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import PoolSettings, Settings
 
@@ -99,11 +100,14 @@ def _estimate(
     settings: Settings, facts: BlockingFacts, run: RunFacts, blockers: tuple[Blocker, ...]
 ) -> tuple[float, float] | None:
     """When the run starts by the twin; of one at its deployment's limit, when a slot of that is free."""
-    from prefect_intelligent.wiring.eta import predict_runs
-
     if blockers[0].kind == "state" or {one.kind for one in blockers} <= {"none", "time"}:
         return None
-    etas = {eta.run.id: eta for eta in predict_runs(settings, facts.name, futures=_FUTURES)[2]}
+    try:  # the reasons are worth telling also without the twin (an extra), or where it cannot be asked
+        from prefect_intelligent.wiring.eta import predict_runs
+
+        etas = {eta.run.id: eta for eta in predict_runs(settings, facts.name, futures=_FUTURES)[2]}
+    except (ImportError, PrefectIntelligentError):
+        return None
     own = etas.get(run.id)
     if own is not None:
         return None if own.start_p50_s is None else _finite(own.start_p50_s, own.start_p90_s)

@@ -127,13 +127,17 @@ class History:
             self._server.write(name, self._server.read(name))
 
     def set_pool_limit(self, limit: int | None) -> None:
-        """Set the limit of the pool."""
+        """Set the limit of the pool; to set the number that is there is to set nothing."""
+        if self.api.numbers(self.pool)[""][1] == limit:
+            return
         self._note("pool limit", limit)
         self.api.call("PATCH", f"/work_pools/{self.pool}", {"concurrency_limit": limit})
         self._numbers[""] = (None, limit, self._numbers[""][2])
 
     def set_priority(self, priority: int) -> None:
         """Set the priority of the default queue."""
+        if self.api.numbers(self.pool)["default"][0] == priority:
+            return
         self._note("priority", priority)
         queue = self.api.queues(self.pool)["default"]["id"]
         self.api.call("PATCH", f"/work_queues/{queue}", {"priority": priority})
