@@ -203,6 +203,7 @@ def test_what_is_cut_off_says_so(with_pages):
         page.wait_for_selector("#health td")
         expect(page.locator("#risk .cut-x")).to_have_count(1)
         silent = """() => [...document.querySelectorAll(".scroll")]
-          .filter((box) => box.scrollWidth > box.clientWidth + 1 && !box.classList.contains("cut-x"))
+          .filter((box) => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1)
+          .filter((box) => !box.classList.contains("cut-x"))
           .map((box) => box.getAttribute("aria-label"))"""
         assert page.evaluate(silent) == []
