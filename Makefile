@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+OLDEST := .venv-oldest
 REPLAYED := prefect-default,static,edf,wspt,atc,covert
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export SODA_CORE_TELEMETRY_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install train replay-example demo demo-up demo-down test check docs format clean
+.PHONY: help install train replay-example demo demo-up demo-down test test-oldest check docs format clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,7 +54,18 @@ train: install ## Make the shipped policy from nothing: tune, label, pre-train, 
 	$(BIN)/python -m rl.export --from runs/averaged --to prefect_intelligent/policy/shipped
 
 test: install ## Run every test, real Prefect server and worker included.
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 3 --dist loadfile --no-loadscope-reorder
+
+# Of constraints.txt all holds but Prefect and what the oldest one bounds otherwise.
+$(OLDEST)/.installed: pyproject.toml constraints.txt
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@grep -vE '^(prefect|apprise|python-slugify|whenever)==' constraints.txt > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt 'prefect==3.8.8' 'fastapi<0.151' -e '.[all]' --group demo --group train --group dev
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed ## Run the server, conformance and hook tests on the oldest Prefect that is supported (own environment).
+	$(OLDEST)/bin/python -m pytest tests/conformance tests/unit/flow tests/integration tests/field tests/fault -m 'server or worker or not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## Format check, lint, types, import contracts, dependencies, fast tests.
 	$(BIN)/ruff format --check .
@@ -77,4 +89,4 @@ format: install ## Format and sort imports.
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) build site demo-output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) build site demo-output .mypy_cache .ruff_cache .pytest_cache

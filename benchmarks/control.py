@@ -3,7 +3,8 @@
 Starts a Prefect server of its own on SQLite, makes a pool with 32 work queues and 1,000 runs that wait in them, and
 makes decisions with the real adapter while runs arrive, start and finish between them. Targets: 400 ms a decision, of
 which 10 ms of our own computing (census, policy, guard, rule, diff, record). `decision_without_server` is the time not
-spent waiting for Prefect: our computing, parsing its answers and three commits to the history file.
+spent waiting for Prefect: our computing, parsing its answers and three commits to the history file. With them come the
+figures of one controller for 50 pools (`benchmarks.many_pools`): half a core and four times the memory of one pool.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.real_prefect import RealServer, clone_runs  # first: it scrubs the environment before Prefect is imported
+from benchmarks.many_pools import measure_pools  # first: it scrubs the environment before Prefect is imported
+from tests.real_prefect import RealServer, clone_runs
 
 QUEUES = 32
 RUNS = 1_000
@@ -104,9 +106,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--decisions", type=int, default=40)
+    parser.add_argument("--pools", type=int, default=50, help="work pools that one controller steers; 0 leaves it out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     found = measure(args.decisions)
+    if args.pools:
+        with tempfile.TemporaryDirectory(prefix="prefect-intelligent-benchmark-") as folder:
+            figures = measure_pools(Path(folder), args.pools)
+        found["figures"] |= {name: round(value, 3) for name, value in figures.items()}
     if args.json:
         print(json.dumps(found))
         return

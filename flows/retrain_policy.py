@@ -2,11 +2,11 @@
 
     prefect deploy flows/retrain_policy.py:retrain_policy -n weekly --pool POOL --cron "0 3 * * 0"
 
-Steps: sync the history, calibrate a scenario of the pool, fine-tune with several seeds, evaluate the best of them
-against the tuned rule and the single rules on days that neither training nor choice has used, register it as
-challenger, and check the promotion gate. The champion's alias moves only if the gate passes and `move` is set;
-controllers run a new champion in shadow before it decides. Training seeds and evaluation episodes are task runs: in
-threads (each starts processes of its own), in processes, or on a Dask cluster
+Steps: sync the history, calibrate a scenario of the pool, fit an agent to it with each seed (`rl.fit`), compare the
+best of them with the rule that was tuned on this very pool, on days that neither fitting nor choice has used, register
+it as challenger, and check the promotion gate. The champion's alias moves only if the gate passes and `move` is set;
+controllers run a new champion in shadow before it decides. Fits and evaluation episodes are task runs: in threads (each
+starts processes of its own), in processes, or on a Dask cluster
 (`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`).
 """
 
@@ -35,8 +35,9 @@ from prefect_intelligent.settings import Settings, load_settings
 from prefect_intelligent.wiring.history import open_runs, open_source
 from prefect_intelligent.wiring.model_registry import PolicyRegistry, open_policy_store
 from rl.evaluate import Contest, join_parts, make_report, play_part
-from rl.evaluation.comparisons import Played
+from rl.evaluation.comparisons import TUNED, Played
 from rl.evaluation.report import page, write_report
+from rl.fit import read_choice
 from rl.register import register
 
 RUNNER: Final = "PREFECT_INTELLIGENT_TASK_RUNNER"
@@ -85,18 +86,17 @@ def calibrate_pool(pool: str, days: float, hours: float, folder: str) -> str:
 
 
 @task
-def train_seed(scenario: str, seed: int, steps: int, folder: str, retrain_id: str, options: Sequence[str]) -> str:
-    """Fine-tune the shipped policy on days of the scenario; returns the folder of the run."""
+def fit_seed(scenario: str, seed: int, effort: float, folder: str) -> str:
+    """Fit an agent to the scenario; returns the folder of the fit."""
     out = Path(folder) / f"seed-{seed}"
-    tags = ("--tag", f"pi.retrain_id={retrain_id}")
-    _run("rl.train", "--pool", scenario, "--seed", seed, "--steps", steps, "--out", out, *tags, *options)
+    _run("rl.fit", "--pool", scenario, "--seed", seed, "--effort", effort, "--out", out, "--resume")
     return str(out)
 
 
 @task
-def choose_candidate(runs: Sequence[str]) -> str:
-    """The bundle of the training run whose checkpoint did best on its validation days."""
-    return str(Path(min(runs, key=_best_ratio)) / "best")
+def choose_fit(fits: Sequence[str]) -> str:
+    """The fit whose agent was cheapest on the days to choose by, which are the same for all."""
+    return min(fits, key=lambda folder: float(read_choice(Path(folder))["usd"]))
 
 
 @task
@@ -132,14 +132,13 @@ def retrain_policy(
     pool: str,
     days: float = 30.0,
     hours: float = 24.0,
-    seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 2_000_000,
+    seeds: Sequence[int] = (0, 1),
+    effort: float = 1.0,
     episodes: int = 40,
     parts: int = 4,
-    policies: str = "tuned,rules",
+    policies: str = "default-rule,rules",
     move: bool = False,
     folder: str | None = None,
-    train_options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Retrain the policy of a pool and check the promotion gate.
 
@@ -147,14 +146,13 @@ def retrain_policy(
         pool: Work pool whose history is learned from.
         days: Days of history that are used.
         hours: Length of a simulated day.
-        seeds: Training seeds; one training each.
-        steps: Decisions per training.
+        seeds: One fit each.
+        effort: Factor on what a fit spends, see `rl.fit`.
         episodes: Evaluation episodes.
         parts: Task runs among which they are divided.
-        policies: What the candidate is compared with, see `rl.evaluate`.
+        policies: What the candidate is compared with beside the rule tuned on the pool, see `rl.evaluate`.
         move: Whether the champion's alias moves if the gate passes.
-        folder: Folder for files; None takes a new one in the data folder.
-        train_options: More options of `rl.train`.
+        folder: Folder for files; None takes a new one in the data folder. Fits that are there already go on.
 
     Returns:
         The result of the gate, the verdict, the figures and the folder of the files.
@@ -167,10 +165,17 @@ def retrain_policy(
 
     sync_history()
     scenario = calibrate_pool(pool, days, hours, str(place))
-    trained = [train_seed.submit(scenario, seed, steps, str(place), retrain_id, train_options) for seed in seeds]
-    candidate = choose_candidate([each.result() for each in trained])
+    fits = [fit_seed.submit(scenario, seed, effort, str(place)) for seed in seeds]
+    chosen = choose_fit([each.result() for each in fits])
+    candidate = f"{chosen}/agent"
 
-    contest = Contest(suite=(scenario,), policies=f"candidate={candidate},{policies}", episodes=episodes, front=False)
+    contest = Contest(
+        suite=(scenario,),
+        policies=f"candidate={candidate},{TUNED}={chosen}/rule.json,{policies}",
+        episodes=episodes,
+        planner_episodes=episodes,
+        front=False,
+    )
     began = time.perf_counter()
     cases = [case.name for case in contest.chosen()[0]]
     played = {case: [evaluate_part.submit(contest, case, part, parts) for part in range(parts)] for case in cases}
@@ -209,9 +214,3 @@ def _run(module: str, *words: object) -> None:
     )
     if done.returncode != 0:
         raise InvalidInputError(f"python -m {module}", f"exit code {done.returncode}", done.stderr.strip()[-800:])
-
-
-def _best_ratio(run: str) -> float:
-    """The least validation ratio of a training run."""
-    entries = map(json.loads, (Path(run) / "progress.jsonl").read_text(encoding="utf-8").splitlines())
-    return float(min(entry["validation_ratio"] for entry in entries if "validation_ratio" in entry))

@@ -10,16 +10,26 @@ if TYPE_CHECKING:
     from prefect_intelligent.flow.decorator import intelligent as intelligent
     from prefect_intelligent.flow.decorator import publish as publish
     from prefect_intelligent.flow.quality_gate import quality_gate as quality_gate
+    from prefect_intelligent.prefect_client.blocks import HistoryDatabase as HistoryDatabase
+    from prefect_intelligent.prefect_client.blocks import MlflowServer as MlflowServer
 
 __version__ = "0.2.0"
 
 _EXPORTS = {
+    "HistoryDatabase": "prefect_intelligent.prefect_client.blocks",
+    "MlflowServer": "prefect_intelligent.prefect_client.blocks",
     "attach": "prefect_intelligent.flow.decorator",
     "intelligent": "prefect_intelligent.flow.decorator",
     "publish": "prefect_intelligent.flow.decorator",
     "quality_gate": "prefect_intelligent.flow.quality_gate",
 }
-__all__ = ["__version__", "attach", "intelligent", "publish", "quality_gate"]
+_BLOCKS = ("HistoryDatabase", "MlflowServer")
+__all__ = ["HistoryDatabase", "MlflowServer", "__version__", "attach", "intelligent", "publish", "quality_gate"]
+
+
+def __dir__() -> list[str]:
+    """The blocks too: `prefect block register -m prefect_intelligent` looks here for their types."""
+    return sorted({*globals(), *_BLOCKS})
 
 
 def __getattr__(name: str) -> Any:

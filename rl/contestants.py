@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
+from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, Bundle, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.network import N_PLACES, Network
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
@@ -19,6 +19,7 @@ from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_po
 from prefect_intelligent.settings import Settings
 from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
 from rl.service import UNHURRIED, Service
+from rl.tune import read_rule
 
 RESULTS: Final = Path(__file__).parent / "results"
 TUNED_RULE: Final = replace(GENERAL, label=TUNED)
@@ -84,10 +85,14 @@ class Contestant:
         """Hash of weights and parameters."""
         digest = hashlib.sha256()
         for policy in self.policies:
-            rule = policy if isinstance(policy, RulePolicy) else getattr(policy, "base", None)
+            acting = policy.policy if isinstance(policy, Service) else policy
+            if isinstance(acting, Planner):
+                digest.update(repr(acting.config).encode())
+                acting = acting.inner
+            rule = acting if isinstance(acting, RulePolicy) else getattr(acting, "base", None)
             if isinstance(rule, RulePolicy):
                 digest.update(json.dumps([rule.name, asdict(rule.parameters)], sort_keys=True).encode())
-            network = getattr(getattr(policy, "policy", policy), "network", None)
+            network = getattr(acting, "network", None)
             for name, array in sorted(getattr(network, "weights", {}).items()):
                 digest.update(name.encode() + array.tobytes())
         return digest.hexdigest()[:16]
@@ -108,7 +113,7 @@ def read_contestants(names: str, bundles: Sequence[str] = ()) -> list[Contestant
     Args:
         names: Comma-separated: "shipped", "default-rule", "tuned", "regressed", "rules", "clairvoyant", "planner",
             "service", "without-pool", "without-place" and "without-share" (the first one, less that lever), "seeds", a
-            rule, or NAME=FOLDER or FOLDER of a bundle.
+            rule, NAME=FOLDER or FOLDER of a bundle, or NAME=FILE.json of a tuned rule.
         bundles: Folders of bundles trained alike with several seeds: the contestant "seeds", first unless it is named.
 
     Raises:
@@ -159,6 +164,8 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
     label, equals, folder = name.partition("=")
     if name == REGRESSED:
         return [_from_bundle(name, REGRESSED_BUNDLE)]
+    if equals and folder.endswith(".json"):
+        return [Contestant(label, (replace(read_rule(Path(folder)), label=label),))]
     if equals or (Path(name) / WEIGHTS).exists():
         return [_from_bundle(label if equals else Path(name).name, Path(folder or name))]
     return [Contestant(name, (parse_policy(name),))]
@@ -178,4 +185,12 @@ def _from_bundle(name: str, folder: Path) -> Contestant:
     """The policy of a bundle, with the hash of its weights, which the promotion gate asks for."""
     bundle = read_bundle(folder)
     sha256 = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"]
-    return Contestant(name, (bundle.policy(),), str(sha256), (bundle.provenance.get("seed"),))
+    return Contestant(name, (as_served(bundle),), str(sha256), (bundle.provenance.get("seed"),))
+
+
+def as_served(bundle: Bundle) -> Policy | Service:
+    """What a controller does with a bundle: one that plans is played by the service, without haste."""
+    acting = bundle.agent()
+    if isinstance(acting, Planner):
+        return Service(policy=replace(acting, config=UNHURRIED), rule=acting.base)
+    return acting

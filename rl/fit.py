@@ -48,6 +48,7 @@ from rl.tune import read_rule, rule_parts, tune
 from simulations.regime import parse_bound
 
 _LEAST_USD: Final = 1e-6
+_CHOICE: Final = "chosen.json"
 _MARGINS: Final = (0.02, 0.05, 0.1)
 """Least predicted savings that are tried."""
 
@@ -162,14 +163,21 @@ def costs(world: World, policies: Mapping[str, Policy], regime: Regime) -> dict[
     return found
 
 
-def choose_agent(days: PoolDays, bundle: Bundle, config: FitConfig) -> tuple[str, Bundle]:
-    """Which variant is the agent, and its bundle."""
+def choose_agent(days: PoolDays, bundle: Bundle, config: FitConfig) -> tuple[str, float, Bundle]:
+    """Which variant is the agent, what a day to choose by costs with it (geometric mean, US dollars), its bundle."""
     world = days.days("validation", config.planned_days)
     found = costs(world, variants(bundle), days.regime)
-    name = min(found, key=lambda each: float(np.log(found[each]).mean()))
+    usd = {each: float(np.exp(np.log(cost).mean())) for each, cost in found.items()}
+    name = min(usd, key=usd.__getitem__)
     weights = bundle.weights if name in ("rule_ppo", "all") else Actor(len(bundle.weights["encoder_1.bias"])).export()
     planner = PlannerConfig() if name in ("rule_planner", "all") else None
-    return name, replace(bundle, weights=weights, planner=planner)
+    return name, usd[name], replace(bundle, weights=weights, planner=planner)
+
+
+def read_choice(folder: Path) -> dict[str, Any]:
+    """What was chosen in a fit: `agent`, the name of the variant, and `usd`, what a day to choose by costs with it."""
+    found: dict[str, Any] = json.loads((folder / _CHOICE).read_text(encoding="utf-8"))
+    return found
 
 
 def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], None]) -> tuple[str, Bundle, Bundle]:
@@ -197,14 +205,12 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
         say(f"{days.name}: learning corrections")
         write_bundle(learn_corrections(days, rule, config, out), corrected)
     learned = read_bundle(corrected)
-    chosen = out / "chosen.json"
-    if not chosen.exists():
+    if not (out / _CHOICE).exists():
         say(f"{days.name}: choosing between rule, corrections and planner")
-        name, bundle = choose_agent(days, learned, config)
+        name, usd, bundle = choose_agent(days, learned, config)
         write_bundle(bundle, agent)
-        write_json(chosen, {"agent": name})
-    name = str(json.loads(chosen.read_text(encoding="utf-8"))["agent"])
-    return name, read_bundle(agent), learned
+        write_json(out / _CHOICE, {"agent": name, "usd": usd})
+    return str(read_choice(out)["agent"]), read_bundle(agent), learned
 
 
 def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.manual_overrides import SettingValues, key_of
 from prefect_intelligent.twin.model.world import World
 from prefect_intelligent.twin.simulator import Twin
-from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.twin.spec import PoolSpec, WorkerSpec
 from prefect_intelligent.twin.to_snapshot import snapshot_of
 from simulations.metrics import EpisodeMetrics, measure
 
@@ -101,9 +101,18 @@ def _in_force(planned: PlannedPass, world: World) -> Proposal:
 
 
 def pool_of(world: World) -> PoolSpec:
-    """What an operator tells of the one pool of a world: how it polls, starts, buys and what it costs."""
+    """What an operator tells of the one pool of a world: its workers, how it polls, starts, buys and what it costs."""
     pool = world.pools[0, 0]
-    names = [f"queue-{number:02d}" for number in np.flatnonzero(world.queues["present"][0])]
+    there = np.flatnonzero(world.queues["present"][0])
+    names = [f"queue-{number:02d}" for number in there]
+    workers = [
+        WorkerSpec(
+            name=f"worker-{worker}",
+            limit=None if math.isinf(world.workers["limit"][0, worker]) else int(world.workers["limit"][0, worker]),
+            queues=tuple(f"queue-{number:02d}" for number in there if world.polled[0, worker, number]),
+        )
+        for worker in range(int(pool["first_worker"]), int(pool["first_worker"]) + int(pool["workers"]))
+    ]
     return PoolSpec(
         queues=tuple(QueueSetting(name=name, priority=place + 1) for place, name in enumerate(names)),
         prices=Prices(
@@ -119,6 +128,7 @@ def pool_of(world: World) -> PoolSpec:
         claims_ahead=bool(pool["claims_ahead"]),
         boot_s=float(pool["boot_s"]),
         cooldown_s=float(pool["cooldown_s"]),
+        workers=tuple(workers),
         poll_s=float(pool["poll_s"]),
         prefetch_s=float(pool["prefetch_s"]),
         startup_s=float(pool["startup_s"]),

@@ -1,6 +1,6 @@
 """Fixtures shared by all tests. Real servers are session-scoped and shared: make your own pool on them.
 
-Under `pytest -n 2 --dist loadfile` each process has servers of its own and takes a whole file at a time.
+Under `pytest -n 3 --dist loadfile` each process has servers of its own and takes whole files, see `scheduling`.
 """
 
 import contextlib
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from tests import real_prefect  # first: it scrubs the environment before anything imports Prefect
 from tests.real_prefect import Api, PostgresDatabase, RealServer
+from tests.scheduling import PureAside, is_aside, is_pure
 
-PURE = ("architecture", "properties", "unit")
 LONG = ("alone", "server", "slow", "worker")
 ROOM = pytest.StashKey[Path | None]()
 
@@ -31,6 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where processes that share the work agree on who may run."""
     shares = "PYTEST_XDIST_WORKER" in os.environ
     config.stash[ROOM] = Path(config.option.basetemp).parent / "all" if shares else None
+
+
+def pytest_collection_finish() -> None:
+    """Lets the process for pure tests give way, once the others need not wait for it."""
+    if is_aside():
+        os.nice(19)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> PureAside:
+    """Keeps one of three or more processes for pure tests."""
+    return PureAside(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,14 +61,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_pure(item: pytest.Item) -> bool:
-    return item.path.relative_to(Path(__file__).parent).parts[0] in PURE
+    return is_pure(item.nodeid)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Lets a test that is marked `alone` run while no other process runs one; waiting is outside its time limit."""
+    """Lets a test that is marked `alone` run while none but pure ones run; waiting is outside its time limit."""
     room = item.config.stash[ROOM]
-    if room is None:
+    if room is None or is_aside():
         return (yield)
     with room.with_suffix(".door").open("w") as door, room.with_suffix(".room").open("w") as inside:
         fcntl.flock(door, fcntl.LOCK_EX)  # who waits for an empty room keeps the others out

@@ -170,12 +170,12 @@ class RealServer:
         """Start and wait until it answers; after `kill` it comes back on the same port with the same data."""
         if self.database_url is None and not (self.home / "prefect.db").exists():
             shutil.copy(migrated_sqlite(), self.home / "prefect.db")
-        env = self.env(
-            PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED="false",  # avoids SQLite's lock tails; irrelevant to slots
-            PREFECT_SERVER_UI_ENABLED="false",
-            PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS="1",  # 30 s for a held run to look again
-            **self._settings,
-        )
+        defaults = {
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # avoids SQLite's lock tails; irrelevant to slots
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",  # 30 s for a held run to look again
+        }
+        env = self.env(**defaults | self._settings)
         del env["PREFECT_API_URL"]
         if self.database_url is not None:
             env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database_url

@@ -12,8 +12,11 @@ from typing import Final, Literal
 from prefect_intelligent.analytics.failure_signatures import FailureCause
 from prefect_intelligent.analytics.health import Health, HealthStatus
 from prefect_intelligent.analytics.root_cause import group_by_root
+from prefect_intelligent.blocking.chain import BlockerFinding
+from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.domain import RunPhase, Snapshot
 from prefect_intelligent.domain.spans import describe_span
+from prefect_intelligent.steering.other_writer import SetBack
 
 AlertSeverity = Literal["page", "ticket"]
 
@@ -25,6 +28,10 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "deadline-at-risk": "docs/how-to/runbooks/deadline-at-risk.md",
     "queue-starving": "docs/how-to/runbooks/queue-starving.md",
     "controller-silent": "docs/how-to/runbooks/controller-silent.md",
+    "cannot-start": "docs/how-to/runbooks/cannot-start.md",
+    "slots-held-by-parents": "docs/how-to/runbooks/slots-held-by-parents.md",
+    "slots-leaked": "docs/how-to/runbooks/slots-leaked.md",
+    "another-writer": "docs/how-to/runbooks/another-writer.md",
 }
 """Rule to its runbook page."""
 
@@ -35,12 +42,21 @@ _SEVERITY: Final[Mapping[str, AlertSeverity]] = {
     "deadline-at-risk": "ticket",
     "queue-starving": "ticket",
     "controller-silent": "page",
+    "cannot-start": "ticket",
+    "slots-held-by-parents": "page",
+    "slots-leaked": "ticket",
+    "another-writer": "ticket",
+}
+_RULE_OF: Final[Mapping[Reason, str]] = {
+    Reason.PARENTS: "slots-held-by-parents",
+    Reason.LEAKED_SLOTS: "slots-leaked",
 }
 _OF_DEPLOYMENTS: Final = ("keeps-failing", "budget-burn")
 KEEPS_FAILING: Final = 3
 NEW_CAUSE_S: Final = 86400.0
 NEW_CAUSE_RUNS: Final = 3
 STARVING_S: Final = 3600.0
+CANNOT_START_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +167,38 @@ def from_snapshot(
             text = f"queue {state.name}: {count} runs wait and none runs, the oldest for {describe_span(oldest)}"
             alerts.append(_alert("queue-starving", state.name, text, snapshot.at_s - oldest))
     return alerts
+
+
+def from_blockers(found: Iterable[BlockerFinding], now_s: float) -> list[Alert]:
+    """Alerts about faults that keep due runs from starting, in the sentences of `why`, with the one thing to do.
+
+    What a person has chosen (a pause, a limit, a hold) is no alert, nor is what has kept a run for less than a minute.
+
+    Args:
+        found: As from `blocking.chain.findings`.
+        now_s: The present, Unix seconds.
+    """
+    alerts = []
+    for finding in found:
+        blocker = finding.blocker
+        if blocker.kind != "fault" or (finding.runs and now_s - finding.since_s < CANNOT_START_S):
+            continue
+        rule = _RULE_OF.get(blocker.reason, "cannot-start")
+        subject = blocker.subject if rule in _RULE_OF.values() else f"{blocker.reason.name.lower()} {blocker.subject}"
+        runs = f"{finding.runs} runs wait: " if finding.runs > 1 else ""
+        severity: AlertSeverity | None = "page" if blocker.reason is Reason.NO_WORKER else None
+        text = f"{runs}{blocker.what}; to do: {blocker.advice}"
+        alerts.append(_alert(rule, subject, text, finding.since_s, severity))
+    return alerts
+
+
+def another_writer(pool: str, found: Sequence[SetBack]) -> list[Alert]:
+    """One alert if another program sets values of the pool back again and again; its rhythm tells it from a person."""
+    if not found:
+        return []
+    more = f"; so are {len(found) - 1} more values" if len(found) > 1 else ""
+    text = f"pool {pool}: {found[0].sentence}{more}: a program does that, not a person"
+    return [_alert("another-writer", pool, text, min(one.at_s[0] for one in found))]
 
 
 def silent_controller(pool: str, last_s: float | None, interval_s: float, now_s: float) -> list[Alert]:

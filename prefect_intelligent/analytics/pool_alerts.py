@@ -14,7 +14,9 @@ import pandas as pd
 
 from prefect_intelligent.analytics.alerts import (
     Alert,
+    another_writer,
     deduplicate,
+    from_blockers,
     from_causes,
     from_health,
     from_snapshot,
@@ -26,6 +28,7 @@ from prefect_intelligent.analytics.health import Health
 from prefect_intelligent.analytics.pool_overview import at_risk_rows, expected_ends, quality_shares
 from prefect_intelligent.analytics.report import all_health
 from prefect_intelligent.analytics.root_cause import Upstream
+from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.domain import Prices, Snapshot
 from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.forecasting.duration_baseline import learn_durations
@@ -35,6 +38,7 @@ from prefect_intelligent.pipelines.graph import Graph
 from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
+from prefect_intelligent.steering.other_writer import SetBack, find_set_backs
 
 SPAN_S: Final = 7 * 86400.0
 """How far back runs are analysed."""
@@ -105,6 +109,8 @@ def find_alerts(
     upstream: Upstream,
     snapshot: Snapshot | None = None,
     at_risk: Sequence[Mapping[str, object]] = (),
+    blocked: Sequence[BlockerFinding] = (),
+    set_back: Sequence[SetBack] = (),
 ) -> tuple[Alert, ...]:
     """All alerts of a pool that hold now, without duplicates.
 
@@ -117,8 +123,11 @@ def find_alerts(
         upstream: Deployment to the deployments whose outputs it reads.
         snapshot: The pool as it is now; None leaves out the alerts about live runs.
         at_risk: Runs of the snapshot that may be late, as from `at_risk_rows`.
+        blocked: What keeps due runs from starting, as from `blocking.chain.findings`.
+        set_back: What another program sets back again and again, as from `find_set_backs`.
     """
     alerts = [] if snapshot is None else from_snapshot(snapshot, findings.longest_s, at_risk)
+    alerts += from_blockers(blocked, now_s) + another_writer(pool, set_back)
     alerts += silent_controller(pool, last_decision_s, interval_s, now_s)
     alerts += from_health(findings.deployments, now_s) + from_causes(findings.causes, now_s)
     return deduplicate(alerts, upstream)
@@ -150,6 +159,7 @@ class AlertFinder:
         graph: Gives the pipeline graph.
         budgets: Deployment to its budget, US dollars a day.
         awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
+        blocked: Gives what keeps due runs from starting.
         span_s: How far back runs are analysed, seconds.
         refresh_s: How long findings in runs are used, seconds.
         now: Gives the present, Unix seconds.
@@ -167,6 +177,7 @@ class AlertFinder:
         graph: Callable[[], Graph] | None = None,
         budgets: Mapping[str, float] | None = None,
         awaited: Callable[[], Collection[str] | None] = lambda: None,
+        blocked: Callable[[], Sequence[BlockerFinding]] = tuple,
         span_s: float = SPAN_S,
         refresh_s: float = REFRESH_S,
         now: Callable[[], float] = time.time,
@@ -174,6 +185,7 @@ class AlertFinder:
         self._observe, self._read_runs, self._history, self._graph = observe, read_runs, history, graph
         self._pool, self._prices, self._interval_s, self._budgets = pool, prices, interval_s, budgets or {}
         self._span_s, self._refresh_s, self._now, self._awaited = span_s, refresh_s, now, awaited
+        self._blocked = blocked
         self._findings, self._upstream = RunFindings(), dict[str, list[str]]()
         self._found_at = -float("inf")  # monotonic
 
@@ -198,6 +210,8 @@ class AlertFinder:
             upstream=self._upstream,
             snapshot=snapshot,
             at_risk=at_risk_rows(snapshot, expected_ends(snapshot)),
+            blocked=self._blocked(),
+            set_back=find_set_backs(self._history, self._pool, now_s),
         )
 
     def _refresh(self, now_s: float) -> None:

@@ -28,8 +28,11 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Steering": {
         "control": "Run the controller of a work pool, look at it, stop it, go back.",
         "explain": "Show the last decision, queue by queue, with its reasons.",
+        "why": "Show why a run does not start, the one thing to do, and when it starts otherwise.",
         "doctor": "Look for what would keep steering from working.",
         "terms": "Show what deployments are worth as Prefect knows it, or publish it from the flows.",
+        "fleet": "Start and drain process workers on this machine, as many as a pool can use.",
+        "init": "Write a commented settings file, and deployments of controller, sync, report, ship and retrain.",
         "config": "Show every setting, its value and what set it.",
     },
     "Simulation and learning": {
@@ -47,6 +50,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "predict": "Learn from the history how runs fail and how long they take; foretell the live ones.",
         "prevent": "Hold deployments that keep failing, probe them, let them go; shadow unless told to write.",
         "dashboard": "Show the live pool in the browser.",
+        "mcp": "Answer assistants over the Model Context Protocol: why, eta, explain, health, report; read-only.",
     },
     "Pipelines": {
         "graph": "Show, check and arrange the pipelines: datasets, deployments and what joins them.",

@@ -91,6 +91,20 @@ def _release(
     return 0
 
 
+@add(command, "free-slots", "Free slots of a deployment's limit that are taken though no run holds them.")
+def _free_slots(
+    deployment: Annotated[str, Parameter(name="DEPLOYMENT", help='"flow/deployment"')], /, *, as_json: Json = False
+) -> int:
+    from prefect_intelligent.wiring.blocking import free_slots
+
+    freed = free_slots(deployment)
+    if as_json:
+        print_json({"deployment": deployment, "freed": freed})
+    else:
+        print(f"{freed} freed" if freed else "Every slot that is taken is held by a run.")
+    return 0
+
+
 @add(command, "off", "Stop every write to the pool, by controllers and hooks, until `on`.")
 def _off(*, pool: Pool = None, config: Config = None) -> int:
     return _switch(config, pool, on=False)

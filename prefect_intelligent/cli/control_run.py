@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from prefect_intelligent.cli.options import Config, Int, Json, Pool, settings_and_pool
-from prefect_intelligent.errors import OrchestratorError, PrefectIntelligentError
+from prefect_intelligent.cli.options import Config, Int, Json, read_settings
+from prefect_intelligent.errors import InvalidInputError, OrchestratorError
 
 if TYPE_CHECKING:
-    from prefect_intelligent.local.spool import Spool
+    from prefect_intelligent.cli.control_pools import PoolRunner
+    from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.settings import Settings
-    from prefect_intelligent.steering.controller import LoopEvent
-    from prefect_intelligent.steering.decision_record import Decision
-    from prefect_intelligent.steering.ports import WakeUps
-    from prefect_intelligent.wiring.steering import PoolController
 
-_TIDY_EVERY_S = 3600.0
+_SLICE_S = 0.5
+_STOP_S = 20.0  # what a pass may take to end; a pool that hangs longer ends with the process
 
 
 def command(
     *,
-    pool: Pool = None,
+    pool: Annotated[
+        tuple[str, ...],
+        Parameter(metavar="NAME", help="work pool; repeat it to steer several; without it the setting `pool`"),
+    ] = (),
+    all_pools: Annotated[
+        bool, Parameter(help="steer every work pool of the server; new ones join, deleted ones leave")
+    ] = False,
+    tag: Annotated[
+        str | None, Parameter(metavar="TAG", help="with --all-pools, only pools with a deployment that has this tag")
+    ] = None,
     config: Config = None,
     policy: Annotated[
         str | None,
@@ -53,74 +59,84 @@ def command(
     restore_on_exit: Annotated[bool, Parameter(help="put the original settings back at the end")] = False,
     as_json: Json = False,
 ) -> int:
-    """Steer until SIGTERM or SIGINT; the last good settings stay in force and the lease is given up."""
-    from prefect_intelligent.local import liveness
-    from prefect_intelligent.local.spool import Spool
-    from prefect_intelligent.steering.controller import run_loop
-    from prefect_intelligent.steering.kill_switch import read_switch
-    from prefect_intelligent.steering.leadership import Leadership
-    from prefect_intelligent.steering.restore import restore
+    """Steer until SIGTERM or SIGINT; the last good settings stay in force and the leases are given up."""
+    from prefect_intelligent.cli.control_pools import PoolRunner
+    from prefect_intelligent.prefect_client.api import PrefectApi
     from prefect_intelligent.wiring.pipelines import open_event_relay
-    from prefect_intelligent.wiring.steering import open_controller
+    from prefect_intelligent.wiring.pool_group import open_shared_parts
+    from prefect_intelligent.wiring.steering import check_pool, controller_config, open_controller
 
-    settings, name = settings_and_pool(config, pool, policy=policy, mode=mode, interval_s=interval_s)
-    controller = open_controller(settings, name)
-    switch_on = _SwitchOn(controller)
-    switch_on.try_to()  # the server may be started after the controller
-    tidy = _Tidy(controller, settings)
-    failed = False
-    records, led = Spool(settings.spool_dir), liveness.steering_key(controller.api.url, name)
-    metrics = _metrics(metrics_port)
-
-    def steer() -> Decision:
-        switch_on()
-        return controller.reconcile()
-
-    def tell(moment: LoopEvent) -> None:
-        nonlocal failed
-        failed = moment.what == "failed"
-        if moment.what == "standing by":
-            switch_on.try_to()
-        if not failed and not once:  # one of us leads: hooks on this machine need not decide
-            liveness.mark_alive(led, 3.0 * settings.interval_s, settings.folder)
-        if moment.decision is not None:
-            _record(records, moment.decision.to_dict())
-        if metrics is not None:
-            metrics(name, moment)
-        if not moment.repeated:
-            _print(moment, as_json=as_json, again=not once and not moment.permanent, leader=lambda: _leader(controller))
-        tidy(moment)
-
-    signals: WakeUps = _Silence(controller) if once or not settings.react else controller.signals()
-    if not as_json and not once:
-        how = f"{controller.config.policy.name}, mode {controller.config.mode}"
-        print(f"Steering work pool {name} with {how}; Ctrl-C ends it.", flush=True)
-        with contextlib.suppress(OrchestratorError):
-            if read_switch(controller.history, name) == "off":
-                print("It is switched off: nothing is written until `control on`.", flush=True)
-    relay = contextlib.nullcontext() if once else open_event_relay(settings, controller.api)
-    with _shipper(ship, config), relay, _Stop() as stop, contextlib.closing(signals):
-        run_loop(
-            steer,
-            Leadership(controller.lease),
-            signals,
-            controller.clock,
-            interval_s=settings.interval_s,
-            stopped=stop.asked,
-            tell=tell,
-            once=once,
+    settings = read_settings(config, policy=policy, mode=mode, interval_s=interval_s).settings
+    names = _named(settings, pool, all_pools=all_pools, tag=tag)
+    # Before anything is opened: what is wrong with what was typed ends the command.
+    if len(names) != 1:
+        controller_config(settings, "", "")
+        for name in names:
+            check_pool(name)
+    alone = open_controller(settings, names[0]) if len(names) == 1 else None
+    with contextlib.ExitStack() as stack:
+        shared = None if alone else stack.enter_context(open_shared_parts(settings, listen=settings.react and not once))
+        opened = [alone] if alone else [open_controller(settings, name, shared=shared) for name in names]
+        runner = PoolRunner(
+            settings, shared, opened, metrics_port, once=once, restore_on_exit=restore_on_exit, as_json=as_json
         )
-    if not once:
-        liveness.clear(led, settings.folder)
-    if restore_on_exit:
-        restore(controller.orchestrator, controller.history, controller.clock, by=controller.config.by)
-    return 1 if once and failed else 0
+        api = alone.api if alone else PrefectApi()
+        stack.enter_context(_shipper(ship, config))
+        if not once:
+            stack.enter_context(open_event_relay(settings, api))
+        stop = stack.enter_context(_Stop())
+        if alone:
+            runner.run(alone, stop.asked)
+        else:
+            _steer_several(runner, settings, api, names if not all_pools else None, tag, stop.asked)
+    return 1 if once and runner.failed else 0
 
 
-def _record(records: Spool, decision: dict[str, Any]) -> None:
-    """Leave a decision for the shipper; a full disk does not stop the controller."""
-    with contextlib.suppress(PrefectIntelligentError):
-        records.append("decision", decision, event_id=f"decision:{decision['pool']}:{decision['at_s']}")
+def _named(settings: Settings, pools: Sequence[str], *, all_pools: bool, tag: str | None) -> tuple[str, ...]:
+    """The pools that were named, once each; none if all are meant."""
+    if all_pools:
+        if pools:
+            raise InvalidInputError("--pool", pools[0], "--all-pools steers it too; give one of the two")
+        return ()
+    if tag is not None:
+        raise InvalidInputError("--tag", tag, "chooses among the pools of --all-pools; give that too")
+    if "" in pools:
+        raise InvalidInputError("--pool", "", "must be the name of a work pool")
+    if not pools and settings.pool is None:
+        raise InvalidInputError("--pool", None, "name a work pool with --pool or the setting `pool`")
+    return tuple(dict.fromkeys(pools)) or (str(settings.pool),)
+
+
+def _steer_several(
+    runner: PoolRunner,
+    settings: Settings,
+    api: PrefectApi,
+    named: Sequence[str] | None,
+    tag: str | None,
+    stopped: Callable[[], bool],
+) -> None:
+    """Steer the named pools, or those that the server has from interval to interval."""
+    import time
+
+    from prefect_intelligent.steering.pool_group import PoolGroup
+    from prefect_intelligent.wiring.pool_group import find_pools
+
+    group = PoolGroup(runner.run_named, runner.tell_broken, spread_s=0.0 if runner.once else settings.interval_s / 2)
+    while not stopped():
+        try:
+            runner.tell_members(*group.follow(named if named is not None else find_pools(api, tag)))
+        except OrchestratorError as error:  # the pools that are steered go on
+            runner.tell_unknown(error)
+            if runner.once:
+                break
+        runner.pools = len(group.pools)
+        if runner.once:
+            group.wait()
+            break
+        until = time.monotonic() + settings.interval_s
+        while not stopped() and time.monotonic() < until:
+            time.sleep(_SLICE_S)
+    group.stop(_STOP_S)
 
 
 @contextlib.contextmanager
@@ -140,60 +156,6 @@ def _shipper(uri: list[str] | None, config: str | None) -> Iterator[None]:
             process.wait(10)
         process.kill()
         process.wait()
-
-
-def _metrics(port: int | None) -> Callable[[str, LoopEvent], None] | None:
-    """Serve metrics on the port; returns what has to be told each moment."""
-    if port is None:
-        return None
-    from prefect_intelligent.wiring.steering import serve_metrics
-
-    metrics = serve_metrics(port)
-
-    def tell(pool: str, moment: LoopEvent) -> None:
-        if moment.decision is not None:
-            metrics.decided(moment.decision.to_dict())
-        elif moment.what == "failed":
-            metrics.failed(pool)
-        else:
-            metrics.stands_by(pool)
-
-    return tell
-
-
-class _SwitchOn:
-    """Starting in mode auto turns the switch of the pool on, unless it is off; done once, when the server answers."""
-
-    def __init__(self, controller: PoolController) -> None:
-        self._controller, self._done = controller, controller.config.mode != "auto"
-
-    def __call__(self) -> None:
-        """Do it, unless it is done.
-
-        Raises:
-            OrchestratorError: The server does not answer or does not allow it.
-        """
-        from prefect_intelligent.steering.kill_switch import switch_on_unless_off
-
-        if not self._done:
-            controller = self._controller
-            pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
-            switch_on_unless_off(controller.history, pool, now_s, controller.config.by)
-            self._done = True
-
-    def try_to(self) -> None:
-        """Do it if the server answers."""
-        with contextlib.suppress(OrchestratorError):
-            self()
-
-
-def _leader(controller: PoolController) -> str:
-    """Who made the last decision, as far as our history knows."""
-    from prefect_intelligent.history.reading import read_latest
-    from prefect_intelligent.steering.decision_record import KIND, read_decision
-
-    last = read_latest(controller.history, KIND, controller.orchestrator.pool, read_decision)
-    return "another controller" if last is None else str(last["by"])
 
 
 class _Stop:
@@ -218,49 +180,3 @@ class _Stop:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
-
-
-class _Silence:
-    """Signals that never fire: only the interval counts."""
-
-    def __init__(self, controller: PoolController) -> None:
-        self._clock = controller.clock
-
-    def wait(self, timeout_s: float) -> bool:
-        self._clock.sleep(timeout_s)
-        return False
-
-    def close(self) -> None:
-        return
-
-
-class _Tidy:
-    """Forgets old decisions now and then."""
-
-    def __init__(self, controller: PoolController, settings: Settings) -> None:
-        self._controller, self._keep_s, self._next_s = controller, settings.keep_s, 0.0
-
-    def __call__(self, moment: LoopEvent) -> None:
-        from prefect_intelligent.steering.controller_state import INTENT
-        from prefect_intelligent.steering.decision_record import KIND
-
-        now_s = self._controller.clock.now_s()
-        if moment.what == "decided" and now_s >= self._next_s:
-            self._next_s = now_s + _TIDY_EVERY_S
-            for kind in (KIND, INTENT):
-                self._controller.history.forget(kind, now_s - self._keep_s)
-
-
-def _print(moment: LoopEvent, *, as_json: bool, again: bool, leader: Callable[[], str]) -> None:
-    decision = None if moment.decision is None else moment.decision.to_dict()
-    if as_json:
-        print(json.dumps({"what": moment.what, "problem": moment.problem, "decision": decision}), flush=True)
-        return
-    from prefect_intelligent.cli import formatting
-
-    if decision is not None:
-        formatting.console.print(formatting.headline(decision), soft_wrap=True)
-    elif moment.what == "failed":
-        formatting.console.print(f"{moment.problem}{'; trying again' if again else ''}", soft_wrap=True, style="yellow")
-    else:
-        formatting.console.print(f"standing by: {leader()} leads", soft_wrap=True)

@@ -69,6 +69,7 @@ def command(
     except ImportError as error:
         raise MissingExtraError("the dashboard", "dashboard") from error
     from prefect_intelligent.dashboard.app import DashboardConfig, create_app
+    from prefect_intelligent.wiring.blocking import explain_why
 
     controller, builder = open_builder(settings, name)
     page = DashboardConfig(
@@ -79,6 +80,7 @@ def command(
         actions=controller.history if allow_actions else None,
         details=open_details(settings, controller.history),
         look_back=builder.look_back,
+        why=lambda run: explain_why(settings, run, estimate=False).lines,
     )
     print(f"http://{host}:{port}/", file=sys.stderr)
     uvicorn.run(create_app(page), host=host, port=port, log_level="warning", access_log=False)
@@ -89,6 +91,7 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
     """The pool, and what makes the state of its page."""
     from prefect_intelligent.dashboard.state import StateBuilder
     from prefect_intelligent.wiring.analytics import read_slots
+    from prefect_intelligent.wiring.blocking import pool_findings
     from prefect_intelligent.wiring.history import open_runs
     from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
     from prefect_intelligent.wiring.steering import open_controller
@@ -108,6 +111,7 @@ def open_builder(settings: Settings, pool: str) -> tuple[PoolController, StateBu
         ended_runs=lambda since_s: runs.ended_runs(since_s=since_s, pool=pool, limit=_MOST_PAST),
         links=lambda: prefect_links(runs),
         awaited=lambda: awaited_deployments(runs),
+        blocked=lambda: pool_findings(settings, controller.api, pool),
     )
     return controller, builder
 

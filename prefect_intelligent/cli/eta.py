@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import math
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from prefect_intelligent.cli.options import Config, Int, Json, Pool, Seed, check_seed, print_json, settings_and_pool
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from prefect_intelligent.replay.eta import Eta
 
 
 def command(
@@ -25,53 +29,37 @@ def command(
     as_json: Json = False,
 ) -> int:
     """Print start and end of each run."""
-    import numpy as np
-
-    from prefect_intelligent.replay.eta import predict_run_times
-    from prefect_intelligent.wiring.regime import pool_regime
-    from prefect_intelligent.wiring.replay import given_limit, observe_pool, snapshot_model, worker_slots
-    from prefect_intelligent.wiring.steering import open_policy
+    from prefect_intelligent.wiring.eta import predict_runs
 
     check_seed(seed)
     if futures < 1:
         raise InvalidInputError("--futures", futures, "must be 1 or more")
     settings, name = settings_and_pool(config, pool, policy=policy)
-    snapshot = observe_pool(settings, name)
-    if queue is not None:
-        snapshot.queue(queue)
-    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
-    deciding = open_policy(settings, settings.policy)
-    found = predict_run_times(
-        snapshot,
-        model,
-        deciding,
-        pool_regime(settings, name, model.queues_by_name, given_limit(settings, snapshot)),
-        np.random.default_rng(seed),
-        futures=futures,
-    )
+    snapshot, deciding, found = predict_runs(settings, name, queue=queue, futures=futures, seed=seed)
     if flow_run is not None and flow_run not in {eta.run.id for eta in found}:
         raise UnknownNameError("run in this pool", flow_run, (eta.run.id for eta in found))
-    rows = [
-        {
-            "run": eta.run.id,
-            "deployment": eta.run.deployment,
-            "queue": eta.run.queue,
-            "phase": eta.run.phase.value,
-            "due_s": eta.run.due_s,
-            "start_p50_s": eta.start_p50_s,
-            "start_p90_s": eta.start_p90_s,
-            "end_p50_s": eta.end_p50_s,
-            "end_p90_s": eta.end_p90_s,
-            "late_probability": eta.late_probability,
-        }
-        for eta in found
-        if flow_run in (None, eta.run.id) and queue in (None, eta.run.queue)
-    ]
+    rows = [eta_row(eta) for eta in found if flow_run in (None, eta.run.id) and queue in (None, eta.run.queue)]
     if as_json:
-        print_json({"pool": name, "at_s": snapshot.at_s, "policy": deciding.name, "runs": rows})
+        print_json({"pool": name, "at_s": snapshot.at_s, "policy": deciding, "runs": rows})
     else:
         _show(name, rows)
+        if snapshot.held_by_parents:
+            print(f"Every slot of {name} is held by a parent that waits for another run of it: nothing starts.")
     return 0
+
+
+def eta_row(eta: Eta) -> dict[str, Any]:
+    """An estimate as it is printed as JSON; what is not in sight within a day is None."""
+    instants = {name: getattr(eta, name) for name in ("start_p50_s", "start_p90_s", "end_p50_s", "end_p90_s")}
+    return {
+        "run": eta.run.id,
+        "deployment": eta.run.deployment,
+        "queue": eta.run.queue,
+        "phase": eta.run.phase.value,
+        "due_s": eta.run.due_s,
+        **{name: at_s if at_s is not None and math.isfinite(at_s) else None for name, at_s in instants.items()},
+        "late_probability": eta.late_probability,
+    }
 
 
 def _show(pool: str, rows: list[dict[str, Any]]) -> None:
@@ -97,6 +85,6 @@ def _show(pool: str, rows: list[dict[str, Any]]) -> None:
             "queue": row["queue"],
             "starts p90": clock(row["start_p90_s"]),
         }
-        for row in sorted(rows, key=lambda row: float(row["end_p50_s"]))
+        for row in sorted(rows, key=lambda row: math.inf if row["end_p50_s"] is None else float(row["end_p50_s"]))
     ]
     print_table(shown, title=f"Work pool {pool}")

@@ -48,6 +48,19 @@ def headline(decision: Mapping[str, Any]) -> str:
     return f"{text}  {what}" if what else text
 
 
+def annotation(message: str, *, title: str, file: str | None = None) -> str:
+    """A finding as GitHub Actions reads it from the log, to show it at the pull request."""
+
+    def escaped(text: str, more: str = "") -> str:
+        for sign in ("%", "\r", "\n", *more):
+            text = text.replace(sign, f"%{ord(sign):02X}")
+        return text
+
+    place = {"file": file, "title": title}
+    words = ",".join(f"{name}={escaped(value, ':,')}" for name, value in place.items() if value)
+    return f"::error {words}::{escaped(message)}"
+
+
 def queue_table(decision: Mapping[str, Any]) -> None:
     """Print place (#1 is served first) and limit of every queue: held, wanted, permitted, applied, and the rule's."""
 

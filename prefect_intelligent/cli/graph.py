@@ -9,7 +9,16 @@ from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from prefect_intelligent.cli.options import Config, Json, add, print_json, read_settings, subcommands, tell_finished
+from prefect_intelligent.cli.options import (
+    Config,
+    Json,
+    Output,
+    add,
+    print_json,
+    read_settings,
+    subcommands,
+    tell_finished,
+)
 from prefect_intelligent.domain.spans import format_span, parse_span
 from prefect_intelligent.errors import InvalidInputError
 
@@ -228,6 +237,7 @@ def _check(
     project: Project = None,
     ignore: Annotated[tuple[str, ...], Parameter(metavar="RULE", help="leave a rule out")] = (),
     fix: Annotated[bool, Parameter(help="apply the fixes that are safe; 1 if conflicts remain")] = False,
+    output: Output = None,
 ) -> int:
     from prefect_intelligent.pipelines.conflicts import find_conflicts
     from prefect_intelligent.pipelines.conflicts_fix import apply_fixes
@@ -254,6 +264,15 @@ def _check(
             workspace.publish(model)
     if as_json:
         print_json({"findings": [finding.to_dict() for finding in findings], "fixed": fixed})
+    elif output == "github":
+        from prefect_intelligent.cli.formatting import annotation
+
+        for finding in findings:
+            print(
+                annotation(
+                    f"{finding.evidence}\n{finding.advice}", title=f"{finding.rule}: {', '.join(finding.subjects)}"
+                )
+            )
     else:
         _notes(model)
         for finding in findings:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, Group, Parameter, Token
 
@@ -30,7 +30,15 @@ Config = Annotated[
     str | None,
     Parameter(name="--config", metavar="FILE", group=_COMMON, help="settings file to read instead of looking for one"),
 ]
-Json = Annotated[bool, Parameter(name="--json", group=_COMMON, help="print one JSON object instead of a table")]
+Json = Annotated[
+    bool, Parameter(name="--json", group=_COMMON, help="print one JSON object instead of a table; also --output json")
+]
+Output = Annotated[
+    Literal["json", "github"] | None,
+    Parameter(
+        name="--output", metavar="FORM", group=_COMMON, help="json, as --json; github, annotations of a pull request"
+    ),
+]
 Pool = Annotated[
     str | None, Parameter(name="--pool", metavar="NAME", group=_COMMON, help="work pool; without it the setting `pool`")
 ]

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 
+_WRITES_FILE = ("quality", "contract", "new")
+"""Its `--output` names a file."""
+
+
 @cache
 def application() -> App:
     """All commands; none of them is imported before it is asked for."""
@@ -65,7 +69,7 @@ def application() -> App:
 
 def run(words: Sequence[str]) -> int:
     """Parse, run the command, and return the exit code."""
-    program = application()
+    program, words = application(), _as_prefect_says(words)
     chain, apps, rest = program.parse_commands(words)
     if not rest and apps[-1].default_command is None:
         return _refuse(InvalidInputError("command", None, f"name one of {', '.join(_names(apps[-1]))}"), chain)
@@ -84,6 +88,19 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return int(code or 0)
+
+
+def _as_prefect_says(words: Sequence[str]) -> list[str]:
+    """`--output json` means what `--json` means, as in Prefect's own commands."""
+    if tuple(words[:3]) == _WRITES_FILE or words[:1] in (["--install-completion"], ["--show-completion"]):
+        return list(words)
+    told: list[str] = []
+    for word in words:
+        if told and told[-1] == "--output" and word == "json":
+            told[-1] = "--json"
+        else:
+            told.append("--json" if word == "--output=json" else word)
+    return told
 
 
 def _refuse(error: object, chain: Sequence[str]) -> int:

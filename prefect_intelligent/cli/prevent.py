@@ -14,7 +14,7 @@ from prefect_intelligent.cli.options import Config, Json, Pool, print_json, sett
 from prefect_intelligent.cli.tables import print_table
 from prefect_intelligent.domain import parse_span
 from prefect_intelligent.domain.secrets import mask_secrets
-from prefect_intelligent.errors import OrchestratorUnavailableError, StoreError
+from prefect_intelligent.errors import InvalidInputError, OrchestratorUnavailableError, StoreError
 
 if TYPE_CHECKING:
     from prefect_intelligent.prevention.measures import RuleSettings
@@ -25,12 +25,16 @@ _MOST_SCORES = 20
 
 def command(
     action: Annotated[
-        Literal["run", "status", "scores"],
+        Literal["run", "status", "scores", "undo"],
         Parameter(
             name="ACTION",
-            help="run: one pass of all rules (default); status: measures in force; scores: what they were worth",
+            help="run: one pass of all rules (default); status: measures in force; scores: what they were worth; "
+            "undo MEASURE: by its name in status, e.g. 'stale-runs deployment:etl/daily'",
         ),
     ] = "run",
+    measure: Annotated[
+        str | None, Parameter(name="MEASURE", help="undo: its rule and subject, as status shows it")
+    ] = None,
     /,
     *,
     config: Config = None,
@@ -52,6 +56,8 @@ def command(
         settings, name = settings_and_pool(config, pool)
         terms = rule_settings(settings, write=write)
         since_s = time.time() - parse_span(span, what="--last")
+        if action == "undo":
+            return _undo(settings, name, measure, as_json=as_json)
         if action == "scores":
             return _scores(settings, name, since_s, as_json=as_json)
         return _pass(settings, name, since_s, terms if action == "run" else None, as_json=as_json)
@@ -87,7 +93,7 @@ def _pass(
         controller = open_controller(settings, pool, by="prevent")
         mended = list(controller.orchestrator.mend_claims())
         steps = prevent(
-            look(controller, runs),
+            look(settings, controller, runs),
             history,
             open_prevention_actions(settings),
             pool,
@@ -111,6 +117,22 @@ def _pass(
     if not standing:
         print("No measure is in force.")
     return int(bool(standing))
+
+
+def _undo(settings: Settings, pool: str, key: str | None, *, as_json: bool) -> int:
+    """Undo one measure."""
+    from prefect_intelligent.prevention.engine import undo_measure
+    from prefect_intelligent.wiring.history import open_history
+    from prefect_intelligent.wiring.prevention import open_prevention_actions
+
+    if key is None:
+        raise InvalidInputError("MEASURE", None, "name one, as `prefect-intelligent prevent status` shows it")
+    done = undo_measure(open_history(settings), open_prevention_actions(settings), pool, key, time.time())
+    if as_json:
+        print_json({"undone": key, "count": done})
+    else:
+        print(f"{key}: undone, {done} as before")
+    return 0
 
 
 def _scores(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> int:

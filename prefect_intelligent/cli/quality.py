@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from cyclopts import Parameter
 
-from prefect_intelligent.cli.options import Config, Int, Json, add, print_json, read_settings, subcommands
+from prefect_intelligent.cli.options import Config, Int, Json, Output, add, print_json, read_settings, subcommands
 from prefect_intelligent.domain.instants import utc
 from prefect_intelligent.errors import InvalidInputError
 
@@ -139,12 +139,20 @@ def _lint(
     /,
     *,
     as_json: Json = False,
+    output: Output = None,
 ) -> int:
     from prefect_intelligent.wiring.quality import lint_contract
 
-    found = [finding for path in paths for finding in lint_contract(path)]
+    by_path = {path: lint_contract(path) for path in paths}
+    found = [finding for findings in by_path.values() for finding in findings]
     if as_json:
         print_json({"findings": found})
+    elif output == "github":
+        from prefect_intelligent.cli.formatting import annotation
+
+        for path, findings in by_path.items():
+            for finding in findings:
+                print(annotation(finding, title="data contract", file=path))
     else:
         print("\n".join(found) if found else f"{len(paths)} contracts, no findings")
     return 1 if found else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -21,7 +21,7 @@ from prefect_intelligent.dashboard import assets
 from prefect_intelligent.dashboard.broadcast import Refresher, State, StateBroadcaster, replace_nonfinite
 from prefect_intelligent.dashboard.details import DetailReader
 from prefect_intelligent.dashboard.state import ACKNOWLEDGED
-from prefect_intelligent.errors import OrchestratorError
+from prefect_intelligent.errors import OrchestratorError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.steering.kill_switch import set_switch
 
@@ -60,6 +60,7 @@ class DashboardConfig:
         actions: History in which actions are recorded and take effect; None is read-only.
         details: Reads what the pages of deployments, datasets and all pools show; None has none.
         look_back: Gives the sections that look back, over so many seconds; None has only the span of the state.
+        why: Gives the sentences that say why a run does not start; None has no answer.
     """
 
     pool: str
@@ -69,6 +70,7 @@ class DashboardConfig:
     actions: HistoryStore | None = None
     details: DetailReader | None = None
     look_back: Callable[[float], State] | None = None
+    why: Callable[[str], Sequence[str]] | None = None
 
 
 SPANS: Final[Mapping[str, float]] = {"24h": 86400.0, "7d": 7 * 86400.0, "30d": 30 * 86400.0}
@@ -163,6 +165,17 @@ def create_app(config: DashboardConfig, broadcaster: StateBroadcaster | None = N
     ) -> JSONResponse:
         rows = list(states.state.get("gantt", {}).items())
         return JSONResponse({"total": len(rows), "rows": rows[offset : offset + limit]})
+
+    @app.get("/api/why/{run}")
+    def why(run: str) -> JSONResponse:
+        if config.why is None:
+            return JSONResponse({"error": "this page does not ask Prefect"}, status_code=404)
+        try:
+            return JSONResponse({"lines": list(config.why(run))})
+        except UnknownNameError as error:
+            return JSONResponse({"error": str(error)}, status_code=404)
+        except OrchestratorError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
 
     @app.get("/api/stream")
     async def stream() -> Response:

@@ -36,6 +36,7 @@ from prefect_intelligent.analytics.pool_overview import (
     queue_rows,
 )
 from prefect_intelligent.analytics.report import health_dict, make_report
+from prefect_intelligent.blocking.chain import BlockerFinding
 from prefect_intelligent.dashboard.broadcast import State
 from prefect_intelligent.dashboard.prefect_links import PrefectLinks
 from prefect_intelligent.domain import Prices, Snapshot
@@ -50,6 +51,7 @@ from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.steering.decision_record import KIND as DECISION
 from prefect_intelligent.steering.decision_record import read_decision
 from prefect_intelligent.steering.kill_switch import read_switch
+from prefect_intelligent.steering.other_writer import SetBack, find_set_backs
 
 MAX_WITH_TERMS: Final = 100
 SPENT_BY: Final = ("deployment", "queue", "version", "hour")
@@ -78,6 +80,7 @@ class StateBuilder:
         awaited: Gives the deployments that have a schedule or declare what they write; None if that is not known.
         ended_runs: Gives the runs of the pool that have ended since an instant, for the past of the timeline.
         links: Addresses in Prefect's own pages.
+        blocked: Gives what keeps due runs from starting; asked with the slow sections.
         now: Gives the present, Unix seconds.
     """
 
@@ -98,6 +101,7 @@ class StateBuilder:
         awaited: Callable[[], Collection[str] | None] = lambda: None,
         ended_runs: Callable[[float], Sequence[Mapping[str, Any]]] = lambda since_s: (),
         links: Callable[[], PrefectLinks] = PrefectLinks,
+        blocked: Callable[[], Sequence[BlockerFinding]] = tuple,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observe, self._read_runs, self._history = observe, read_runs, history
@@ -105,6 +109,8 @@ class StateBuilder:
         self._span_s = span_s
         self._graph, self._now, self._awaited = graph, now, awaited
         self._ended_runs, self._links = ended_runs, links
+        self._read_blocked, self._blocked = blocked, tuple[BlockerFinding, ...]()
+        self._set_back: tuple[SetBack, ...] = ()
         self._upstream: dict[str, list[str]] = {}
         self._read_slots, self._budgets = slots, budgets or {}
         self._slow: State = {}
@@ -151,6 +157,8 @@ class StateBuilder:
             upstream=upstream,
             snapshot=snapshot,
             at_risk=live["risk"],
+            blocked=self._blocked,
+            set_back=self._set_back,
         )
         acknowledged = self._history.records(ACKNOWLEDGED, self._pool, now_s - self._span_s)
         seen = set(read_each(ACKNOWLEDGED, acknowledged, lambda row: str(row["alert"])))
@@ -178,6 +186,8 @@ class StateBuilder:
         graph = read_graph(self._graph)
         if graph is not None:
             self._upstream = upstream_of(graph)
+        self._blocked = tuple(self._read_blocked())
+        self._set_back = find_set_backs(self._history, self._pool, now_s)
         results = past_results(self._history)
         slow: State = {
             "health": {"counts": {}, "rows": [], "queues": [], "pools": []},

@@ -51,6 +51,8 @@ class Run:
         failure_probability: Chance that it fails, 0 to 1.
         estimate: How long it will take.
         resources: Shared resources that it loads while it runs.
+        waits_for_pool: Whether it waits for a run that it has started and that needs a slot of the same pool, or holds
+            one and waits itself. Known only while the pool has no free slot.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Run:
     failure_usd: float = 0.0
     failure_probability: float = 0.0
     resources: tuple[str, ...] = ()
+    waits_for_pool: bool = False
 
     @property
     def holds_slot(self) -> bool:

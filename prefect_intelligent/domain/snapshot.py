@@ -104,6 +104,13 @@ class Snapshot:
         return sum(len(queue.active) for queue in self.queues)
 
     @property
+    def held_by_parents(self) -> bool:
+        """Whether every slot of the pool is held by a run that waits for another of the pool: then none comes free."""
+        limit = self.pool.limit
+        full = limit is not None and 0 < limit <= self.active
+        return full and all(run.waits_for_pool for queue in self.queues for run in queue.active)
+
+    @property
     def order(self) -> tuple[str, ...]:
         """Queue names as Prefect serves them now: by priority, ties by name."""
         return tuple(q.name for q in sorted(self.queues, key=lambda q: (q.setting.priority, q.name)))

@@ -9,7 +9,11 @@ from typing import Any, Self
 
 from prefect_intelligent.domain.deadlines import Deadline, parse_deadline
 from prefect_intelligent.domain.spans import LONGEST_S, SHORTEST_S
+from prefect_intelligent.domain.stale import StaleRuns
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+
+MOST_RUNS = 1_000_000
+"""Largest number of runs that terms may name."""
 
 MOST_USD = 1e9
 """Largest price. More is a slip of the keyboard, and some numbers beyond it no server can store."""
@@ -30,6 +34,8 @@ class Terms:
         contract: Path of the Soda data contract of the output.
         batch: Name of the parameter whose value tells one batch of data from another, e.g. "day"; None means "batch" if
             the flow has such a parameter, else every run is a batch of its own.
+        stale: What is done with runs that wait too long: "keep", "latest only" or "cancel after SPAN".
+        most_waiting: Due runs that may wait at once, 1 or more: of more the oldest are cancelled; None is no bound.
     """
 
     deadline: Deadline | None = None
@@ -41,6 +47,8 @@ class Terms:
     resources: tuple[str, ...] = ()
     contract: str | None = None
     batch: str | None = None
+    stale: str = "keep"
+    most_waiting: int | None = None
 
     def __post_init__(self) -> None:
         if self.deadline is not None and not isinstance(self.deadline, Deadline):
@@ -58,6 +66,10 @@ class Terms:
             raise InvalidInputError(
                 "expected_s", self.expected_s, "must be a number of seconds above 0, up to a century"
             )
+        object.__setattr__(self, "stale", str(StaleRuns.parse(self.stale)))
+        most = self.most_waiting
+        if most is not None and not (isinstance(most, int) and not isinstance(most, bool) and 1 <= most <= MOST_RUNS):
+            raise InvalidInputError("most_waiting", most, f"must be a whole number from 1 to {MOST_RUNS}")
         for name in ("contract", "batch"):
             if not isinstance(getattr(self, name), str | None):
                 raise InvalidInputError(name, getattr(self, name), "must be text")

@@ -46,6 +46,8 @@ def intelligent(
     resources: Iterable[str] = (),
     contract: str | None = None,
     batch: str | None = None,
+    stale: str = "keep",
+    most_waiting: int | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -88,6 +90,8 @@ def attach(
     resources: Iterable[str] = (),
     contract: str | None = None,
     batch: str | None = None,
+    stale: str = "keep",
+    most_waiting: int | None = None,
 ) -> F:
     """Do the same as `@intelligent(...)` for a flow that exists already; returns that same flow.
 
@@ -107,6 +111,9 @@ def attach(
         contract: Path of the Soda data contract of the output, from the working directory, the flow's folder or a
             folder above it.
         batch: Name of the parameter whose value tells one batch of data from another, e.g. "day".
+        stale: What prevention may do with runs that wait: "keep", "latest only" (of those with the same parameters) or
+            "cancel after 2h".
+        most_waiting: Due runs that may wait at once; of more the oldest may be cancelled. None is no bound.
 
     Raises:
         InvalidInputError: A term cannot be used, `flow` is no flow, or it has terms already; `UnknownNameError` if
@@ -122,6 +129,8 @@ def attach(
         resources=resources,
         contract=contract,
         batch=batch,
+        stale=stale,
+        most_waiting=most_waiting,
     )
     return _attach(flow, terms)
 
@@ -165,6 +174,8 @@ def make_terms(
     resources: Iterable[str] = (),
     contract: str | None = None,
     batch: str | None = None,
+    stale: str = "keep",
+    most_waiting: int | None = None,
 ) -> Terms:
     """The terms that the arguments of `attach` mean.
 

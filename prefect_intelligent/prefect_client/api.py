@@ -25,6 +25,16 @@ from prefect_intelligent.errors import (
     OrchestratorBusyError,
     OrchestratorUnavailableError,
 )
+from prefect_intelligent.prefect_client.answers import (
+    AnswerTooLargeError,
+    PageTooLongError,
+    ThrottledError,
+    asked_for,
+    detail_of,
+    is_csrf,
+    plain_headers,
+    retry_after_s,
+)
 from prefect_intelligent.prefect_client.connection import headers, tls_context
 from prefect_intelligent.prefect_client.json_values import check_json
 
@@ -34,6 +44,9 @@ PAGE: Final = 200
 _TRANSIENT: Final = frozenset({408, 423, 425, 429, 500, 502, 503, 504})
 _RETRY_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 3.0
+"""A server that asks for a longer pause than this gets it, but the call is given up."""
+_MOST_QUIET_S: Final = 60.0
 _CSRF_S: Final = 600.0  # a token is valid for an hour
 _PAGE_BYTES: Final = 4_000_000
 """How large a page of an adapted length should be."""
@@ -108,6 +121,7 @@ class PrefectApi:
         self._deadline: float | None = None
         self._quickest_s = self._compare_at = -float("inf")
         self._longest = PAGE
+        self._quiet_until = -float("inf")
         self._record_bytes: dict[str, float] = {}  # by route, of the fattest page lately
         self._answer_bytes = 0
         try:
@@ -185,15 +199,18 @@ class PrefectApi:
         for attempt in range(1, tries + self._patience + 1):
             try:
                 return self._once(method, route, body, absent_ok)
-            except _PageTooLongError as error:
-                if not 0 < error.longest < _asked(route, body):
+            except PageTooLongError as error:
+                if not 0 < error.longest < asked_for(route, body):
                     raise
                 self._longest, body = error.longest, {**body, "limit": error.longest}
             except OrchestratorUnavailableError as error:
                 pause_s = backoff_s(attempt, first_s=_RETRY_WAIT_S, longest_s=_LONGEST_WAIT_S)
-                most = tries + self._patience if isinstance(error, OrchestratorBusyError) else tries
-                shorten = may_shorten and isinstance(error, _AnswerTooLargeError)
-                if shorten or attempt >= most or self._left_s() < pause_s:
+                refused = isinstance(error, OrchestratorBusyError | ThrottledError)  # it has not been done
+                most = tries + self._patience if refused else tries
+                shorten = may_shorten and isinstance(error, AnswerTooLargeError)
+                if isinstance(error, ThrottledError):
+                    pause_s = max(pause_s, error.wait_s)
+                if shorten or attempt >= most or min(self._left_s(), _LONGEST_PAUSE_S) < pause_s:
                     raise
                 time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
@@ -223,7 +240,7 @@ class PrefectApi:
             try:
                 asked = {**body, "limit": limit}
                 page = self.send("POST", route, asked, False, self._attempts, may_shorten=limit > 1)
-            except _AnswerTooLargeError:
+            except AnswerTooLargeError:
                 limit = max(1, limit // 8)
                 continue
             limit = min(limit, self._longest)
@@ -239,7 +256,7 @@ class PrefectApi:
     def now_s(self) -> float:
         """The present instant on the server's clock, Unix seconds, to about a second."""
         if self.skew_s is None:
-            self.call("GET", "/admin/version")
+            self.call("GET", "/admin/version", absent_ok=True)  # Prefect Cloud has no such route, and says when
         return time.time() - (self.skew_s or 0.0)
 
     def _left_s(self) -> float:
@@ -250,6 +267,9 @@ class PrefectApi:
         if left_s <= 0:
             raise OrchestratorUnavailableError(f"{method} {route}: no time left for this call")
         started = time.monotonic()
+        if started < self._quiet_until:
+            text = f"{method} {self.shown_url}{route}: not asked, the server wants no call for {{:.0f}} s more (429)"
+            raise ThrottledError(text.format(self._quiet_until - started), self._quiet_until - started)
         self.calls += 1
         try:
             answer = self._send(method, route, body, min(self._timeout_s, left_s))
@@ -260,8 +280,8 @@ class PrefectApi:
             if isinstance(error, httpx.ConnectError):
                 reason += "; is a Prefect server running there? PREFECT_API_URL names it"
             text = f"{method} {self.shown_url}{route}: {reason}"
-            if isinstance(error, httpx.ReadTimeout) and _asked(route, body) > 1:
-                raise _AnswerTooLargeError(text) from error
+            if isinstance(error, httpx.ReadTimeout) and asked_for(route, body) > 1:
+                raise AnswerTooLargeError(text) from error
             raise OrchestratorUnavailableError(text) from error
         finally:
             self.waited_s += time.monotonic() - started
@@ -281,7 +301,7 @@ class PrefectApi:
             self._get_csrf_token(timeout_s)
         request = self._http.build_request(method, route, json=body, timeout=timeout_s)
         answer = self._receive(request, body, timeout_s)
-        if _is_csrf(answer):
+        if is_csrf(answer):
             self._csrf_until = -float("inf")
             self._get_csrf_token(timeout_s)
             request.headers.update(self._http.headers)
@@ -290,7 +310,7 @@ class PrefectApi:
 
     def _receive(self, request: httpx.Request, body: Any, timeout_s: float) -> httpx.Response:
         """The whole answer; of several records no more than `_MOST_BYTES`, and no longer than for four time-outs."""
-        several = _asked(request.url.path, body) > 1
+        several = asked_for(request.url.path, body) > 1
         sent_s, until = time.time(), time.monotonic() + 4 * timeout_s
         answer = httpx.Client.send(self._http, request, stream=True)
         try:
@@ -306,7 +326,7 @@ class PrefectApi:
             answer.close()
         self._answer_bytes = size
         return httpx.Response(
-            answer.status_code, headers=_plain(answer.headers), content=b"".join(parts), request=request
+            answer.status_code, headers=plain_headers(answer.headers), content=b"".join(parts), request=request
         )
 
     def _compare_clocks(self, date: str | None, sent_s: float) -> None:
@@ -341,19 +361,23 @@ class PrefectApi:
         status = answer.status_code
         if status == 404 and absent_ok:
             return
-        text = f"{method} {self.shown_url}{route}: Prefect answered {status} {_detail(answer)}"
+        text = f"{method} {self.shown_url}{route}: Prefect answered {status} {detail_of(answer)}"
         if status in (404, 405):
             text += self._hint()
+        if status == 429:
+            wait_s = retry_after_s(answer)
+            self._quiet_until = time.monotonic() + min(wait_s, _MOST_QUIET_S)
+            raise ThrottledError(text, wait_s)
         if status == 503:
             raise OrchestratorBusyError(text)
-        if status in (401, 403) and not _is_csrf(answer):
+        if status in (401, 403) and not is_csrf(answer):
             raise OrchestratorAccessDeniedError(text)
-        if status in _TRANSIENT or status >= 500 or _is_csrf(answer):
+        if status in _TRANSIENT or status >= 500 or is_csrf(answer):
             raise OrchestratorUnavailableError(text)
-        asked = _asked(route, json.loads(answer.request.content or b"null"))
-        if status == 422 and asked > 1 and "limit" in _detail(answer):
-            found = _LIMIT.search(_detail(answer))
-            raise _PageTooLongError(text, int(found[1]) if found else asked // 2)
+        asked = asked_for(route, json.loads(answer.request.content or b"null"))
+        if status == 422 and asked > 1 and "limit" in detail_of(answer):
+            found = _LIMIT.search(detail_of(answer))
+            raise PageTooLongError(text, int(found[1]) if found else asked // 2)
         raise ConflictError(text)
 
     def _hint(self) -> str:
@@ -363,46 +387,3 @@ class PrefectApi:
             return ""
         right = mask_secrets(str(address.copy_with(path=address.path.rstrip("/") + "/api")))
         return f"; the API of a Prefect server is below /api: is it PREFECT_API_URL={right}?"
-
-
-class _AnswerTooLargeError(OrchestratorUnavailableError):
-    """A page of several records did not come in time, or is larger than is good for us."""
-
-
-class _PageTooLongError(ConflictError):
-    """The server gives fewer records for one call.
-
-    Args:
-        message: What was asked, and Prefect's answer.
-        longest: How many it gives.
-    """
-
-    def __init__(self, message: str, longest: int) -> None:
-        self.longest = longest
-        super().__init__(message)
-
-
-def _asked(route: str, body: Any) -> int:
-    """How many records a call of a filter route asks for; 0 for other calls."""
-    limit = body.get("limit") if route.endswith("/filter") and isinstance(body, Mapping) else None
-    return limit if isinstance(limit, int) else 0
-
-
-def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Headers of an answer whose content has been decoded."""
-    return [item for item in headers.multi_items() if item[0].lower() not in ("content-encoding", "content-length")]
-
-
-def _is_csrf(answer: httpx.Response) -> bool:
-    """Whether the server refuses the CSRF token, which says nothing about the credentials."""
-    return answer.status_code == 403 and "CSRF" in answer.text
-
-
-def _detail(answer: httpx.Response) -> str:
-    """Prefect's reason for a refusal, on one line."""
-    try:
-        decoded = answer.json()
-    except ValueError:
-        decoded = answer.text
-    found = decoded.get("detail") or decoded.get("exception_detail") if isinstance(decoded, dict) else decoded
-    return " ".join(str(found or answer.reason_phrase).split())[:300]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from prefect_intelligent.errors import OrchestratorError
+from prefect_intelligent.errors import InvalidInputError, OrchestratorError, UnknownNameError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.history.reading import read_each, read_latest
 from prefect_intelligent.prevention.evidence import Evidence
@@ -16,10 +16,13 @@ from prefect_intelligent.prevention.ports import PreventionActions
 from prefect_intelligent.prevention.rules import RULES
 
 KIND: Final = "prevention"
+UNDONE: Final = "a person has undone it"
 EVENT: Final = "prevention"
 
 _IRREVERSIBLE: Final = (Lever.STOP, Lever.POSTPONE, Lever.ROLL_BACK)
 """Measures that cannot be released."""
+_ENDS_AS_IT_IS: Final = (*_IRREVERSIBLE, Lever.CANCEL)
+"""Measures of which nothing is released when they end by themselves; a person may undo a `CANCEL`."""
 
 
 def key_prefix(pool: str) -> str:
@@ -64,6 +67,8 @@ def prevent(
             continue
         for new in list(rule(evidence, measures)):
             old = measures.get(new.key)
+            if rule_settings.mode != "auto" and old is not None and _adds_nothing(old, new):
+                continue
             if new.phase is MeasurePhase.ON and (old is None or old.phase is MeasurePhase.OVER):
                 reason = _over_budget(name, rule_settings, measures, started)
                 if reason is not None:
@@ -110,6 +115,41 @@ def _read_last(
     return read_latest(history, KIND, pool, read) or ({}, [], {})
 
 
+def undo_measure(history: HistoryStore, actions: PreventionActions, pool: str, key: str, now_s: float) -> int:
+    """Undo one measure by its key, "RULE SUBJECT"; it does not come back for what it was about.
+
+    Returns:
+        The number of deployments or runs that are as before.
+
+    Raises:
+        UnknownNameError: No measure of that key is in force.
+        InvalidInputError: Nothing can undo it.
+        OrchestratorUnavailableError: Prefect cannot be asked.
+    """
+    measures, started, refused = _read_last(history, pool)
+    standing = [name for name, entry in measures.items() if entry.phase is not MeasurePhase.OVER]
+    if key not in standing:
+        raise UnknownNameError("measure in force", key, standing)
+    old = measures[key]
+    if old.measure.lever in _IRREVERSIBLE:
+        raise InvalidInputError("measure", key, f"cannot be undone: {old.measure.lever} is over once it is done")
+    done: tuple[str, ...] = ()
+    if old.written:
+        is_cancel = old.measure.lever is Lever.CANCEL
+        done = actions.bring_back(old.measure.runs) if is_cancel else actions.release(key_prefix(pool) + key)
+    over = old.with_phase(MeasurePhase.OVER, now_s, UNDONE, wait_s=DAY_S)
+    measures[key] = over
+    record = {
+        "standing": [entry.to_record() for entry in measures.values()],
+        "begun": started,
+        "refused": refused,
+        "steps": [_step(old, over, "")],
+        "at_s": now_s,
+    }
+    history.append(KIND, pool, now_s, record)
+    return len(done)
+
+
 def undo_prevention(history: HistoryStore, actions: PreventionActions, pool: str, now_s: float) -> tuple[str, ...]:
     """Revert everything that measures have changed in Prefect; returns the keys that were released.
 
@@ -121,6 +161,11 @@ def undo_prevention(history: HistoryStore, actions: PreventionActions, pool: str
     if read_measures(history, pool):
         history.append(KIND, pool, now_s, {"standing": [], "steps": [], "at_s": now_s})
     return released
+
+
+def _adds_nothing(old: MeasureInForce, new: MeasureInForce) -> bool:
+    """Return whether it is recorded already, and only that."""
+    return not old.written and new.phase is old.phase and new.measure == old.measure
 
 
 def _over_budget(
@@ -141,7 +186,7 @@ def _carry_out(
     """Carry out a new phase of a measure; returns the measure to record, and a note."""
     was_written = old is not None and old.written
     if new.phase is MeasurePhase.OVER:
-        if was_written and new.measure.lever not in _IRREVERSIBLE:
+        if was_written and new.measure.lever not in _ENDS_AS_IT_IS:
             try:
                 actions.release(prefix + new.key)
             except OrchestratorError as error:  # it stays in force; the next pass tries again
@@ -179,6 +224,9 @@ def _apply(actions: PreventionActions, key: str, old: MeasureInForce | None, new
     if measure.lever is Lever.PATIENCE:
         actions.add_retries(key, measure.deployments, int(measure.amount))
         return True
+    if measure.lever is Lever.CANCEL:
+        before = set() if old is None or not old.written else set(old.measure.runs)
+        return bool(actions.cancel([run for run in measure.runs if run not in before], new.why))
     if measure.lever is Lever.POSTPONE:
         return bool(actions.postpone(measure.runs, new.since_s + measure.amount))
     if measure.lever is Lever.STOP:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from prefect_intelligent.domain import Terms
 from prefect_intelligent.domain.heartbeats import Heartbeats
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.point_in_time_features import SubmittedRun
@@ -52,6 +53,21 @@ class LiveRun(NamedTuple):
     due_s: float | None = None
 
 
+class WaitingRun(NamedTuple):
+    """A run that is due and holds no slot, whatever keeps it.
+
+    `scheduled_s` is from when it could start, Unix seconds; `parameters` tells runs with the same parameters; `begun`
+    is whether it has begun before, and `awaited` whether another run has started it and may wait for it.
+    """
+
+    run_id: str
+    deployment: str
+    scheduled_s: float
+    parameters: str = ""
+    begun: bool = False
+    awaited: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Input of the rules.
@@ -64,6 +80,8 @@ class Evidence:
         upstream: Deployments whose outputs a deployment reads, by deployment.
         unhealthy: Deployments whose output failed its quality checks.
         resources: Shared resources that a deployment declares, by deployment.
+        waiting: Due runs that hold no slot, also those that are held or at their deployment's limit.
+        terms: Terms that deployments declare, by deployment.
     """
 
     now_s: float
@@ -73,6 +91,8 @@ class Evidence:
     upstream: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unhealthy: frozenset[str] = frozenset()
     resources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    waiting: Sequence[WaitingRun] = ()
+    terms: Mapping[str, Terms] = field(default_factory=dict)
 
     def since(self, deployment: str, at_s: float) -> Sequence[EndedRun]:
         """Return runs of a deployment that ended at `at_s` or later, oldest first."""
@@ -105,6 +125,8 @@ def read_evidence(
     upstream: Mapping[str, Sequence[str]] | None = None,
     unhealthy: frozenset[str] = frozenset(),
     resources: Mapping[str, Sequence[str]] | None = None,
+    waiting: Sequence[WaitingRun] = (),
+    terms: Mapping[str, Terms] | None = None,
     kept: int = MOST_RUNS,
 ) -> Evidence:
     """Build the evidence from a table of runs.
@@ -116,6 +138,8 @@ def read_evidence(
         upstream: Deployments whose outputs a deployment reads, by deployment.
         unhealthy: Deployments whose output failed its quality checks.
         resources: Shared resources that a deployment declares, by deployment.
+        waiting: Due runs that hold no slot.
+        terms: Terms that deployments declare, by deployment.
         kept: Number of the latest runs of a deployment that are kept.
     """
     ended_runs = runs[settled(runs)].sort_values("ended_s", kind="stable")
@@ -155,6 +179,8 @@ def read_evidence(
         upstream=dict(upstream or {}),
         unhealthy=unhealthy,
         resources=dict(resources or {}),
+        waiting=tuple(waiting),
+        terms=dict(terms or {}),
     )
 
 

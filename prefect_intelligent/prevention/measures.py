@@ -25,6 +25,7 @@ class Lever(StrEnum):
     ROLL_BACK = "roll back"  # deploy the previous version
     STOP = "stop"  # end one run, which started at `amount`, Unix seconds
     PATIENCE = "patience"  # `amount` more retries, with longer pauses
+    CANCEL = "cancel"  # waiting runs are cancelled, as their owner asks
     POSTPONE = "postpone"  # waiting runs start `amount` seconds later
     ALERT = "alert"  # nothing can be done automatically
 

@@ -43,6 +43,14 @@ class PreventionActions(Protocol):
         """Reschedule unclaimed runs to start no earlier than `until_s`; returns the ids of those that were changed."""
         ...
 
+    def cancel(self, runs: Sequence[str], why: str) -> tuple[str, ...]:
+        """Cancel unclaimed runs; returns the ids of those that are cancelled."""
+        ...
+
+    def bring_back(self, runs: Sequence[str]) -> tuple[str, ...]:
+        """Schedule runs again that `cancel` has cancelled, as they were; returns the ids of those that are."""
+        ...
+
     def stop(self, run: str, why: str) -> bool:
         """Have a run that occupies a slot cancelled, with its process; returns False if it does not occupy one."""
         ...

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prefect_intelligent.domain import Prices
 from prefect_intelligent.domain.objective import busy_usd
 from prefect_intelligent.history.reading import read_each
-from prefect_intelligent.prevention.engine import KIND
+from prefect_intelligent.prevention.engine import KIND, UNDONE
 from prefect_intelligent.prevention.evidence import EndedRun, Evidence
 from prefect_intelligent.prevention.measures import DAY_S, Lever, Measure, MeasureInForce
 
@@ -127,7 +127,9 @@ def _score(
     ]
     failure_usd = _cost_of_failure(before, prices)
     verdict: MeasureVerdict
-    if not in_force.written:
+    if in_force.measure.lever is Lever.CANCEL:
+        verdict, saved, why = _score_cancel(in_force, later, evidence, prices)
+    elif not in_force.written:
         verdict, saved, why = _score_shadow(after, until, failure_usd)
     elif in_force.measure.lever in _HELD:
         verdict, saved, why = _score_hold(in_force, later, evidence, failure_usd)
@@ -171,6 +173,25 @@ def _score_shadow(
     if failed:
         return "right", failed * failure_usd, f"{failed} of {len(inside)} runs concerned failed"
     return "false", 0.0, f"none of {len(inside)} runs concerned failed"
+
+
+def _score_cancel(
+    in_force: MeasureInForce, later: Sequence[Mapping[str, Any]], evidence: Evidence, prices: Prices
+) -> tuple[MeasureVerdict, float | None, str]:
+    """Right if a run of the deployment that began later has completed: nothing was missing for the cancelled ones."""
+    (name,) = in_force.measure.deployments
+    if any(step["to"] == "over" and step["why"] == UNDONE for step in later):
+        return "false", 0.0, UNDONE
+    done = [run for run in evidence.since(name, in_force.since_s) if not run.failed]
+    if not any(run.started_s >= in_force.since_s for run in done):
+        return "open", None, "no run of the deployment has completed since"
+    usd = [
+        busy_usd(run.ended_s - run.started_s, prices.slot_usd_per_hour, prices.min_billing_s)
+        for run in evidence.ended.get(name, ())
+        if not run.failed
+    ]
+    count = len(in_force.measure.runs)
+    return "right", count * sum(usd) / len(usd), f"a later run completed; {count} cost no slot"
 
 
 def _score_hold(

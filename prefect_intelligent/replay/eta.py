@@ -79,6 +79,8 @@ def predict_run_times(
     present = sample_futures(snapshot, pool, rng, futures=futures, horizon_s=horizon_s)
     if not present.runs:
         return ()
+    if snapshot.held_by_parents:
+        return tuple(_never(run) for run in present.runs)
     _play(present, policy, regime, horizon_s)
     state = present.twin.state.runs[:, : len(present.runs)]
     starts, ends = _quantiles(state["first_claimed_s"]), _quantiles(state["finished_s"])
@@ -187,6 +189,15 @@ def _play(present: SampledFutures, policy: Policy, regime: Regime, horizon_s: fl
             return
         loop.step(policy.propose(loop.census))
     present.twin.finish(_DAY_S)
+
+
+def _never(run: Run) -> Eta:
+    """Neither start nor end is in sight."""
+    start_s = None if run.holds_slot else np.inf
+    late = None if run.due_s is None else 1.0
+    return Eta(
+        run=run, start_p50_s=start_s, start_p90_s=start_s, end_p50_s=np.inf, end_p90_s=np.inf, late_probability=late
+    )
 
 
 def _quantiles(instants: Array) -> tuple[Array, Array]:

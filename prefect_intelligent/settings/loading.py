@@ -24,6 +24,8 @@ from prefect_intelligent.settings.values import (
 )
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+SCALE_TOKEN_VARIABLE = f"{ENV_PREFIX}SCALE_TOKEN"
+_OTHER_VARIABLES = (CONFIG_VARIABLE, SCALE_TOKEN_VARIABLE)
 FILE_NAME = "prefect-intelligent.toml"
 
 
@@ -177,11 +179,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _refuse_unknown_variables() -> None:
     for variable in os.environ:
-        if variable.startswith(ENV_PREFIX) and variable != CONFIG_VARIABLE:
+        if variable.startswith(ENV_PREFIX) and variable not in _OTHER_VARIABLES:
             name = variable.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if name not in Settings.model_fields:
                 known = [ENV_PREFIX + field.upper() for field in Settings.model_fields]
-                raise UnknownNameError("environment variable", variable, [*known, CONFIG_VARIABLE])
+                raise UnknownNameError("environment variable", variable, [*known, *_OTHER_VARIABLES])
 
 
 def _translated(error: ValidationError, origins: Mapping[str, str], source: _File) -> InvalidInputError:

@@ -35,12 +35,13 @@ class PriceSettings(BaseModel):
         allow_inf_nan=False,
         description="A run is billed for at least so many seconds (60 on Fargate).",
     )
-    idle_fraction: float = Field(
-        default=0.0,
+    idle_fraction: float | None = Field(
+        default=None,
         ge=0,
         le=1,
         description="Share of the slot price that an unused slot costs: 1 where a lower limit lets go of nodes, 0 on "
-        "serverless and on machines that are there anyway. Above 0 rules lower limits to save slots.",
+        "serverless and on machines that are there anyway. Without it 1 where `pools.<name>.capacity` is scaled, else "
+        "0. Above 0 rules lower limits to save slots.",
     )
     lateness_weight: float = Field(
         default=1.0,
@@ -131,6 +132,32 @@ class PoolSettings(BaseModel):
         default=None, ge=0, le=1e6, allow_inf_nan=False, description="As in `prices`."
     )
 
+    capacity: Literal["fixed", "scaled", "serverless"] | None = Field(
+        default=None,
+        description="What a slot that nobody uses costs: fixed (machines that stand anyway: a lower limit saves "
+        "nothing), scaled (a fleet or an autoscaler follows the wanted slots: an unused slot is paid until it goes), "
+        "serverless (runs are paid: it costs nothing). Without it nobody pays for an unused slot; `idle_fraction` "
+        "overrules it.",
+    )
+    boot_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="Seconds until capacity that was asked for is there; without it what `fleet` has measured, else 0.",
+    )
+    scale_command: tuple[str, ...] = Field(
+        default=(),
+        description="Program and arguments that `control run` starts when the wanted slots have changed; {slots} and "
+        "{pool} in them are filled in.",
+    )
+    scale_webhook: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Address that gets the wanted slots by POST when they have changed; the token in the environment "
+        "variable PREFECT_INTELLIGENT_SCALE_TOKEN, if there is one, is sent as a bearer.",
+    )
+
     poll_s: float = Field(
         default=10.0,
         gt=0,
@@ -163,6 +190,7 @@ PreventionRuleName = Literal[
     "overload",
     "passing-trouble",
     "bad-hour",
+    "stale-runs",
     "keeps-failing",
 ]
 """Names of the rules of prevention; `prevention.rules` has a rule of each."""
@@ -249,6 +277,18 @@ class Settings(BaseSettings):
         default=None,
         description="Database of the history, sqlite:///file or postgresql://...; without it history.db in `data_dir`.",
     )
+    history_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (intelligent-history) with the database of the history, in place of "
+        "`history_url`.",
+    )
+    mlflow_block: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Block of Prefect (intelligent-mlflow) with MLflow's address and credentials; the "
+        "environment variable MLFLOW_TRACKING_URI overrules it.",
+    )
     guard: GuardSection = Field(default=GuardSection(), description="What the guard permits, in every pool.")
     versions_url: str | None = Field(
         default=None,
@@ -274,7 +314,8 @@ class Settings(BaseSettings):
         own = self.pools.get(pool, PoolSettings()).model_dump(
             exclude_none=True, include=set(PriceSettings.model_fields)
         )
-        return Prices(**self.prices.model_dump() | own)
+        scaled = self.pools.get(pool, PoolSettings()).capacity == "scaled"
+        return Prices(**{"idle_fraction": float(scaled)} | self.prices.model_dump(exclude_none=True) | own)
 
     @property
     def shared_resources(self) -> tuple[Resource, ...]:

@@ -109,7 +109,15 @@ def forget_remade(history: HistoryStore, pool: str, names: Collection[str | None
     history.append(KIND, pool, now_s, {"what": "remade", "names": sorted(names, key=lambda name: name or "")})
 
 
-def record_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float, *, again: bool) -> None:
+def record_edits(
+    history: HistoryStore,
+    pool: str,
+    edits: SettingValues,
+    now_s: float,
+    *,
+    again: bool,
+    delays_s: Mapping[SettingKey, float] = MappingProxyType({}),
+) -> None:
     """Store what a person has set: from now on that is what to go back to.
 
     Args:
@@ -118,9 +126,16 @@ def record_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: 
         edits: What the person has set.
         now_s: The present instant.
         again: Whether these values follow an override that is still in force: taking back then takes back both.
+        delays_s: Seconds since we had last written these values, where we had; see `other_writer`.
     """
     if edits:
-        history.append(KIND, pool, now_s, {"what": "edited again" if again else "edited", "values": to_rows(edits)})
+        record = {
+            "what": "edited again" if again else "edited",
+            "values": to_rows(edits),
+            "delays_s": [[*key, seconds] for key, seconds in delays_s.items()],
+            "at_s": now_s,
+        }
+        history.append(KIND, pool, now_s, record)
 
 
 def record_reverted_edits(history: HistoryStore, pool: str, edits: SettingValues, now_s: float) -> None:

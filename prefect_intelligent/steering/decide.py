@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from prefect_intelligent.capacity.desired_slots import desired_slots
 from prefect_intelligent.domain import Change, Plan, QueueState, Snapshot, diff
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.policy.base import Policy, Proposal, to_plan
@@ -68,6 +69,7 @@ class ControllerConfig:
         by: Name of the process that decides, for the record.
         look_ahead: Asks the twin before a plan other than the rule's is followed; None does not ask.
         mend_claims: Whether a pass in mode auto also mends claims on deployments; a hook has no time for it.
+        boot_s: Seconds until capacity that is asked for is there; runs due by then count among the wanted slots.
     """
 
     policy: Policy
@@ -80,6 +82,7 @@ class ControllerConfig:
     by: str = "controller"
     look_ahead: LookAhead | None = None
     mend_claims: bool = True
+    boot_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +250,8 @@ def _guard_settings(
             queue_min[index] = own.least
             queue_max[index] = math.inf if own.most is None else own.most
     least, most = config.pool_bounds.of_pool(baseline.get((None, "limit"), snapshot.pool.limit))
+    if snapshot.held_by_parents:  # they hold their slots until the runs that they wait for have had some
+        least = min(most, max(least, float(snapshot.pool.limit or 0)))
     return replace(
         guard,
         enabled=guard.enabled and enabled,
@@ -317,6 +322,7 @@ def build_record(
                 *planned.assessment.by_queue.get(None, ()),
                 *sentences(int(planned.permitted.pool_notes)),
                 *_override_reasons(None, planned.overrides),
+                *(("every slot is held by a parent that waits: not lowered",) if snapshot.held_by_parents else ()),
             ),
         ),
         planned=tuple((c.queue, c.field, c.before, c.after) for c in planned.changes),
@@ -324,6 +330,12 @@ def build_record(
         reasons=(*planned.reasons, *problems),
         foreseen=planned.assessment.foreseen,
         stakes=current_cost_rate(snapshot),
+        desired_slots=desired_slots(
+            snapshot,
+            pool_limit=after[None, "limit"],
+            queue_limits={queue.name: after[queue.name, "limit"] for queue in snapshot.queues},
+            soon_s=config.boot_s,
+        ),
     )
 
 

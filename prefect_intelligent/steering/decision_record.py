@@ -99,6 +99,8 @@ class Decision:
         reasons: What applies to the pass as a whole, one sentence each.
         foreseen: What the twin expects of the policy's plan and of the rule's, if it was asked.
         stakes: What the pool costs and how long runs wait at this instant (`cost_rate`); None if not computed.
+        desired_slots: Slots that the pool can use (`capacity.desired_slots`) under its limits at the end of the pass;
+            None if not computed.
         own_ms: Computing time of the pass, milliseconds.
         wall_ms: Time of the whole pass with all calls to Prefect and to the history store, milliseconds.
     """
@@ -117,6 +119,7 @@ class Decision:
     reasons: tuple[str, ...] = ()
     foreseen: Mapping[str, float] | None = None
     stakes: Mapping[str, float] | None = None
+    desired_slots: int | None = None
     own_ms: float = 0.0
     wall_ms: float = 0.0
 
@@ -153,7 +156,7 @@ def read_decision(record: Mapping[str, Any]) -> dict[str, Any]:
 _OF_PASS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(("pool", "mode", "by", "policy", "rule"), "-"),
     **dict.fromkeys(("queues", "planned", "applied", "reasons"), ()),
-    **dict.fromkeys(("pool_limit", "foreseen", "stakes")),
+    **dict.fromkeys(("pool_limit", "foreseen", "stakes", "desired_slots")),
     **dict.fromkeys(("own_ms", "wall_ms"), 0.0),
 }
 _OF_POOL: Final[Mapping[str, Any]] = {

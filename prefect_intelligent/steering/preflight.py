@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from prefect_intelligent.blocking.chain import BlockerFinding
+from prefect_intelligent.blocking.facts import BlockingFacts
+from prefect_intelligent.blocking.pool_reasons import ALIVE_S, unpolled
+from prefect_intelligent.blocking.reasons import Reason
 from prefect_intelligent.domain import Deployment, PoolSetting, Prices, QueueSetting
 from prefect_intelligent.domain.spans import describe_span
 from prefect_intelligent.steering.kill_switch import Position, who_steers
 
 _TOLERATED_SKEW_S: Final = 5.0
 _NAMED: Final = 5
-"""Stuck runs that are named one by one."""
+"""Reasons that are named one by one."""
 
 Level = Literal["fine", "note", "problem"]
 
@@ -32,21 +36,6 @@ class PreflightResult:
     level: Level
     what: str
     advice: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StuckRun:
-    """A run that nobody can start.
-
-    Attributes:
-        id, name, deployment: Of the run.
-        overdue_s: For how long it should have started, seconds.
-    """
-
-    id: str
-    name: str
-    deployment: str
-    overdue_s: float
 
 
 def check_versions(prefect: str | None, fastapi: str | None) -> PreflightResult:
@@ -69,8 +58,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def check_server(client: str, server: str) -> PreflightResult:
-    """Whether client and server are of one minor version."""
+def check_server(client: str, server: str | None) -> PreflightResult:
+    """Whether client and server are of one minor version; Prefect Cloud does not tell its version, which is None."""
+    if server is None:
+        return PreflightResult(
+            level="fine", what="the server answers; it does not tell its version, as Prefect Cloud does not"
+        )
     if _numbers(client) != _numbers(server):
         return PreflightResult(
             level="note",
@@ -220,38 +213,18 @@ def check_steering(position: Position, *, led: bool) -> PreflightResult:
     return PreflightResult(level="fine" if position == "on" else "note", what=who_steers(position, led=led))
 
 
-def check_workers(heartbeat_ages_s: Sequence[float], pool: str, pool_type: str) -> PreflightResult:
-    """Whether somebody starts the runs of the pool.
-
-    Args:
-        heartbeat_ages_s: Seconds since the last heartbeat of each worker that was ever seen.
-        pool: Name of the work pool.
-        pool_type: Prefect's type of it, such as "process", "ecs:push" or "prefect:managed".
-    """
-    if pool_type.endswith((":push", ":managed")):
-        kind = "push" if pool_type.endswith(":push") else "managed"
+def check_workers(facts: BlockingFacts) -> PreflightResult:
+    """Whether somebody starts the runs of the pool."""
+    if facts.type.endswith((":push", ":managed")):
+        kind = "push" if facts.type.endswith(":push") else "managed"
         return PreflightResult(
-            level="fine", what=f"a {kind} pool ({pool_type}) needs no worker: Prefect starts its runs"
+            level="fine", what=f"a {kind} pool ({facts.type}) needs no worker: Prefect starts its runs"
         )
-    if pool_type == "prefect-agent":
-        return PreflightResult(
-            level="problem",
-            what="a pool for agents (prefect-agent) is not supported: Prefect 3 has no agents, nobody starts its runs",
-            advice=f"move its deployments to a pool with workers: prefect work-pool create NAME --type process "
-            f"(instead of {pool})",
-        )
-    polling = sum(age_s < 90.0 for age_s in heartbeat_ages_s)
-    if polling:
-        return PreflightResult(level="fine", what=f"{polling} worker{'s poll' if polling > 1 else ' polls'} the pool")
-    seen = (
-        f"the last one was seen {describe_span(min(heartbeat_ages_s))} ago"
-        if heartbeat_ages_s
-        else "none was ever seen"
-    )
+    for blocker in unpolled(facts):
+        return PreflightResult(level="problem", what=blocker.what, advice=blocker.advice)
+    polling = sum(facts.at_s - at_s < ALIVE_S for at_s in facts.heartbeats_s)
     return PreflightResult(
-        level="problem",
-        what=f"no worker polls the pool; {seen}",
-        advice=f"prefect worker start --pool {shlex.quote(pool)}",
+        level="fine", what=f"{max(1, polling)} worker{'s poll' if polling > 1 else ' polls'} the pool"
     )
 
 
@@ -275,24 +248,20 @@ def check_clock(skew_s: float | None) -> PreflightResult | None:
     )
 
 
-def check_stuck(runs: Sequence[StuckRun]) -> list[PreflightResult]:
-    """Name runs that nobody can start."""
-    found = [
-        PreflightResult(
-            level="problem",
-            what=f"run {run.name} of {run.deployment} is to be tried again by its own process since "
-            f"{describe_span(run.overdue_s)}, and has not been: no worker may start it, so it waits for ever",
-            advice=f"if its process is dead: prefect flow-run cancel {run.id}, then start it anew with "
-            f"prefect deployment run {shlex.quote(run.deployment)}; flow-run retry would leave it to its process",
-        )
-        for run in runs[:_NAMED]
-    ]
-    if len(runs) > _NAMED:
-        rest = f"{len(runs) - _NAMED} more runs wait for a retry by their own process"
-        found.append(
-            PreflightResult(level="problem", what=rest, advice="they are AwaitingRetry in Prefect's dashboard")
-        )
-    return found
+def check_waiting(found: Sequence[BlockerFinding]) -> list[PreflightResult]:
+    """What keeps due runs from starting until somebody does something."""
+    told = []
+    for finding in found:
+        blocker = finding.blocker
+        if blocker.reason in (Reason.NO_WORKER, Reason.AGENT_POOL):  # see `check_workers`
+            continue
+        runs = f"{finding.runs} runs: " if finding.runs > 1 else ""
+        level: Level = "problem" if blocker.kind == "fault" else "note"
+        told.append(PreflightResult(level=level, what=f"{runs}{blocker.what}", advice=blocker.advice))
+    if len(told) > _NAMED:
+        rest = f"{len(told) - _NAMED} more reasons keep runs from starting"
+        told[_NAMED:] = [PreflightResult(level="problem", what=rest, advice="prefect-intelligent why RUN")]
+    return told
 
 
 def check_schedules(scheduled: int, idle: Sequence[str]) -> PreflightResult | None:

@@ -128,6 +128,16 @@ def _write(
     return applied, ((f"not written, left for the next pass: {', '.join(missed)}",) if missed else ())
 
 
+def _written_s(state: ControllerState, key: SettingKey) -> float | None:
+    """When we last wrote a value, Unix seconds, as far as the guard knows."""
+    queue, which = key
+    if which == "priority":
+        return state.guard.get("", {}).get("order_changed_s")
+    if queue is None:
+        return state.guard.get("", {}).get("pool_changed_s")
+    return state.guard.get(queue, {}).get("limit_changed_s")
+
+
 def _record_overrides(history: HistoryStore, state: ControllerState, planned: PlannedPass) -> None:
     """Store what a person has set, or set back, since the last pass: `control restore` returns to it."""
     before: Mapping[SettingKey, ManualOverride] = state.known.overrides
@@ -140,6 +150,8 @@ def _record_overrides(history: HistoryStore, state: ControllerState, planned: Pl
         if key not in now and key in planned.values and planned.values[key] == old.before
     }
     pool, at_s = planned.snapshot.pool.name, planned.snapshot.at_s
-    record_edits(history, pool, new, at_s, again=False)
+    written_s = {key: _written_s(state, key) for key in new}
+    delays_s = {key: at_s - found_s for key, found_s in written_s.items() if found_s is not None and found_s <= at_s}
+    record_edits(history, pool, new, at_s, again=False, delays_s=delays_s)
     record_edits(history, pool, again, at_s, again=True)
     record_reverted_edits(history, pool, reverted, at_s)

@@ -51,7 +51,8 @@ def plan_restoration(orchestrator: Orchestrator, history: HistoryStore) -> Resto
     settings = orchestrator.settings()
     found = values_of(*settings)
     others = remade(read_ids(history, orchestrator.pool), ids_of(*settings))
-    mine = {key: value for key, value in baseline.items() if key[0] not in others}
+    known = load_state(history, orchestrator.pool).known
+    mine = {key: value for key, value in baseline.items() if key[0] not in others and not _set_since(known, key, found)}
     gone = {queue for queue, _ in mine if queue is not None and (queue, "priority") not in found}
     return Restoration(
         changes=_differences(found, mine),
@@ -135,6 +136,15 @@ def _record(
     history.append(KIND, pool, at_s, decision.to_dict() | {"memory": after.to_dict()})
     record_pool_limits(history, pool, at_s, changes)
     orchestrator.emit("restored", decision.event())
+
+
+def _set_since(known: KnownSettings, key: SettingKey, found: SettingValues) -> bool:
+    """Whether a person has set the value after the last pass, which therefore has not stored it: it stays."""
+    if key not in known.values or key not in found or found[key] == known.values[key]:
+        return False
+    override = known.overrides.get(key)
+    ours = key in known.pending and known.pending[key] == found[key]
+    return not ours and (override is None or found[key] != override.before)
 
 
 def _differences(found: SettingValues, baseline: Mapping[SettingKey, int | None]) -> tuple[Change, ...]:

@@ -77,6 +77,22 @@ class InMemoryPreventionActions:
             self.runs[run]["scheduled_s"] = until_s
         return found
 
+    def cancel(self, runs: Sequence[str], why: str) -> tuple[str, ...]:
+        """Cancel the scheduled ones."""
+        self._check()
+        for run in runs:
+            if self.runs.get(run, {}).get("state") == "scheduled":
+                self.runs[run] |= {"state": "cancelled", "cancelled by": "us"}
+        return tuple(run for run in runs if "cancelled by" in self.runs.get(run, {}))
+
+    def bring_back(self, runs: Sequence[str]) -> tuple[str, ...]:
+        """Schedule again what `cancel` has cancelled."""
+        self._check()
+        found = tuple(run for run in runs if self.runs.get(run, {}).pop("cancelled by", None))
+        for run in found:
+            self.runs[run]["state"] = "scheduled"
+        return found
+
     def stop(self, run: str, why: str) -> bool:
         """Begin to cancel a running run; a test lets it end by setting its state to "cancelled"."""
         self._check()

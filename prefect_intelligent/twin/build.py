@@ -28,6 +28,8 @@ from prefect_intelligent.twin.spec import AFTER_WHEN, DeploymentSpec, PoolSpec, 
 
 MAX_RESOURCES: Final = 62
 """Most resources of a world: a set of them is kept as the bits of one number."""
+MAX_CHILDREN: Final = int(np.iinfo(np.int16).max)
+"""Most children of a run, as their number is stored."""
 
 
 def build_world(
@@ -95,6 +97,11 @@ def _check_columns(runs: Runs) -> None:
         wrong = ~(np.isfinite(column) & in_range)
         if np.any(wrong):
             raise InvalidInputError(name, float(column[wrong][0]), f"durations must be seconds, {range_}")
+    children, behind = runs.calls[:, 1], runs.edges[:, 1]
+    if len(np.unique(children)) < len(children) or np.isin(children, behind).any():
+        raise InvalidInputError("calls", runs.calls.tolist(), "a child has one parent, and no upstreams")
+    if np.bincount(runs.calls[:, 0], minlength=1).max() > MAX_CHILDREN:
+        raise InvalidInputError("calls", len(runs.calls), f"a run can call at most {MAX_CHILDREN} others")
     if not np.all(np.isfinite(runs.scheduled_s)):
         raise InvalidInputError("scheduled_s", "nan or inf", "every run needs the instant it is scheduled for")
 

@@ -15,6 +15,7 @@ from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.pool_limits import read_pool_limits
+from prefect_intelligent.wiring.blocking import pool_findings
 from prefect_intelligent.wiring.history import open_history, open_runs
 from prefect_intelligent.wiring.pipeline_graph import awaited_deployments, open_graph
 from prefect_intelligent.wiring.steering import PoolController, open_controller
@@ -88,6 +89,7 @@ def open_alert_finder(settings: Settings, pool: str) -> tuple[PoolController, Al
         graph=open_graph(settings, runs),
         budgets=settings.budgets_usd_per_day,
         awaited=lambda: awaited_deployments(runs),
+        blocked=lambda: pool_findings(settings, controller.api, pool),
     )
     return controller, finder
 

@@ -11,6 +11,7 @@ from prefect_intelligent.history.adapters import sql_records
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.wiring.blocks import history_url
 
 if TYPE_CHECKING:
     from prefect_intelligent.history.adapters.prefect_source import PrefectHistory
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def has_history(settings: Settings) -> bool:
     """Whether there is a history yet; looking makes none."""
-    return sql_records.has_history(settings.history)
+    return sql_records.has_history(history_url(settings))
 
 
 def open_history(settings: Settings) -> HistoryStore:
@@ -28,7 +29,7 @@ def open_history(settings: Settings) -> HistoryStore:
     Raises:
         StoreError: It cannot be reached or written.
     """
-    return sql_records.open_history(settings.history)
+    return sql_records.open_history(history_url(settings))
 
 
 def open_runs(settings: Settings) -> SqlRuns:
@@ -39,7 +40,7 @@ def open_runs(settings: Settings) -> SqlRuns:
     """
     from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 
-    return SqlRuns(sql_records.open_engine(settings.history))
+    return SqlRuns(sql_records.open_engine(history_url(settings)))
 
 
 @contextmanager

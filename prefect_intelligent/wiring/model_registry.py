@@ -9,6 +9,7 @@ from prefect_intelligent.model_registry.adapters.folder import PolicyFiles
 from prefect_intelligent.model_registry.adapters.mlflow import CachedRegistry, PolicyRegistry, Scores
 from prefect_intelligent.model_registry.ports import PolicyStore
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.wiring.blocks import mlflow_uri
 
 __all__ = ["REGISTERED_NAME", "PolicyRegistry", "Scores", "open_policy_store", "open_registry"]
 
@@ -41,4 +42,4 @@ def open_registry(
         follow: For a controller, which must not wait for MLflow.
     """
     kind = CachedRegistry if follow else PolicyRegistry
-    return kind(uri or settings.mlflow_uri, name, settings.folder / "policies")
+    return kind(uri or mlflow_uri(settings), name, settings.folder / "policies")

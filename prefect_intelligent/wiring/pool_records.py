@@ -17,14 +17,19 @@ from prefect_intelligent.wiring.history import open_history
 
 
 def pool_records(
-    settings: Settings, api: PrefectApi, pool: str, pool_id: Callable[[], str | None] = lambda: None
+    settings: Settings,
+    api: PrefectApi,
+    pool: str,
+    pool_id: Callable[[], str | None] = lambda: None,
+    *,
+    history: HistoryStore | None = None,
 ) -> HistoryStore:
-    """The history, with what must not be lost of the pool kept on the server too.
+    """The history (that of the settings if none is given), with what must not be lost kept on the server too.
 
     Raises:
         StoreError: The history store cannot be opened.
     """
-    return PoolRecords(open_history(settings), PoolNotes(api, pool, pool_id), pool)
+    return PoolRecords(history or open_history(settings), PoolNotes(api, pool, pool_id), pool)
 
 
 def switch_position(settings: Settings, pool: str) -> Position:

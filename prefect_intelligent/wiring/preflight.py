@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from prefect_intelligent import __version__
-from prefect_intelligent.domain.instants import unix_s
+from prefect_intelligent.blocking.chain import findings
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import InvalidInputError, OrchestratorError, StoreError
 from prefect_intelligent.settings import PoolSettings, Settings
@@ -22,8 +22,8 @@ from prefect_intelligent.steering.preflight import (
     check_server,
     check_settings,
     check_steering,
-    check_stuck,
     check_versions,
+    check_waiting,
     check_workers,
 )
 
@@ -39,14 +39,17 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
     from prefect_intelligent.prefect_client.lease import PrefectLease
     from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
     from prefect_intelligent.steering.adapters.schedules import read_unscheduled
-    from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
     from prefect_intelligent.steering.kill_switch import read_switch
+    from prefect_intelligent.wiring.blocking import pool_facts
     from prefect_intelligent.wiring.pool_records import pool_records
     from prefect_intelligent.wiring.regime import outside_regime
 
     try:
         api = PrefectApi()
-        yield check_server(prefect, str(api.call("GET", "/admin/version")))
+        found = api.call("GET", "/admin/version", absent_ok=True)
+        if found is None:  # Prefect Cloud has no such route; a wrong address has no pools either
+            api.call("POST", "/work_pools/filter", {"limit": 1})
+        yield check_server(prefect, None if found is None else str(found))
     except (OrchestratorError, InvalidInputError) as error:
         yield PreflightResult(level="problem", what=str(error), advice="start the server, or set PREFECT_API_URL to it")
         return
@@ -66,10 +69,9 @@ def run_preflight(settings: Settings, pool: str) -> Iterator[PreflightResult]:
             level="problem", what=problem, advice="correct it in the decorator and deploy or run again"
         )
     now_s = api.now_s()
-    workers = [worker for page in api.pages(path("work_pools", pool, "workers", "filter"), {}) for worker in page]
-    ages_s = [now_s - unix_s(worker["last_heartbeat_time"]) for worker in workers]
-    yield check_workers(ages_s, pool, str(api.call("GET", path("work_pools", pool))["type"]))
-    yield from check_stuck(read_stuck(api, pool, now_s))
+    facts = pool_facts(settings, api, pool)
+    yield check_workers(facts)
+    yield from check_waiting(findings(facts))
     if (clock := check_clock(api.skew_s)) is not None:
         yield clock
     yield check_idle_price(held.limit, settings.prices_of(pool))

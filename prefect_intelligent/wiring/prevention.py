@@ -10,16 +10,17 @@ from prefect_intelligent.errors import PrefectIntelligentError
 from prefect_intelligent.history.ports import HistoryStore
 from prefect_intelligent.prefect_client.heartbeats import read_heartbeats
 from prefect_intelligent.prevention.adapters.prefect import PrefectPreventionActions
-from prefect_intelligent.prevention.evidence import Evidence, LiveRun, read_evidence
+from prefect_intelligent.prevention.evidence import Evidence, LiveRun, WaitingRun, read_evidence
 from prefect_intelligent.prevention.measures import RuleSettings
 from prefect_intelligent.prevention.rules import RULES
 from prefect_intelligent.quality.past_results import past_results
 from prefect_intelligent.settings import Settings
+from prefect_intelligent.wiring.blocking import pool_facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_intelligent.domain import Deployment
+    from prefect_intelligent.domain import Deployment, Terms
     from prefect_intelligent.wiring.steering import PoolController
 
 _QUALITY_S = 3 * 86400.0
@@ -53,7 +54,7 @@ def open_prevention_actions(settings: Settings) -> PrefectPreventionActions:
     return PrefectPreventionActions(roll_back)
 
 
-def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
+def look(settings: Settings, controller: PoolController, runs: pd.DataFrame) -> Evidence:
     """What the rules look at now: history, live runs, declared inputs and resources, quality results."""
     snapshot = controller.orchestrator.observe()
     now_s = controller.api.now_s()  # runs end, and send heartbeats, by the server's clock
@@ -70,8 +71,29 @@ def look(controller: PoolController, runs: pd.DataFrame) -> Evidence:
         live=live,
         upstream=_upstream(deployments),
         unhealthy=_unhealthy(deployments, controller.history, now_s),
+        waiting=_waiting(settings, controller, {found.name: found.terms for found in deployments}),
+        terms={found.name: found.terms for found in deployments},
         resources={found.name: found.terms.resources for found in deployments if found.terms.resources},
     )
+
+
+def _waiting(settings: Settings, controller: PoolController, terms: Mapping[str, Terms]) -> list[WaitingRun]:
+    """Due runs without a slot, also those that are held; none are read if no deployment says what is stale."""
+    if all(one.stale == "keep" and one.most_waiting is None for one in terms.values()):
+        return []
+    facts = pool_facts(settings, controller.api, controller.orchestrator.pool)
+    return [
+        WaitingRun(
+            run_id=run.id,
+            deployment=facts.deployments[str(run.deployment_id)].name,
+            scheduled_s=run.expected_s,
+            parameters=run.parameters,
+            begun=run.begun,
+            awaited=run.awaited,
+        )
+        for run in facts.scheduled
+        if run.expected_s <= facts.at_s and run.deployment_id in facts.deployments and not run.own_retry
+    ]
 
 
 def _upstream(deployments: tuple[Deployment, ...]) -> dict[str, tuple[str, ...]]:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from prefect_intelligent.domain import Deployment, PoolSetting, QueueSetting, Snapshot, Terms
 from prefect_intelligent.domain.secrets import mask_secrets
-from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.errors import InvalidInputError, StoreError
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.replay.adapters.recording_file import Recording, read_recording, write_recording
@@ -20,6 +20,7 @@ from prefect_intelligent.settings import PoolSettings, Settings
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.dedicated_queues import plan_adoption
 from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.wiring.capacity import boot_s
 from prefect_intelligent.wiring.history import has_history, open_runs
 from prefect_intelligent.wiring.outlooks import open_outlooks
 from prefect_intelligent.wiring.pool_records import pool_records, settings_given
@@ -63,11 +64,22 @@ def pool_model(
         limit=min(bounds, default=None),
         most=own.worker_slots or slots,
         prices=settings.prices_of(pool.name),
+        **_capacity(settings, pool.name, own),
         max_slots=max(own.most_slots or 0, pool.limit or 0, 64),
         poll_s=own.poll_s,
         prefetch_s=own.poll_s,
         startup_s=own.startup_s,
     )
+
+
+def _capacity(settings: Settings, pool: str, own: PoolSettings) -> dict[str, Any]:
+    """How slots come and go: what is scaled boots first, for claimed runs; a serverless slot is bought by each run."""
+    if own.capacity == "scaled":
+        try:
+            return {"follows_demand": True, "claims_ahead": True, "boot_s": boot_s(settings, pool)}
+        except StoreError:  # the twin is asked for a look ahead, which is no reason to fail
+            return {"follows_demand": True, "claims_ahead": True}
+    return {"owned": False} if own.capacity == "serverless" else {}
 
 
 def snapshot_model(settings: Settings, snapshot: Snapshot, *, slots: int | None = None) -> PoolSpec:

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +36,15 @@ from prefect_intelligent.steering.lookahead import LookAhead
 from prefect_intelligent.steering.plan_check import innermost_policy
 from prefect_intelligent.steering.ports import WakeUps
 from prefect_intelligent.steering.reconcile import reconcile
+from prefect_intelligent.wiring.capacity import boot_s
 from prefect_intelligent.wiring.model_registry import open_policy_store
 from prefect_intelligent.wiring.pool_records import pool_records
 from prefect_intelligent.wiring.regime import PLANNER, bounds_of, guard_of
 
 if TYPE_CHECKING:
+    from prefect_intelligent.steering.adapters.prefect_events import PrefectEventStream
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
+    from prefect_intelligent.wiring.pool_group import SharedParts
 
 _LEASE_S = 30.0
 _HOOK_LEASE_S = 10.0
@@ -59,6 +62,7 @@ class PoolController:
         lease: Leadership over the pool.
         clock: The time.
         config: What we are told to do.
+        stream: Prefect's events, where the process steers more pools; it has one of its own if None.
     """
 
     api: PrefectApi
@@ -67,16 +71,21 @@ class PoolController:
     lease: PrefectLease
     clock: Clock
     config: ControllerConfig
+    stream: PrefectEventStream | None = None
 
-    def reconcile(self) -> Decision:
-        """Make one pass."""
-        return reconcile(self.orchestrator, self.history, self.clock, self.config)
+    def reconcile(self, look_ahead_s: float = math.inf) -> Decision:
+        """Make one pass, in which the twin may compute for so many seconds at most."""
+        config, ahead = self.config, self.config.look_ahead
+        if ahead is not None and look_ahead_s < ahead.config.budget_s:
+            less = replace(ahead, config=replace(ahead.config, budget_s=look_ahead_s))
+            config = replace(config, look_ahead=less)
+        return reconcile(self.orchestrator, self.history, self.clock, config)
 
     def signals(self) -> WakeUps:
         """What brings a pass forward; close it at the end."""
         from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
 
-        return PrefectWakeUps(self.api, self.orchestrator.pool)
+        return PrefectWakeUps(self.api, self.orchestrator.pool, stream=self.stream)
 
 
 def open_controller(
@@ -90,6 +99,7 @@ def open_controller(
     api: PrefectApi | None = None,
     clock: Clock | None = None,
     terms_ttl_s: float = 60.0,
+    shared: SharedParts | None = None,
 ) -> PoolController:
     """Make the adapters for one pool.
 
@@ -104,6 +114,7 @@ def open_controller(
         api: The Prefect server; the one of the profile in force if None.
         clock: The time, in which the server's instants are read too; the system's if None.
         terms_ttl_s: How long deployments, their terms and durations are kept before they are read again.
+        shared: What this process has for several pools; parts of its own if None.
 
     Raises:
         InvalidInputError: A setting cannot be used; `UnknownNameError` if the server has no such pool.
@@ -129,13 +140,19 @@ def open_controller(
     if check_pool:
         with suppress(OrchestratorUnavailableError):
             orchestrator.settings()
+    history = pool_records(
+        settings, api, pool, lambda: orchestrator.pool_id, history=None if shared is None else shared.history
+    )
+    if check_pool:
+        config = replace(config, boot_s=boot_s(settings, pool, history))
     return PoolController(
         api=api,
         orchestrator=orchestrator,
-        history=pool_records(settings, api, pool, lambda: orchestrator.pool_id),
+        history=history,
         lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
         clock=clock,
         config=config,
+        stream=None if shared is None else shared.stream,
     )
 
 
@@ -156,8 +173,8 @@ def check_pool(pool: str) -> None:
         PrefectOrchestrator(PrefectApi(timeout_s=2.0, attempts=1, patience=0), pool).settings()
 
 
-def serve_metrics(port: int) -> ControllerMetrics:
-    """Metrics of a controller, served for Prometheus at GET /metrics of the port.
+def serve_metrics(port: int, interval_s: float) -> ControllerMetrics:
+    """Metrics of a controller that decides at least every `interval_s`, served for Prometheus and probes on the port.
 
     Raises:
         InvalidInputError: The port cannot be used.
@@ -165,7 +182,7 @@ def serve_metrics(port: int) -> ControllerMetrics:
     """
     from prefect_intelligent.steering.adapters.prometheus import ControllerMetrics
 
-    metrics = ControllerMetrics()
+    metrics = ControllerMetrics(stale_s=max(120.0, 5 * interval_s))
     metrics.serve(port)
     return metrics
 
@@ -204,25 +221,23 @@ def open_look_ahead(settings: Settings) -> LookAhead | None:
         return None
     from prefect_intelligent.wiring.replay import snapshot_model
 
-    ready = Readiness()
     return LookAhead(
         model=lambda snapshot: snapshot_model(settings, snapshot),
         config=PlannerConfig(budget_s=settings.look_ahead_ms / 1e3),
-        ready=ready,
+        ready=_TWIN,
     )
 
 
 class Readiness:
-    """Whether the twin is compiled; the first question has it compiled in the background."""
+    """Whether the twin is compiled in this process; the first question has it compiled in the background."""
 
     def __init__(self) -> None:
         self._done = threading.Event()
-        self._begun = False
+        self._begun = threading.Lock()
 
     def __call__(self) -> bool:
         """True once the twin answers at once."""
-        if not self._begun:
-            self._begun = True
+        if self._begun.acquire(blocking=False):
             threading.Thread(target=self._warm, daemon=True).start()
         return self._done.is_set()
 
@@ -231,6 +246,9 @@ class Readiness:
 
         warm()
         self._done.set()
+
+
+_TWIN = Readiness()
 
 
 def choose_policy(text: str) -> Policy:

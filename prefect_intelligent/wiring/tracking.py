@@ -17,6 +17,7 @@ from prefect_intelligent.tracking.adapters.mlflow import MlflowTracker
 from prefect_intelligent.tracking.outbox import Outbox
 from prefect_intelligent.tracking.ports import Tracker
 from prefect_intelligent.tracking.shipper import Shipment, ship
+from prefect_intelligent.wiring.blocks import mlflow_uri
 
 __all__ = ["MlflowTracker", "Shipper", "open_shipper"]
 
@@ -105,7 +106,7 @@ def open_shipper(settings: Settings, *, uri: str | None = None) -> Shipper:
     return Shipper(
         spool=Spool(settings.spool_dir),
         outbox=Outbox(folder / "outbox.db"),
-        tracker=MlflowTracker(uri or settings.mlflow_uri),
+        tracker=MlflowTracker(uri or mlflow_uri(settings)),
         clock=SystemClock(),
         settings=settings,
     )

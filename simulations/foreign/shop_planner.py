@@ -124,7 +124,7 @@ def _cheapest(loop: ShopLoop, candidates: list[Policy], hold_s: float) -> Policy
     return candidates[INCUMBENT if costs is None else int(costs.best(0.0)[0])]
 
 
-def plan_shops(shops: Mapping[str, JobShopInstance], decisions: int = 50) -> dict[str, float]:
+def plan_shops(shops: Mapping[str, JobShopInstance], decisions: int = 20) -> dict[str, float]:
     """`jobshop_planner_gap`: mean gap of the planner's makespan to the bound, as a share of it."""
     gaps = [gap(shop, planned_starts(shop, decisions)) for shop in shops.values()]
     return {"jobshop_planner_gap": float(np.mean(gaps))}

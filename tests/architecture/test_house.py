@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 WHEEL = ROOT / "prefect_intelligent"
 CODE = ("prefect_intelligent", "simulations", "rl", "flows", "benchmarks")
 FEATURES = (
-    "analytics", "forecasting", "history", "model_registry", "pipelines", "prevention", "quality", "recommendations",
-    "replay", "steering", "tracking", "twin",
+    "analytics", "blocking", "capacity", "forecasting", "history", "model_registry", "pipelines", "prevention",
+    "quality", "recommendations", "replay", "steering", "tracking", "twin",
 )  # fmt: skip
 ROOMS = (*FEATURES, "cli", "dashboard", "domain", "flow", "local", "policy", "prefect_client", "settings", "wiring")
 MOST_MODULES = 24

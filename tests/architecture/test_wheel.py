@@ -1,6 +1,8 @@
 """What is installed: one package, without the names that users' projects use."""
 
+import configparser
 import zipfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +32,19 @@ def test_the_wheel_carries_types_templates_and_licence(wheel):
     assert "prefect_intelligent/dashboard/templates/index.html" in names
     assert "prefect_intelligent/replay/adapters/templates/report.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_every_entry_point_of_the_wheel_leads_somewhere(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        [path] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        points = configparser.ConfigParser()
+        points.read_string(archive.read(path).decode())
+    assert {"console_scripts", "prefect.collections", "mlflow.run_context_provider"} <= set(points)
+    for group in points.sections():
+        for target in points[group].values():
+            module, _, name = target.partition(":")
+            found = import_module(module)
+            assert not name or callable(getattr(found, name)), (group, target)
 
 
 @pytest.mark.parametrize("name", ["prefect_intelligent", "simulations", "rl", "flows"])

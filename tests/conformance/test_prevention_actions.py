@@ -258,6 +258,19 @@ def test_only_waiting_runs_are_postponed(site):
     assert site.state(running) == "RUNNING"
 
 
+def test_only_waiting_runs_are_cancelled_and_what_we_have_cancelled_comes_back(site):
+    name = site.deploy()
+    waiting, running, theirs = site.run(name), site.run(name, running=True), site.run(name)
+    due_s = site.scheduled_s(waiting)
+    site.cancel(theirs)
+    assert site.actions.cancel([waiting, running, theirs, NOBODY], "stale") == (waiting,)
+    assert (site.state(waiting), site.state(running)) == ("CANCELLED", "RUNNING")
+    assert site.actions.bring_back([waiting, running, theirs, NOBODY]) == (waiting,)
+    assert (site.state(waiting), site.state(running), site.state(theirs)) == ("SCHEDULED", "RUNNING", "CANCELLED")
+    assert site.scheduled_s(waiting) == pytest.approx(due_s, abs=1.0)
+    assert site.actions.bring_back([waiting]) == ()
+
+
 def test_a_run_that_holds_a_slot_is_stopped_and_started_anew_once_it_has_ended(site):
     name = site.deploy()
     running, waiting = site.run(name, running=True), site.run(name)

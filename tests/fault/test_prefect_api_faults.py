@@ -59,6 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         if status == 503:
             self.send_header("Retry-After", "30")
+        if status == 429:
+            self.send_header("Retry-After", server.retry_after)
         self.end_headers()
         self.wfile.write(body)
 
@@ -68,6 +70,40 @@ class Handler(BaseHTTPRequestHandler):
 
 def ask(server, **options):
     return PrefectApi(server.url, **options).call("POST", "/x", {})
+
+
+def test_a_rate_limit_is_waited_for_if_that_is_short():
+    server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
+    server.retry_after = "0.6"
+    started = time.monotonic()
+    assert ask(server) == {"a": 1}
+    assert server.hits == 2
+    assert time.monotonic() - started >= 0.6
+
+
+def test_a_call_that_must_not_be_made_twice_is_made_again_after_a_rate_limit_for_it_was_not_done():
+    server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
+    server.retry_after = "0.01"
+    assert PrefectApi(server.url).call("POST", "/x", {}, attempts=1) == {"a": 1}
+
+
+def test_a_server_that_wants_no_call_for_long_is_not_called():
+    server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
+    server.retry_after = "3600"
+    api = PrefectApi(server.url)
+    for says in ("429", "not asked, the server wants no call for 60 s more"):
+        with pytest.raises(OrchestratorUnavailableError, match=says):
+            api.call("POST", "/x", {})
+    assert server.hits == 1
+    api._quiet_until = 0.0  # the time is over
+    assert api.call("POST", "/x", {}) == {"a": 1}
+
+
+@pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "-5", ""])
+def test_a_retry_after_of_another_form_is_no_reason_to_wait(value):
+    server = Scripted((429, b"{}", 0), (200, b'{"a": 1}', 0))
+    server.retry_after = value
+    assert ask(server) == {"a": 1}
 
 
 def test_a_passing_503_is_tried_again_and_its_retry_after_is_not_waited_for():

@@ -14,11 +14,13 @@ from prefect_intelligent.pipelines.resource_changes import DEPLOYMENT
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.claims import in_force
 from tests.field.owners import Owner
+from tests.field.steered_pool import SteeredPool
 from tests.real_prefect import Api
 
 LIMITS: Final = (None, 1, 2, 7)
 OPTIONS: Final = (None, "ENQUEUE", "CANCEL_NEW")
 MEMORY: Final = (None, 500, 700)
+POOL_LIMITS: Final = (None, 3, 6)
 HOLDS: Final = ("data", "breaker")
 VARIABLES: Final = {
     "memory": {"type": "integer", "default": 300},
@@ -71,6 +73,8 @@ class History:
     held_runs_started: int = 0
 
     def __post_init__(self) -> None:
+        self._steered, self._steering = SteeredPool(self.client, self.pool), True
+        self._numbers = self.api.numbers(self.pool)
         self._owners = [Owner(self.api, self.pool), Owner(self.api, self.pool)]
         self._expected: list[Expected | None] = [Expected(), Expected()]
         self._holds: list[set[str]] = [set(), set()]
@@ -122,6 +126,23 @@ class History:
             name = DEPLOYMENT + self._owners[which].name
             self._server.write(name, self._server.read(name))
 
+    def set_pool_limit(self, limit: int | None) -> None:
+        """Set the limit of the pool; to set the number that is there is to set nothing."""
+        if self.api.numbers(self.pool)[""][1] == limit:
+            return
+        self._note("pool limit", limit)
+        self.api.call("PATCH", f"/work_pools/{self.pool}", {"concurrency_limit": limit})
+        self._numbers[""] = (None, limit, self._numbers[""][2])
+
+    def set_priority(self, priority: int) -> None:
+        """Set the priority of the default queue."""
+        if self.api.numbers(self.pool)["default"][0] == priority:
+            return
+        self._note("priority", priority)
+        queue = self.api.queues(self.pool)["default"]["id"]
+        self.api.call("PATCH", f"/work_queues/{queue}", {"priority": priority})
+        self._numbers["default"] = (priority, *self._numbers["default"][1:])
+
     # Us
 
     def hold(self, which: int, key: str) -> None:
@@ -152,6 +173,30 @@ class History:
         for held in self._holds:
             held.discard(key)
 
+    def adopt(self) -> None:
+        """Give deployments queues of their own."""
+        self._note("adopt")
+        self._steered.adopt()
+
+    def steer(self, policy: str) -> None:
+        """A pass of the controller."""
+        self._note("steer", policy)
+        before = self.api.numbers(self.pool)
+        self._steered.steer(policy)
+        if not self._steering:
+            assert self.api.numbers(self.pool) == before, ("written while switched off", self.steps)
+
+    def restore(self) -> None:
+        """Put the pool back; steering is on again with the next pass, unless it was switched off."""
+        self._note("restore")
+        self._steered.restore()
+
+    def switch(self, *, on: bool) -> None:
+        """Switch steering on or off."""
+        self._note("steering", on)
+        self._steered.switch(on=on)
+        self._steering = on
+
     def look(self) -> None:
         """A pass: mend, then see that what is held does not start and that a second pass finds nothing."""
         self._note("pass")
@@ -171,7 +216,11 @@ class History:
         for key in (*HOLDS, "share", "memory 0", "memory 1", "host 0", "host 1"):
             self.release(key)
         in_force.mend(self.client)
-        wrong = []
+        self.restore()
+        now = self.api.numbers(self.pool)
+        wrong = [f"{name or 'pool'}: got {now.get(name)}, not {right}" for name, right in self._numbers.items()
+                 if now.get(name) != right]  # fmt: skip
+        wrong += [f"left behind: queue {name}" for name in now if name not in self._numbers]
         for owner, expected in zip(self._owners, self._expected, strict=True):
             if expected is None:
                 continue
@@ -182,6 +231,7 @@ class History:
                 "strategy": (found["options"] or {}).get("collision_strategy"),
                 "job_variables": found["job_variables"],
                 "paused": found["paused"],
+                "queue": found["queue"],
             }
             right = {
                 "limit": expected.limit,
@@ -189,6 +239,7 @@ class History:
                 "strategy": expected.strategy,
                 "job_variables": {} if expected.memory is None else {"memory": expected.memory},
                 "paused": expected.paused,
+                "queue": "default",
             }
             wrong += [f"{name}: got {got[name]}, not {right[name]}" for name in got if got[name] != right[name]]
         body = {"variables": {"tags": {"all_": ["prefect-intelligent-hold"]}}, "limit": 200}

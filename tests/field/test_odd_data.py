@@ -2,9 +2,12 @@
 
 import sqlite3
 import time
+from dataclasses import replace
 
 import pytest
 
+from prefect_intelligent.blocking.adapters.prefect_facts import read_facts
+from prefect_intelligent.blocking.chain import findings
 from prefect_intelligent.domain import ClockDeadline, RelativeDeadline, RunPhase, Terms
 from prefect_intelligent.domain.instants import FIRST_S, LAST_S, iso, unix_s
 from prefect_intelligent.history.adapters.prefect_source import PrefectHistory
@@ -19,7 +22,6 @@ from prefect_intelligent.prefect_client import api as prefect_client_api
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
-from prefect_intelligent.steering.adapters.stuck_runs import read_stuck
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.runs import FakeRuns
 from tests.real_prefect import RealServer, clone_runs
@@ -263,10 +265,11 @@ def test_a_retry_by_a_dead_process_waits_for_nobody(api, client, prefect_server)
     assert run not in api.polled(pool)
     snapshot = PrefectOrchestrator(client, pool).observe()
     assert list(snapshot.runs()) == []
-    assert read_stuck(client, pool, time.time()) == []  # it may still be about to
-    (stuck,) = read_stuck(client, pool, unix_s(stored["next_scheduled_start_time"]) + 7200.0)
-    assert (stuck.id, stuck.deployment) == (run, f"etl-{pool}/d")
-    assert stuck.overdue_s == pytest.approx(7200.0)
+    facts = read_facts(client, pool)
+    assert run not in [one.blocker.subject for one in findings(facts)]  # it may still be about to
+    (stuck,) = findings(replace(facts, at_s=unix_s(stored["next_scheduled_start_time"]) + 7200.0, heartbeats_s=()))
+    assert (stuck.blocker.subject, stuck.runs) == (run, 1)
+    assert f"of etl-{pool}/d is to be tried again by its own process since 2 h" in stuck.blocker.what
     # the way out that `doctor` names
     api.set_state(run, "CANCELLING")
     assert api.read_run(run)["state_type"] == "CANCELLED"

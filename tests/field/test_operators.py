@@ -6,6 +6,7 @@ from io import BytesIO, TextIOWrapper
 
 import pytest
 
+from prefect_intelligent.blocking.facts import BlockingFacts
 from prefect_intelligent.cli import main
 from prefect_intelligent.domain.secrets import mask_secrets
 from prefect_intelligent.errors import OrchestratorError
@@ -43,9 +44,12 @@ def test_doctor_asks_for_a_worker_only_where_one_is_needed(api, doctor, kind, le
 
 
 def test_a_worker_counts_while_it_polls():
-    assert check_workers([20.0, 4000.0], "p", "kubernetes").level == "fine"
-    assert "2 h ago" in check_workers([7200.0], "p", "process").what
-    assert check_workers([], "a b", "process").advice == "prefect worker start --pool 'a b'"
+    def pool(name, *ages_s):
+        return BlockingFacts(at_s=9000.0, name=name, heartbeats_s=tuple(9000.0 - age_s for age_s in ages_s))
+
+    assert check_workers(pool("p", 20.0, 4000.0)).level == "fine"
+    assert "2 h ago" in check_workers(pool("p", 7200.0)).what
+    assert check_workers(pool("a b")).advice == "prefect worker start --pool 'a b'"
 
 
 def test_a_wrong_clock_is_named():

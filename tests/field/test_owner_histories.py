@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from prefect_intelligent.prefect_client.api import PrefectApi
-from tests.field.histories import HOLDS, LIMITS, MEMORY, OPTIONS, History, new_pool
+from tests.field.histories import HOLDS, LIMITS, MEMORY, OPTIONS, POOL_LIMITS, History, new_pool
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -18,12 +18,11 @@ WHICH = st.integers(0, 1)
 @pytest.mark.parametrize("examples", [15])
 def test_owners_get_back_what_they_set_last(sqlite, examples):
     api, client = sqlite, PrefectApi(timeout_s=60.0)
-    pool = new_pool(api)
 
     class Histories(RuleBasedStateMachine):
         def __init__(self):
             super().__init__()
-            self.history = History(api, client, pool)
+            self.history = History(api, client, new_pool(api))
 
         @rule(
             which=WHICH,
@@ -73,6 +72,30 @@ def test_owners_get_back_what_they_set_last(sqlite, examples):
         @rule(key=st.sampled_from((*HOLDS, "share", "memory 0", "host 1")))
         def release(self, key):
             self.history.release(key)
+
+        @rule(limit=st.sampled_from(POOL_LIMITS))
+        def set_pool_limit(self, limit):
+            self.history.set_pool_limit(limit)
+
+        @rule(priority=st.integers(1, 40))
+        def set_priority(self, priority):
+            self.history.set_priority(priority)
+
+        @rule()
+        def adopt(self):
+            self.history.adopt()
+
+        @rule(policy=st.sampled_from(["edf", "fifo+fixed:2", "wspt+fixed:3"]))
+        def steer(self, policy):
+            self.history.steer(policy)
+
+        @rule()
+        def restore(self):
+            self.history.restore()
+
+        @rule(on=st.booleans())
+        def switch(self, on):
+            self.history.switch(on=on)
 
         @rule()
         def look(self):

@@ -14,6 +14,9 @@ WHEEL = {
         "prefect_intelligent.cli",
         "prefect_intelligent.dashboard.export",
         "prefect_intelligent.flow.decorator",
+        "prefect_intelligent.flow.operations",
+        "prefect_intelligent.prefect_client.blocks",
+        "prefect_intelligent.capacity.adapters.fleet_worker",
         "prefect_intelligent.wiring",
     ),
     "quality": (
@@ -26,6 +29,7 @@ WHEEL = {
     "postgres": ("prefect_intelligent.history.adapters.sql_records", "psycopg", "soda_postgres"),
     "tracking": (
         "prefect_intelligent.tracking.adapters.mlflow",
+        "prefect_intelligent.tracking.adapters.mlflow_run_context",
         "prefect_intelligent.model_registry.adapters.mlflow",
         "prefect_intelligent.steering.adapters.prometheus",
         "mlflow",
@@ -38,6 +42,7 @@ WHEEL = {
     ),
     "insight": ("prefect_intelligent.forecasting.boosted_trees", "sklearn.ensemble", "threadpoolctl"),
     "dashboard": ("prefect_intelligent.dashboard.app", "uvicorn"),
+    "mcp": ("prefect_intelligent.cli.mcp", "mcp.server"),
 }
 """Of the installed wheel, by extra; what our modules import late is named beside them."""
 

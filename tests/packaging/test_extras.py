@@ -38,6 +38,20 @@ def bare(wheel, tmp_path_factory):
 
 @pytest.mark.packaging
 @pytest.mark.slow
+def test_what_a_user_gets_today_without_our_pins_keeps_every_promise(wheel, tmp_path):
+    """The bounds of pyproject.toml alone, with the newest of everything that they admit."""
+    venv = make_venv(tmp_path / "venv")
+    install(venv, wheel, "all", pinned=False)
+    for extra in ("", *WHEEL):
+        keeps_its_promise(venv, extra)
+    run(venv / "bin" / "prefect-intelligent", "config", "--json", cwd=tmp_path)
+    version = "import prefect; from prefect_intelligent.steering.preflight import check_versions; "
+    version += "import fastapi; assert check_versions(prefect.__version__, fastapi.__version__).level == 'fine'"
+    run(venv / "bin" / "python", "-I", "-c", version, cwd=tmp_path)
+
+
+@pytest.mark.packaging
+@pytest.mark.slow
 def test_the_wheel_without_extras_keeps_its_promise(bare):
     keeps_its_promise(bare)
     run(bare / "bin" / "prefect-intelligent", "--version", cwd=bare.parent)

@@ -10,17 +10,18 @@ function gantt(rows) {
     const key = [["run", "running"], ["wait", "waiting, as expected"], ["next", "scheduled"], ["done", "ended"], ["fail", "failed"], ["late", "past its deadline"]];
     const choose = el("select", { id: "gantt-queue", on: { change: (e) => { chart.queue = e.target.value; chart.chosen = -1; gantt(state.gantt); } } });
     const canvas = el("canvas", { role: "img", tabindex: "0", on: {
-      click: () => followRun(),
+      click: () => tellRun(),
       mousemove: (e) => point(barAt(e.offsetX, e.offsetY)), mouseleave: () => point(-1), blur: () => point(-1),
       keydown: (e) => {
-        if (e.key === "Enter") followRun();
+        if (e.key === "Enter") return tellRun();
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[e.key];
         if (!step) return;
         e.preventDefault();
         point(Math.min(chart.bars.length - 1, Math.max(0, chart.chosen + step)));
       } } });
     box.replaceChildren(el("p", { class: "legend" }, key.map(([c, t]) => el("span", {}, el("i", { class: "c-" + c }), t)),
-      el("label", {}, "Queue ", choose)), canvas, el("p", { class: "quiet", id: "gantt-run", "aria-live": "polite" }, "Point at a bar, or use the arrow keys, to see its run."));
+      el("label", {}, "Queue ", choose)), canvas, el("p", { class: "quiet", id: "gantt-run", "aria-live": "polite" }, "Point at a bar, or use the arrow keys, to see its run; click, or press Enter, to see why it does not start."),
+      el("ul", { class: "plain", id: "gantt-why", "aria-live": "polite" }));
   }
   const names = ["", ...((state.names || {}).queues || [])], choose = $("gantt-queue");
   if (choose.options.length !== names.length) {
@@ -34,6 +35,12 @@ function gantt(rows) {
 function followRun() {
   const bar = chart.bars[chart.chosen], page = bar && runPage(bar.id);
   if (page) location.assign(page);
+}
+
+// A run that has ended opens in Prefect; of one that has not, the page says why it does not start.
+function tellRun() {
+  const bar = chart.bars[chart.chosen];
+  if (bar && (bar.row[2] > 3 || !session.live)) followRun(); else why();
 }
 
 function barAt(x, y) {
@@ -55,9 +62,19 @@ function point(place) {
   const words = phase > 3 ? [PHASES[phase] + " " + clock(end), "took " + span(end - start)] : [PHASES[phase] + " since " + clock(start), end === null ? "no end in sight" : "expected to end " + clock(end)];
   if (phase > 1 && phase < 4) words[0] = PHASES[phase] + " for " + clock(start);
   if (due !== null) words.push((end === null || end > due ? "past its deadline " : "due ") + clock(due));
-  if (page) words.push("click or Enter opens it in Prefect");
+  if (phase < 4 && session.live) words.push("click or Enter says why it does not start");
+  else if (page) words.push("click or Enter opens it in Prefect");
   if (fails >= 5) words.push(fails + " % likely to fail");
   $("gantt-run").replaceChildren(el("strong", {}, name(names.deployments, d)), " in " + name(names.queues, q) + ": " + words.join(", "));
+}
+
+// What `prefect-intelligent why` says about the run of the bar.
+async function why() {
+  const bar = chart.bars[chart.chosen];
+  if (!bar || !session.live) return;
+  const answer = await fetch("/api/why/" + encodeURIComponent(bar.id)), found = await answer.json();
+  const page = runPage(bar.id), lines = (found.lines || [found.error]).map((line) => el("li", {}, line));
+  $("gantt-why").replaceChildren(...lines, ...(page ? [el("li", {}, linked("the run in Prefect", page))] : []));
 }
 
 function paint(canvas) {

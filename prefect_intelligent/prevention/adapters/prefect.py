@@ -22,6 +22,8 @@ _REPORTED: Final = re.compile(
 """What workers, and the engine in the flow's own process, write when a process has ended."""
 _UNSURE: Final = re.compile(r"\btimed out\b|\bmay still be running\b", re.IGNORECASE)
 """What Prefect writes when nobody has answered."""
+_OURS: Final = "cancelled by prefect-intelligent:"
+"""How the message of a cancellation of ours begins."""
 _ACTIVE: Final = ("PENDING", "RUNNING", "CANCELLING")
 _BATCH: Final = 50  # runs per bulk call
 _NEXT: Final = 200
@@ -101,6 +103,30 @@ class PrefectPreventionActions:
                 moved += [str(run["id"]) for run in found]
         return tuple(moved)
 
+    def cancel(self, runs: Sequence[str], why: str) -> tuple[str, ...]:
+        """Cancel runs, filtered by SCHEDULED: one that a worker has claimed meanwhile runs."""
+        state = {"type": "CANCELLED", "message": f"{_OURS} {why}"}
+        done: list[str] = []
+        with open_api() as api:
+            for first in range(0, len(runs), _BATCH):
+                some = list(runs[first : first + _BATCH])
+                wanted = {"operator": "and_", "id": {"any_": some}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+                api.call("POST", "/flow_runs/bulk_set_state", {"flow_runs": wanted, "state": state})
+                done += [str(run["id"]) for run in _cancelled(api, some)]
+        return tuple(done)
+
+    def bring_back(self, runs: Sequence[str]) -> tuple[str, ...]:
+        """Schedule cancelled runs for when they were expected; what others have cancelled stays so."""
+        done: list[str] = []
+        with open_api() as api:
+            for first in range(0, len(runs), _BATCH):
+                for run in _cancelled(api, list(runs[first : first + _BATCH])):
+                    details = {"scheduled_time": run["expected_start_time"]}
+                    state = {"type": "SCHEDULED", "name": "Late", "state_details": details}
+                    api.call("POST", path("flow_runs", run["id"], "set_state"), {"state": state, "force": True})
+                    done.append(str(run["id"]))
+        return tuple(done)
+
     def stop(self, run: str, why: str) -> bool:
         """Set a run that occupies a slot to CANCELLING, whereupon its worker kills the process.
 
@@ -149,6 +175,13 @@ class PrefectPreventionActions:
         """Put actions in force again that a deploy has ended; returns what was found, in sentences."""
         with open_api() as api:
             return mend(api)
+
+
+def _cancelled(api: PrefectApi, runs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return those of the runs that `cancel` has cancelled."""
+    body = {"flow_runs": {"id": {"any_": list(runs)}, "state": {"type": {"any_": ["CANCELLED"]}}}}
+    found = [run for page in api.pages("/flow_runs/filter", body) for run in page]
+    return [run for run in found if str((run["state"] or {}).get("message") or "").startswith(_OURS)]
 
 
 def _scheduled(api: PrefectApi, name: str) -> list[dict[str, Any]]:

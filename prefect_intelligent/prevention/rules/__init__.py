@@ -24,6 +24,7 @@ from prefect_intelligent.prevention.rules.flaky_hosts import flaky_host
 from prefect_intelligent.prevention.rules.hung_runs import hung_run
 from prefect_intelligent.prevention.rules.out_of_memory import out_of_memory
 from prefect_intelligent.prevention.rules.overload import overload
+from prefect_intelligent.prevention.rules.stale_runs import stale_runs
 from prefect_intelligent.prevention.rules.transient_errors import bad_hour, passing_trouble
 
 PreventionRule = Callable[[Evidence, Mapping[str, MeasureInForce]], Iterator[MeasureInForce]]
@@ -38,6 +39,7 @@ RULES: Final[Mapping[str, PreventionRule]] = {
     "overload": overload,
     "passing-trouble": passing_trouble,
     "bad-hour": bad_hour,
+    "stale-runs": stale_runs,
     "keeps-failing": keeps_failing,
 }
 """All rules by name, in order of precedence: a failure that an earlier rule covers is ignored by later ones."""

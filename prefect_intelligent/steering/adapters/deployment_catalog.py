@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from prefect_intelligent.blocking.startable import read_limit, slots_of
 from prefect_intelligent.domain import Deployment, Estimate, Terms
 from prefect_intelligent.domain.backoff import jittered
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
-from prefect_intelligent.steering.adapters.startable import slots_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class DeploymentCatalog:
         self._infos, self.problems, self._read_at = infos, published.problems, time.monotonic()
         self._counted = busy is not None
         if busy is not None:
-            found = {key: slots_of(row["global_concurrency_limit"], busy.get(key, 0)) for key, row in rows.items()}
+            found = {key: slots_of(read_limit(row), busy.get(key, 0)) for key, row in rows.items()}
             self.slots = {key: slots for key, slots in found.items() if slots is not None}
 
     def _read_deployments(self, missing: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

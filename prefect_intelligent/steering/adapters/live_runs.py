@@ -41,6 +41,7 @@ class RunRecord:
         next_s: When Prefect will serve it at the earliest; the order within its queue.
         taken_s: When its present attempt took its slot, None if it holds none.
         own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
+        parent_task_id: Task run of another run that has started it; None for others.
     """
 
     id: str
@@ -51,6 +52,7 @@ class RunRecord:
     next_s: float
     taken_s: float | None
     own_retry: bool = False
+    parent_task_id: str | None = None
 
 
 def read_record(run: Mapping[str, Any]) -> RunRecord:
@@ -69,6 +71,7 @@ def read_record(run: Mapping[str, Any]) -> RunRecord:
         next_s=unix_s(run["next_scheduled_start_time"] or run["expected_start_time"] or run["created"]),
         taken_s=taken_s,
         own_retry=(run.get("empirical_policy") or {}).get("retry_type") == "in_process",
+        parent_task_id=run.get("parent_task_run_id"),
     )
 
 
@@ -89,7 +92,7 @@ class LiveRunCache:
         pool: str,
         *,
         look_ahead_s: float = 3600.0,
-        budget: int = 2000,
+        budget: int = 1500,
         per_queue: int = 50,
     ) -> None:
         self._api = api

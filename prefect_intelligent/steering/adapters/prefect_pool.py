@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from prefect_intelligent.blocking.startable import blocked_runs
 from prefect_intelligent.domain import (
     Change,
     Deployment,
@@ -24,13 +25,13 @@ from prefect_intelligent.domain import (
 from prefect_intelligent.domain.instants import iso, optional_unix_s
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.prefect_client.api import PrefectApi, path
+from prefect_intelligent.prefect_client.child_runs import read_children
 from prefect_intelligent.prefect_client.claims.in_force import mend
 from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
 from prefect_intelligent.steering.adapters.followers import expected_followers
 from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
-from prefect_intelligent.steering.adapters.startable import blocked_runs
 
 if TYPE_CHECKING:
     from prefect_intelligent.forecasting.ports import OutlookSource
@@ -100,7 +101,10 @@ class PrefectOrchestrator:
         return self._catalog.problems
 
     def observe(self) -> Snapshot:
-        """The pool as it is now: six calls, and four more once a minute for the deployments."""
+        """The pool as it is now: six calls, and four more once a minute for the deployments.
+
+        One more where the pool is full and has runs that others have started.
+        """
         pool, queues = self.settings()
         now_s = self._now()
         names = {self._queue_ids[queue.name]: queue.name for queue in queues}
@@ -134,6 +138,8 @@ class PrefectOrchestrator:
                 due[record.id] = queue
         self._runs = kept
         self._arrivals.observe(due, now_s)
+        if pool.limit is not None and 0 < pool.limit <= len(self._live_runs.active):
+            active = self._with_waiting_parents(active, live)
         beyond = {names[key]: count for key, count in self._live_runs.beyond.items() if key in names}
         return Snapshot(
             at_s=now_s,
@@ -157,6 +163,19 @@ class PrefectOrchestrator:
             prices=self._prices,
             resources=self._resources,
         )
+
+    def _with_waiting_parents(
+        self, active: dict[str, list[tuple[float, str, Run]]], live: Sequence[RunRecord]
+    ) -> dict[str, list[tuple[float, str, Run]]]:
+        """The active runs, with those marked that wait for another run of the pool."""
+        tasks = {record.parent_task_id: record.id for record in live if record.parent_task_id}
+        parents = read_children(self.api, tasks)
+        return {
+            queue: [
+                (next_s, key, replace(run, waits_for_pool=True) if key in parents else run) for next_s, key, run in runs
+            ]
+            for queue, runs in active.items()
+        }
 
     def settings(self) -> tuple[PoolSetting, tuple[QueueSetting, ...]]:
         """The settings alone; queues by name."""

@@ -84,20 +84,17 @@ def test_from_history_to_challenger_and_gate(home: Path, api: Api) -> None:
     for place, name in enumerate(("fast", "slow"), 10):
         api.queue(pool, name, priority=place)
     open_runs(load_settings().settings).put(runs=past_runs(pool))
-    tiny = home / "tiny.toml"
-    tiny.write_text("[train]\nenvs = 4\nbatches = 2\nminibatch = 64\ncritic_updates = 1\nvalidation_days = 2\n")
     outcome = retrain_policy(
         pool,
         days=3,
         hours=1,
-        seeds=(1, 2),
-        steps=300,
+        seeds=(2,),
+        effort=0.001,
         episodes=4,
         parts=2,
-        policies="tuned,prefect-default",
+        policies="default-rule,prefect-default",
         move=True,
         folder=str(home / "retraining"),
-        train_options=("--config", str(tiny), "--no-track"),
     )
     assert outcome["passed"] is False  # four episodes prove nothing
     assert any("4 paired episodes" in reason for reason in outcome["reasons"])
@@ -107,7 +104,18 @@ def test_from_history_to_challenger_and_gate(home: Path, api: Api) -> None:
     assert store.alias(CHAMPION) is None
     report = json.loads((home / "retraining" / "evaluation" / f"{pool}-1x" / "report.json").read_text())
     assert report["context"]["episodes_per_case"] == 4
-    assert (home / "retraining" / "seed-2" / "best" / "manifest.json").exists()
+    assert {"candidate", "tuned"} <= set(report["context"]["model_sha256"])
+    fit = home / "retraining" / "seed-2"
+    assert all((fit / name).exists() for name in ("rule.json", "chosen.json", "agent/manifest.json"))
+
+
+def test_the_fit_that_is_cheapest_on_the_days_to_choose_by_is_taken(tmp_path: Path) -> None:
+    from flows.retrain_policy import choose_fit
+
+    for name, usd in (("a", 3.0), ("b", 2.0), ("c", 2.5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "chosen.json").write_text(json.dumps({"agent": "rule", "usd": usd}))
+    assert choose_fit.fn([str(tmp_path / name) for name in "abc"]) == str(tmp_path / "b")
 
 
 def test_an_unknown_runner_is_refused() -> None:

@@ -106,7 +106,8 @@ def test_signs_of_life_are_read_from_the_server(api, prefect_server, store):
         time.sleep(0.2)  # the server writes events in the background
     assert set(found) == {beating, silent}
     assert found[beating].last_s - found[silent].last_s == pytest.approx(680.0, abs=30.0)
-    evidence = look(open_controller(load_settings().settings, pool), store.run_frame(pool=pool))
+    settings = load_settings().settings
+    evidence = look(settings, open_controller(settings, pool), store.run_frame(pool=pool))
     assert {run.run_id for run in evidence.live if run.heartbeats is not None} == {beating, silent}
     assert {run.run_id for run in evidence.live if run.started_s is not None} == {beating, silent, mute}
 

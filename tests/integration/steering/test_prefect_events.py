@@ -7,7 +7,7 @@ import pytest
 from prefect_intelligent.flow import hooks
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.settings import load_settings
-from prefect_intelligent.steering.adapters.prefect_events import PrefectWakeUps
+from prefect_intelligent.steering.adapters.prefect_events import PrefectEventStream, PrefectWakeUps
 from prefect_intelligent.steering.kill_switch import set_switch
 from prefect_intelligent.wiring.steering import open_controller, steer_once
 
@@ -44,6 +44,26 @@ def test_an_event_about_the_pool_ends_the_wait_and_one_about_another_does_not(ap
         assert signals.wait(60.0)
     finally:
         signals.close()
+
+
+def test_one_stream_serves_several_pools(api, pool, prefect_api):
+    other = api.pool()
+    mine, theirs = api.deployment(pool, "a"), api.deployment(other)
+    stream = PrefectEventStream()
+    first, second = (PrefectWakeUps(PrefectApi(prefect_api), name, stream=stream) for name in (pool, other))
+    try:
+        assert connected(stream)
+        while first.wait(1.0) or second.wait(0.0):
+            continue
+        api.run(theirs)
+        assert second.wait(60.0)
+        assert not first.wait(1.5)
+        second.close()
+        api.run(mine)
+        assert first.wait(60.0)
+        assert stream.connected
+    finally:
+        stream.close()
 
 
 def test_without_a_stream_runs_are_counted(api, pool, prefect_api, monkeypatch):

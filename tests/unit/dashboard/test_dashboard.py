@@ -27,7 +27,7 @@ from prefect_intelligent.dashboard.broadcast import Refresher, StateBroadcaster,
 from prefect_intelligent.dashboard.state import StateBuilder
 from prefect_intelligent.domain import Prices, QueueSetting, QueueState
 from prefect_intelligent.domain.slot_account import SlotAccount
-from prefect_intelligent.errors import OrchestratorUnavailableError
+from prefect_intelligent.errors import OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.history.adapters.sql_records import open_history
 from prefect_intelligent.testing.history import InMemoryHistory
 
@@ -413,3 +413,22 @@ def test_options_that_cannot_be_used(words, message, capsys, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_says_why_it_does_not_start(state):
+    def why(run):
+        if run == "gone":
+            raise UnknownNameError("flow run", run, ())
+        if run == "down":
+            raise OrchestratorUnavailableError("no answer")
+        return [f"run {run}:", "  work pool main is paused"]
+
+    with client(state, why=why) as browser:
+        assert browser.get("/api/why/a%2Fb").status_code == 404  # no run has such an id
+        assert browser.get("/api/why/r1").json() == {"lines": ["run r1:", "  work pool main is paused"]}
+        assert browser.get("/api/why/gone").status_code == 404
+        assert browser.get("/api/why/down").status_code == 503
+    with client(state) as browser:
+        assert browser.get("/api/why/r1").status_code == 404
+    with client(state, why=why, token=TOKEN) as browser:
+        assert browser.get("/api/why/r1").status_code == 401

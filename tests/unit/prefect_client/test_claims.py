@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from prefect_intelligent.blocking.facts import DeploymentLimit
+from prefect_intelligent.blocking.startable import blocked_runs, read_limit, slots_of
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.prefect_client.api import path
 from prefect_intelligent.prefect_client.claims.limits import NO_LIMIT, is_ours
@@ -14,7 +16,6 @@ from prefect_intelligent.prefect_client.claims.records import Claim
 from prefect_intelligent.prefect_client.claims.shares import Demand, parts_of
 from prefect_intelligent.prefect_client.json_values import MOST, bounded, check_json
 from prefect_intelligent.steering.adapters.live_runs import RunRecord
-from prefect_intelligent.steering.adapters.startable import blocked_runs, slots_of
 
 DEMANDS = st.lists(
     st.builds(
@@ -120,7 +121,9 @@ def test_beyond_the_limit_of_its_deployment_a_run_cannot_start():
 
 def test_slots_that_others_take_do_not_count():
     assert slots_of(None, 0) is None
-    assert slots_of({"limit": 3, "active_slots": 1}, 1) == 3
-    assert slots_of({"limit": 3, "active_slots": 2}, 0) == 1
-    assert slots_of({"limit": 3, "active_slots": 2_000_000_000}, 1) == 0
-    assert slots_of({"limit": 3, "active_slots": 0, "active": False}, 0) == 0
+    assert slots_of(DeploymentLimit(limit=3, taken=1), 1) == 3
+    assert slots_of(DeploymentLimit(limit=3, taken=2), 0) == 1
+    assert slots_of(DeploymentLimit(limit=3, taken=2_000_000_000), 1) == 0
+    found = read_limit({"global_concurrency_limit": {"limit": 3, "active_slots": 0, "active": False}})
+    assert found == DeploymentLimit(limit=3, enabled=False)
+    assert slots_of(found, 0) == 0

@@ -2,6 +2,8 @@
 
 import json
 import re
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -26,6 +28,7 @@ def decision(*queues, limit=4, at_s=1_000.0):
         "own_ms": 2.0,
         "wall_ms": 80.0,
         "applied": [1, 2],
+        "desired_slots": 3,
         "pool_limit": {"applied": limit},
         "stakes": {"cost_usd_per_hour": 7.5, "longest_wait_s": 90.0, "mean_wait_s": 30.0},
         "queues": [
@@ -93,6 +96,64 @@ def test_it_answers_over_http_and_names_a_port_that_is_taken():
         assert b"prefect_intelligent_queue_waiting_runs" in answer.read()
     with pytest.raises(InvalidInputError, match="metrics-port"):
         ControllerMetrics().serve(port)
+
+
+def read(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_wanted_slots_are_a_gauge_and_an_answer_for_autoscalers():
+    metrics, port = ControllerMetrics(), free_port()
+    metrics.serve(port)
+    url = f"http://127.0.0.1:{port}/desired-slots"
+    assert read(url) == (200, {"pools": {}})
+    metrics.decided(decision("hot", "cold"))
+    assert value(metrics, "desired_slots") == 3
+    wanted = {"pool": "etl", "desired_slots": 3, "active": 2, "waiting": 6, "pool_limit": 4, "at_s": 1_000.0}
+    assert read(url) == (200, {"pools": {"etl": wanted}})
+    assert read(f"{url}/etl") == (200, wanted)
+    assert read(f"{url}/other")[0] == 503
+    metrics.stands_by("etl")  # another process knows better
+    assert value(metrics, "desired_slots") is None
+    assert read(f"{url}/etl")[0] == 503
+
+
+def test_a_probe_sees_a_process_that_makes_no_turns(monkeypatch):
+    metrics, port = ControllerMetrics(stale_s=60.0), free_port()
+    metrics.serve(port)
+
+    def health():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert health() == 200  # it is young
+    metrics._turned -= 61.0
+    assert health() == 503
+    metrics.failed("etl")  # the server is away, which is no fault of the process
+    assert health() == 200
+
+
+def test_a_pool_of_any_name_has_an_answer():
+    metrics, port = ControllerMetrics(), free_port()
+    metrics.serve(port)
+    name = "etl / 数据"
+    metrics.decided(decision("hot") | {"pool": name})
+    assert read(f"http://127.0.0.1:{port}/desired-slots/{urllib.parse.quote(name, safe='')}")[1]["pool"] == name
+
+
+def test_a_pool_that_leaves_takes_its_gauges_along():
+    metrics = ControllerMetrics()
+    metrics.decided(decision("hot"))
+    metrics.leaves("etl")
+    for name in ("desired_slots", "leads", "pool_limit", "last_decision_timestamp_seconds", "cost_usd_per_hour"):
+        assert value(metrics, name) is None, name
+    assert value(metrics, "changes_total") == 2
 
 
 def test_every_metric_of_the_dashboard_exists():

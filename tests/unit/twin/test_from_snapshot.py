@@ -7,7 +7,7 @@ from prefect_intelligent.domain.followers import Follower
 from prefect_intelligent.policy.census import P, Q, take_census
 from prefect_intelligent.twin.from_snapshot import sample_futures
 from prefect_intelligent.twin.model.state import COMPLETED
-from prefect_intelligent.twin.spec import PoolSpec
+from prefect_intelligent.twin.spec import PoolSpec, WorkerSpec
 
 ESTIMATE = Estimate(p50_s=100.0, p90_s=100.0)
 
@@ -53,3 +53,34 @@ def test_followers_run_behind_their_upstreams_and_weigh_on_them_before():
     twin.advance(2000.0)
     assert (twin.state.runs["phase"][:, :4] == COMPLETED).all()
     np.testing.assert_allclose(twin.state.totals["lateness_usd"], 0.0, atol=0.01)  # durations are drawn within 0.1 %
+
+
+def test_active_runs_are_on_workers_that_poll_their_queue_and_take_their_room():
+    setting = QueueSetting(name="q", priority=1)
+    waiting = tuple(run(f"waits-{number}", RunPhase.WAITING) for number in range(3))
+    active = tuple(run(f"active-{number}", RunPhase.RUNNING, started_s=1000.0) for number in range(2))
+    now = Snapshot(
+        at_s=1000.0,
+        pool=PoolSetting(name="p", limit=9),
+        queues=(
+            QueueState(setting=setting, active=active, waiting=waiting),
+            QueueState(setting=QueueSetting(name="r", priority=2)),
+        ),
+        prices=Prices(slot_usd_per_hour=3.6),
+    )
+    pool = PoolSpec(
+        queues=(setting, QueueSetting(name="r", priority=2)),
+        workers=(
+            WorkerSpec(name="other", queues=("r",)),
+            WorkerSpec(name="one", limit=2),
+            WorkerSpec(name="two", limit=1),
+        ),
+        poll_s=0.0,
+        startup_s=0.0,
+    )
+    twin = sample_futures(now, pool, np.random.default_rng(0), futures=2, horizon_s=600.0).twin
+    assert twin.state.workers["active"].tolist() == [[0, 2, 0], [0, 2, 0]]
+    twin.advance(1050.0)
+    assert twin.state.workers["active"].tolist() == [[0, 2, 1], [0, 2, 1]]  # one of three had room
+    twin.advance(1500.0)
+    assert (twin.state.runs["phase"][:, :5] == COMPLETED).all()

@@ -143,6 +143,15 @@ def test_a_parent_that_waits_does_not_use_its_resources() -> None:
     assert ends(run(build_world([pool], deployments, runs_of(rows, calls=[(0, 1)]), resources=resources))) == [50, 40]
 
 
+def test_a_child_has_one_parent_and_no_upstreams() -> None:
+    for edges, calls in ([[(0, 2)], [(1, 2)]], [None, [(0, 2), (1, 2)]]):
+        with pytest.raises(InvalidInputError, match="one parent"):
+            build_world([POOL], [DeploymentSpec(name="x", queue="q")], runs_of([{}, {}, {}], edges, calls))
+    many = [(0, child) for child in range(1, 32_770)]
+    with pytest.raises(InvalidInputError, match="at most 32767"):
+        build_world([POOL], [DeploymentSpec(name="x", queue="q")], runs_of([{}] * 32_770, calls=many))
+
+
 def test_deployments_may_share_one_limit() -> None:
     deployments = [
         DeploymentSpec(name=name, queue="q", limit=2, limit_group="warehouse", cancels_new=name == "z")
