@@ -18,9 +18,6 @@ Array = npt.NDArray[np.float64]
 Loss = Literal["log_loss", "squared_error", "quantile"]
 
 _CHUNK_ROWS: Final = 1024
-_FEW_ROWS: Final = 5000
-"""Below it time goes into the number of trees and bins, not into rows, and both can be fewer."""
-_ROWS_PER_BIN: Final = 20
 _ARRAYS: Final = ("roots", "feature", "threshold", "children", "missing_left", "value", "weight")
 
 
@@ -151,8 +148,6 @@ def fit(
     except ImportError as error:
         raise MissingExtraError("training predictions", "insight") from error
     chosen = parameters or TreeParameters()
-    if len(features) < _FEW_ROWS:  # half as many steps, each twice as long
-        chosen = replace(chosen, iterations=-(-chosen.iterations // 2), learning_rate=2.0 * chosen.learning_rate)
     common: dict[str, Any] = {
         "learning_rate": chosen.learning_rate,
         "max_iter": chosen.iterations,
@@ -160,7 +155,6 @@ def fit(
         "min_samples_leaf": max(5, min(chosen.min_leaf, len(features) // 40)),
         "l2_regularization": chosen.l2,
         "max_features": chosen.feature_share,
-        "max_bins": min(255, max(32, len(features) // _ROWS_PER_BIN)),
         "early_stopping": False,
         "random_state": seed,
     }

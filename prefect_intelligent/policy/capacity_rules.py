@@ -1,4 +1,4 @@
-"""Capacity rules: how many slots the pool should have.
+"""CapacityRule rules: how many slots the pool should have.
 
 Each is a pure function of one pool's census, at least 1, `inf` for unlimited. They have no state: cooldown, step size
 and hysteresis are the guard's. Work that may not be served (queues that a person has paused or set to limit 0) needs no
@@ -19,7 +19,7 @@ from prefect_intelligent.policy.priority_rules import most_urgent
 from prefect_intelligent.policy.rule_parameters import RuleNumbers
 
 
-class Capacity(IntEnum):
+class CapacityRule(IntEnum):
     """The capacity rules by number."""
 
     KEEP = 0
@@ -29,13 +29,13 @@ class Capacity(IntEnum):
     LOOK_AHEAD = 4
 
 
-CAPACITY_RULES: Final[Mapping[str, Capacity]] = MappingProxyType(
+CAPACITY_RULES: Final[Mapping[str, CapacityRule]] = MappingProxyType(
     {
-        "keep": Capacity.KEEP,
-        "fixed": Capacity.FIXED,
-        "reactive": Capacity.REACTIVE,
-        "urgency": Capacity.URGENCY,
-        "lookahead": Capacity.LOOK_AHEAD,
+        "keep": CapacityRule.KEEP,
+        "fixed": CapacityRule.FIXED,
+        "reactive": CapacityRule.REACTIVE,
+        "urgency": CapacityRule.URGENCY,
+        "lookahead": CapacityRule.LOOK_AHEAD,
     }
 )
 """Every capacity rule by the name it has on the command line."""
@@ -50,16 +50,16 @@ def slots_of_pool(table: Table, pool: Column, numbers: RuleNumbers) -> float:
     rules that follow demand never lower the limit.
     """
     rule = numbers.capacity
-    if rule == Capacity.KEEP:
+    if rule == CapacityRule.KEEP:
         return pool[P.LIMIT]
-    if rule == Capacity.FIXED:
+    if rule == CapacityRule.FIXED:
         return max(1.0, rounded(numbers.slots))
     demand = 0.0
     for queue in range(len(table[C.PRESENT])):
         if table[C.PRESENT][queue] > 0 and table[C.PAUSED][queue] == 0 and table[C.LIMIT][queue] > 0:
-            if rule == Capacity.REACTIVE:
+            if rule == CapacityRule.REACTIVE:
                 wanted = reactive(table, queue, numbers)
-            elif rule == Capacity.URGENCY:
+            elif rule == CapacityRule.URGENCY:
                 wanted = urgency(table, queue, numbers)
             else:
                 wanted = look_ahead(table, queue, pool, numbers)

@@ -11,14 +11,14 @@ import os
 import sys
 from typing import Any, Final
 
-from mlflow.tracking.context.abstract_context import RunContextProvider
-
 _PREFIX: Final = "prefect."
 _LOG = logging.getLogger(__name__)
 
 
-class PrefectRunContext(RunContextProvider):  # type: ignore[misc, unused-ignore]
-    """Tags `prefect.*`: flow_run_id, flow_run_name, flow, deployment_id, deployment, work_pool and work_queue.
+class PrefectRunContext:
+    """MLflow's `RunContextProvider` by shape; deriving from it would import MLflow, which then looks for this module.
+
+    Tags `prefect.*`: flow_run_id, flow_run_name, flow, deployment_id, deployment, work_pool and work_queue.
 
     What a run does not have, or Prefect has not told its process, is left out.
     """
