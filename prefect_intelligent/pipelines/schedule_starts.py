@@ -2,7 +2,8 @@
 
 Prefect's own classes (`prefect.server.schemas.schedules`) take seconds to import, and walk through every occurrence
 since the begin of a rule. This module follows their contract; a conformance test and a Hypothesis test hold it to them.
-Where Prefect has two implementations, before and from Python 3.13 on, that of the running Python is followed.
+Where Prefect has two implementations, before and from Python 3.13 on, that of the running Python is followed; and that
+of the installed Prefect, since 3.9 treats the changes of the clocks anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from heapq import merge
+from importlib.metadata import version
 from itertools import islice, takewhile
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -27,6 +29,9 @@ MOST_STARTS: Final = 20_000
 """Largest number of starts of one schedule within a span."""
 
 _PENDULUM: Final = sys.version_info < (3, 13)
+_SINCE_3_9: Final = tuple(map(int, version("prefect").split(".")[:2])) >= (3, 9)
+_MOST_STEPS: Final = 20_000
+"""Starts of an interval of days that are walked through one by one, some 55 years of daily ones."""
 _FIRST: Final = datetime(2020, 1, 1)
 """Where Prefect begins a rule without DTSTART."""
 _STEP_S: Final = {recurrence.HOURLY: 3600, recurrence.MINUTELY: 60, recurrence.SECONDLY: 1}
@@ -68,7 +73,7 @@ def cron_starts(line: str, zone: str, start_s: float, end_s: float, day_or: bool
     def instants() -> Iterator[float]:
         while True:
             try:
-                yield _instant(walker.get_next(datetime), here, skipped_is_later=not _PENDULUM)
+                yield _instant(walker.get_next(datetime), here, skipped_is_later=_SINCE_3_9 or not _PENDULUM)
             except (CroniterBadDateError, OverflowError):  # there is no further date within fifty years
                 return
 
@@ -80,7 +85,7 @@ def interval_starts(every_s: float, anchor_s: float, zone: str, start_s: float, 
     """Return starts of an interval from `start_s` up to `end_s`, Unix seconds, ascending; at most `MOST_STARTS`.
 
     From one start to the next, whole days are days of the calendar, so that the hour stays what it is; the way from the
-    anchor to the span is measured in seconds.
+    anchor to the span is measured in seconds, and since Prefect 3.9 in days too where the interval is whole days.
 
     Args:
         every_s: Seconds between two starts, above 0.
@@ -99,7 +104,9 @@ def interval_starts(every_s: float, anchor_s: float, zone: str, start_s: float, 
         return _instant(wall, here, skipped_is_later=True, repeated_is_later=_PENDULUM) + (0.0 if _PENDULUM else rest_s)
 
     def instants() -> Iterator[float]:
-        at_s = anchor_s + int((start_s - anchor_s) / every_s) * every_s
+        steps = int((start_s - anchor_s) / every_s)
+        by_days = _SINCE_3_9 and days and not rest_s and zone != "UTC" and 0 < steps <= _MOST_STEPS
+        at_s = anchor_s if by_days else anchor_s + steps * every_s
         while at_s < start_s:
             at_s = following(at_s)
         while True:

@@ -52,7 +52,7 @@ CHECKOUT = {
 }
 """Of a checkout, by dependency group: a wheel does not have them."""
 
-TOOLS = ("dev", "docs")
+TOOLS = ("dev", "docs", "jobshop")
 """Groups that hold tools."""
 
 

@@ -12,12 +12,19 @@ from prefect_intelligent.cli import main
 from tests.real_prefect import made_earlier
 
 
+def asks_for_runs(api, pool):
+    """A worker is there: that nobody is would be an alert too."""
+    api.call("POST", f"/work_pools/{pool}/workers/heartbeat", {"name": "worker"})
+    api.polled(pool)
+
+
 @pytest.mark.server
 def test_alerts_are_looked_for_and_sent(prefect_server, api, monkeypatch, tmp_path, capsys, prefect_api):
     pool = api.pool(limit=2)
     api.queue(pool, "old", priority=50)
     deployment = api.deployment(pool, "old")
     made_earlier(prefect_server, api.run(deployment, in_s=-7200), 7200.0)
+    asks_for_runs(api, pool)
     monkeypatch.setenv("PREFECT_INTELLIGENT_HISTORY_URL", f"sqlite:///{tmp_path}/h.db")
     monkeypatch.chdir(tmp_path)
     assert main(["sync", "--no-events"]) == 0
@@ -88,6 +95,7 @@ def test_alerts_reach_people_by_prefects_own_blocks(
     api.queue(pool, "old", priority=50)
     run = api.run(api.deployment(pool, "old"), in_s=-7200)
     made_earlier(prefect_server, run, 7200.0)
+    asks_for_runs(api, pool)
     name = f"hook-{pool}"
     url = f"http://127.0.0.1:{letterbox.server_port}/"
     hook = CustomWebhookNotificationBlock(name="n", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"})
