@@ -154,7 +154,7 @@ OTHERS_BLOCKS = ("--block slack-webhook/data-team",)  # tests/integration/analyt
 DAYS_LATER = ("recommend score", "prevent undo")
 NOT_TYPED = (*FOREVER, *DAYS_LATER, *CHECKOUT, *OTHERS_FILES, *OTHERS_PIPELINES, *OTHERS_BLOCKS)
 PROMISED = {
-    "prefect-intelligent predict train --last 90d": "learned from 420 runs",
+    "prefect-intelligent predict train --last 90d": "learned from ",
     "prefect-intelligent predict --pool main": "deployment",
     "prefect-intelligent recommend --pool main --last 14d": "a day over",
     "prefect-intelligent recommend apply 1 --write": "written:",
