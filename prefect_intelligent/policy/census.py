@@ -233,9 +233,8 @@ def _count(queue: QueueState, at_s: float, inherited: Mapping[str, Inherited]) -
     row[Q.UPCOMING_WORK_S] = sum(run.estimate.p50_s for run in soon)
     row[Q.NEXT_IN_S] = row[Q.NEXT_SLACK_S] = math.inf
     if soon:
-        first = min(soon, key=lambda run: run.scheduled_s)
-        row[Q.NEXT_IN_S] = max(0.0, first.scheduled_s - at_s)
-        row[Q.NEXT_SLACK_S] = _terms(first, inherited)[0] - at_s - first.estimate.p50_s
+        next_s, slack = min((run.scheduled_s, _terms(run, inherited)[0] - at_s - run.estimate.p50_s) for run in soon)
+        row[Q.NEXT_IN_S], row[Q.NEXT_SLACK_S] = max(0.0, next_s - at_s), slack
     _average(row, queue, soon, at_s, inherited)
     return row
 
