@@ -123,8 +123,9 @@ class PrefectPreventionActions:
                 for run in _cancelled(api, list(runs[first : first + _BATCH])):
                     details = {"scheduled_time": run["expected_start_time"]}
                     state = {"type": "SCHEDULED", "name": "Late", "state_details": details}
-                    api.call("POST", path("flow_runs", run["id"], "set_state"), {"state": state, "force": True})
-                    done.append(str(run["id"]))
+                    route = path("flow_runs", run["id"], "set_state")
+                    if api.call("POST", route, {"state": state, "force": True}, absent_ok=True) is not None:
+                        done.append(str(run["id"]))
         return tuple(done)
 
     def stop(self, run: str, why: str) -> bool:
