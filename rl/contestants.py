@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, Bundle, read_bundle
+from prefect_intelligent.policy.bundle import MANIFEST, SHIPPED, WEIGHTS, read_bundle
 from prefect_intelligent.policy.learned import LearnedPolicy
 from prefect_intelligent.policy.network import N_PLACES, Network
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import GENERAL, RulePolicy, parse_policy
 from prefect_intelligent.settings import Settings
 from rl.evaluation.comparisons import CLAIRVOYANT, DEFAULT_RULE, PLANNER, REGRESSED, SERVICE, TUNED
-from rl.service import UNHURRIED, Service
+from rl.service import UNHURRIED, Service, as_served
 from rl.tune import read_rule
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -144,8 +144,7 @@ def _parse(name: str, before: Sequence[Contestant], bundles: Sequence[str]) -> l
         return [Contestant(name, (_planner(learned, UNHURRIED),))]
     if name == SERVICE:
         learned = before[0].policies[0] if before and isinstance(before[0].policies[0], LearnedPolicy) else None
-        planner = _planner(learned, UNHURRIED)
-        return [Contestant(name, (Service(policy=planner, rule=planner.base),))]
+        return [Contestant(name, (as_served(_planner(learned, UNHURRIED)),))]
     if name.startswith(WITHOUT):
         lever = name.removeprefix(WITHOUT)
         if lever not in _LEVERS or not (before and isinstance(before[0].policies[0], LearnedPolicy)):
@@ -185,12 +184,4 @@ def _from_bundle(name: str, folder: Path) -> Contestant:
     """The policy of a bundle, with the hash of its weights, which the promotion gate asks for."""
     bundle = read_bundle(folder)
     sha256 = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["weights_sha256"]
-    return Contestant(name, (as_served(bundle),), str(sha256), (bundle.provenance.get("seed"),))
-
-
-def as_served(bundle: Bundle) -> Policy | Service:
-    """What a controller does with a bundle: one that plans is played by the service, without haste."""
-    acting = bundle.agent()
-    if isinstance(acting, Planner):
-        return Service(policy=replace(acting, config=UNHURRIED), rule=acting.base)
-    return acting
+    return Contestant(name, (as_served(bundle.agent()),), str(sha256), (bundle.provenance.get("seed"),))

@@ -41,7 +41,7 @@ from rl.network import Actor
 from rl.pool_days import PoolDays, pool_days
 from rl.pretrain import PretrainConfig, fit
 from rl.provenance import commit
-from rl.service import UNHURRIED, Service
+from rl.service import UNHURRIED, as_served
 from rl.simulators import play, spent_usd
 from rl.train import TrainConfig, train
 from rl.tune import read_rule, rule_parts, tune
@@ -158,8 +158,7 @@ def costs(world: World, policies: Mapping[str, Policy], regime: Regime) -> dict[
     """
     found = {}
     for name, policy in policies.items():
-        served = Service(policy=policy, rule=policy.base) if isinstance(policy, Planner) else policy
-        found[name] = np.maximum(play(world, served, regime).cost_usd, _LEAST_USD)
+        found[name] = np.maximum(play(world, as_served(policy), regime).cost_usd, _LEAST_USD)
     return found
 
 
@@ -216,13 +215,9 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
 def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> dict[str, Any]:
     """Agent over its own rule, the general rule and Prefect's default, on days that nothing has seen."""
     world = days.days("test", config.judged_days)
-    acting = agent.agent()
-    if isinstance(acting, Planner):
-        acting = replace(acting, config=UNHURRIED)
-    general = GENERAL
     default = RulePolicy(priority="prefect-default", parameters=RuleParameters())
-    rivals = {"tuned_on_pool": agent.base, "general_rule": general, "prefect_default": default}
-    found = costs(world, {"agent": acting, **rivals}, regime)
+    rivals = {"tuned_on_pool": agent.base, "general_rule": GENERAL, "prefect_default": default}
+    found = costs(world, {"agent": agent.agent(), **rivals}, regime)
     figures: dict[str, float] = {}
     for name in rivals:
         ratio = geometric_ratio([(found["agent"] / found[name])[None]])

@@ -14,7 +14,7 @@ import numpy as np
 
 from prefect_intelligent.domain import Prices, QueueSetting
 from prefect_intelligent.policy.base import Policy, Proposal
-from prefect_intelligent.policy.planner import PlannerConfig
+from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.steering.controller_state import ControllerState
 from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds, PlannedPass, decide
@@ -48,6 +48,11 @@ class Service:
     def name(self) -> str:
         """The policy's name, marked."""
         return f"service of {self.policy.name}"
+
+
+def as_served(policy: Policy) -> Policy | Service:
+    """What a controller does with a policy: one that plans is played by its decision, as it is configured, unhurried."""
+    return Service(policy=policy, rule=policy.base) if isinstance(policy, Planner) else policy
 
 
 def play_service(world: World, service: Service, regime: Regime) -> EpisodeMetrics:
