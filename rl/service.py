@@ -51,7 +51,7 @@ class Service:
 
 
 def as_served(policy: Policy) -> Policy | Service:
-    """What a controller does with a policy: one that plans is played by its decision, as it is configured, unhurried."""
+    """What a controller does with a policy: one that plans is played by its own decision step, without haste."""
     return Service(policy=policy, rule=policy.base) if isinstance(policy, Planner) else policy
 
 
