@@ -95,7 +95,7 @@ def _play_one(world: World, service: Service, regime: Regime) -> EpisodeMetrics:
 
 
 def _write(twin: Twin, planned: PlannedPass) -> None:
-    """Put a pass's changes in force, with the very priorities that it writes: other ones it would take for a person's."""
+    """Put a pass's changes in force, with the priorities that it writes: it would take other ones for a person's."""
     held = twin.state.queues["priority"].copy()
     twin.plan(_in_force(planned, twin.world))
     there = np.flatnonzero(twin.world.queues["present"][0])

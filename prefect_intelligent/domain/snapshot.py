@@ -12,7 +12,6 @@ from prefect_intelligent.domain.queues import QueueSetting
 from prefect_intelligent.domain.runs import Run, RunPhase
 from prefect_intelligent.errors import UnknownNameError
 
-
 RECENT_S: Final = 7200.0
 """How long ago the oldest of the runs in `QueueState.recent` came, seconds."""
 MOST_RECENT: Final = 256
@@ -61,8 +60,8 @@ class QueueState:
         active: Runs that hold a slot.
         upcoming: Runs scheduled for later, soonest first.
         arrivals_per_hour: Recent arrival rate (exponentially weighted); None if not known.
-        recent: Runs that have come in the last `RECENT_S` seconds without having been announced by a schedule or by what
-            they follow, newest first, whatever has become of them; at most `MOST_RECENT`.
+        recent: Runs that have come in the last `RECENT_S` seconds and that neither a schedule nor what they follow had
+            announced, newest first, whatever has become of them; at most `MOST_RECENT`.
         blocked: Number of runs that are in none of the others, since no slot of the pool would start them now: their
             deployment is held or at its own limit.
         beyond: Number of waiting runs behind those in `waiting`, which are not listed because there are so many.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.domain.snapshot import MOST_RECENT
 from prefect_intelligent.domain import QueueState, Run, Snapshot
+from prefect_intelligent.domain.snapshot import MOST_RECENT
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.engine.jit import compiled
