@@ -88,10 +88,22 @@ def _play_one(world: World, service: Service, regime: Regime) -> EpisodeMetrics:
             written=planned.changes,
         )
         if planned.changes:
-            twin.plan(_in_force(planned, world))
+            _write(twin, planned)
         twin.advance(float(twin.now_s[0]) + regime.interval_s)
     twin.finish()
     return measure(twin, np.zeros(1))
+
+
+def _write(twin: Twin, planned: PlannedPass) -> None:
+    """Put a pass's changes in force, with the very priorities that it writes: other ones it would take for a person's."""
+    held = twin.state.queues["priority"].copy()
+    twin.plan(_in_force(planned, twin.world))
+    there = np.flatnonzero(twin.world.queues["present"][0])
+    number = {queue.name: place for queue, place in zip(planned.snapshot.queues, there, strict=True)}
+    for change in planned.changes:
+        if change.queue is not None and change.field == "priority":
+            held[0, number[change.queue]] = change.after
+    twin.state.queues["priority"][:] = held
 
 
 def _in_force(planned: PlannedPass, world: World) -> Proposal:

@@ -60,7 +60,7 @@ def play_planner(loop: ClosedLoop, planner: Planner, rng: np.random.Generator | 
         if number % every == 0:
             source = TwinFutures(loop=loop, rows=running, rng=rng, step_s=planner.config.step_s)
             found = planner.estimate(source)
-            chosen[running] = 0 if found is None else found.best(planner.config.margin)
+            chosen[running] = 0 if found is None else found.best(planner.config.margin, planner.config.doubt)
         loop.step(planner.propose_chosen(loop.census, chosen))
     loop.twin.finish()
 

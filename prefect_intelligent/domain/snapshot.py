@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from prefect_intelligent.domain.followers import Follower
 from prefect_intelligent.domain.objective import Prices
 from prefect_intelligent.domain.queues import QueueSetting
 from prefect_intelligent.domain.runs import Run, RunPhase
 from prefect_intelligent.errors import UnknownNameError
+
+
+RECENT_S: Final = 7200.0
+"""How long ago the oldest of the runs in `QueueState.recent` came, seconds."""
+MOST_RECENT: Final = 256
+"""How many runs there are at most in `QueueState.recent`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,8 @@ class QueueState:
         active: Runs that hold a slot.
         upcoming: Runs scheduled for later, soonest first.
         arrivals_per_hour: Recent arrival rate (exponentially weighted); None if not known.
+        recent: Runs that have come in the last `RECENT_S` seconds without having been announced by a schedule or by what
+            they follow, newest first, whatever has become of them; at most `MOST_RECENT`.
         blocked: Number of runs that are in none of the others, since no slot of the pool would start them now: their
             deployment is held or at its own limit.
         beyond: Number of waiting runs behind those in `waiting`, which are not listed because there are so many.
@@ -64,6 +73,7 @@ class QueueState:
     active: tuple[Run, ...] = ()
     upcoming: tuple[Run, ...] = ()
     arrivals_per_hour: float | None = None
+    recent: tuple[Run, ...] = ()
     beyond: int = 0
     blocked: int = 0
 
@@ -89,6 +99,7 @@ class Snapshot:
         prices: What capacity costs, and how much lateness weighs against it.
         resources: Shared resources with their capacities, by name.
         followers: Runs that will be made once runs of the pool have completed.
+        watched_s: For how long arrivals have been seen, at most `RECENT_S`, seconds.
     """
 
     at_s: float
@@ -97,6 +108,7 @@ class Snapshot:
     prices: Prices = field(default_factory=Prices)
     resources: tuple[Resource, ...] = ()
     followers: tuple[Follower, ...] = ()
+    watched_s: float = 0.0
 
     @property
     def active(self) -> int:

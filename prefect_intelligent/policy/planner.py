@@ -11,6 +11,7 @@ planner that serves as a bound, from what will truly happen (`prefect_intelligen
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,7 @@ class PlannerConfig:
         most_futures: No more than so many in all.
         budget_s: Seconds of real time after which no further round begins; inf is none.
         margin: Share of the expected cost by which a candidate has to be cheaper than the one in charge.
+        doubt: Standard errors of the saving by which it has to be above 0.
     """
 
     every_s: float = 120.0
@@ -101,6 +103,7 @@ class PlannerConfig:
     most_futures: int = 12
     budget_s: float = 1.0
     margin: float = 0.01
+    doubt: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +127,20 @@ class PlanCosts:
         mean: Array = np.nanmean(self.costs_usd, axis=1)
         return mean
 
-    def best(self, margin: float) -> Integers:
-        """The candidate to follow in every pool: the cheapest of those left, if it is cheaper by a margin."""
+    def best(self, margin: float, doubt: float = 0.0) -> Integers:
+        """The candidate to follow in every pool: the cheapest of those left, if it is clearly cheaper.
+
+        Args:
+            margin: Share of the cost of the one in charge that it has to save in the mean.
+            doubt: Standard errors by which that saving has to be above 0; the futures are the sample.
+        """
         left = np.isfinite(self.costs_usd[:, -1])
         mean = np.where(left, self.mean_usd, np.inf)
         cheapest = mean.argmin(-1)
-        own = mean[:, INCUMBENT]
-        worth = own - mean[np.arange(len(mean)), cheapest] > margin * np.abs(own)
+        pools = np.arange(len(mean))
+        saved = self.costs_usd[:, :, INCUMBENT] - self.costs_usd[pools, :, cheapest]
+        error = saved.std(-1, ddof=1) / math.sqrt(saved.shape[1]) if saved.shape[1] > 1 else np.zeros(len(mean))
+        worth = saved.mean(-1) > np.maximum(margin * np.abs(mean[:, INCUMBENT]), doubt * error)
         chosen: Integers = np.where(worth, cheapest, INCUMBENT)
         return chosen
 

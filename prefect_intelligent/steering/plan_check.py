@@ -15,7 +15,7 @@ from prefect_intelligent.policy.census import Census
 from prefect_intelligent.policy.explain import explain
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.learned import LearnedPolicy
-from prefect_intelligent.policy.planner import INCUMBENT, RULE, PlanCosts, Planner
+from prefect_intelligent.policy.planner import INCUMBENT, RULE, PlanCosts, Planner, PlannerConfig
 from prefect_intelligent.policy.rule_policy import RulePolicy
 from prefect_intelligent.steering.controller_state import ChosenPlan
 from prefect_intelligent.steering.lookahead import LookAhead
@@ -88,7 +88,7 @@ def assess_plan(
     if found is None:
         budget_ms = 1e3 * looks.budget_s
         return PlanAssessment(reasons=(f"no time to look ahead within {budget_ms:g} ms",), by_queue=why)
-    return _choose_plan(found, tried, census, looks.margin, snapshot.at_s, why)
+    return _choose_plan(found, tried, census, looks, snapshot.at_s, why)
 
 
 def _planner_of(policy: Policy | None) -> Planner | None:
@@ -126,13 +126,13 @@ def _choose_plan(
     found: PlanCosts,
     tried: Sequence[Policy],
     census: Census,
-    margin: float,
+    looks: PlannerConfig,
     at_s: float,
     explanations: Mapping[str | None, tuple[str, ...]],
 ) -> PlanAssessment:
     """Choose among the plans that were tried."""
     mean, plans = found.mean_usd[0], len(tried) > RULE + 1
-    chosen = int(found.best(margin)[0]) if plans else INCUMBENT
+    chosen = int(found.best(looks.margin, looks.doubt)[0]) if plans else INCUMBENT
     futures = found.costs_usd.shape[1]
     span = f"over {found.horizon_s / 60:.0f} min in {futures} futures"
     summary = f"the twin expects ${mean[chosen]:.2f} with this plan and ${mean[RULE]:.2f} with the rule's {span}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.domain.snapshot import MOST_RECENT
 from prefect_intelligent.domain import QueueState, Run, Snapshot
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.build import build_world
@@ -79,8 +80,12 @@ def _future(
     rng: np.random.Generator,
 ) -> World:
     """One drawn world. Its first `active` runs hold their slots already and do not arrive."""
-    adhoc = [(queue, at_s) for queue in snapshot.queues for at_s in _adhoc(queue, snapshot.at_s, horizon_s, rng)]
-    examples = [_example(queue) for queue, _ in adhoc]
+    coming = [
+        found
+        for queue in snapshot.queues
+        for found in _unannounced(queue, snapshot.at_s, snapshot.watched_s, horizon_s, rng)
+    ]
+    examples, adhoc = [run for run, _ in coming], [at_s for _, at_s in coming]
     followers, edges = _followers(snapshot, runs)
     all_runs = [*runs, *followers, *examples]
     keys = {(run.deployment, run.queue): run for run in all_runs}
@@ -98,9 +103,9 @@ def _future(
     ]
     number = {key: place for place, key in enumerate(keys)}
     follow = [run.scheduled_s for run in followers]
-    scheduled = np.array([*_in_order(snapshot, runs), *follow, *(at_s for _, at_s in adhoc)])
+    scheduled = np.array([*_in_order(snapshot, runs), *follow, *adhoc])
     due = [math.inf if run.due_s is None else run.due_s for run in (*runs, *followers)]
-    for run, (_, at_s) in zip(examples, adhoc, strict=True):
+    for run, at_s in zip(examples, adhoc, strict=True):
         due.append(math.inf if run.due_s is None else at_s + run.due_s - run.scheduled_s)
     columns = Runs(
         deployment=np.array([number[run.deployment, run.queue] for run in all_runs], dtype=np.int64),
@@ -157,17 +162,17 @@ def _in_order(snapshot: Snapshot, runs: Sequence[Run]) -> list[float]:
     return [sooner.get(run.id, run.scheduled_s) for run in runs]
 
 
-def _adhoc(queue: QueueState, at_s: float, horizon_s: float, rng: np.random.Generator) -> Array:
-    """Instants of Poisson arrivals of a queue that has no schedule but has had arrivals."""
-    if queue.upcoming or not queue.arrivals_per_hour or not (queue.waiting or queue.active):
-        return np.zeros(0)
-    count = rng.poisson(queue.arrivals_per_hour * horizon_s / 3600.0)
-    return at_s + np.sort(rng.uniform(0.0, horizon_s, count))
-
-
-def _example(queue: QueueState) -> Run:
-    """The run that stands for ad-hoc arrivals of a queue."""
-    return (*queue.waiting, *queue.active)[-1]
+def _unannounced(
+    queue: QueueState, at_s: float, watched_s: float, horizon_s: float, rng: np.random.Generator
+) -> list[tuple[Run, float]]:
+    """Runs that will come into a queue unannounced, and when: as often as of late, each like one of those."""
+    span_s = watched_s if len(queue.recent) < MOST_RECENT else at_s - queue.recent[-1].scheduled_s
+    if not queue.recent or span_s <= 0:
+        return []
+    count = rng.poisson(len(queue.recent) / span_s * horizon_s)
+    like = rng.integers(len(queue.recent), size=count)
+    times = at_s + np.sort(rng.uniform(0.0, horizon_s, count))
+    return [(queue.recent[place], float(time)) for place, time in zip(like, times, strict=True)]
 
 
 def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng: np.random.Generator) -> Array:

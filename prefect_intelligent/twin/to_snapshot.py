@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from prefect_intelligent.domain import (
     Estimate,
@@ -16,6 +17,7 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.domain.followers import Follower
+from prefect_intelligent.domain.snapshot import MOST_RECENT, RECENT_S
 from prefect_intelligent.policy.census import LOOK_AHEAD_S
 from prefect_intelligent.twin.model import state as S
 from prefect_intelligent.twin.model.run_lifecycle import ARRIVAL_MEMORY_S
@@ -66,9 +68,13 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
                 active=tuple(run for _, run in here if run.holds_slot),
                 upcoming=tuple(sorted(upcoming, key=lambda run: (run.scheduled_s, run.slack_s(now_s)))),
                 arrivals_per_hour=float(rate),
+                recent=tuple(
+                    _describe(twin, row, number, names, RunPhase.UPCOMING) for number in _recent(twin, row, queue)
+                ),
             )
         )
     pool_state = state.pools[row, pool]
+    begun_s = float(world.settings["start_s"][row])
     over = set(np.flatnonzero(state.runs["phase"][row] >= S.COMPLETED).tolist())
     upstreams = _upstreams(twin, row)
     followers = [number for number in upstreams if _follows(twin, row, number)]
@@ -97,7 +103,18 @@ def snapshot_of(twin: Twin, row: int = 0, pool: int = 0) -> Snapshot:
             )
             for number in followers
         ),
+        watched_s=min(RECENT_S, now_s - begun_s),
     )
+
+
+def _recent(twin: Twin, row: int, queue: int) -> npt.NDArray[np.int64]:
+    """The runs that have come into a queue of late and that nothing had announced, newest first."""
+    runs, now_s = twin.world.runs[row], float(twin.state.totals["now_s"][row])
+    at_s = runs["scheduled_s"]
+    unannounced = (runs["queue"] == queue) & (runs["known_s"] >= at_s) & (runs["upstreams"] == 0)
+    found = np.flatnonzero(unannounced & (at_s <= now_s) & (at_s > now_s - RECENT_S))
+    newest: npt.NDArray[np.int64] = found[np.argsort(-at_s[found], kind="stable")][:MOST_RECENT]
+    return newest
 
 
 def _upstreams(twin: Twin, row: int) -> dict[int, list[int]]:

@@ -136,6 +136,7 @@ def open_controller(
         terms_ttl_s=terms_ttl_s,
         now=clock.now_s,
         outlooks=outlooks,
+        recall=check_pool,
     )
     if check_pool:
         with suppress(OrchestratorUnavailableError):

@@ -42,6 +42,7 @@ class RunRecord:
         taken_s: When its present attempt took its slot, None if it holds none.
         own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
         parent_task_id: Task run of another run that has started it; None for others.
+        scheduled: Whether a schedule has made it.
     """
 
     id: str
@@ -53,6 +54,7 @@ class RunRecord:
     taken_s: float | None
     own_retry: bool = False
     parent_task_id: str | None = None
+    scheduled: bool = False
 
 
 def read_record(run: Mapping[str, Any]) -> RunRecord:
@@ -72,7 +74,18 @@ def read_record(run: Mapping[str, Any]) -> RunRecord:
         taken_s=taken_s,
         own_retry=(run.get("empirical_policy") or {}).get("retry_type") == "in_process",
         parent_task_id=run.get("parent_task_run_id"),
+        scheduled=bool(run.get("auto_scheduled")),
     )
+
+
+def read_past(api: PrefectApi, pool: str, since_s: float, until_s: float) -> tuple[list[RunRecord], float]:
+    """The latest runs of a pool that were to start in a span, one page of them, and from when on these are all."""
+    span = {"after_": iso(since_s), "before_": iso(until_s)}
+    body = {"work_pools": {"name": {"any_": [pool]}}, "flow_runs": {"expected_start_time": span}}
+    page, complete = api.page("/flow_runs/filter", body | {"sort": "EXPECTED_START_TIME_DESC"})
+    found = read_each(_KIND, page, read_record)
+    oldest_s = min((record.expected_s for record in found), default=since_s)
+    return list(found), since_s if complete else max(since_s, oldest_s)
 
 
 class LiveRunCache:

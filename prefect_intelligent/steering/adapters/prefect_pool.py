@@ -23,6 +23,7 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.domain.instants import iso, optional_unix_s
+from prefect_intelligent.domain.snapshot import RECENT_S
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
 from prefect_intelligent.prefect_client.api import PrefectApi, path
 from prefect_intelligent.prefect_client.child_runs import read_children
@@ -31,7 +32,8 @@ from prefect_intelligent.prefect_client.json_values import bounded
 from prefect_intelligent.steering.adapters.arrival_rate import ArrivalRateEstimator
 from prefect_intelligent.steering.adapters.deployment_catalog import DeploymentCatalog
 from prefect_intelligent.steering.adapters.followers import expected_followers
-from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord
+from prefect_intelligent.steering.adapters.live_runs import LiveRunCache, RunRecord, read_past
+from prefect_intelligent.steering.recent_arrivals import RecentArrivals
 
 if TYPE_CHECKING:
     from prefect_intelligent.forecasting.ports import OutlookSource
@@ -56,6 +58,7 @@ class PrefectOrchestrator:
         now: Gives the present instant, Unix seconds.
         outlooks: Durations and failures expected from the history, per deployment; where the history has too few runs,
             the deployment's last runs in Prefect are used.
+        recall: Whether the first snapshot also knows the unannounced runs that came before it, for one call more.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class PrefectOrchestrator:
         terms_ttl_s: float = 60.0,
         now: Callable[[], float] = time.time,
         outlooks: OutlookSource | None = None,
+        recall: bool = False,
     ) -> None:
         self.api = api
         self._pool_name = pool
@@ -80,6 +84,7 @@ class PrefectOrchestrator:
         self._live_runs = LiveRunCache(api, pool, look_ahead_s=look_ahead_s)
         self._catalog = DeploymentCatalog(api, pool, ttl_s=terms_ttl_s, start_up_s=start_up_s)
         self._arrivals = ArrivalRateEstimator()
+        self._recent, self._recall = RecentArrivals(), recall
         self._runs: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
         self._pool_id: str | None = None
         self._default_queue_id: str | None = None
@@ -111,7 +116,11 @@ class PrefectOrchestrator:
         self._live_runs.refresh(names, now_s)
         live = [*self._live_runs.scheduled.values(), *self._live_runs.active.values()]
         busy = Counter(run.deployment_id for run in self._live_runs.active.values())
-        self._catalog.refresh({run.deployment_id for run in live if run.deployment_id}, busy=busy)
+        past, since_s = list[RunRecord](), now_s
+        first = self._recall and not self._recent.begun
+        if first:
+            past, since_s = read_past(self.api, self._pool_name, now_s - RECENT_S, now_s)
+        self._catalog.refresh({run.deployment_id for run in (*live, *past) if run.deployment_id}, busy=busy)
         blocked = blocked_runs(
             self._live_runs.scheduled.values(), self._live_runs.active.values(), self._catalog.slots, now_s
         )
@@ -123,6 +132,7 @@ class PrefectOrchestrator:
             self._outlooks.refresh()
         kept: dict[str, tuple[RunRecord, tuple[int, int], Run]] = {}
         due: dict[str, str] = {}
+        seen: list[Run] = []
         for record in live:
             queue = names.get(record.queue_id)
             if queue is None or (record.own_retry and record.state == "SCHEDULED"):
@@ -131,13 +141,21 @@ class PrefectOrchestrator:
                 blocked_in[queue] += 1
                 continue
             phase = _phase(record, now_s)
-            run = self._with_current_risk(self._run(record, queue, phase, kept), now_s)
+            run = self._run(record, queue, phase, kept)
+            seen.append(run)
+            run = self._with_current_risk(run, now_s)
             place = waiting if phase is RunPhase.WAITING else upcoming if phase is RunPhase.UPCOMING else active
             place[queue].append((record.next_s, record.id, run))
             if phase is not RunPhase.UPCOMING:
                 due[record.id] = queue
         self._runs = kept
         self._arrivals.observe(due, now_s)
+        if first:
+            came = [record for record in past if record.queue_id in names and not self._is_announced(record)]
+            self._recent.begin(
+                [self._run(record, names[record.queue_id], RunPhase.UPCOMING, {}) for record in came], since_s
+            )
+        self._recent.observe(seen, {record.id for record in live if self._is_announced(record)}, now_s)
         if pool.limit is not None and 0 < pool.limit <= len(self._live_runs.active):
             active = self._with_waiting_parents(active, live)
         beyond = {names[key]: count for key, count in self._live_runs.beyond.items() if key in names}
@@ -151,6 +169,7 @@ class PrefectOrchestrator:
                     active=_ordered(active[queue.name]),
                     upcoming=_ordered(upcoming[queue.name]),
                     arrivals_per_hour=self._arrivals.per_hour(queue.name),
+                    recent=self._recent.of(queue.name),
                     beyond=beyond.get(queue.name, 0),
                     blocked=blocked_in[queue.name],
                 )
@@ -162,7 +181,13 @@ class PrefectOrchestrator:
             ),
             prices=self._prices,
             resources=self._resources,
+            watched_s=self._recent.watched_s(now_s),
         )
+
+    def _is_announced(self, record: RunRecord) -> bool:
+        """Whether a schedule has made a run, or it follows another one."""
+        info = self._catalog.of(record.deployment_id)
+        return record.scheduled or (info.follows and bool(info.deployment.terms.inputs))
 
     def _with_waiting_parents(
         self, active: dict[str, list[tuple[float, str, Run]]], live: Sequence[RunRecord]
