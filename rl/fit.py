@@ -27,7 +27,7 @@ import numpy as np
 
 from prefect_intelligent.errors import InvalidInputError, PrefectIntelligentError
 from prefect_intelligent.policy.base import Policy
-from prefect_intelligent.policy.bundle import Bundle, read_bundle, write_bundle
+from prefect_intelligent.policy.bundle import IDLE_FRACTION, Bundle, read_bundle, write_bundle
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.planner import Planner, PlannerConfig
 from prefect_intelligent.policy.regime import Regime
@@ -259,7 +259,9 @@ def main(argv: list[str] | None = None) -> int:
         name, agent, _ = fit_pool(days, config, args.out, say)
         say(f"{days.name}: judging {name}")
         report = judge(days, agent, config, Regime(pool_factor=bound))
-        write_bundle(replace(agent, evaluation=report["figures"] | {"agent": name}), args.out / "agent")
+        idle = float(days.days("test", 1).pools["idle_fraction"].max())
+        evaluation = report["figures"] | {"agent": name, IDLE_FRACTION: idle}
+        write_bundle(replace(agent, evaluation=evaluation), args.out / "agent")
     except (PrefectIntelligentError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -32,12 +32,9 @@ if TYPE_CHECKING:
     from tests.real_prefect import RealServer
 
 SHORT_DAY: Final = Path(__file__).parent / "short-day.toml"
-DAYS, FACTOR = 12, 60.0
-MORNING: Final = {"scenario": "morning-rush", "begin": 1.75, "hours": 1.0, "load": 0.4}
-"""The day that is played unless a scenario is named: an hour in which a backfill meets the marts, and what is left of
-it, with runs so short that twelve days under three arms take an hour."""
-WHOLE: Final = {"begin": 0.0, "hours": None, "load": 1.0}
-"""What is played of a scenario that is named."""
+CROWDED: Final = Path(__file__).parent / "crowded-morning.toml"
+"""The day that is played unless a scenario is named: so short that twelve days under three arms take an hour."""
+DAYS, FACTOR = 12, 50.0
 
 
 class Benchmark:
@@ -55,26 +52,19 @@ class Benchmark:
         self.repeated = 0
         """Days that had to be played once more under an arm, because something had failed."""
 
-    def pair(self, day: Day, factor: float) -> PairedDay:
-        """Play a day under every arm, on the server and in the twin."""
+    def play(self, day: Day, factor: float) -> dict[str, LiveDay]:
+        """Play a day under every arm."""
         import numpy as np
-
-        from benchmarks.live.figures import PairedDay
-        from benchmarks.live.twin_day import twin_costs
 
         live = {}
         for number in np.random.default_rng((self._seed, day.seed)).permutation(len(self._arms)):
             arm = self._arms[number]
             tell(f"day {day.seed} of {day.scenario.name}, {len(day.runs)} runs, factor {factor:g}: {arm.name} ...")
-            live[arm.name] = found = self._play(day, arm, factor)
+            live[arm.name] = found = self._play_again_if_need_be(day, arm, factor)
             tell(f"  {found.cost.total_usd:.3f} USD after {found.clock_s:.0f} s, {found.decisions} decisions")
-        return PairedDay(
-            seed=day.seed,
-            live={arm.name: live[arm.name] for arm in self._arms},
-            twin={arm.name: twin_costs(day, arm) for arm in self._arms},
-        )
+        return {arm.name: live[arm.name] for arm in self._arms}
 
-    def _play(self, day: Day, arm: Arm, factor: float) -> LiveDay:
+    def _play_again_if_need_be(self, day: Day, arm: Arm, factor: float) -> LiveDay:
         """Play a day, and if it cannot be played once more: a benchmark of an hour should survive one refused call."""
         from benchmarks.live.live_pool import LiveDayError
         from benchmarks.live.real_day import play_day
@@ -85,6 +75,14 @@ class Benchmark:
             tell(f"  {error}\n  once more ...")
             self.repeated += 1
             return play_day(self._server, day, arm, factor, self._folder)
+
+
+def pair(day: Day, arms: Sequence[Arm], live: dict[str, LiveDay]) -> PairedDay:
+    """A day that has been played, beside the same day in the twin."""
+    from benchmarks.live.figures import PairedDay
+    from benchmarks.live.twin_day import twin_costs
+
+    return PairedDay(seed=day.seed, live=live, twin={arm.name: twin_costs(day, arm) for arm in arms})
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -110,9 +108,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         with real_prefect.open_server(folder / "server") as server:
             rule = [arm for arm in arms if arm.name == RULE]
             long, speed = (Benchmark(server, each, folder, args.seed) for each in (arms, rule))
-            pairs = [long.pair(day, args.factor) for day in days]
-            quick, slow = ([speed.pair(day, factor) for day in short] for factor in (args.factor, 1.0))
+            played = [long.play(day, args.factor) for day in days]
+            at_factor, at_1 = ([speed.play(day, factor) for day in short] for factor in (args.factor, 1.0))
             database = "PostgreSQL" if server.database_url else "SQLite"
+            load_average = os.getloadavg()[0]
+    tell("the same days in the twin ...")
+    pairs = [pair(day, arms, live) for day, live in zip(days, played, strict=True)]
+    quick, slow = ([pair(day, rule, live) for day, live in zip(short, each, strict=True)] for each in (at_factor, at_1))
     interval_s = Settings().interval_s
     figures = figures_of(pairs) | {"live_speed_factor": args.factor}
     figures["live_kept_up"] = kept_up(pairs, poll_s=scenario.pools[0].poll_s, interval_s=interval_s)
@@ -131,7 +133,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("prefect", "prefect-intelligent")},
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
-        "load_average_1m": round(os.getloadavg()[0], 2),
+        "load_average_1m": round(load_average, 2),
         "clock_min": round((time.time() - began_s) / 60.0, 1),
         "repeated": long.repeated + speed.repeated,
         "days": describe_days(pairs),
@@ -151,11 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.live", description="Days on a real Prefect server in fast time."
     )
     parser.add_argument("--days", type=_count, default=DAYS, help=f"paired days (default: {DAYS})")
-    parser.add_argument("--factor", type=_positive, default=FACTOR, help="seconds of a day in a second (default: 60)")
-    parser.add_argument("--scenario", help="a name or a TOML file (default: an hour of morning-rush)")
-    parser.add_argument("--begin", type=float, metavar="H", help="hours of it to leave out (default: 0)")
+    parser.add_argument(
+        "--factor", type=_positive, default=FACTOR, help=f"seconds of a day in a second (default: {FACTOR:g})"
+    )
+    parser.add_argument("--scenario", default=CROWDED, help="a name or a TOML file (default: a crowded morning)")
+    parser.add_argument("--begin", type=float, default=0.0, metavar="H", help="hours of it to leave out (default: 0)")
     parser.add_argument("--hours", type=float, metavar="H", help="hours of it to take (default: all)")
-    parser.add_argument("--load", type=_positive, help="all durations times this (default: 1)")
+    parser.add_argument("--load", type=_positive, default=1.0, help="all durations times this (default: 1)")
     parser.add_argument("--agent", default="shipped", help="policy of the third arm, as in settings (default: shipped)")
     parser.add_argument("--bound", type=_positive, default=1.0, help="largest pool limit over the given (default: 1)")
     parser.add_argument("--short-days", type=int, default=1, help="days that are also played at factor 1 (default: 1)")
@@ -163,9 +167,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, help="folder for logs and histories, kept (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    for name, value in (MORNING if args.scenario is None else WHOLE).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
     try:
         found = measure(args)
     except PrefectIntelligentError as error:

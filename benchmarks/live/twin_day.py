@@ -10,23 +10,42 @@ from benchmarks.live.arms import Arm
 from benchmarks.live.day import Day, day_cost, played
 from prefect_intelligent.domain import Cost
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.policy.rule_policy import RulePolicy, parse_policy
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.twin.closed_loop import ClosedLoop
 from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.wiring.steering import open_policy
+from rl.service import Service, play_service
 
 POLLS: Final = 16
 """Worlds per day, which differ in when the worker polls."""
+_POLLS_LOOKED_AHEAD: Final = 4
+"""The same for a policy that asks the twin at its decisions, which takes long."""
 
 
-def twin_costs(day: Day, arm: Arm, worlds: int = POLLS) -> list[Cost]:
+def twin_costs(day: Day, arm: Arm, worlds: int | None = None) -> list[Cost]:
     """What the day costs in the twin, once for each way in which the polls may fall.
 
-    The policy decides at the controller's interval, behind its guard. Decisions that an event brings forward, and the
-    look ahead before a learned plan is followed, are not in it.
+    The policy decides at the controller's interval, behind its guard; one that looks ahead is played by the
+    controller's own decision step. Decisions that an event brings forward are not in it.
+
+    Args:
+        day: The day.
+        arm: Who steers.
+        worlds: How many ways; without it as many as there is time for.
     """
-    twin = repeat_day(day, worlds)
+    if arm.policy is not None:
+        policy, rule = open_policy(Settings(), arm.policy), parse_policy(Settings().rule)
+        if not isinstance(policy, RulePolicy):
+            twin = repeat_day(day, worlds or _POLLS_LOOKED_AHEAD)
+            found = play_service(twin.world, Service(policy=policy, rule=rule), arm.regime)
+            return [
+                Cost(capacity_usd=float(capacity), lateness_usd=float(lateness))
+                for capacity, lateness in zip(found.capacity_usd, found.lateness_usd, strict=True)
+            ]
+    twin = repeat_day(day, worlds or POLLS)
+    worlds = twin.world.n_worlds
     limits = play_arm(twin, day, arm)
     return [_cost(twin, row, day, [(float(at_s[row]), float(slots[row])) for at_s, slots in limits])
             for row in range(worlds)]  # fmt: skip

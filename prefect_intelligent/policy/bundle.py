@@ -37,6 +37,8 @@ MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "weights.npz"
 SHIPPED: Final = Path(__file__).with_name("shipped")
 """Folder of the bundle that the wheel contains."""
+IDLE_FRACTION: Final = "idle_fraction"
+"""Name in `Bundle.evaluation` of the largest `Prices.idle_fraction` on the days of its figures."""
 _MOST_BYTES: Final = 50_000_000
 
 

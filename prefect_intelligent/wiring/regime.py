@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prefect_intelligent.domain import QueueSetting
-from prefect_intelligent.policy.bundle import SHIPPED, read_bundle
+from prefect_intelligent.policy.bundle import IDLE_FRACTION, SHIPPED, Bundle, read_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
 from prefect_intelligent.settings import BoundSettings, PoolSettings, Settings
@@ -53,7 +53,9 @@ def pool_regime(settings: Settings, pool: str, queues: Sequence[QueueSetting], g
 
 
 def outside_regime(settings: Settings, pool: str, given: int | None = None) -> tuple[str, ...]:
-    """In what a controller of the pool differs from the regime of its bundle; nothing for rules and unknown regimes.
+    """In what a controller of the pool differs from its bundle's figures: regime, and price of unused slots.
+
+    There is nothing to tell for rules and for bundles that do not say their regime.
 
     Args:
         settings: All settings.
@@ -62,9 +64,21 @@ def outside_regime(settings: Settings, pool: str, given: int | None = None) -> t
     """
     named = settings.policy.removeprefix(f"{PLANNER}:")
     folder = SHIPPED if named == "shipped" else Path(named).expanduser()
-    trained = read_bundle(folder).regime if folder.is_dir() else None
-    if trained is None:
+    bundle = read_bundle(folder) if folder.is_dir() else None
+    if bundle is None or bundle.regime is None:
         return ()
     most = settings.pools.get(pool, PoolSettings()).most_slots
     factor = max(1.0, most / given) if most and given else 1.0
-    return Regime(interval_s=settings.interval_s, guard=guard_of(settings), pool_factor=factor).outside(trained)
+    ours = Regime(interval_s=settings.interval_s, guard=guard_of(settings), pool_factor=factor)
+    return (*ours.outside(bundle.regime), *_outside_prices(settings, pool, bundle))
+
+
+def _outside_prices(settings: Settings, pool: str, bundle: Bundle) -> tuple[str, ...]:
+    """Whether an unused slot costs nothing in one of both, the pool and the days of the bundle's figures."""
+    free = settings.prices_of(pool).idle_fraction == 0
+    was_free = bundle.evaluation.get(IDLE_FRACTION, 1.0) == 0  # bundles of before do not say: their days had prices
+    if free == was_free:
+        return ()
+    if free:
+        return ("an unused slot costs nothing, where it does on the days of the figures (prices.idle_fraction)",)
+    return ("an unused slot costs something, where it does not on the days of the figures (prices.idle_fraction)",)

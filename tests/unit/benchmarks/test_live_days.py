@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.live.__main__ import main
+from benchmarks.live.__main__ import CROWDED, SHORT_DAY, main
 from benchmarks.live.arms import AGENT, DEFAULT, RULE, Arm, choose_arms
 from benchmarks.live.day import draw_day, shape_day
 from benchmarks.live.fast_time import FastTime, move_instants
@@ -96,6 +96,23 @@ def test_the_cost_of_a_day_in_the_twin_is_what_the_twin_itself_has_charged(polic
     assert len({cost.total_usd for cost in costs}) == 3, "the worlds differ in their polls"
 
 
+def test_a_policy_that_looks_ahead_is_played_in_the_twin_by_the_decision_step_of_a_controller():
+    day = draw_day(shape_day(load_scenario(SHORT_DAY)), seed=0, factor=40.0)
+    rule = twin_costs(day, Arm(name="rule", policy="atc"), worlds=1)
+    (planned,) = twin_costs(day, Arm(name="agent", policy="planner:atc"), worlds=1)
+    assert planned.capacity_usd > 0.0
+    assert planned.lateness_usd <= 1.5 * rule[0].lateness_usd
+
+
+def test_the_day_that_is_played_unless_one_is_named_can_be_played_and_its_order_costs_money():
+    day = draw_day(shape_day(load_scenario(CROWDED)), seed=0, factor=50.0)
+    assert 60 <= len(day.runs) <= 120
+    default, rule = (
+        np.mean([c.lateness_usd for c in twin_costs(day, Arm(name="x", policy=p), 4)]) for p in (None, "atc")
+    )
+    assert default > rule > 0.0
+
+
 def test_controllers_of_the_arms_have_the_settings_of_the_product_and_the_bound():
     pool = morning().pools[0]
     default, rule, agent = choose_arms("shipped", 1.0)
@@ -116,7 +133,7 @@ def test_controllers_of_the_arms_have_the_settings_of_the_product_and_the_bound(
     [
         (["--scenario", "mornin-rush"], "morning-rush"),
         (["--scenario", "nightly-dag"], "deployments that wait for others"),
-        (["--hours", "9"], "has 10 hours"),
+        (["--hours", "9"], "has 1 hours"),
         (["--agent", "no-such-policy"], "no-such-policy"),
     ],
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from prefect_intelligent.domain import QueueSetting
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.policy.bundle import IDLE_FRACTION, SHIPPED, read_bundle, write_bundle
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.policy.regime import Regime
-from prefect_intelligent.settings import Settings
+from prefect_intelligent.settings import PoolSettings, PriceSettings, Settings
 from prefect_intelligent.wiring.regime import outside_regime, pool_regime
 
 
@@ -51,11 +53,24 @@ def test_differences_are_told_and_smaller_bounds_are_none() -> None:
 
 def test_a_controller_says_when_it_runs_a_bundle_outside_its_regime() -> None:
     assert outside_regime(Settings(policy="general", interval_s=60.0), "etl") == ()
-    assert outside_regime(Settings(policy="shipped"), "etl", 4) == ()
+    priced = PriceSettings(idle_fraction=1.0)
+    assert outside_regime(Settings(policy="shipped", prices=priced), "etl", 4) == ()
     told = outside_regime(
-        Settings(policy="planner:shipped", interval_s=60.0, pools={"etl": {"most_slots": 8}}), "etl", 4
+        Settings(policy="planner:shipped", interval_s=60.0, prices=priced, pools={"etl": {"most_slots": 8}}), "etl", 4
     )
     assert told == ("a decision every 60 s, not 20 s", "a pool limit up to 2 times the given, not 1")
+
+
+def test_a_pool_in_which_an_unused_slot_costs_nothing_is_told_from_days_on_which_it_does(tmp_path: Path) -> None:
+    (told,) = outside_regime(Settings(policy="shipped"), "etl", 4)
+    assert told.startswith("an unused slot costs nothing")
+    scaled = {"etl": PoolSettings(capacity="scaled")}
+    assert outside_regime(Settings(policy="shipped", pools=scaled), "etl", 4) == ()
+    free = replace(read_bundle(SHIPPED), evaluation={IDLE_FRACTION: 0.0})
+    write_bundle(free, tmp_path)
+    assert outside_regime(Settings(policy=str(tmp_path)), "etl", 4) == ()
+    (told,) = outside_regime(Settings(policy=str(tmp_path), pools=scaled), "etl", 4)
+    assert told.startswith("an unused slot costs something")
 
 
 def test_a_pool_may_get_what_people_gave_it_also_while_steering_has_lowered_its_limit() -> None:
