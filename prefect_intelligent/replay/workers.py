@@ -64,15 +64,17 @@ def learned_workers(
     begun = int(passages.loc[passages["state"] == "RUNNING", "run_id"].nunique())
     if int(stays["runs"].sum()) < _KNOWN * begun:
         return (), f"workers: {len(seen)} names took {len(held)} of {begun} runs, too few stay: taken as one"
-    held = held[held["worker"].isin(stays.index)]
     workers = tuple(
         WorkerSpec(
             name=str(name),
             limit=_limit(group, held, queues, limit, poll_s),
             queues=_queues_polled(group, held, queues),
         )
-        for name, group in held.groupby("worker")
+        for name, group in held[held["worker"].isin(stays.index)].groupby("worker")
     )
+    polled = {name for worker in workers for name in worker.queues or {queue.name for queue in queues}}
+    if unpolled := sorted(set(held["queue"].astype(str)) - polled):
+        return (), f"workers: none that stays polls {', '.join(unpolled)}: taken as one"
     plain = all(worker.limit is None and not worker.queues for worker in workers)
     return () if plain else workers, None
 

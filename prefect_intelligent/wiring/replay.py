@@ -108,10 +108,7 @@ def worked_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
     pool = snapshot.pool
     passages = store.passage_frame(pool.name, since_s=since_s)
     workers, _ = learned_workers(passages, taken_by, model.queues, pool.limit, model.poll_s)
-    polled = {name for worker in workers for name in worker.queues}
-    everything = any(not worker.queues for worker in workers)
-    missed = not everything and any(q.waiting and q.name not in polled for q in snapshot.queues)
-    return model if missed else replace(model, workers=workers)
+    return replace(model, workers=workers)
 
 
 def worker_slots(settings: Settings, snapshot: Snapshot) -> int | None:
