@@ -168,9 +168,8 @@ async def serve(worker: HoldingWorker, poll_s: float, report: Path | None, seed:
                     if now_s - beaten_s > _HEARTBEAT_S:
                         beaten_s = now_s
                         await worker.sync_with_backend()
-                    asked_s = time.time()
+                    polled.append(time.time())
                     await worker.get_and_submit_flow_runs()
-                    polled.append((asked_s + time.time()) / 2)  # about when the server looked
                 next_s = max(next_s + poll_s * rng.uniform(1.0 - POLL_JITTER, 1.0 + POLL_JITTER), time.time())
                 await anyio.sleep(max(0.0, next_s - time.time()))
     finally:
