@@ -9,7 +9,8 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 
-from simulations.against_prefect import QUEUES, RecordedDay, twin_days
+from simulations.against_prefect.comparison import twin_days
+from simulations.against_prefect.recording import RecordedDay
 from simulations.theory import Check, erlang_c, sweep
 
 mpl.use("Agg")
@@ -52,11 +53,13 @@ def draw_prefect(path: Path, day: RecordedDay, worlds: int, seed: int) -> None:
     """Draw how long runs waited for a slot: the recorded day as points, the twin's days as a band."""
     import matplotlib.pyplot as plt
 
-    waits = np.maximum(twin_days(day, worlds, seed) - day.scheduled_s, 0.0)
+    queues, number_of = day.plan.queues, day.plan.queue
+    claimed = twin_days(day, worlds, seed).state.runs["first_claimed_s"][:, : len(number_of)]
+    waits = np.maximum(claimed - day.scheduled_s, 0.0)
     real = np.maximum(day.claimed_s - day.scheduled_s, 0.0)
-    figure, axes = plt.subplots(1, len(QUEUES), figsize=(10, 3.2), sharey=True)
-    for number, (queue, axis) in enumerate(zip(QUEUES, axes, strict=True)):
-        chosen = day.queue == number
+    figure, axes = plt.subplots(1, len(queues), figsize=(10, 3.2), sharey=True)
+    for number, (queue, axis) in enumerate(zip(queues, axes, strict=True)):
+        chosen = number_of == number
         share = (np.arange(chosen.sum()) + 1) / chosen.sum()
         each = np.sort(waits[:, chosen], axis=1)
         low, high = np.quantile(each, [0.05, 0.95], axis=0)

@@ -279,14 +279,18 @@ class PostgresDatabase:
 
 
 @contextmanager
-def open_server(home: Path) -> Iterator[RealServer]:
+def open_server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[RealServer]:
     """A running server that is stopped at the end: on PostgreSQL where it is available, else on SQLite.
 
     SQLite may refuse a claim with 503, and the worker then tries again seconds later, after runs that should have come
     behind.
+
+    Args:
+        home: Becomes its PREFECT_HOME.
+        settings: More environment for the server.
     """
     database = None if why_no_postgres() else PostgresDatabase()
-    server = RealServer(home, None if database is None else database.prefect_url)
+    server = RealServer(home, None if database is None else database.prefect_url, settings)
     try:
         yield server.start()
     finally:

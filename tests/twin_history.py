@@ -8,7 +8,7 @@ import numpy as np
 
 from prefect_intelligent.domain import Terms
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
-from prefect_intelligent.history.rows import DeploymentFact, QueueFact, RunFact, StateFact
+from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFact, RunFact, StateFact
 from prefect_intelligent.twin.model import event_log as kinds
 from prefect_intelligent.twin.model import state as phases
 from prefect_intelligent.twin.simulator import Twin
@@ -71,8 +71,10 @@ def keep_history(store: SqlRuns, scenario: Scenario, seed: int = 1) -> Twin:
             states.append(StateFact(run_id, at_s, "RUNNING", "Retrying" if retried else "Running"))
         elif entry["kind"] == kinds.RETRY:
             states.append(StateFact(run_id, at_s, "SCHEDULED", "AwaitingRetry"))
-    store.put(runs=runs, states=states)
+        elif entry["kind"] == kinds.DONE:
+            states.append(StateFact(run_id, at_s, name := _STATES[int(entry["where"])], name.capitalize()))
     pool = scenario.pools[0]
+    store.put(runs=runs, states=states, events=[*_taken(twin, scenario), *_occupied(log, twin, scenario)])
     store.put_queues(
         [
             QueueFact(POOL, "", scenario.start_s - DAY_S, None, pool.limit, False),
@@ -83,11 +85,47 @@ def keep_history(store: SqlRuns, scenario: Scenario, seed: int = 1) -> Twin:
     return twin
 
 
+def _taken(twin: Twin, scenario: Scenario) -> list[EventFact]:
+    """What workers say when they submit runs; who had a run last, as the twin keeps it."""
+    workers, name = scenario.pools[0].workers, "prefect.worker.submitted-flow-run"
+    if not workers:
+        return []
+    own = twin.state.runs[0, : int(twin.world.settings["runs"][0])]
+    return [
+        EventFact(
+            f"taken-{run}",
+            float(own["claimed_s"][run]),
+            name,
+            f"prefect.worker.process.{workers[own['worker'][run]].name}",
+            json.dumps({"name": workers[own["worker"][run]].name, "run_id": f"run-{run}"}),
+        )
+        for run in np.flatnonzero(np.isfinite(own["first_claimed_s"]))
+    ]
+
+
+def _occupied(log, twin: Twin, scenario: Scenario) -> list[EventFact]:
+    """What runs say when they have taken slots of limits."""
+    capacity = {resource.name: resource.capacity for resource in scenario.resources}
+    found = []
+    for number, entry in enumerate(log[log["kind"] == kinds.STARTED]):
+        named = scenario.sources[int(twin.world.runs[0, entry["run"]]["deployment"])].terms.resources
+        for name in sorted(set(named)):
+            told = {"name": name, "run_id": f"run-{entry['run']}", "slots": str(named.count(name))}
+            told["limit"] = f"{capacity[name]:g}"
+            event = "prefect.concurrency-limit.acquired"
+            found.append(
+                EventFact(f"occupied-{number}-{name}", float(entry["at_s"]), event, f"limit.{name}", json.dumps(told))
+            )
+    return found
+
+
 def _deployment(source, scenario: Scenario) -> DeploymentFact:
     terms = Terms(deadline=source.deadline, late_usd_per_hour=source.terms.late_usd_per_hour)
     details = {
         "schedules": _schedules(source.arrivals, scenario.start_s),
         "concurrency_limit": source.terms.limit,
+        "limit_name": source.terms.limit_group or (source.terms.limit and f"deployment:{source.terms.name}"),
+        "collision_strategy": "CANCEL_NEW" if source.terms.cancels_new else None,
         "terms": terms.to_dict(),
     }
     name = source.terms.name

@@ -30,7 +30,7 @@ def command(
 ) -> int:
     """Print the money and lateness of both sides. Nothing is written to Prefect."""
     from prefect_intelligent.replay.eta import what_if
-    from prefect_intelligent.wiring.replay import observe_pool, snapshot_model, worker_slots
+    from prefect_intelligent.wiring.replay import observe_pool, worked_model
 
     changes = dict(_change(text) for text in wanted)
     check_seed(seed)
@@ -40,7 +40,7 @@ def command(
         raise InvalidInputError("--hours", hours, "must be a number of hours, 0 to a year")
     settings, name = settings_and_pool(config, pool)
     snapshot = observe_pool(settings, name)
-    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
+    model = worked_model(settings, snapshot)
     found = what_if(snapshot, model, changes, seed, futures=futures, horizon_s=hours * 3600.0)
     if as_json:
         print_json({"pool": name, "changes": changes, "futures": futures, "seed": seed, **asdict(found)})

@@ -259,7 +259,7 @@ def _pool(pool: PoolSpec, first_worker: int) -> Table:
         row[name] = getattr(pool, name)
     for name in ("follows_demand", "claims_ahead", "poll_s", "poll_jitter", "poll_batch", "prefetch_s", "overshoot"):
         row[name] = getattr(pool, name)
-    for name in ("startup_s", "startup_spread", "late_after_s", "late_loop_s"):
+    for name in ("startup_s", "startup_spread", "slot_wait_s", "late_after_s", "late_loop_s"):
         row[name] = getattr(pool, name)
     return row
 

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from prefect_intelligent.domain import QueueState, Run, Snapshot
+from prefect_intelligent.domain import QueueState, Run, RunPhase, Snapshot
 from prefect_intelligent.domain.snapshot import MOST_RECENT
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.twin.build import build_world
 from prefect_intelligent.twin.engine.jit import compiled
 from prefect_intelligent.twin.engine.numba_structs import by_reference
+from prefect_intelligent.twin.model.nodes import enqueue_for_node, place_waiting
 from prefect_intelligent.twin.model.rows import state_row, world_row
 from prefect_intelligent.twin.model.run_lifecycle import start, take_slot
 from prefect_intelligent.twin.model.stacking import stack
 from prefect_intelligent.twin.model.state import PENDING, State, StateRow
-from prefect_intelligent.twin.model.timers import MARK_LATE, set_timer
+from prefect_intelligent.twin.model.timers import ADD_NODE, MARK_LATE, set_timer
 from prefect_intelligent.twin.model.world import DRAWN, World, WorldRow
 from prefect_intelligent.twin.simulator import Twin
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec, ResourceSpec, Runs
@@ -61,25 +62,34 @@ def sample_futures(
     runs = tuple(
         run for phase in ("active", "waiting", "upcoming") for queue in snapshot.queues for run in getattr(queue, phase)
     )
-    active = sum(len(queue.active) for queue in snapshot.queues)
+    begun = _begun(snapshot, pool)
     resources = [ResourceSpec(name=resource.name, capacity=resource.capacity) for resource in snapshot.resources]
-    worlds = [_future(snapshot, pool, runs, active, resources, horizon_s, rng) for _ in range(futures)]
+    worlds = [_future(snapshot, pool, runs, begun, resources, horizon_s, rng) for _ in range(futures)]
     world = stack(worlds)
     twin = Twin(world)
-    _begin_active(world, twin.state, active)
+    claimed_s = np.array([run.started_s or snapshot.at_s for run in runs[: len(begun)]])
+    order = np.argsort(~begun, kind="stable")  # those that have a node first
+    _begin_active(world, twin.state, order, begun, claimed_s)
     return SampledFutures(twin=twin, runs=runs)
+
+
+def _begun(snapshot: Snapshot, pool: PoolSpec) -> npt.NDArray[np.bool_]:
+    """Which active runs have a node; where runs are claimed ahead, those that are still PENDING wait for theirs."""
+    active = [run for queue in snapshot.queues for run in queue.active]
+    return np.array([run.phase is not RunPhase.PENDING or not pool.claims_ahead for run in active], dtype=bool)
 
 
 def _future(
     snapshot: Snapshot,
     pool: PoolSpec,
     runs: Sequence[Run],
-    active: int,
+    begun: npt.NDArray[np.bool_],
     resources: Sequence[ResourceSpec],
     horizon_s: float,
     rng: np.random.Generator,
 ) -> World:
-    """One drawn world. Its first `active` runs hold their slots already and do not arrive."""
+    """One drawn world. Its first runs, as many as `begun` has entries, hold their slots already and do not arrive."""
+    active = len(begun)
     coming = [
         found
         for queue in snapshot.queues
@@ -111,7 +121,7 @@ def _future(
         deployment=np.array([number[run.deployment, run.queue] for run in all_runs], dtype=np.int64),
         scheduled_s=scheduled,
         known_s=np.concatenate([np.full(len(runs), -np.inf), scheduled[len(runs) :]]),
-        work_s=_work_s(all_runs, snapshot.at_s, active, pool.startup_s, rng),
+        work_s=_work_s(all_runs, snapshot.at_s, begun, pool.startup_s, rng),
         p50_s=np.array([run.estimate.p50_s for run in all_runs]),
         spread=np.array([run.estimate.sigma for run in all_runs]),
         due_s=np.array(due),
@@ -175,12 +185,15 @@ def _unannounced(
     return [(queue.recent[place], float(time)) for place, time in zip(like, times, strict=True)]
 
 
-def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng: np.random.Generator) -> Array:
-    """Seconds of work left for each run: lognormal, for active runs given that they have not ended yet."""
+def _work_s(
+    runs: Sequence[Run], at_s: float, begun: npt.NDArray[np.bool_], startup_s: float, rng: np.random.Generator
+) -> Array:
+    """Seconds of work left for each run: lognormal, for those that have begun given that they have not ended yet."""
+    active = len(begun)
     log_median = np.log(np.array([max(run.estimate.p50_s, _SHORTEST_S) for run in runs]))
     sigma = np.maximum(np.array([run.estimate.sigma for run in runs]), 1e-3)
     total = np.exp(log_median + sigma * rng.standard_normal(len(runs)))
-    used = np.array([at_s - (run.started_s or at_s) for run in runs[:active]])
+    used = np.where(begun, [at_s - (run.started_s or at_s) for run in runs[:active]], 0.0)
     for _ in range(8):  # draw again what would have ended before now; what still would is an overrun
         over = total[:active] <= used
         if not over.any():
@@ -188,6 +201,7 @@ def _work_s(runs: Sequence[Run], at_s: float, active: int, startup_s: float, rng
         total[:active][over] = np.exp(log_median[:active] + sigma[:active] * rng.standard_normal(active))[over]
     overrun_s = 0.5 * np.maximum(used - np.exp(log_median[:active]), 1.0)
     left = np.where(total[:active] > used, total[:active] - used, overrun_s)
+    left = np.where(begun, left, total[:active] - startup_s)
     work: Array = np.maximum(np.concatenate([left, total[active:] - startup_s]), _SHORTEST_S)
     return work
 
@@ -205,11 +219,13 @@ def _worker_of(world: WorldRow, state: StateRow, pool: int, queue: int) -> int:
 
 
 @compiled
-def _begin_active(world: World, state: State, active: int) -> None:
-    """Let the first `active` runs of every world hold their slots and run."""
+def _begin_active(
+    world: World, state: State, order: npt.NDArray[np.int64], begun: npt.NDArray[np.bool_], claimed_s: Array
+) -> None:
+    """Let the first runs of every world hold their slots: those that have begun run, the others wait for a node."""
     for row in range(world.runs.shape[0]):
         one_world, one_state = by_reference(world_row(world, row)), by_reference(state_row(state, row))
-        for run in range(active):
+        for run in order:
             run_spec, run_state = one_world.runs[run], one_state.runs[run]
             pool = one_world.queues[run_spec.queue].pool
             run_state.scheduled_s, run_state.due_s, run_state.phase = run_spec.scheduled_s, run_spec.due_s, PENDING
@@ -220,6 +236,30 @@ def _begin_active(world: World, state: State, active: int) -> None:
             if one_world.pools[pool].workers > 0:
                 run_state.worker = _worker_of(one_world, one_state, pool, run_spec.queue)
                 one_state.workers[run_state.worker].active += 1
-            run_state.placed = 1
-            one_state.pools[pool].placed += 1
-            start(one_world, one_state, run)
+            if begun[run]:
+                run_state.placed = 1
+                one_state.pools[pool].placed += 1
+                start(one_world, one_state, run)
+            else:
+                enqueue_for_node(one_state, pool, run)
+            if one_world.pools[pool].follows_demand != 0:
+                _give_node(one_world, one_state, pool, begun[run], claimed_s[run])
+        for pool in range(one_state.pools.shape[0]):
+            place_waiting(one_world, one_state, pool)
+
+
+@compiled
+def _give_node(world: WorldRow, state: StateRow, pool: int, begun: bool, claimed_s: float) -> None:
+    """An autoscaler has bought a slot for an active run: its node is there, or boots since the run was claimed."""
+    pool_spec, pool_state, now_s = world.pools[pool], state.pools[pool], state.totals[0].now_s
+    slots = pool_state.placed if begun else pool_state.active
+    nodes = pool_state.nodes if begun else pool_state.nodes + pool_state.nodes_ordered
+    ring = state.node_since[pool]
+    if slots <= nodes * pool_spec.node_slots or pool_state.nodes + pool_state.nodes_ordered >= ring.shape[0]:
+        return
+    ring[pool_state.nodes + pool_state.nodes_ordered] = now_s
+    if begun:
+        pool_state.nodes += 1
+    else:
+        pool_state.nodes_ordered += 1
+        set_timer(state, max(now_s, claimed_s + pool_spec.boot_s), ADD_NODE, pool)

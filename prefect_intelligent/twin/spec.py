@@ -154,6 +154,8 @@ class PoolSpec:
         startup_s: Median seconds from having a slot to running.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which new ones are cancelled; None for no bound.
+        slot_wait_s: Seconds after which a run whose deployment was full asks again (Prefect's
+            `PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS`).
         late_after_s: Seconds after its scheduled time from which the server marks a waiting run late (Prefect's
             `PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS`).
         late_loop_s: Seconds between two times at which it looks for them (`..._LATE_RUNS_LOOP_SECONDS`).
@@ -183,6 +185,7 @@ class PoolSpec:
     startup_s: float = 3.0
     startup_spread: float = 0.2
     room: int | None = None
+    slot_wait_s: float = 30.0
     late_after_s: float = 15.0
     late_loop_s: float = 5.0
     spot_prices: tuple[tuple[float, float], ...] = ()
@@ -201,6 +204,8 @@ class PoolSpec:
         for name in ("node_slots", "max_slots", "poll_batch", "most"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
+        if not (math.isfinite(self.slot_wait_s) and self.slot_wait_s > 0):
+            raise InvalidInputError("slot_wait_s", self.slot_wait_s, "must be a number above 0")
         for name in ("poll_jitter", "overshoot"):
             if getattr(self, name) > 1:
                 raise InvalidInputError(name, getattr(self, name), "must be between 0 and 1")

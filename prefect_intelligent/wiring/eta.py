@@ -8,7 +8,7 @@ from prefect_intelligent.domain import Snapshot
 from prefect_intelligent.replay.eta import Eta, predict_run_times
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.regime import pool_regime
-from prefect_intelligent.wiring.replay import given_limit, observe_pool, snapshot_model, worker_slots
+from prefect_intelligent.wiring.replay import given_limit, observe_pool, worked_model
 from prefect_intelligent.wiring.steering import open_policy
 
 
@@ -31,7 +31,7 @@ def predict_runs(
     snapshot = observe_pool(settings, pool)
     if queue is not None:
         snapshot.queue(queue)
-    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
+    model = worked_model(settings, snapshot)
     deciding = open_policy(settings, settings.policy)
     regime = pool_regime(settings, pool, model.queues_by_name, given_limit(settings, snapshot))
     rng = np.random.default_rng(seed)

@@ -38,12 +38,15 @@ __all__ = [
     "recording_model",
     "recording_of",
     "snapshot_model",
+    "worked_model",
     "worker_slots",
     "write_page",
     "write_recording",
 ]
 
 _DAY_S = 86400.0
+_WORKERS_S = 2 * _DAY_S
+"""Span over which workers are learned: long enough to see what each takes, short enough that they are those of now."""
 
 
 def pool_model(
@@ -85,6 +88,27 @@ def _capacity(settings: Settings, pool: str, own: PoolSettings) -> dict[str, Any
 def snapshot_model(settings: Settings, snapshot: Snapshot, *, slots: int | None = None) -> PoolSpec:
     """How the twin models the pool of a snapshot; see `pool_model`."""
     return pool_model(settings, snapshot.pool, tuple(queue.setting for queue in snapshot.queues), slots)
+
+
+def worked_model(settings: Settings, snapshot: Snapshot) -> PoolSpec:
+    """The same, with what the history shows of its workers: how many runs they carry, and which queues each polls.
+
+    Raises:
+        StoreError: The history cannot be read.
+    """
+    from prefect_intelligent.replay.workers import TAKEN, learned_workers, takers
+
+    model = snapshot_model(settings, snapshot, slots=worker_slots(settings, snapshot))
+    if not has_history(settings):
+        return model
+    store, since_s = open_runs(settings), snapshot.at_s - _WORKERS_S
+    taken_by = takers(store.event_frame(since_s=since_s, prefix=TAKEN)["payload"])
+    if not taken_by:
+        return model
+    pool = snapshot.pool
+    passages = store.passage_frame(pool.name, since_s=since_s)
+    workers, _ = learned_workers(passages, taken_by, model.queues, pool.limit, model.poll_s)
+    return replace(model, workers=workers)
 
 
 def worker_slots(settings: Settings, snapshot: Snapshot) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.census import Array
+from prefect_intelligent.twin.spec import WorkerSpec
 from simulations.calibration.observed import Observed
 
 ENOUGH: Final = 10
@@ -60,7 +62,7 @@ class Failures:
     attempts: int
 
 
-def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_]) -> Polls:
+def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_], workers: Sequence[WorkerSpec] = ()) -> Polls:
     """Poll period, prefetch and start-up time from the changes of state.
 
     A run that finds a free slot waits for the next poll, half a period on average. A run known in
@@ -69,6 +71,7 @@ def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_]) -> Polls:
     Args:
         observed: The pool.
         scheduled: Which runs of `observed.runs` were known in advance, shape (runs,).
+        workers: Its workers, if they are told apart.
     """
     claimed = _first(observed.passages, "PENDING")
     if claimed.empty:
@@ -78,7 +81,7 @@ def fit_polls(observed: Observed, scheduled: npt.NDArray[np.bool_]) -> Polls:
     startup = (claimed["started_s"] - np.maximum(claimed["at_s"], claimed["scheduled_s"])).to_numpy(float)
     late_enough = (claimed["at_s"] >= claimed["scheduled_s"]).to_numpy()
     startup = startup[late_enough & np.isfinite(startup) & (startup > 0)]
-    free = claimed[_found_room(observed, claimed)]
+    free = claimed[_found_room(observed, claimed, workers)]
     known = _known_keys(observed.runs, scheduled)
     is_known = np.array(
         [(name, round(at, 3)) in known for name, at in zip(free["deployment"], free["scheduled_s"], strict=True)],
@@ -124,19 +127,45 @@ def _first(passages: pd.DataFrame, state: str) -> pd.DataFrame:
     return passages[passages["state"] == state].drop_duplicates("run_id").reset_index(drop=True)
 
 
-def _found_room(observed: Observed, claimed: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which runs became due while pool and queue had a free slot, even with all runs due at the same instant."""
-    ended = observed.runs["ended_s"].fillna(observed.end_s)
-    due = claimed["scheduled_s"].to_numpy(float)
-    room = np.ones(len(claimed), dtype=bool)
-    if observed.pool.limit is not None:
-        room &= _present(observed.runs["scheduled_s"], ended, due) <= observed.pool.limit
+def _found_room(observed: Observed, claimed: pd.DataFrame, workers: Sequence[WorkerSpec]) -> npt.NDArray[np.bool_]:
+    """Which runs became due while every limit had room, even with all runs due at the same instant."""
+    room = _room_among(observed, claimed, np.ones(len(observed.runs), dtype=bool), observed.pool.limit)
     for queue in observed.queues:
         if queue.limit is not None:
-            own = observed.runs["queue"] == queue.name
-            present = _present(observed.runs["scheduled_s"][own], ended[own], due)
-            room &= (claimed["queue"] != queue.name).to_numpy() | (present <= queue.limit)
+            own = (observed.runs["queue"] == queue.name).to_numpy()
+            room &= (claimed["queue"] != queue.name).to_numpy() | _room_among(observed, claimed, own, queue.limit)
+    for names, limit in _limited(observed):
+        own = observed.runs["deployment"].isin(names).to_numpy()
+        room &= ~claimed["deployment"].isin(names).to_numpy() | _room_among(observed, claimed, own, limit)
+    if workers:
+        carried = np.zeros(len(claimed), dtype=bool)
+        for worker in workers:
+            polled = worker.queues or tuple(queue.name for queue in observed.queues)
+            own = observed.runs["queue"].isin(polled).to_numpy()
+            carried |= claimed["queue"].isin(polled).to_numpy() & _room_among(observed, claimed, own, worker.limit)
+        room &= carried
     return room
+
+
+def _limited(observed: Observed) -> list[tuple[set[str], int]]:
+    """Deployments with a limit, together where they share it, and that limit."""
+    found: dict[str, tuple[set[str], int]] = {}
+    for name, facts in observed.deployments.items():
+        if facts.limit is not None:
+            found.setdefault(facts.limit_group or f"deployment {name}", (set(), facts.limit))[0].add(name)
+    return list(found.values())
+
+
+def _room_among(
+    observed: Observed, claimed: pd.DataFrame, own: npt.NDArray[np.bool_], limit: int | None
+) -> npt.NDArray[np.bool_]:
+    """Whether no more of some runs than a limit were due and not over when each claimed run became due."""
+    if limit is None:
+        return np.ones(len(claimed), dtype=bool)
+    runs = observed.runs[own]
+    ended, due = runs["ended_s"].fillna(observed.end_s), claimed["scheduled_s"].to_numpy(float)
+    within: npt.NDArray[np.bool_] = _present(runs["scheduled_s"], ended, due) <= limit
+    return within
 
 
 def _present(scheduled: pd.Series, ended: pd.Series, at_s: Array) -> Array:

@@ -16,19 +16,23 @@ from prefect_intelligent.errors import InvalidInputError
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.policy.census import Array
 from prefect_intelligent.replay.replay import past_estimates
+from prefect_intelligent.replay.workers import learned_workers
 from prefect_intelligent.twin.spec import DeploymentSpec, PoolSpec
-from simulations.arrivals import DAY_S, HOUR_S, Poisson
+from simulations.arrivals import DAY_S, HOUR_S, Interval, Poisson
 from simulations.calibration import arrivals as arrival_fits
 from simulations.calibration import durations as duration_fits
 from simulations.calibration.arrivals import Stream, fit_arrivals
 from simulations.calibration.behaviour import Failures, Polls, fit_failures, fit_polls
 from simulations.calibration.durations import fit_duration, ks_distance
+from simulations.calibration.families import Family, fit_families, own_work
 from simulations.calibration.observed import DeploymentFacts, Observed
+from simulations.calibration.occupied import fit_occupied
 from simulations.calibration.triggers import fit_triggers
 from simulations.workload import Duration, Scenario, Source
 
 _SETTLED_AFTER: Final = 5
 _SHORTEST_S: Final = 0.1
+_EVEN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Fit:
         ks: Kolmogorov-Smirnov distance between the two.
         failures: How attempts end.
         upstreams: Deployments that trigger it.
+        family: Whose runs create its runs and wait for them; None for none.
         notes: What is doubtful or rests on few runs.
     """
 
@@ -57,6 +62,7 @@ class Fit:
     ks: float
     failures: Failures
     upstreams: tuple[str, ...]
+    family: Family | None
     notes: tuple[str, ...]
 
 
@@ -100,34 +106,62 @@ def calibrate(observed: Observed, model: PoolSpec, *, hours: float = 24.0) -> Ca
         )
         for name, group in runs.groupby("deployment", sort=True)
     }
-    upstreams = _upstreams(observed, streams)
+    families = _families(observed, streams)
+    upstreams = {name: above for name, above in _upstreams(observed, streams).items() if name not in families}
+    occupied, resources = fit_occupied(observed)
     estimates = _estimate_errors(runs)
     fits, sources = [], []
     for name, group in sorted(
         runs.groupby("deployment"), key=lambda each: (each[0] in upstreams, _usual_wait_s(each[1]))
     ):
         known = observed.deployments.get(str(name), DeploymentFacts())
-        fit = _fit(str(name), group, known, streams[str(name)], upstreams.get(str(name), ()), observed)
+        work = own_work(str(name), runs, families)
+        shown = group if work is None else work[0]
+        above = upstreams.get(str(name), ())
+        fit = _fit(str(name), shown, known, streams[str(name)], above, families.get(str(name)), observed)
         if fit is None:
             continue
-        fits.append(fit)
-        sources += _sources(fit, group, known, streams[str(name)], estimates.get(str(name), (0.0, 0.0)))
+        fits.append(replace(fit, runs=len(group)))
+        error = estimates.get(str(name), (0.0, 0.0))
+        spec = _spec(fit, group, known, occupied.get(str(name), ()), None if work is None else work[1])
+        sources += _sources(fit, group, spec, known, streams[str(name)], error)
     if not sources:
         raise InvalidInputError(
             f"history of work pool {observed.pool.name!r}", f"{len(runs)} runs", "none has ended; nothing can be fitted"
         )
     sources = _without_unfitted(sources)
-    polls = fit_polls(observed, _known_ahead(observed, streams))
-    pool = _pool(observed, model, polls)
+    workers, doubt = learned_workers(
+        observed.passages, observed.workers, observed.queues, observed.pool.limit, model.poll_s
+    )
+    polls = fit_polls(observed, _known_ahead(observed, streams), workers)
+    pool = replace(_pool(observed, model, polls), workers=workers)
     scenario = Scenario(
         name=f"{observed.pool.name}",
         purpose=f"Work pool {observed.pool.name!r} as {len(runs)} runs of {observed.span_s / DAY_S:.1f} days show it.",
         pools=(pool,),
         sources=tuple(sources),
+        resources=resources,
         hours=hours,
         start_s=origin_s,
     )
-    return Calibrated(scenario=scenario, fits=tuple(fits), polls=polls, notes=tuple(_pool_notes(observed, polls, pool)))
+    notes = (*_pool_notes(observed, polls, pool), *(() if doubt is None else (doubt,)))
+    return Calibrated(scenario=scenario, fits=tuple(fits), polls=polls, notes=notes)
+
+
+def _families(observed: Observed, streams: dict[str, list[Stream]]) -> dict[str, Family]:
+    """The deployments whose runs others create; those with a schedule, or at even instants, come by themselves."""
+    came = {str(name): group["scheduled_s"].to_numpy(float) for name, group in observed.runs.groupby("deployment")}
+    alone = {name for name, found in streams.items() if found[0].label == "schedule" or _even(came[name], found[0])}
+    return fit_families(observed.runs, alone, observed.span_s)
+
+
+def _even(came_s: Array, stream: Stream) -> bool:
+    """Whether runs come at an interval to the second, as those do that a clock starts."""
+    if not isinstance(stream.arrivals, Interval):
+        return False
+    phase = came_s % stream.arrivals.every_s
+    off = np.abs(phase - np.median(phase))
+    return bool(np.median(np.minimum(off, stream.arrivals.every_s - off)) < _EVEN_S)
 
 
 def _usual_wait_s(group: pd.DataFrame) -> float:
@@ -193,6 +227,7 @@ def _fit(
     known: DeploymentFacts,
     streams: Sequence[Stream],
     upstreams: tuple[str, ...],
+    family: Family | None,
     seen: Observed,
 ) -> Fit | None:
     """Fit one deployment; None if nothing is known of its durations."""
@@ -207,17 +242,19 @@ def _fit(
             return None
         seconds = np.array([guess])
     duration, shape = fit_duration(seconds)
+    words = "after " + ", ".join(upstreams) if upstreams else " + ".join(each.label for each in streams)
     return Fit(
         name=name,
         runs=len(group),
-        arrivals="after " + ", ".join(upstreams) if upstreams else " + ".join(each.label for each in streams),
+        arrivals=words if family is None else f"{family.times} by each {family.parent}",
         shape=shape,
         duration=duration,
         seconds=seconds,
         ks=ks_distance(seconds, duration),
         failures=failures,
         upstreams=upstreams,
-        notes=tuple(_notes(group, streams, upstreams, len(used), failures, known)),
+        family=family,
+        notes=tuple(_notes(group, () if family else streams, upstreams, len(used), failures, known)),
     )
 
 
@@ -244,10 +281,10 @@ def _notes(
         yield f"{moved} runs were in another queue than {group['queue'].iloc[-1]!r}"
 
 
-def _sources(
-    fit: Fit, group: pd.DataFrame, known: DeploymentFacts, streams: Sequence[Stream], error: tuple[float, float]
-) -> list[Source]:
-    """The sources of a deployment, one per arrival process."""
+def _spec(
+    fit: Fit, group: pd.DataFrame, known: DeploymentFacts, resources: tuple[str, ...], calls_at: float | None
+) -> DeploymentSpec:
+    """How the runs of a deployment behave."""
     terms = known.terms or Terms()
     price = group["late_usd_per_hour"].dropna()
     fee = group["failure_usd"].dropna()
@@ -261,17 +298,35 @@ def _sources(
         retries=fit.failures.retries,
         retry_delay_s=fit.failures.retry_delay_s,
         limit=known.limit,
+        limit_group=known.limit_group,
+        cancels_new=known.cancels_new,
+        resources=resources,
     )
+    return spec if calls_at is None else replace(spec, calls_at=calls_at)
+
+
+def _sources(
+    fit: Fit,
+    group: pd.DataFrame,
+    spec: DeploymentSpec,
+    known: DeploymentFacts,
+    streams: Sequence[Stream],
+    error: tuple[float, float],
+) -> list[Source]:
+    """The sources of a deployment, one per arrival process."""
+    called = fit.family is not None
     whole = Source(
         terms=spec,
         duration=fit.duration,
-        arrivals=None if fit.upstreams else streams[0].arrivals,
+        arrivals=None if fit.upstreams or called else streams[0].arrivals,
         after=fit.upstreams,
-        deadline=_deadline(group, terms),
+        called_by=fit.family.parent if fit.family else None,
+        called_times=fit.family.times if fit.family else 1,
+        deadline=_deadline(group, known.terms or Terms()),
         estimate_bias=error[0],
         estimate_noise=error[1],
     )
-    others = [] if fit.upstreams else streams[1:]
+    others = [] if fit.upstreams or called else streams[1:]
     return [
         whole,
         *(
@@ -295,8 +350,10 @@ def _without_unfitted(sources: Sequence[Source]) -> list[Source]:
     kept = []
     for source in sources:
         after = tuple(name for name in source.after if name in names)
-        arrivals = Poisson(per_hour=0.0) if not after and source.arrivals is None else source.arrivals
-        kept.append(replace(source, after=after, arrivals=arrivals))
+        parent = source.called_by if source.called_by in names else None
+        alone = not after and parent is None and source.arrivals is None
+        arrivals = Poisson(per_hour=0.0) if alone else source.arrivals
+        kept.append(replace(source, after=after, called_by=parent, arrivals=arrivals))
     return kept
 
 

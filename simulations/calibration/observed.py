@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ import pandas as pd
 
 from prefect_intelligent.domain import PoolSetting, QueueSetting, Terms
 from prefect_intelligent.errors import InvalidInputError, UnknownNameError
+from prefect_intelligent.replay.workers import TAKEN, takers
 
 if TYPE_CHECKING:
     from prefect_intelligent.wiring.history import SqlRuns
 
+OCCUPIED = "prefect.concurrency-limit.acquired"
 PASSAGES = ("run_id", "at_s", "state", "name", "deployment", "queue", "scheduled_s")
 """Columns of the changes of state."""
+OCCUPIED_COLUMNS = ("run_id", "name", "slots", "limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +31,15 @@ class DeploymentFacts:
     Attributes:
         schedules: Its schedules as Prefect has them: tables with `cron`, `interval` or `rrule`.
         limit: Its concurrency limit; None is unlimited.
+        limit_group: Name of that limit if other deployments have the same one; None for one of its own.
+        cancels_new: Whether a run beyond it is cancelled instead of waiting.
         terms: Its terms; None if there are none.
     """
 
     schedules: tuple[Mapping[str, Any], ...] = ()
     limit: int | None = None
+    limit_group: str | None = None
+    cancels_new: bool = False
     terms: Terms | None = None
 
 
@@ -48,6 +56,8 @@ class Observed:
         start_s: Beginning of the observed time, Unix seconds.
         end_s: Its end.
         changes: How often a setting of the pool or of a queue changed in that time.
+        workers: Which worker has taken a run, by the run's id, as far as events tell.
+        occupied: Slots of global or tag limits that runs have taken: run_id, name, slots, limit.
     """
 
     pool: PoolSetting
@@ -58,6 +68,8 @@ class Observed:
     end_s: float
     deployments: Mapping[str, DeploymentFacts] = field(default_factory=dict)
     changes: int = 0
+    workers: Mapping[str, str] = field(default_factory=dict)
+    occupied: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(OCCUPIED_COLUMNS)))
 
     @property
     def span_s(self) -> float:
@@ -109,7 +121,15 @@ def observe_history(store: SqlRuns, pool: str | None, *, since_s: float, until_s
         start_s=max(since_s, min(first_s, copied_s)),
         end_s=min(until_s, copied_s),
         changes=int((own["at_s"] > since_s).sum()) - int(own[own["at_s"] > since_s]["queue"].nunique()),
+        workers=takers(store.event_frame(since_s=since_s, prefix=TAKEN)["payload"]),
+        occupied=_occupied(store.event_frame(since_s=since_s, prefix=OCCUPIED)["payload"]),
     )
+
+
+def _occupied(payloads: Iterable[Any]) -> pd.DataFrame:
+    """What events say of slots that runs have taken, oldest first."""
+    told = [json.loads(str(text)) for text in payloads]
+    return pd.DataFrame(told, columns=list(OCCUPIED_COLUMNS)).dropna()
 
 
 def _chosen(store: SqlRuns, settings: pd.DataFrame, pool: str | None, since_s: float, until_s: float) -> str:
@@ -146,13 +166,16 @@ def _queues(own: pd.DataFrame, runs: pd.DataFrame) -> tuple[QueueSetting, ...]:
 
 def _deployments(frame: pd.DataFrame) -> dict[str, DeploymentFacts]:
     found = {}
-    for row in frame.itertuples():
-        details = json.loads(str(row.details))
+    details_of = [json.loads(str(text)) for text in frame["details"]]
+    shared = Counter(details.get("limit_name") for details in details_of)
+    for row, details in zip(frame.itertuples(), details_of, strict=True):
         terms = details.get("terms")
         schedules = tuple(each for each in details.get("schedules") or () if isinstance(each, Mapping))
         found[str(row.name)] = DeploymentFacts(
             schedules=() if row.paused else schedules,
             limit=_whole(details.get("concurrency_limit")),
+            limit_group=limit if (limit := details.get("limit_name")) and shared[limit] > 1 else None,
+            cancels_new=details.get("collision_strategy") == "CANCEL_NEW",
             terms=Terms.from_dict(terms) if terms else None,
         )
     return found

@@ -1,6 +1,5 @@
 """Days on a real server with the worker that holds runs: dispatched as in the twin, and steered by the product."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,10 @@ from benchmarks.live.arms import Arm
 from benchmarks.live.day import draw_day, shape_day
 from benchmarks.live.holding_worker import SECONDS, HoldingWorker
 from benchmarks.live.real_day import play_day
-from simulations.against_prefect import POLL_S, compare, record_day
+from simulations.against_prefect.comparison import compare
+from simulations.against_prefect.days import ONE_WORKER, PROCESS_DAY, plan_day
+from simulations.against_prefect.recording import record_day
+from simulations.against_prefect.recording import start_holding_worker as start_worker
 from simulations.scenario import load_scenario
 from tests.real_prefect import Process, RealServer
 
@@ -40,15 +42,14 @@ deadline = "1m"
 
 
 def start_holding_worker(server: RealServer, pool: str) -> Process:
-    command = ["-m", "benchmarks.live.holding_worker", "--pool", pool, "--poll", f"{POLL_S:g}"]
-    return Process([sys.executable, *command], server.env(), server.home / "holding-worker.log")
+    return start_worker(server, pool, ONE_WORKER, server.home / "polls.json")
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.worker
 def test_the_holding_worker_is_served_as_the_process_worker_is():
-    figures = compare(record_day(runs=24, seed=1, start_worker=start_holding_worker), worlds=100, seed=1)
+    figures = compare(record_day(plan_day(PROCESS_DAY, 24, seed=1)), worlds=100, seed=1)
     assert figures["order_agreement"] == pytest.approx(1.0, abs=0.02)
     assert figures["wait_p50_error"] < 0.10
     assert figures["wait_p90_error"] < 0.10

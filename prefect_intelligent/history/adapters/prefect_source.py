@@ -31,6 +31,8 @@ from prefect_intelligent.prefect_client.terms import PublishedTerms, read_terms
 
 _EVENTS_PAGE: Final = 50  # Prefect's own maximum
 _RUN_EVENT: Final = "prefect.flow-run."
+_TOLD_BY_LABELS: Final = ("prefect.worker.submitted-flow-run", "prefect.concurrency-limit.acquired")
+"""Events whose payload is empty, and that tell by their labels who has taken what; see `_labels`."""
 _MESSAGE: Final = 4000
 _LOGS_OF: Final = 50
 _ERROR: Final = 40
@@ -234,8 +236,24 @@ def _event(row: Mapping[str, Any]) -> EventFact:
         at_s=unix_s(row["occurred"]),
         event=row["event"],
         resource=row["resource"].get("prefect.resource.id", ""),
-        payload=json.dumps(row.get("payload") or {}, separators=(",", ":")),
+        payload=json.dumps(_labels(row) or row.get("payload") or {}, separators=(",", ":")),
     )
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of the worker or limit, the flow run, and for a limit the slots taken and its number; empty for others."""
+    if row["event"] not in _TOLD_BY_LABELS:
+        return {}
+    resource = row["resource"]
+    related = row.get("related") or ()
+    runs = [each["prefect.resource.id"] for each in related if each.get("prefect.resource.role") == "flow-run"]
+    found = {
+        "name": resource.get("prefect.resource.name"),
+        "run_id": runs[0].rsplit(".", 1)[-1] if runs else None,
+        "slots": resource.get("slots-acquired"),
+        "limit": resource.get("limit"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _state(row: Mapping[str, Any]) -> StateFact | None:
@@ -251,10 +269,13 @@ def _state(row: Mapping[str, Any]) -> StateFact | None:
 
 
 def _deployment(row: Mapping[str, Any], flow: str, terms: Terms | None) -> DeploymentFact:
+    limit, options = row.get("global_concurrency_limit") or {}, row.get("concurrency_options") or {}
     details = {
         "schedules": [s.get("schedule") for s in row.get("schedules") or [] if s.get("active", True)],
         "job_variables": row.get("job_variables") or {},
-        "concurrency_limit": (row.get("global_concurrency_limit") or {}).get("limit"),
+        "concurrency_limit": limit.get("limit"),
+        "limit_name": limit.get("name"),
+        "collision_strategy": options.get("collision_strategy"),
         "tags": row.get("tags") or [],
         "terms": terms.to_dict() if terms else None,
     }

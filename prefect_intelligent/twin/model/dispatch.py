@@ -15,10 +15,6 @@ from prefect_intelligent.twin.model.state import CANCELLED, DELAYED, PENDING, St
 from prefect_intelligent.twin.model.timers import REENTER, START, set_timer
 from prefect_intelligent.twin.model.world import WorldRow
 
-BOUNCE_S: Final = 30.0
-"""Seconds after which a run whose deployment is full comes back (Prefect's `concurrency_slot_wait_seconds`)."""
-
-
 NO_WORKER: Final = -1
 """Stands for all workers of a pool as one."""
 
@@ -143,7 +139,7 @@ def claim(world: WorldRow, state: StateRow, queue: int, worker: int) -> bool:
             return False
         run_state = state.runs[run]
         run_state.phase = DELAYED
-        run_state.wake_s = state.totals[0].now_s + BOUNCE_S
+        run_state.wake_s = state.totals[0].now_s + world.pools[world.queues[queue].pool].slot_wait_s
         state.totals[0].away += 1
         set_timer(state, run_state.wake_s, REENTER, run)
         event_log.append(state, event_log.BOUNCED, run, queue, run_state.wake_s)

@@ -172,6 +172,7 @@ class PoolRow(Protocol):
         startup_s: Median seconds from having a slot to running; 0 for none.
         startup_spread: Standard deviation of its logarithm.
         room: Runs in the pool beyond which arrivals are cancelled.
+        slot_wait_s: Seconds after which a run whose deployment was full comes back, above 0.
         late_after_s: Seconds after its scheduled time from which the server marks a waiting run late.
         late_loop_s: Seconds between two times at which it looks for such runs; 0 marks them at once.
         first_worker: Its workers are `workers[first_worker : first_worker + workers]`.
@@ -200,6 +201,7 @@ class PoolRow(Protocol):
     startup_s: F8
     startup_spread: F8
     room: F8
+    slot_wait_s: F8
     late_after_s: F8
     late_loop_s: F8
     first_worker: I8

@@ -84,3 +84,49 @@ def test_active_runs_are_on_workers_that_poll_their_queue_and_take_their_room():
     assert twin.state.workers["active"].tolist() == [[0, 2, 1], [0, 2, 1]]  # one of three had room
     twin.advance(1500.0)
     assert (twin.state.runs["phase"][:, :5] == COMPLETED).all()
+
+
+def scaled(*active, waiting=(), limit=9, **more):
+    """A snapshot of a pool whose autoscaler buys nodes for claimed runs, and the pool."""
+    setting = QueueSetting(name="q", priority=1)
+    now = Snapshot(
+        at_s=1000.0,
+        pool=PoolSetting(name="p", limit=limit),
+        queues=(QueueState(setting=setting, active=active, waiting=waiting),),
+        prices=Prices(slot_usd_per_hour=3.6, idle_fraction=1.0),
+    )
+    values = {"follows_demand": True, "claims_ahead": True, "boot_s": 300.0, "startup_s": 0.0, "poll_s": 0.0} | more
+    return now, PoolSpec(queues=(setting,), limit=limit, prices=now.prices, **values)
+
+
+def test_active_runs_of_an_autoscaled_pool_are_on_nodes_that_are_there():
+    active = tuple(run(f"active-{number}", RunPhase.RUNNING, started_s=960.0) for number in range(3))
+    now, pool = scaled(*active, waiting=(run("waits", RunPhase.WAITING),), limit=3, node_slots=2, cooldown_s=600.0)
+    twin = sample_futures(now, pool, np.random.default_rng(0), futures=2, horizon_s=600.0).twin
+    assert twin.state.pools["nodes"].tolist() == [[2], [2]]
+    twin.advance(1100.0)
+    # The first of them has left its slot after some 60 s, and the waiting run did not have to wait for a boot of 300 s.
+    assert (twin.state.runs["started_s"][:, 3] < 1065.0).all()
+    assert (twin.state.pools["nodes_ordered"] == 0).all()
+    # Two nodes of two slots are paid for, one of the four slots idle at first.
+    twin.advance(5000.0)
+    assert (twin.state.runs["phase"][:, :4] == COMPLETED).all()
+    assert (twin.state.pools["nodes"] == 0).all()
+
+
+def test_runs_that_are_claimed_ahead_wait_for_the_node_that_boots_for_them():
+    began = run("begun", RunPhase.RUNNING, started_s=960.0)
+    booting = run("booting", RunPhase.PENDING, started_s=820.0)
+    new = run("new", RunPhase.PENDING, started_s=1000.0)
+    now, pool = scaled(new, booting, began, cooldown_s=0.0)
+    twin = sample_futures(now, pool, np.random.default_rng(0), futures=2, horizon_s=600.0).twin
+    assert twin.state.pools["nodes"].tolist() == [[1], [1]]
+    assert twin.state.pools["nodes_ordered"].tolist() == [[2], [2]]
+    assert twin.state.pools["placed"].tolist() == [[1], [1]]
+    twin.advance(5000.0)
+    started = twin.state.runs["started_s"][:, :3]
+    # The first in line gets the slot that comes free first, after 60 s; the next one the node ordered at 820, which is
+    # up at 1120, sooner than the first one ends.
+    np.testing.assert_allclose(started[:, 0], 1060.0, atol=1.0)
+    np.testing.assert_allclose(started[:, 1], 1120.0, atol=1.0)
+    assert (twin.state.runs["phase"][:, :3] == COMPLETED).all()
