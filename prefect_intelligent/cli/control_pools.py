@@ -102,7 +102,8 @@ class PoolRunner:
 
         def steer() -> Decision:
             switch_on()
-            return controller.reconcile(_LOOK_AHEAD_SHARE * settings.interval_s / max(1, self.pools))
+            look_ahead_s = _LOOK_AHEAD_SHARE * settings.interval_s / max(1, self.pools)
+            return controller.reconcile(look_ahead_s, while_leading=True)
 
         def tell(moment: LoopEvent) -> None:
             self._note(name, failed=moment.what == "failed")
