@@ -78,14 +78,17 @@ class PoolController:
 
         Args:
             look_ahead_s: So long the twin may compute at most.
-            while_leading: Whether the pass ends when the lease lapses, e.g. because the process has stood still.
+            while_leading: Whether the lease is kept during the pass, and the pass ends when it lapses nevertheless,
+                e.g. because the process has stood still.
         """
         config, ahead = self.config, self.config.look_ahead
         if ahead is not None and look_ahead_s < ahead.config.budget_s:
             less = replace(ahead, config=replace(ahead.config, budget_s=look_ahead_s))
             config = replace(config, look_ahead=less)
-        leads = (lambda: self.lease.held) if while_leading else None
-        return reconcile(self.orchestrator, self.history, self.clock, config, leads=leads)
+        if not while_leading:
+            return reconcile(self.orchestrator, self.history, self.clock, config)
+        with self.lease.kept():
+            return reconcile(self.orchestrator, self.history, self.clock, config, leads=lambda: self.lease.held)
 
     def signals(self) -> WakeUps:
         """What brings a pass forward; close it at the end."""

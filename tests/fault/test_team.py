@@ -1,4 +1,4 @@
-"""A team's servers, workers and controllers under a few faults; `python -m benchmarks.team` makes many and takes times."""
+"""A team under a few faults: nothing is lost and one leads; `python -m benchmarks.team` makes many and takes times."""
 
 import pytest
 
