@@ -27,6 +27,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -190,12 +191,15 @@ class Faults:
         self._turn = itertools.count()
         self._struck = threading.Event()
         self._aim = ""
-        self._booting = threading.Thread()
+        self._starter = ThreadPoolExecutor(
+            1
+        )  # a thread that stays: a process of ours ends with the thread that made it
+        self._boot: Future[None] | None = None
 
     def wait_for_servers(self) -> None:
         """Wait until every API server answers."""
-        if self._booting.ident is not None:
-            self._booting.join()
+        if self._boot is not None:
+            self._boot.result()
 
     def make(self, kind: str) -> None:
         """Make one; an API server takes its time to come back, while the other one serves and other faults come."""
@@ -214,8 +218,7 @@ class Faults:
                 server.kill()
             else:
                 server.stop()
-            self._booting = threading.Thread(target=_boot, args=(server,), daemon=True)
-            self._booting.start()
+            self._boot = self._starter.submit(_boot, server)
         elif kind == "clients cut":
             self._team.front.cut()
         elif kind == "database locked":
