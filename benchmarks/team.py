@@ -7,7 +7,8 @@ follow each other, the next one when a decision has been made after the last; ev
 `leaders_at_once_max` counts, by what the address has seen, who wrote settings while a lease was in force;
 `settings_lost` are settings that `control restore` does not bring back as people have set them; `records_lost` are
 decisions that a controller has told and that are missing in the history or in its spool; `runs_lost` are runs that did
-not complete, which is for Prefect's worker to see to; `pass_gap_intervals_max` is the longest time between two decisions, over the interval.
+not complete, which Prefect's worker has to see to; `pass_gap_intervals_max` is the longest time between two decisions,
+over the interval.
 """
 
 from __future__ import annotations
