@@ -320,7 +320,7 @@ def measure(
             since_s = time.time()
             made.make(kind)
             done_s = time.time()
-            wait_for(lambda done_s=done_s: decisions.last_s() > done_s, f"a decision after {kind}", _PATIENCE_S)
+            decisions.wait_after(done_s, kind)
             spans.append((kind, since_s, decisions.last_s()))
             say(f"{number + 1:3d} {kind}: {time.time() - since_s:.0f} s")
             if number % 10 == 3:
@@ -403,6 +403,10 @@ class _Decisions:
                 return [float(at_s) for (at_s,) in connection.execute(wanted, [self._pool]).fetchall()]
         except psycopg.Error:
             return []
+
+    def wait_after(self, at_s: float, what: str) -> None:
+        """Wait for one that is younger."""
+        wait_for(lambda: self.last_s() > at_s, f"a decision after {what}", _PATIENCE_S)
 
     def last_s(self) -> float:
         """The instant of the last one."""
