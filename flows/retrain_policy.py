@@ -7,15 +7,19 @@ best of them with the rule that was tuned on this very pool, on days that neithe
 it as challenger, and check the promotion gate. The champion's alias moves only if the gate passes and `move` is set;
 controllers run a new champion in shadow before it decides. Fits and evaluation episodes are task runs: in threads (each
 starts processes of its own), in processes, or on a Dask cluster
-(`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`).
+(`PREFECT_INTELLIGENT_TASK_RUNNER=threads|processes|dask`). They are given the files that they need and give back those
+that they have made, so their machines need a checkout and no shared folder; history, registry and the flow's own folder
+belong to the machine of the flow.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,6 +28,7 @@ from typing import Any, Final
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from prefect_intelligent.errors import InvalidInputError, MissingExtraError, UnknownNameError
@@ -38,6 +43,7 @@ from rl.evaluate import Contest, join_parts, make_report, play_part
 from rl.evaluation.comparisons import TUNED, Played
 from rl.evaluation.report import page, write_report
 from rl.fit import read_choice
+from rl.parallel.packing import pack, unpack
 from rl.register import register
 
 RUNNER: Final = "PREFECT_INTELLIGENT_TASK_RUNNER"
@@ -63,9 +69,9 @@ def choose_runner(name: str | None = None) -> TaskRunner[Any]:
     if wanted != "dask":
         raise UnknownNameError(RUNNER, wanted, ("threads", "processes", "dask"))
     try:
-        from prefect_dask import DaskTaskRunner  # type: ignore[import-not-found, unused-ignore]
+        from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
-        raise MissingExtraError("retraining on Dask", "prefect-dask", install="pip install prefect-dask") from error
+        raise MissingExtraError("retraining on Dask", "cluster") from error
     runner: TaskRunner[Any] = DaskTaskRunner(address=os.environ.get("DASK_SCHEDULER_ADDRESS"))
     return runner
 
@@ -85,12 +91,14 @@ def calibrate_pool(pool: str, days: float, hours: float, folder: str) -> str:
     return str(path)
 
 
-@task
-def fit_seed(scenario: str, seed: int, effort: float, folder: str) -> str:
-    """Fit an agent to the scenario; returns the folder of the fit."""
-    out = Path(folder) / f"seed-{seed}"
-    _run("rl.fit", "--pool", scenario, "--seed", seed, "--effort", effort, "--out", out, "--resume")
-    return str(out)
+@task(persist_result=False, cache_policy=NO_CACHE)
+def fit_seed(name: str, scenario: str, seed: int, effort: float) -> bytes:
+    """Fit an agent to a scenario, the text of a file of that name; returns the packed folder of the fit."""
+    with tempfile.TemporaryDirectory(prefix="prefect-intelligent-fit-") as place:
+        file, out = Path(place) / name, Path(place) / "fit"
+        file.write_text(scenario, encoding="utf-8")
+        _run("rl.fit", "--pool", file, "--seed", seed, "--effort", effort, "--jobs", 1, "--out", out)
+        return pack(out)
 
 
 @task
@@ -99,10 +107,25 @@ def choose_fit(fits: Sequence[str]) -> str:
     return min(fits, key=lambda folder: float(read_choice(Path(folder))["usd"]))
 
 
-@task
-def evaluate_part(contest: Contest, case: str, part: int, parts: int) -> Played:
-    """Play one share of the episodes of a case."""
-    return play_part(contest, case, part, parts)
+@task(persist_result=False, cache_policy=NO_CACHE)
+def evaluate_part(
+    files: bytes, scenario: str, policies: str, episodes: int, case: str, part: int, parts: int
+) -> Played:
+    """Play one share of the episodes of a case, with the packed folder that `make_contest` reads."""
+    with tempfile.TemporaryDirectory(prefix="prefect-intelligent-contest-") as place:
+        contest = make_contest(unpack(files, Path(place)), scenario, policies, episodes)
+        return play_part(contest, case, part, parts)
+
+
+def make_contest(folder: Path, scenario: str, policies: str, episodes: int) -> Contest:
+    """What is compared: the agent and the rule of the fit in a folder, and others, on the scenario's file in it."""
+    return Contest(
+        suite=(str(folder / scenario),),
+        policies=f"candidate={folder / 'agent'},{TUNED}={folder / 'rule.json'},{policies}",
+        episodes=episodes,
+        planner_episodes=episodes,
+        front=False,
+    )
 
 
 @task
@@ -150,9 +173,10 @@ def retrain_policy(
         effort: Factor on what a fit spends, see `rl.fit`.
         episodes: Evaluation episodes.
         parts: Task runs among which they are divided.
-        policies: What the candidate is compared with beside the rule tuned on the pool, see `rl.evaluate`.
+        policies: What the candidate is compared with beside the rule tuned on the pool, see `rl.evaluate`; names of
+            rules, or files that the machines of the tasks have too.
         move: Whether the champion's alias moves if the gate passes.
-        folder: Folder for files; None takes a new one in the data folder. Fits that are there already go on.
+        folder: Folder for files; None takes a new one in the data folder. Fits that are there already are taken.
 
     Returns:
         The result of the gate, the verdict, the figures and the folder of the files.
@@ -165,25 +189,33 @@ def retrain_policy(
 
     sync_history()
     scenario = calibrate_pool(pool, days, hours, str(place))
-    fits = [fit_seed.submit(scenario, seed, effort, str(place)) for seed in seeds]
-    chosen = choose_fit([each.result() for each in fits])
-    candidate = f"{chosen}/agent"
+    file, text = Path(scenario).name, Path(scenario).read_text(encoding="utf-8")
+    folders = {seed: place / f"seed-{seed}" for seed in seeds}
+    fits = {
+        seed: fit_seed.submit(file, text, seed, effort)
+        for seed, folder in folders.items()
+        if not (folder / "agent" / "manifest.json").exists()
+    }
+    for seed, fitted in fits.items():
+        unpack(fitted.result(), folders[seed])
+    chosen = Path(choose_fit([str(folder) for folder in folders.values()]))
 
-    contest = Contest(
-        suite=(scenario,),
-        policies=f"candidate={candidate},{TUNED}={chosen}/rule.json,{policies}",
-        episodes=episodes,
-        planner_episodes=episodes,
-        front=False,
-    )
+    contested = place / "contest"
+    shutil.copytree(chosen / "agent", contested / "agent", dirs_exist_ok=True)
+    for source in (chosen / "rule.json", Path(scenario)):
+        shutil.copy(source, contested)
+    contest, files = make_contest(contested, file, policies, episodes), pack(contested)
     began = time.perf_counter()
     cases = [case.name for case in contest.chosen()[0]]
-    played = {case: [evaluate_part.submit(contest, case, part, parts) for part in range(parts)] for case in cases}
+    played = {
+        case: [evaluate_part.submit(files, file, policies, episodes, case, part, parts) for part in range(parts)]
+        for case in cases
+    }
     results = {case: join_parts([each.result() for each in found]) for case, found in played.items()}
     report = make_report(contest, results, seconds=time.perf_counter() - began)
     written = write_report(report, place / "evaluation") / "report.json"
 
-    version = register_candidate(candidate, str(written))
+    version = register_candidate(str(chosen / "agent"), str(written))
     outcome = ask_gate(version, str(written), move)
     outcome |= {"retrain_id": retrain_id, "pool": pool, "folder": str(place), "verdict": report["context"]["verdict"]}
     _record(settings, outcome, report)

@@ -89,6 +89,7 @@ class MissingExtraError(PrefectIntelligentError, ImportError):
 
 
 EXTRA_OF: Final[Mapping[str, str]] = {
+    "prefect_dask": "cluster",
     "duckdb": "quality",
     "pyarrow": "quality",
     "soda_core": "quality",

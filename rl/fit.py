@@ -1,6 +1,6 @@
 """Fit an agent to one pool: tune the rule, learn corrections of it, decide whether to plan, and judge the result.
 
-    python -m rl.fit --pool my-pool.toml --out bundles/mine [--seed K] [--resume] [--json]
+    python -m rl.fit --pool my-pool.toml --out bundles/mine [--seed K] [--jobs N | --dask [ADDRESS]] [--resume] [--json]
 
 1. The rule is tuned on the pool's days, and has to be better than the general one on days to choose by.
 2. Corrections that would have saved money are labelled and regressed on, then PPO goes on from there.
@@ -9,13 +9,15 @@
 
 Everything happens in a controller's regime; `--bounds` names others. Each step leaves its result in the folder;
 `--resume` goes on after the last one that is there. The bundle in `agent/` carries the regime, the planner's settings
-and the figures.
+and the figures. Tuning, labels, choice and judgement are done in parts, by processes of this machine or on a Dask
+cluster (extra `cluster`); the result is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +40,8 @@ from prefect_intelligent.twin.model.world import World
 from rl.evaluation.statistics import geometric_ratio
 from rl.label import LabelConfig, Labels, label
 from rl.network import Actor
+from rl.parallel.dask import on_dask
+from rl.parallel.spread import Spread, here, in_processes
 from rl.pool_days import PoolDays, pool_days
 from rl.pretrain import PretrainConfig, fit
 from rl.provenance import commit
@@ -48,6 +52,9 @@ from rl.tune import read_rule, rule_parts, tune
 from simulations.regime import parse_bound
 
 _LEAST_USD: Final = 1e-6
+_LABELLED_AT_ONCE: Final = 32
+_PLAYED_AT_ONCE: Final = 4
+"""Days of a part; they are few because a planner takes minutes for each."""
 _CHOICE: Final = "chosen.json"
 _MARGINS: Final = (0.02, 0.05, 0.1)
 """Least predicted savings that are tried."""
@@ -83,34 +90,37 @@ class FitConfig:
                 raise InvalidInputError(name, getattr(self, name), "must be 1 or more")
 
 
-def tune_pool(days: PoolDays, config: FitConfig, worlds: int | None = None) -> RulePolicy:
+def tune_pool(days: PoolDays, config: FitConfig, worlds: int | None = None, spread: Spread = here) -> RulePolicy:
     """The best rule for a pool: tuned with and without a capacity rule, and the general one where it is better.
 
     Args:
         days: Of the pool.
         config: How much is spent.
         worlds: Simulated days in all; those of the configuration if None.
+        spread: Does the two searches.
     """
     general = GENERAL
     spent = (worlds or config.tuned_worlds) // 2
-    tuned = [
-        tune(start, days, worlds=spent, seed=config.seed, days_per_generation=24, clusters=range(10_000))[0]
-        for start in (general, replace(general, capacity="keep"))
-    ]
+    starts = (general, replace(general, capacity="keep"))
+    tuned = spread(_tuned, [(start, days, spent, config.seed) for start in starts], "tune")
     rules = [general, replace(general, capacity="keep", label="general, capacity kept"), *tuned]
     cost = spent_usd(days.days("validation", config.choice_days), days.regime, *rules).sum(-1)
     best = int(np.log(np.maximum(cost, _LEAST_USD)).mean(-1).argmin())
     return replace(rules[best], label="tuned on the pool")
 
 
-def learn_corrections(days: PoolDays, base: RulePolicy, config: FitConfig, out: Path) -> Bundle:
+def _tuned(start: RulePolicy, days: PoolDays, worlds: int, seed: int) -> RulePolicy:
+    return tune(start, days, worlds=worlds, seed=seed, days_per_generation=24, clusters=range(10_000))[0]
+
+
+def learn_corrections(days: PoolDays, base: RulePolicy, config: FitConfig, out: Path, spread: Spread = here) -> Bundle:
     """A network that corrects the rule: regressed on labels, then trained by PPO; as good on the days to choose by."""
     numbers = range(config.labelled_days)
-    found = []
-    for first in range(0, len(numbers), 64):
-        world = stack([days.world(20_000 + number, 0) for number in numbers[first : first + 64]])
-        rng = np.random.default_rng([config.seed, first, 3])
-        found.append(label(world, base, base, days.regime, LabelConfig(every=20), rng))
+    calls = [
+        (days, numbers[first : first + _LABELLED_AT_ONCE], base, config.seed)
+        for first in range(0, len(numbers), _LABELLED_AT_ONCE)
+    ]
+    found = spread(label_days, calls, "label")
     labels = Labels(*(np.concatenate([getattr(part, name) for part in found]) for name in Labels.__slots__))
     actor, _ = fit(labels, PretrainConfig(epochs=12), config.seed)
     made = {"by": "rl.fit", "pool": days.name, "states": len(labels.pool), "seed": config.seed, "commit": commit()}
@@ -129,6 +139,13 @@ def learn_corrections(days: PoolDays, base: RulePolicy, config: FitConfig, out: 
     )  # fmt: skip
     trained = read_bundle(Path(train(settings, days)["best"]))
     return _cheapest(days, config, [untrained, start, replace(trained, name=days.name)], lambda draft: draft.policy())
+
+
+def label_days(days: PoolDays, numbers: range, base: RulePolicy, seed: int) -> Labels:
+    """Labels of some days of a pool; a part of `learn_corrections`."""
+    world = stack([days.world(20_000 + number, 0) for number in numbers])
+    rng = np.random.default_rng([seed, numbers.start, 3])
+    return label(world, base, base, days.regime, LabelConfig(every=20), rng)
 
 
 def _cheapest(
@@ -151,21 +168,30 @@ def variants(bundle: Bundle) -> dict[str, Policy]:
     }
 
 
-def costs(world: World, policies: Mapping[str, Policy], regime: Regime) -> dict[str, Array]:
+def costs(world: World, policies: Mapping[str, Policy], regime: Regime, spread: Spread = here) -> dict[str, Array]:
     """Cost of every day under each policy, shape (days,), US dollars.
 
     A planner plays as a controller runs it, with what a snapshot tells (`rl.service`), which takes long.
     """
-    found = {}
-    for name, policy in policies.items():
-        found[name] = np.maximum(play(world, as_served(policy), regime).cost_usd, _LEAST_USD)
-    return found
+    parts = [
+        World(*(table[first : first + _PLAYED_AT_ONCE] for table in world))
+        for first in range(0, world.n_worlds, _PLAYED_AT_ONCE)
+    ]
+    found = spread(_played_usd, [(part, policy, regime) for policy in policies.values() for part in parts], "play")
+    return {
+        name: np.maximum(np.concatenate(found[place * len(parts) : (place + 1) * len(parts)]), _LEAST_USD)
+        for place, name in enumerate(policies)
+    }
 
 
-def choose_agent(days: PoolDays, bundle: Bundle, config: FitConfig) -> tuple[str, float, Bundle]:
+def _played_usd(world: World, policy: Policy, regime: Regime) -> Array:
+    return play(world, as_served(policy), regime).cost_usd
+
+
+def choose_agent(days: PoolDays, bundle: Bundle, config: FitConfig, spread: Spread = here) -> tuple[str, float, Bundle]:
     """Which variant is the agent, what a day to choose by costs with it (geometric mean, US dollars), its bundle."""
     world = days.days("validation", config.planned_days)
-    found = costs(world, variants(bundle), days.regime)
+    found = costs(world, variants(bundle), days.regime, spread)
     usd = {each: float(np.exp(np.log(cost).mean())) for each, cost in found.items()}
     name = min(usd, key=usd.__getitem__)
     weights = bundle.weights if name in ("rule_ppo", "all") else Actor(len(bundle.weights["encoder_1.bias"])).export()
@@ -179,7 +205,9 @@ def read_choice(folder: Path) -> dict[str, Any]:
     return found
 
 
-def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], None]) -> tuple[str, Bundle, Bundle]:
+def fit_pool(
+    days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], None], spread: Spread = here
+) -> tuple[str, Bundle, Bundle]:
     """Fit an agent to a pool; what is in the folder already is not made again.
 
     Args:
@@ -187,6 +215,7 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
         config: How much is spent on what.
         out: Folder of all results.
         say: Told what is being done.
+        spread: Does the parts of a step; the result does not depend on it.
 
     Returns:
         Which variant the agent is, its bundle, and the bundle of the corrected rule without a planner.
@@ -196,28 +225,28 @@ def fit_pool(days: PoolDays, config: FitConfig, out: Path, say: Callable[[str], 
     if not rule_file.exists():
         say(f"{days.name}: tuning the rule")
         began = time.process_time()
-        rule = tune_pool(days, config)
+        rule = tune_pool(days, config, spread=spread)
         spent_s = time.process_time() - began
         write_json(rule_file, {**rule_parts(rule), "seed": config.seed, "cpu_s": spent_s})
     rule = read_rule(rule_file)
     if not (corrected / "manifest.json").exists():
         say(f"{days.name}: learning corrections")
-        write_bundle(learn_corrections(days, rule, config, out), corrected)
+        write_bundle(learn_corrections(days, rule, config, out, spread), corrected)
     learned = read_bundle(corrected)
     if not (out / _CHOICE).exists():
         say(f"{days.name}: choosing between rule, corrections and planner")
-        name, usd, bundle = choose_agent(days, learned, config)
+        name, usd, bundle = choose_agent(days, learned, config, spread)
         write_bundle(bundle, agent)
         write_json(out / _CHOICE, {"agent": name, "usd": usd})
     return str(read_choice(out)["agent"]), read_bundle(agent), learned
 
 
-def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime) -> dict[str, Any]:
+def judge(days: PoolDays, agent: Bundle, config: FitConfig, regime: Regime, spread: Spread = here) -> dict[str, Any]:
     """Agent over its own rule, the general rule and Prefect's default, on days that nothing has seen."""
     world = days.days("test", config.judged_days)
     default = RulePolicy(priority="prefect-default", parameters=RuleParameters())
     rivals = {"tuned_on_pool": agent.base, "general_rule": GENERAL, "prefect_default": default}
-    found = costs(world, {"agent": agent.agent(), **rivals}, regime)
+    found = costs(world, {"agent": agent.agent(), **rivals}, regime, spread)
     figures: dict[str, float] = {}
     for name in rivals:
         ratio = geometric_ratio([(found["agent"] / found[name])[None]])
@@ -238,6 +267,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bounds", default="1", help="largest pool limit over the given one, or 'none' (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--effort", type=float, default=1.0, help="factor on all that is spent (default: 1)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one for each core)")
+    where.add_argument(
+        "--dask",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="do the parts as Prefect task runs on the Dask cluster there (default: a cluster of this machine's cores)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on after the last step whose result is in the folder")
     parser.add_argument("--although-unfit", action="store_true", help="also on a scenario marked as unfit")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -256,9 +294,16 @@ def main(argv: list[str] | None = None) -> int:
         config = scaled(FitConfig(seed=args.seed, bound=bound), args.effort)
         days = pool_days(args.pool, although_unfit=args.although_unfit)
         days = replace(days, regime=replace(days.regime, pool_factor=bound))
-        name, agent, _ = fit_pool(days, config, args.out, say)
-        say(f"{days.name}: judging {name}")
-        report = judge(days, agent, config, Regime(pool_factor=bound))
+        def work(spread: Spread) -> tuple[str, Bundle, dict[str, Any]]:
+            name, agent, _ = fit_pool(days, config, args.out, say, spread)
+            say(f"{days.name}: judging {name}")
+            return name, agent, judge(days, agent, config, Regime(pool_factor=bound), spread)
+
+        if args.dask is not None:
+            name, agent, report = on_dask(work, "fit-agent", args.dask or None)
+        else:
+            with in_processes(args.jobs) as spread:
+                name, agent, report = work(spread)
         idle = float(days.days("test", 1).pools["idle_fraction"].max())
         evaluation = report["figures"] | {"agent": name, IDLE_FRACTION: idle}
         write_bundle(replace(agent, evaluation=evaluation), args.out / "agent")

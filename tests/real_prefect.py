@@ -129,13 +129,20 @@ class RealServer:
         home: Becomes its PREFECT_HOME.
         database_url: An empty or migrated database; None is SQLite in `home`.
         settings: More environment for the server.
+        options: More words for `prefect server start`.
     """
 
-    def __init__(self, home: Path, database_url: str | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        database_url: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.home = home
         self.port = free_port()
         self.database_url = database_url
-        self._settings = dict(settings or {})
+        self._settings, self._options = dict(settings or {}), options
         self._process: Process | None = None
         home.mkdir(parents=True, exist_ok=True)
 
@@ -180,6 +187,7 @@ class RealServer:
         if self.database_url is not None:
             env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database_url
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += self._options
         self._process = Process(command, env, self.home / "server.log", self.home)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:

@@ -20,7 +20,7 @@ from typing import Final
 from benchmarks.live.fast_time import FastApi, FastClock, FastTime, FastWakeUps
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.steering.controller import LoopEvent, run_loop
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.leadership import Leadership
 from prefect_intelligent.wiring.steering import open_controller
 
@@ -66,7 +66,7 @@ def steer(settings: Settings, pool: str, begin: Path) -> None:
     fast = FastTime(**json.loads(begin.read_text(encoding="utf-8")))
     clock = FastClock(fast)
     controller = open_controller(settings, pool, api=FastApi(fast), clock=clock, terms_ttl_s=_TERMS_TTL_S / fast.factor)
-    switch_on_unless_off(controller.history, pool, clock.now_s(), controller.config.by)  # as `control run` does
+    set_if_unset(controller.history, pool, "on", clock.now_s(), controller.config.by)  # as `control run` does
     with contextlib.closing(FastWakeUps(controller.signals(), fast.factor)) as wake_ups:
         while (left_s := fast.begin_s - time.time()) > 0 and not stop.asked():
             time.sleep(min(left_s, _LOOK_S))

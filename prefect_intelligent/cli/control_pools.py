@@ -18,6 +18,7 @@ from prefect_intelligent.steering.leadership import Leadership
 if TYPE_CHECKING:
     from prefect_intelligent.settings import Settings
     from prefect_intelligent.steering.decision_record import Decision
+    from prefect_intelligent.steering.kill_switch import Position
     from prefect_intelligent.steering.ports import WakeUps
     from prefect_intelligent.wiring.pool_group import SharedParts
     from prefect_intelligent.wiring.steering import PoolController
@@ -42,6 +43,7 @@ class PoolRunner:
 
     Attributes:
         pools: How many are steered.
+        meant: The pools that starting the process means; pools beside them are only watched. None means all.
         failed: Whether the last turn of any loop has failed.
     """
 
@@ -57,6 +59,7 @@ class PoolRunner:
         as_json: bool,
     ) -> None:
         self.once, self.pools = once, max(1, len(opened))
+        self.meant: frozenset[str] | None = None
         self._settings, self._shared = settings, shared
         self._opened = {controller.orchestrator.pool: controller for controller in opened}
         self._restore, self._as_json, self._several = restore_on_exit, as_json, shared is not None
@@ -95,14 +98,15 @@ class PoolRunner:
 
         settings, name = self._settings, controller.orchestrator.pool
         led = liveness.steering_key(controller.api.url, name)
-        switch_on = _SwitchOn(controller)
+        switch_on = _SwitchOn(controller, meant=self.meant is None or name in self.meant)
         switch_on.try_to()  # the server may be started after the controller
         if not self._as_json and not self.once:
             self._greet(controller)
 
         def steer() -> Decision:
             switch_on()
-            return controller.reconcile(_LOOK_AHEAD_SHARE * settings.interval_s / max(1, self.pools))
+            look_ahead_s = _LOOK_AHEAD_SHARE * settings.interval_s / max(1, self.pools)
+            return controller.reconcile(look_ahead_s, while_leading=True)
 
         def tell(moment: LoopEvent) -> None:
             self._note(name, failed=moment.what == "failed")
@@ -243,10 +247,13 @@ def _leader(controller: PoolController) -> str:
 
 
 class _SwitchOn:
-    """Starting in mode auto turns the switch of the pool on, unless it is off; done once, when the server answers."""
+    """Starting in mode auto turns the switch of a pool that is meant on, unless it is off, and of others off.
 
-    def __init__(self, controller: PoolController) -> None:
-        self._controller, self._done = controller, controller.config.mode != "auto"
+    It is done once, when the server answers.
+    """
+
+    def __init__(self, controller: PoolController, *, meant: bool) -> None:
+        self._controller, self._meant, self._done = controller, meant, controller.config.mode != "auto"
 
     def __call__(self) -> None:
         """Do it, unless it is done.
@@ -254,12 +261,13 @@ class _SwitchOn:
         Raises:
             OrchestratorError: The server does not answer or does not allow it.
         """
-        from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+        from prefect_intelligent.steering.kill_switch import set_if_unset
 
         if not self._done:
             controller = self._controller
             pool, now_s = controller.orchestrator.pool, controller.clock.now_s()
-            switch_on_unless_off(controller.history, pool, now_s, controller.config.by)
+            position: Position = "on" if self._meant else "off"
+            set_if_unset(controller.history, pool, position, now_s, controller.config.by)
             self._done = True
 
     def try_to(self) -> None:

@@ -25,15 +25,15 @@ def command(
     from prefect_intelligent.steering.dedicated_queues import after_removal, plan_removal, plan_undo
     from prefect_intelligent.steering.restore import plan_restoration, restore, retry
     from prefect_intelligent.wiring.prevention import open_prevention_actions
-    from prefect_intelligent.wiring.steering import open_controller
+    from prefect_intelligent.wiring.steering import lease_s, open_controller
 
     settings, name = settings_and_pool(config, pool)
     controller = open_controller(settings, name)
     leads = dry_run or force or controller.lease.acquire()
     if not leads:
         raise ConflictError(
-            f"a controller leads work pool {name!r}: stop it first, wait {settings.interval_s * 3:.0f} s after "
-            "it was killed, or use --force"
+            f"a controller leads work pool {name!r}: stop it first, wait {lease_s(settings):.0f} s after it was "
+            "killed, or use --force"
         )
     try:
         clock = controller.clock

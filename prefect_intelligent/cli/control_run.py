@@ -30,7 +30,8 @@ def command(
         Parameter(metavar="NAME", help="work pool; repeat it to steer several; without it the setting `pool`"),
     ] = (),
     all_pools: Annotated[
-        bool, Parameter(help="steer every work pool of the server; new ones join, deleted ones leave")
+        bool,
+        Parameter(help="steer every work pool of the server; deleted ones leave, later ones wait for `control on`"),
     ] = False,
     tag: Annotated[
         str | None, Parameter(metavar="TAG", help="with --all-pools, only pools with a deployment that has this tag")
@@ -124,7 +125,10 @@ def _steer_several(
     group = PoolGroup(runner.run_named, runner.tell_broken, spread_s=0.0 if runner.once else settings.interval_s / 2)
     while not stopped():
         try:
-            runner.tell_members(*group.follow(named if named is not None else find_pools(api, tag)))
+            found = named if named is not None else find_pools(api, tag)
+            if named is None and tag is None:  # a tag is a person's word for a pool, that it exists is not
+                runner.meant = frozenset(found if runner.meant is None else runner.meant & {*found})
+            runner.tell_members(*group.follow(found))
         except OrchestratorError as error:  # the pools that are steered go on
             runner.tell_unknown(error)
             if runner.once:

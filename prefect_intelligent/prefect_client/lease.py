@@ -9,7 +9,10 @@ prolong it without asking who holds it; a process that is late by its own monoto
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from prefect_intelligent.errors import ConflictError, OrchestratorError, OrchestratorUnavailableError
@@ -73,6 +76,24 @@ class PrefectLease:
     def renew(self) -> bool:
         """Prolong it; False if it has lapsed or the limit was deleted."""
         return self.held and self._prolong(time.monotonic())
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew it from time to time in the background: on a slow server a pass may take longer than the lease."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(self._ttl_s / 3.0):
+                with suppress(OrchestratorError):
+                    self.renew()
+
+        keeper = threading.Thread(target=keep, name=self._name, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
 
     def release(self) -> None:
         """Give it up if it is certainly ours."""

@@ -30,7 +30,7 @@ class LoopEvent:
         decision: The decision.
         problem: Why the pass failed.
         permanent: Whether it will fail until somebody changes the credentials.
-        repeated: Whether the turn before was denied as well, so that it has been reported already.
+        repeated: Whether the turn before was denied, or stood by, as well, so that it has been reported already.
     """
 
     what: Literal["decided", "standing by", "failed"]
@@ -56,7 +56,8 @@ def run_loop(
 
     A pass that fails is tried again after a pause that doubles up to the interval (at most half a minute), less a
     random part of up to a half; a pass that Prefect denies is tried again after the longest such pause. Either leaves
-    the pool as it is. At the end the last good settings stay in force and the lease is given up.
+    the pool as it is. While another process leads, the lease is asked for every quarter of the interval. At the end the
+    last good settings stay in force and the lease is given up.
 
     Args:
         steer: Makes one pass.
@@ -70,11 +71,13 @@ def run_loop(
         rng: Draws the jitter of the pauses.
     """
     longest_s = min(interval_s, _LONGEST_BACK_OFF_S)
-    failures, denied = 0, False
+    failures, denied, before = 0, False, ""
     try:
         while not stopped():
             event = _turn(steer, leadership)
-            tell(replace(event, repeated=event.permanent and denied))
+            again = event.what == before and (event.what == "standing by" or (event.permanent and denied))
+            tell(replace(event, repeated=again))
+            before = event.what
             if once:
                 return
             failures, denied = failures + 1 if event.what == "failed" else 0, event.permanent
@@ -83,6 +86,7 @@ def run_loop(
                 _pause(clock, backoff_s(failures, first_s=first_s, longest_s=longest_s, rng=rng), stopped)
             else:
                 _pause(clock, interval_s / 4.0, stopped)
+            if event.what == "decided":
                 _wait_for_event(wake_ups, interval_s * 3.0 / 4.0, stopped)
     finally:
         leadership.resign()

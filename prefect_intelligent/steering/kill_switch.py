@@ -46,10 +46,10 @@ def set_switch(history: HistoryStore, pool: str, position: Position, now_s: floa
         history.append(KIND, pool, now_s, {"position": position, "by": by})
 
 
-def switch_on_unless_off(history: HistoryStore, pool: str, now_s: float, by: str) -> None:
-    """What starting a controller in mode auto means."""
+def set_if_unset(history: HistoryStore, pool: str, position: Position, now_s: float, by: str) -> None:
+    """Set a switch that nobody has set yet, as starting a controller in mode auto does."""
     if read_switch(history, pool) == "unset":
-        set_switch(history, pool, "on", now_s, by)
+        set_switch(history, pool, position, now_s, by)
 
 
 def unset_unless_off(history: HistoryStore, pool: str, now_s: float, by: str) -> None:

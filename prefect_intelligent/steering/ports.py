@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from prefect_intelligent.domain import Change, Deployment, PoolSetting, QueueSetting, Snapshot
@@ -29,12 +29,12 @@ class Orchestrator(Protocol):
         """The settings alone; queues by name."""
         ...
 
-    def apply(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+    def apply(self, changes: Sequence[Change], *, leads: Callable[[], bool] | None = None) -> tuple[Change, ...]:
         """Write the changes in order, read back, and return those that now hold.
 
         A change whose queue has gone is skipped, and so is one whose setting is no longer what `Change.before` says
         (a person has edited it: human-set values win). A transient refusal ends the pass and the rest is left for the
-        next one.
+        next one, and so does `leads()`, which is asked before each of them, when it says no.
 
         Raises:
             OrchestratorAccessDeniedError: We may not write; changes before the one that was denied may hold.

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from prefect_intelligent.domain import Change
 from prefect_intelligent.domain.clock import Clock
-from prefect_intelligent.errors import OrchestratorError
+from prefect_intelligent.errors import ConflictError, OrchestratorError
 from prefect_intelligent.history.ports import HistoryStore
+from prefect_intelligent.policy.guard_state import LONG_AGO_S
 from prefect_intelligent.steering.baseline import (
     forget_remade,
     read_baseline,
@@ -40,11 +41,21 @@ def reconcile(
     clock: Clock,
     config: ControllerConfig,
     *,
+    leads: Callable[[], bool] | None = None,
     stopwatch: Callable[[], float] = time.perf_counter,
 ) -> Decision:
     """Make one pass and return its decision, which has been recorded and sent as an event.
 
+    Args:
+        orchestrator: The pool.
+        history: Where records are kept.
+        clock: The time.
+        config: What we are told to do.
+        leads: Whether this process certainly still leads the pool; asked before every write. None if nobody else can.
+        stopwatch: Measures what the pass takes, seconds.
+
     Raises:
+        ConflictError: The lead was lost during the pass, which then has left no decision: another process decides.
         OrchestratorError: Prefect could not be observed; nothing was written.
         StoreError: The history cannot be used. If it failed before the writes, nothing was written to Prefect; if it
             failed after them, the next pass finds the intent.
@@ -56,6 +67,7 @@ def reconcile(
     position = read_switch(history, pool)  # after the snapshot, which knows whether the pool was made anew
     enabled = position == "on" or (position == "unset" and config.mode != "auto")
     mends = enabled and config.mode == "auto" and config.mend_claims
+    _check_lead(leads, pool)
     mended = _mend_claims(orchestrator) if mends else ()
     if mended:
         snapshot = orchestrator.observe()
@@ -74,12 +86,14 @@ def reconcile(
     applied: tuple[Change, ...] = ()
     problems: tuple[str, ...] = ()
     outcome: Outcome = "unchanged" if enabled else "off"
+    _check_lead(leads, pool)
     _record_overrides(history, state, planned)
     if enabled and config.mode != "auto":
         outcome = "recorded"
     elif enabled and planned.changes:
         outcome = "applied"
-        applied, problems = _write(orchestrator, history, state, planned)
+        applied, problems = _write(orchestrator, history, state, planned, leads)
+        _check_lead(leads, pool)  # the state of a pass that was overtaken is not to be read as the newest
 
     computing = stopwatch()
     decision = build_record(planned, config, applied, outcome, (*describe_remade(pool, others), *mended, *problems))
@@ -100,6 +114,11 @@ def reconcile(
     return replace(decision, wall_ms=(stopwatch() - begun) * 1e3)
 
 
+def _check_lead(leads: Callable[[], bool] | None, pool: str) -> None:
+    if leads is not None and not leads():
+        raise ConflictError(f"the lease on work pool {pool!r} has lapsed during the pass: another process may lead")
+
+
 def _mend_claims(orchestrator: Orchestrator) -> tuple[str, ...]:
     """Mend claims on deployments; a failure does not keep the pass from steering."""
     try:
@@ -109,7 +128,11 @@ def _mend_claims(orchestrator: Orchestrator) -> tuple[str, ...]:
 
 
 def _write(
-    orchestrator: Orchestrator, history: HistoryStore, state: ControllerState, planned: PlannedPass
+    orchestrator: Orchestrator,
+    history: HistoryStore,
+    state: ControllerState,
+    planned: PlannedPass,
+    leads: Callable[[], bool] | None,
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Store the baseline and the intent, then write; returns the changes that hold and what went wrong."""
     pool, at_s = orchestrator.pool, planned.snapshot.at_s
@@ -120,7 +143,7 @@ def _write(
     intent = planned.next_state(state, values=planned.values, pending=pending, written=changes)
     history.append(INTENT, pool, at_s, {"memory": intent.to_dict()})
     try:
-        applied = orchestrator.apply(changes)
+        applied = orchestrator.apply(changes, leads=leads)
     except OrchestratorError as error:
         return (), (f"the changes could not be written: {error}",)
     record_pool_limits(history, pool, at_s, applied)
@@ -131,11 +154,10 @@ def _write(
 def _written_s(state: ControllerState, key: SettingKey) -> float | None:
     """When we last wrote a value, Unix seconds, as far as the guard knows."""
     queue, which = key
-    if which == "priority":
-        return state.guard.get("", {}).get("order_changed_s")
-    if queue is None:
-        return state.guard.get("", {}).get("pool_changed_s")
-    return state.guard.get(queue, {}).get("limit_changed_s")
+    of = "" if queue is None or which == "priority" else queue
+    what = "order" if which == "priority" else "pool" if queue is None else "limit"
+    found = state.guard.get(of, {}).get(f"{what}_changed_s", LONG_AGO_S)
+    return None if found <= LONG_AGO_S else found
 
 
 def _record_overrides(history: HistoryStore, state: ControllerState, planned: PlannedPass) -> None:

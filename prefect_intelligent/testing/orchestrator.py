@@ -108,11 +108,13 @@ class InMemoryOrchestrator:
         self.faults.strike("settings")
         return self._pool, tuple(setting for _, setting in sorted(self._queues.items()))
 
-    def apply(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+    def apply(self, changes: Sequence[Change], *, leads: Callable[[], bool] | None = None) -> tuple[Change, ...]:
         """Write the changes in order and return those that now hold."""
         self.faults.strike("apply")
         held: list[Change] = []
         for change in changes:
+            if leads is not None and not leads():
+                break
             try:
                 self.faults.strike("write")
             except ConflictError:

@@ -73,13 +73,22 @@ class PoolController:
     config: ControllerConfig
     stream: PrefectEventStream | None = None
 
-    def reconcile(self, look_ahead_s: float = math.inf) -> Decision:
-        """Make one pass, in which the twin may compute for so many seconds at most."""
+    def reconcile(self, look_ahead_s: float = math.inf, *, while_leading: bool = False) -> Decision:
+        """Make one pass.
+
+        Args:
+            look_ahead_s: So long the twin may compute at most.
+            while_leading: Whether the lease is kept during the pass, and the pass ends when it lapses nevertheless,
+                e.g. because the process has stood still.
+        """
         config, ahead = self.config, self.config.look_ahead
         if ahead is not None and look_ahead_s < ahead.config.budget_s:
             less = replace(ahead, config=replace(ahead.config, budget_s=look_ahead_s))
             config = replace(config, look_ahead=less)
-        return reconcile(self.orchestrator, self.history, self.clock, config)
+        if not while_leading:
+            return reconcile(self.orchestrator, self.history, self.clock, config)
+        with self.lease.kept():
+            return reconcile(self.orchestrator, self.history, self.clock, config, leads=lambda: self.lease.held)
 
     def signals(self) -> WakeUps:
         """What brings a pass forward; close it at the end."""
@@ -94,7 +103,7 @@ def open_controller(
     *,
     by: str | None = None,
     timeout_s: float = 5.0,
-    lease_s: float | None = None,
+    ttl_s: float | None = None,
     check_pool: bool = True,
     api: PrefectApi | None = None,
     clock: Clock | None = None,
@@ -108,7 +117,7 @@ def open_controller(
         pool: Name of the work pool.
         by: Who decides, for the record; a controller of this process if None.
         timeout_s: For one call to Prefect.
-        lease_s: Time to live of the leadership; three intervals, at least half a minute, if None.
+        ttl_s: Time to live of the leadership; `lease_s` if None.
         check_pool: Whether to ask Prefect for the pool before anything is written to disk. A server that does not
             answer is no error here: a controller may be started before it.
         api: The Prefect server; the one of the profile in force if None.
@@ -150,11 +159,20 @@ def open_controller(
         api=api,
         orchestrator=orchestrator,
         history=history,
-        lease=PrefectLease(api, pool, ttl_s=lease_s or max(_LEASE_S, 3.0 * settings.interval_s)),
+        lease=PrefectLease(api, pool, ttl_s=ttl_s or lease_s(settings)),
         clock=clock,
         config=config,
         stream=None if shared is None else shared.stream,
     )
+
+
+def lease_s(settings: Settings) -> float:
+    """Time to live of a controller's leadership, seconds.
+
+    One interval, this time and the quarter of an interval after which the others ask are what passes without a decision
+    when a leader dies in the middle of one: with the default interval less than three of them.
+    """
+    return max(_LEASE_S, 1.5 * settings.interval_s)
 
 
 def worker_is_online(controller: PoolController) -> bool:
@@ -290,7 +308,7 @@ def steer_once(pool: str, timeout_s: float) -> Decision | None:
     """
     settings = load_settings().settings
     controller = open_controller(
-        settings, pool, by=_HOOK, timeout_s=min(5.0, timeout_s), lease_s=_HOOK_LEASE_S, check_pool=False
+        settings, pool, by=_HOOK, timeout_s=min(5.0, timeout_s), ttl_s=_HOOK_LEASE_S, check_pool=False
     )
     try:
         with controller.api.within(timeout_s):
@@ -311,6 +329,6 @@ def _steer_if_due(controller: PoolController, interval_s: float) -> tuple[Decisi
     if read_switch(controller.history, pool) != "on" or not controller.lease.acquire():
         return None, interval_s
     try:
-        return controller.reconcile(), interval_s
+        return controller.reconcile(while_leading=True), interval_s
     finally:
         controller.lease.release()

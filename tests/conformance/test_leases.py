@@ -80,3 +80,18 @@ def test_a_longer_time_to_live_is_not_cut_short_by_one_who_wants_a_shorter(lease
     sleep(6.0)
     assert not short.acquire()
     assert long.renew()
+
+
+@pytest.mark.server
+def test_it_is_kept_while_a_pass_takes_longer(prefect_server):
+    pool = f"pool-{uuid.uuid4().hex[:6]}"
+    one, two = (PrefectLease(PrefectApi(prefect_server.api_url), pool, TTL_S * PATIENCE) for _ in range(2))
+    assert one.acquire()
+    until = time.monotonic() + 1.5 * TTL_S * PATIENCE
+    with one.kept():
+        while time.monotonic() < until:
+            assert not two.acquire()
+            time.sleep(1.0)
+    assert one.held
+    one.release()
+    assert two.acquire()

@@ -62,7 +62,7 @@ def crew(
 
     settings = Settings(data_dir=folder, guard=GuardSection(interval_s=0.0, hysteresis=0.0), interval_s=1.0)
     with temporary_settings({PREFECT_API_URL: server.api_url}):
-        made = open_controller(settings, pool, by=by, timeout_s=60.0, lease_s=lease_s)
+        made = open_controller(settings, pool, by=by, timeout_s=60.0, ttl_s=lease_s)
     set_switch(made.history, pool, "on", 0.0, by)
     return replace(made, config=replace(made.config, policy=policy))
 

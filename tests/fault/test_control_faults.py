@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -85,6 +86,37 @@ def test_the_server_is_killed_in_the_middle_of_a_decision_and_comes_back(own_ser
     assert [queue.name for queue in sorted(decision.queues, key=lambda q: q.applied.place)] == sorted(
         [queue.name for queue in decision.queues], reverse=True
     )
+    go_back(controller)
+    assert api.numbers(pool) == before
+
+
+def test_the_server_stands_still_in_a_decision_and_does_later_what_nobody_waited_for(own_server, tmp_path):
+    api = own_server.api()
+    pool = make_pool(api)
+    before = api.numbers(pool)
+    controller = crew(own_server, pool, tmp_path, Wants(backwards=True))
+    call, writes = controller.api.call, itertools.count()
+
+    def standing(method, route, body=None, **more):
+        if method == "PATCH" and next(writes) == 1:
+            own_server.process.signal(signal.SIGSTOP)
+            controller.api._timeout_s = 0.5  # it takes the connection and never answers
+        return call(method, route, body, **more)
+
+    controller.api.call = standing
+    decision = controller.reconcile()
+    assert len(decision.planned) > 2
+    assert decision.applied == ()
+    assert any("could not be written" in reason for reason in decision.reasons)
+    with pytest.raises(OrchestratorError, match="timed out"):
+        controller.reconcile()
+    own_server.process.signal(signal.SIGCONT)
+    controller.api._timeout_s = 60.0
+    wait_for(lambda: usable(api, pool))
+    controller.reconcile()
+    assert not holds(controller), "a write that was made late was taken for a person's"
+    names = sorted(set(api.numbers(pool)) - {""}, reverse=True)
+    assert sorted(names, key=lambda name: api.numbers(pool)[name][0]) == names
     go_back(controller)
     assert api.numbers(pool) == before
 

@@ -9,7 +9,7 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
-from prefect_intelligent.steering.kill_switch import set_switch, switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset, set_switch
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -30,7 +30,7 @@ class SteeredPool:
 
     def steer(self, policy: str) -> None:
         """One pass, as `control run --mode auto` makes it."""
-        switch_on_unless_off(self.history, self.pool, self.clock.now_s(), by="us")
+        set_if_unset(self.history, self.pool, "on", self.clock.now_s(), by="us")
         rule = parse_policy(policy)
         guard = GuardSettings(interval_s=0.0, hysteresis=0.0)
         reconcile(self.orchestrator, self.history, self.clock, ControllerConfig(policy=rule, rule=rule, guard=guard))

@@ -8,7 +8,7 @@ from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.decide import ControllerConfig
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.other_writer import find_set_backs
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.clock import ManualClock
@@ -28,7 +28,7 @@ class Steered:
         client = PrefectApi(timeout_s=30.0)
         self.clock = ManualClock(client.now_s())
         self.orchestrator = PrefectOrchestrator(client, self.pool, now=self.clock.now_s)
-        switch_on_unless_off(self.history, self.pool, self.clock.now_s(), by="me")
+        set_if_unset(self.history, self.pool, "on", self.clock.now_s(), by="me")
         rule = parse_policy("fifo+fixed:2")
         guard = GuardSettings(interval_s=0.0, hysteresis=0.0)
         self.config = ControllerConfig(policy=rule, rule=rule, guard=guard, hold_s=HOLD_S)

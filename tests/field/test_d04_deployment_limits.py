@@ -10,7 +10,7 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.decide import ControllerConfig
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.history import InMemoryHistory
 from tests.field.owners import Owner
@@ -68,7 +68,7 @@ def test_its_queue_gives_way_while_none_of_its_runs_can_start(sqlite, api):
         policy=parse_policy("atc"), rule=parse_policy("atc"), guard=GuardSettings(interval_s=0.0, hysteresis=0.0)
     )
     orchestrator, history = PrefectOrchestrator(api, pool), InMemoryHistory()
-    switch_on_unless_off(history, pool, SystemClock().now_s(), by="me")
+    set_if_unset(history, pool, "on", SystemClock().now_s(), by="me")
 
     def passes():
         reconcile(orchestrator, history, SystemClock(), config)

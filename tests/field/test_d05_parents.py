@@ -11,7 +11,7 @@ from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.decide import ControllerConfig
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.history import InMemoryHistory
 from tests.field.stage import Stage
@@ -66,7 +66,7 @@ def test_doctor_alerts_and_eta_say_it_and_an_end_of_it(stage, capsys):
 def test_capacity_is_not_lowered_meanwhile_and_is_again_afterwards(stage):
     parents, _ = four_parents(stage)
     history, orchestrator = InMemoryHistory(), PrefectOrchestrator(PrefectApi(timeout_s=30.0), stage.pool)
-    switch_on_unless_off(history, stage.pool, SystemClock().now_s(), by="me")
+    set_if_unset(history, stage.pool, "on", SystemClock().now_s(), by="me")
     rule = parse_policy("fifo+fixed:2")
     config = ControllerConfig(policy=rule, rule=rule, guard=GuardSettings(interval_s=0.0, hysteresis=0.0))
     decision = reconcile(orchestrator, history, SystemClock(), config)

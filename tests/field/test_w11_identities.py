@@ -14,7 +14,7 @@ from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrat
 from prefect_intelligent.steering.baseline import read_baseline
 from prefect_intelligent.steering.decide import ControllerConfig
 from prefect_intelligent.steering.identity import ids_of, remade
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.steering.restore import restore
 from prefect_intelligent.testing.history import InMemoryHistory
@@ -44,7 +44,7 @@ def config(policy):
 @pytest.mark.parametrize("passes_after", [0, 2])
 def test_a_pool_that_was_made_again_keeps_its_own_numbers(sqlite, passes_after):
     name, history = sqlite.pool(limit=6), InMemoryHistory()
-    switch_on_unless_off(history, name, SystemClock().now_s(), by="me")
+    set_if_unset(history, name, "on", SystemClock().now_s(), by="me")
     sqlite.queue(name, "a", priority=10)
     orchestrator = PrefectOrchestrator(PrefectApi(timeout_s=30.0), name)
     assert reconcile(orchestrator, history, SystemClock(), config("fifo+fixed:2")).outcome == "applied"
@@ -64,7 +64,7 @@ def test_a_pool_that_was_made_again_keeps_its_own_numbers(sqlite, passes_after):
 
 def test_a_queue_that_was_made_again_keeps_its_own_numbers_and_the_others_get_theirs_back(sqlite):
     name, history = sqlite.pool(limit=6), InMemoryHistory()
-    switch_on_unless_off(history, name, SystemClock().now_s(), by="me")
+    set_if_unset(history, name, "on", SystemClock().now_s(), by="me")
     sqlite.queue(name, "a", priority=10)
     orchestrator = PrefectOrchestrator(PrefectApi(timeout_s=30.0), name)
     reconcile(orchestrator, history, SystemClock(), config("fifo+fixed:2"))

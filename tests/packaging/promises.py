@@ -43,12 +43,13 @@ WHEEL = {
     "insight": ("prefect_intelligent.forecasting.boosted_trees", "sklearn.ensemble", "threadpoolctl"),
     "dashboard": ("prefect_intelligent.dashboard.app", "uvicorn"),
     "mcp": ("prefect_intelligent.cli.mcp", "mcp.server"),
+    "cluster": ("prefect_dask.task_runners", "distributed"),
 }
 """Of the installed wheel, by extra; what our modules import late is named beside them."""
 
 CHECKOUT = {
     "demo": ("flows.demo.__main__", "flows.store_partitions", "psutil"),
-    "train": ("rl.train", "rl.evaluate", "simulations"),
+    "train": ("rl.train", "rl.evaluate", "rl.parallel.dask", "simulations"),
 }
 """Of a checkout, by dependency group: a wheel does not have them."""
 

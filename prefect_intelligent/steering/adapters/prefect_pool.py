@@ -206,12 +206,14 @@ class PrefectOrchestrator:
         """The settings alone; queues by name."""
         return self._read_pool(), self._read_queues()
 
-    def apply(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+    def apply(self, changes: Sequence[Change], *, leads: Callable[[], bool] | None = None) -> tuple[Change, ...]:
         """Write the changes in order, read back, and return those that now hold."""
         if not changes:
             return ()
         before = self._values(changes)
         for change in changes:
+            if leads is not None and not leads():
+                break
             key = (change.queue, change.field)
             if key not in before or before[key] != change.before:
                 continue

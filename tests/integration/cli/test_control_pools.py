@@ -145,6 +145,28 @@ def test_without_a_tag_every_pool_is_meant(api, prefect_api):
     assert find_pools(PrefectApi(prefect_api), "a tag that nobody has") == ()
 
 
+def test_a_pool_that_is_made_later_is_watched_until_it_is_switched_on(own_server, tmp_path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from prefect_intelligent.cli import main
+
+    api = own_server.api()
+    monkeypatch.chdir(tmp_path)
+    first = api.pool(limit=3)
+    controller = Controller(own_server, tmp_path, "--all-pools")
+    try:
+        wait_for(lambda: limit(api, first) == 1)
+        later = api.pool(limit=3)
+        wait_for(lambda: len(controller.said("decided", later)) > 1)
+        assert {line["decision"]["outcome"] for line in controller.said("decided", later)} == {"off"}
+        assert limit(api, later) == 3
+        with temporary_settings({PREFECT_API_URL: own_server.api_url}):
+            assert main(["control", "on", "--pool", later]) == 0
+        wait_for(lambda: limit(api, later) == 1)
+    finally:
+        controller.stop()
+
+
 def test_once_decides_once_for_each_and_tells_which_failed(api, start):
     pools = [api.pool(limit=3) for _ in range(2)]
     controller = start("--once", "--pool", pools[0], "--pool", pools[1])

@@ -21,8 +21,8 @@ from prefect_intelligent.steering.decide import ControllerConfig, LimitBounds
 from prefect_intelligent.steering.dedicated_queues import adopt, plan_adoption
 from prefect_intelligent.steering.kill_switch import (
     read_switch,
+    set_if_unset,
     set_switch,
-    switch_on_unless_off,
     unset_unless_off,
     who_steers,
 )
@@ -81,10 +81,10 @@ def test_a_pool_that_nobody_has_switched_on_is_observed_and_not_touched():
 
 def test_a_start_in_auto_turns_on_what_is_unset_and_not_what_is_off():
     history = records(Server())
-    switch_on_unless_off(history, "pool", 0.0, "me")
+    set_if_unset(history, "pool", "on", 0.0, "me")
     assert read_switch(history, "pool") == "on"
     set_switch(history, "pool", "off", 0.0, "me")
-    switch_on_unless_off(history, "pool", 0.0, "me")
+    set_if_unset(history, "pool", "on", 0.0, "me")
     assert read_switch(history, "pool") == "off"
 
 

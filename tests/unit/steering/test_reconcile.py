@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from prefect_intelligent.domain import Estimate, PoolSetting, QueueSetting, Run, RunPhase
-from prefect_intelligent.errors import OrchestratorAccessDeniedError, OrchestratorUnavailableError, StoreError
+from prefect_intelligent.errors import (
+    ConflictError,
+    OrchestratorAccessDeniedError,
+    OrchestratorUnavailableError,
+    StoreError,
+)
 from prefect_intelligent.policy import Proposal, parse_policy
 from prefect_intelligent.policy.guard_state import GuardSettings
 from prefect_intelligent.steering.baseline import read_baseline
@@ -302,7 +307,7 @@ def test_a_write_that_was_made_but_not_confirmed_is_not_taken_for_a_persons(pool
     lost = OrchestratorUnavailableError("the answer never came")
     write = pool.apply
 
-    def apply_and_lose_the_answer(changes):
+    def apply_and_lose_the_answer(changes, **more):
         write(changes)
         raise lost
 
@@ -383,3 +388,24 @@ def test_only_what_was_written_waits_for_the_guards_interval(pool, history):
     assert decide(pool, history, policy=turned, guard=slow).planned == ()
     pool.clock.sleep(600)
     assert decide(pool, history, policy=turned, guard=slow).applied
+
+
+def test_an_edit_of_a_limit_that_was_never_written_is_kept_without_a_delay(pool, history):
+    decide(pool, history)
+    pool.edit("c", lambda queue: replace(queue, limit=9))
+    decide(pool, history)
+    edited = [record for record in history.records("original", "pool") if record["what"] == "edited"]
+    assert [record["values"] for record in edited] == [[["c", "limit", 9]]]
+    assert edited[0]["delays_s"] == []
+
+
+@pytest.mark.parametrize("asked", range(1, 5))
+def test_a_pass_that_has_lost_the_lead_writes_no_more_and_leaves_no_decision(pool, history, asked):
+    left = iter([True] * (asked - 1))
+    wanted = config(Wants(order=("c", "b", "a")))
+    with pytest.raises(ConflictError, match="lapsed during the pass"):
+        reconcile(pool, history, pool.clock, wanted, leads=lambda: next(left, False))
+    assert pool.faults.calls.count("write") == max(0, asked - 3)
+    assert history.latest("decision", "pool") is None
+    assert decide(pool, history, policy=wanted.policy).outcome == "applied"
+    assert not load_state(history, "pool").known.overrides
