@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.history.run_parameters import Value, bounded
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.run_times import submitted_s
 
@@ -42,6 +43,7 @@ class RunRecord:
         taken_s: When its present attempt took its slot, None if it holds none.
         own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
         parent_task_id: Task run of another run that has started it; None for others.
+        parameters: Name and value of what forecasts use of its parameters, by name.
     """
 
     id: str
@@ -53,6 +55,7 @@ class RunRecord:
     taken_s: float | None
     own_retry: bool = False
     parent_task_id: str | None = None
+    parameters: tuple[tuple[str, Value], ...] = ()
 
 
 def read_record(run: Mapping[str, Any]) -> RunRecord:
@@ -72,6 +75,7 @@ def read_record(run: Mapping[str, Any]) -> RunRecord:
         taken_s=taken_s,
         own_retry=(run.get("empirical_policy") or {}).get("retry_type") == "in_process",
         parent_task_id=run.get("parent_task_run_id"),
+        parameters=tuple(sorted(bounded(run.get("parameters") or {}, expected_s).items())),
     )
 
 
