@@ -45,6 +45,7 @@ class Outlook:
         failed: How long failed runs of it take; None below three.
         runs: Number of ended runs it is based on.
         effect: What the parameters of a run change in it; None if they tell nothing.
+        start_up_s: What of the estimate is start-up.
     """
 
     estimate: Estimate
@@ -52,19 +53,24 @@ class Outlook:
     failed: Estimate | None
     runs: int
     effect: ParameterEffect | None = None
+    start_up_s: float = 0.0
 
     def of_run(self, parameters: Parameters) -> Outlook:
         """What is expected of a run with these parameters."""
         if self.effect is None or not parameters:
             return self
         given = dict(parameters)
-        factor = self.effect.duration_factor(given)
+        work = Estimate(p50_s=self.estimate.p50_s - self.start_up_s, p90_s=self.estimate.p90_s - self.start_up_s)
         return replace(
             self,
-            estimate=Estimate(p50_s=self.estimate.p50_s * factor, p90_s=self.estimate.p90_s * factor),
+            estimate=_later(self.effect.duration(work, given), self.start_up_s),
             failure_probability=self.effect.failure_probability(self.failure_probability, given),
             effect=None,
         )
+
+
+def _later(work: Estimate, start_up_s: float) -> Estimate:
+    return Estimate(p50_s=work.p50_s + start_up_s, p90_s=work.p90_s + start_up_s)
 
 
 def make_outlook(
@@ -110,18 +116,17 @@ def make_outlook(
     out = {}
     for name in known:
         bad_weight, weight, count = rates[name]
-        effect = parameters.effect(name, last[name].parameters if name in trained else None)
-        of_kind = last[name] if effect is None else last[name]._replace(size=math.nan, parameters=())
-        estimate = durations.estimate(of_kind)
+        estimate = durations.estimate(last[name])
         probability = (bad_weight + _PRIOR * _PRIOR_RUNS) / (weight + _PRIOR_RUNS)
         if name in trained:
             estimate, probability = trained[name]
         out[name] = Outlook(
-            estimate=Estimate(p50_s=estimate.p50_s + start_up_s, p90_s=estimate.p90_s + start_up_s),
+            estimate=_later(estimate, start_up_s),
             failure_probability=probability,
             failed=duration_estimate(failed.get(name, [])[-50:]),
             runs=count,
-            effect=effect,
+            effect=parameters.effect(name, last[name].parameters if name in trained else None),
+            start_up_s=start_up_s,
         )
     return out
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from prefect_intelligent.domain import Estimate
 from prefect_intelligent.history.run_parameters import Value
 
 Array = npt.NDArray[np.float64]
@@ -44,15 +45,19 @@ _SIGNIFICANT: Final = 14.0
 best of all cuts through noise does not."""
 _PRIOR_RUNS: Final = 2.0
 _NOTHING: Final = math.nan
+_Z90: Final = 1.2815515655446004
+_MAX_LOG: Final = 20.0
+_SHORTEST_S: Final = 0.001
 _LEAST: Final = 0.002  # probability that odds are taken of
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Mean of the outcome of `runs` runs, shrunk to that of all."""
+    """Mean of the outcome of `runs` runs, shrunk to that of all, and its standard deviation."""
 
     mean: float
     runs: int
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +128,32 @@ class ParameterEffect:
     Attributes:
         failures, durations: Trees of its deployment.
         failure_rate: Share of failed runs for which the expectation holds.
-        log_duration: Mean of log(1 + seconds) for which it holds.
+        log_duration: Mean of log(1 + seconds) for which it holds; None if it holds for no parameters in particular, and
+            then the duration is that of the tree.
     """
 
     failures: Node
     durations: Node
     failure_rate: float
-    log_duration: float
+    log_duration: float | None
 
-    def duration_factor(self, parameters: Mapping[str, Value]) -> float:
-        """By what its duration is multiplied."""
-        leaf = look_up(self.durations, parameters)
-        return 1.0 if leaf is None else math.exp(leaf.mean - self.log_duration)
+    def duration(self, expected: Estimate, parameters: Mapping[str, Value]) -> Estimate:
+        """Its duration, where `expected` is the one without this knowledge."""
+        leaf = None if isinstance(self.durations, Leaf) else look_up(self.durations, parameters)
+        if leaf is None:
+            return expected
+        if self.log_duration is None:
+            high = leaf.mean + _Z90 * leaf.spread
+            p50_s, p90_s = (max(_SHORTEST_S, math.expm1(min(log, _MAX_LOG))) for log in (leaf.mean, high))
+            return Estimate(p50_s=p50_s, p90_s=p90_s)
+        factor = math.exp(min(max(leaf.mean - self.log_duration, -_MAX_LOG), _MAX_LOG))
+        return Estimate(
+            p50_s=max(_SHORTEST_S, expected.p50_s * factor), p90_s=max(_SHORTEST_S, expected.p90_s * factor)
+        )
 
     def failure_probability(self, expected: float, parameters: Mapping[str, Value]) -> float:
         """Its failure probability, where `expected` is the one without this knowledge."""
-        leaf = look_up(self.failures, parameters)
+        leaf = None if isinstance(self.failures, Leaf) else look_up(self.failures, parameters)
         if leaf is None:
             return expected
         odds = _odds(expected) * _odds(leaf.mean) / _odds(self.failure_rate)
@@ -174,11 +189,11 @@ class ParameterStatistics:
             return None
         if isinstance(trees.failures, Leaf) and isinstance(trees.durations, Leaf):
             return None
-        rate, log_duration = trees.failure_rate, trees.log_duration
+        rate, log_duration = trees.failure_rate, None
         if expected_of is not None:
             failures, durations = _leaves(trees, dict(expected_of))
             rate = failures.mean if failures else rate
-            log_duration = durations.mean if durations else log_duration
+            log_duration = durations.mean if durations else trees.log_duration
         return ParameterEffect(
             failures=trees.failures, durations=trees.durations, failure_rate=rate, log_duration=log_duration
         )
@@ -240,12 +255,12 @@ def _grow(columns: Sequence[_Column], target: Array, rows: npt.NDArray[np.int64]
     count = len(rows)
     mean = (float(target[rows].sum()) + _PRIOR_RUNS * above) / (count + _PRIOR_RUNS)
     if depth == 0 or not columns or float(np.ptp(target[rows])) == 0.0:
-        return Leaf(mean, count)
+        return Leaf(mean, count, float(target[rows].std()))
     found = max((_best_cut(column, target[rows], rows) for column in columns), key=lambda cut: cut.gain)
     left = float(((target[rows] - target[rows].mean()) ** 2).sum()) - found.gain
     needed = _SIGNIFICANT + 2.0 * math.log(len(columns))
     if found.gain <= needed * max(left, 1e-9) / (count - 1):
-        return Leaf(mean, count)
+        return Leaf(mean, count, float(target[rows].std()))
     below, over = (_grow(columns, target, part, mean, depth - 1) for part in (rows[found.below], rows[~found.below]))
     return Cut(found.column.name, found.at, found.words, found.missing_below, below, over)
 

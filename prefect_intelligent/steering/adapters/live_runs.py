@@ -133,10 +133,20 @@ class LiveRunCache:
         return {"work_pools": self._pools, "flow_runs": flow_runs, **more}
 
     def _read_active(self) -> dict[str, RunRecord]:
-        """The runs that hold a slot. A run keeps the instant at which we saw it take the slot as PENDING."""
-        body = self._filter({"state": {"type": {"any_": list(_HOLDS_SLOT)}}}, sort="EXPECTED_START_TIME_ASC")
+        """The runs that hold a slot. A run keeps the instant at which we saw it take the slot as PENDING.
+
+        Where records are fat, those that are known to be running are not read again as long as all of them are.
+        """
+        flow_runs: dict[str, Any] = {"state": {"type": {"any_": list(_HOLDS_SLOT)}}}
         found: dict[str, RunRecord] = {}
-        pending_s: dict[str, float] = {}
+        running = {key: run for key, run in self.active.items() if run.state == "RUNNING"}
+        if self._api.fitting("/flow_runs/filter", len(running)) < len(running):
+            still = self._filter({"state": {"type": {"any_": ["RUNNING"]}}, "id": {"any_": list(running)}})
+            if self._api.call("POST", "/flow_runs/count", still) == len(running):
+                found = running
+                flow_runs["id"] = {"not_any_": list(running)}
+        body = self._filter(flow_runs, sort="EXPECTED_START_TIME_ASC")
+        pending_s = {key: self._pending_s[key] for key in found if key in self._pending_s}
         for page in self._api.pages("/flow_runs/filter", body):
             for run in read_each(_KIND, page, read_record):
                 seen_s = self._pending_s.get(run.id)

@@ -101,7 +101,7 @@ def test_mixed_and_missing_values_and_a_single_outcome_are_no_trouble():
     assert np.isnan(statistics.features("new/x", (("x", 1.0),))[:4]).all()
 
 
-def planted(count=1600, seed=5):
+def planted(count=900, seed=5):
     """Runs of two deployments that fail where `mode` is "full"; nothing else tells."""
     rng = np.random.default_rng(seed)
     mode = rng.choice(["full", "delta", "check"], count)
@@ -148,9 +148,9 @@ def test_a_leak_through_the_trees_would_be_caught():
 
 def test_a_forecaster_learns_from_parameters_and_says_so():
     runs = planted()
-    cut_s = float(runs["submitted_s"].iloc[1100])
+    cut_s = float(runs["submitted_s"].iloc[600])
     features, names = encode_runs(runs, LEVELS_PREFECT)
-    forecaster = train(runs, until_s=cut_s, features=features, iterations=60)
+    forecaster = train(runs, until_s=cut_s, features=features, iterations=40)
     later = runs["submitted_s"].to_numpy() > cut_s
     probability = forecaster.failure_probability(features[later])
     full = runs["parameters"].str.contains("full").to_numpy()[later]
@@ -170,6 +170,10 @@ def test_an_outlook_is_of_the_run_that_is_asked_for():
     assert full.estimate.p50_s == pytest.approx(400.0, rel=0.4)
     assert delta.estimate.p50_s == pytest.approx(40.0, rel=0.4)
     assert outlook.of_run(()) == outlook
+    starting = make_outlook(runs, float(runs["ended_s"].max()) + 10.0, start_up_s=30.0)["a/x"].of_run(
+        (("mode", "delta"),)
+    )
+    assert starting.estimate.p50_s == pytest.approx(70.0, rel=0.3)
 
 
 def test_extra_columns_of_a_log_are_parameters_and_those_of_its_format_are_not():
