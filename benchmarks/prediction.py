@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def measure_parameters(seed: int) -> dict[str, float]:
         figures |= rename(f"{name}_failure", failure_figures(forecasts["failure_probability"].to_numpy(), failed))
         figures |= rename(f"{name}_duration", duration_figures(forecasts["mean_log"].to_numpy(), seconds))
         part = runs.iloc[:500].reset_index(drop=True)
-        leaks = find_leaks(lambda table, of=levels: encode_runs(table, of), part, np.random.default_rng(seed))
+        leaks = find_leaks(partial(encode_runs, levels=levels), part, np.random.default_rng(seed))
         figures[f"{name}_leaking_features"] = len(leaks)
     return figures
 

@@ -171,7 +171,8 @@ def _read_rows(connection: Connection, wanted: Select[Any], names: Sequence[str]
         wanted = wanted.where(RUNS.c.pool == pool)
     compiled = wanted.compile(connection.engine, compile_kwargs={"literal_binds": True})
     cursor = connection.connection.cursor()
-    parts, texts = [], []
+    parts: list[npt.NDArray[Any]] = []
+    texts: list[str | None] = []
     try:
         cursor.execute(str(compiled))
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
