@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
 Value = float | bool | str
@@ -23,7 +24,7 @@ _LONGEST_NAME: Final = 60
 _MOST_READ: Final = 64
 _SECRET_NAME: Final = re.compile(
     r"pass(?!es|ed|age|enger|ive)|passwd|pwd|secret|token|credential|key|auth|cookie|session|signature|private|bearer"
-    r"|\bpin\b|otp|salt|cert|conn(?:ection)?_?str|dsn|login|ssn|iban|card|cvv|webhook",
+    r"|(?<![a-z])(?:pin|otp)(?![a-z])|salt|cert|conn(?:ection)?_?str|dsn|login|ssn|iban|card|cvv|webhook",
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"[\w][\w .:/+\-]*")
@@ -46,7 +47,7 @@ def bounded(parameters: Mapping[str, Any], at_s: float | None = None) -> dict[st
         at_s: When the run is submitted, Unix seconds; without it there are no ages.
     """
     found: dict[str, Value] = {}
-    for name, value in sorted(_flat(parameters)):
+    for name, value in sorted(_flat(parameters), key=itemgetter(0)):
         if len(found) == MOST_PARAMETERS:
             break
         kept = None if len(name) > _LONGEST_NAME or is_secret_name(name) else _kept(name, value, at_s)

@@ -92,6 +92,24 @@ def test_what_is_kept_is_bounded_whatever_a_run_was_given():
     assert bounded({"n": 10**400, "nan": math.nan, "inf": math.inf, "none": None, "empty": ""}) == {}
 
 
+def test_odd_names_and_two_of_one_name_stop_nothing():
+    odd = {"a.b": 1, "a": {"b": {"c": 1}, "": 2}, "": "x", "\x00": True, "数据": "日", 7: 1.5, "\ud800": 3}
+    found = bounded(odd)
+    assert found["数据"] == "日"
+    assert found["7"] == 1.5
+    assert unpack(pack(found)) == tuple(sorted(found.items()))
+    pack(found).encode()  # what a database takes
+
+
+def test_words_that_only_contain_a_secret_word_are_kept():
+    assert bounded({"passenger_count": 3, "pinned": True, "spin": 1.0}) == {
+        "passenger_count": 3.0,
+        "pinned": True,
+        "spin": 1.0,
+    }
+    assert bounded({"user_pin": 1234, "pin": 1, "otp": 2}) == {}
+
+
 def test_a_line_reads_as_it_was_written_and_a_damaged_one_as_nothing():
     given = {"b": True, "a": 1.0, "c": "x"}
     assert unpack(pack(given)) == (("a", 1.0), ("b", True), ("c", "x"))
