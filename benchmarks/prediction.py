@@ -7,6 +7,11 @@ learned from, and every choice is made on a validation cut inside them. In the t
 was known when the run was submitted; the features, the choice between candidates for the median and the offset of the
 90 % quantile are updated by each run that ends, the trees are not. The baselines are updated in the same way.
 
+A second log is made up, with a failure that hangs on what a run is asked to do: `parameter_failure_auc` is that of the
+forecaster, `blind_failure_auc` that of one that is not told the parameters, `parameter_best_auc` what nobody can beat;
+`parameter_duration_rmsle` and `blind_duration_rmsle` are the same of durations, which hang on a parameter too. Extra
+columns of a log that is given are parameters of its runs.
+
 One predictor per figure: RMSLE is of the mean of the log duration, "within 2x" of the median, coverage of the 90 %
 quantile. Any log with the columns submit, wait, run, status and user can be given (and procs, reqtime, group).
 """
@@ -17,6 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +35,7 @@ from prefect_intelligent.forecasting.forecaster import train
 from prefect_intelligent.forecasting.online_update import forecast_all
 from prefect_intelligent.forecasting.point_in_time_features import (
     LEVELS_SWF,
+    LEVELS_SWF_PARAMETERS,
     encode_runs,
     find_leaks,
     run_events,
@@ -104,6 +111,56 @@ def book_forecasts(runs: pd.DataFrame) -> tuple[Array, Array]:
     return middle, high
 
 
+def planted_log(seed: int, count: int = 3000) -> tuple[pd.DataFrame, Array]:
+    """A log whose runs fail for large `rows` in the mode "full", as a table of its format; and their failure chances.
+
+    Users, times, processors and three other parameters tell nothing. The longer runs have more rows.
+    """
+    rng = np.random.default_rng(seed)
+    mode, rows = rng.choice(["full", "delta", "check"], count, p=[0.5, 0.3, 0.2]), rng.integers(1, 1_000_000, count)
+    chance = np.where((mode == "full") & (rows > 400_000), 0.96, 0.02)
+    log = pd.DataFrame(
+        {
+            "submit": np.cumsum(rng.exponential(300.0, count)),
+            "wait": rng.exponential(30.0, count),
+            "run": (20.0 + rows / 1000.0) * np.exp(rng.normal(0.0, 0.3, count)),
+            "status": np.where(rng.random(count) < chance, 0, 1),
+            "user": rng.integers(0, 6, count),
+            "mode": mode,
+            "rows": rows,
+            "region": rng.choice([f"r{number}" for number in range(20)], count),
+            "dry_run": rng.random(count) < 0.5,
+            "share": rng.random(count),
+        }
+    )
+    return log, chance
+
+
+def measure_parameters(seed: int) -> dict[str, float]:
+    """Figures of the made-up log, with its parameters and without."""
+    log, chance = planted_log(seed)
+    told = from_swf(log)
+    cut = int(0.7 * len(told))
+    failed = told["failed"].to_numpy(dtype=float)[cut:]
+    seconds = duration_s(told).to_numpy(dtype=float)[cut:]
+    figures = {"parameter_best_auc": failure_figures(chance[cut:], failed)["auc"]}
+    for name, runs, levels in (
+        ("parameter", told, LEVELS_SWF_PARAMETERS),
+        ("blind", told.assign(parameters=None), LEVELS_SWF),
+    ):
+        features, _ = encode_runs(runs, levels)
+        cut_s = float(runs["submitted_s"].iloc[cut])
+        forecasts = forecast_all(
+            train(runs, levels=levels, until_s=cut_s, seed=seed, features=features), runs, features, cut_s
+        )
+        figures |= rename(f"{name}_failure", failure_figures(forecasts["failure_probability"].to_numpy(), failed))
+        figures |= rename(f"{name}_duration", duration_figures(forecasts["mean_log"].to_numpy(), seconds))
+        part = runs.iloc[:500].reset_index(drop=True)
+        leaks = find_leaks(partial(encode_runs, levels=levels), part, np.random.default_rng(seed))
+        figures[f"{name}_leaking_features"] = len(leaks)
+    return figures
+
+
 def rename(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
     """The figures with their names after `prefix`."""
     return {f"{prefix}_{name}": value for name, value in figures.items()}
@@ -111,10 +168,11 @@ def rename(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
 
 def measure(runs: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, float], dict[str, object]]:
     """All figures of one log."""
-    features, names = encode_runs(runs, LEVELS_SWF)
+    levels = LEVELS_SWF_PARAMETERS if runs["parameters"].notna().any() else LEVELS_SWF
+    features, names = encode_runs(runs, levels)
     cut = int(0.7 * len(runs))
     cut_s = float(runs["submitted_s"].iloc[cut])
-    forecaster = train(runs, levels=LEVELS_SWF, until_s=cut_s, seed=seed, features=features)
+    forecaster = train(runs, levels=levels, until_s=cut_s, seed=seed, features=features)
     forecasts = forecast_all(forecaster, runs, features, cut_s)
     rows = forecasts.index.to_numpy()
     rows = rows[settled(runs).to_numpy()[rows]]
@@ -161,7 +219,7 @@ def measure(runs: pd.DataFrame, *, seed: int = 0) -> tuple[dict[str, float], dic
         figures |= rename(f"{name}_duration", duration_figures(log_predicted, seconds))
     figures["book_p90_coverage"] = float(np.mean(np.log1p(seconds) <= book_high[rows]))
     part = runs.iloc[: min(len(runs), 3000)].reset_index(drop=True)
-    leaks = find_leaks(lambda table: encode_runs(table, LEVELS_SWF), part, np.random.default_rng(seed))
+    leaks = find_leaks(lambda table: encode_runs(table, levels), part, np.random.default_rng(seed))
     figures["leaking_features"] = len(leaks)
     figures["test_runs"] = len(rows)
     figures["test_failed_share"] = float(failed.mean())
@@ -187,6 +245,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         figures, context = measure(read_trace(args.trace), seed=args.seed)
+        figures |= measure_parameters(args.seed)
     except PrefectIntelligentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

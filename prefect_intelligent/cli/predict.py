@@ -69,7 +69,7 @@ def _show(settings: Settings, pool: str, since_s: float, *, as_json: bool) -> in
     controller = open_controller(settings, pool, by="predict")
     snapshot = controller.orchestrator.observe()
     beats = read_heartbeats(controller.api, [run.id for run in snapshot.runs(RunPhase.RUNNING)])
-    past = open_runs(settings).run_frame(since_s=since_s)
+    past = open_runs(settings).run_frame(since_s=since_s, parameters=True)
     rows = forecast_live_runs(forecaster, past, snapshot, heartbeats=beats, context=forecast_context(settings))
     if as_json:
         print_json(rows)

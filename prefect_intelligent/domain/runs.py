@@ -53,6 +53,7 @@ class Run:
         resources: Shared resources that it loads while it runs.
         waits_for_pool: Whether it waits for a run that it has started and that needs a slot of the same pool, or holds
             one and waits itself. Known only while the pool has no free slot.
+        parameters: Name and value of what it was asked to do, as far as forecasts use it; by name.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Run:
     failure_probability: float = 0.0
     resources: tuple[str, ...] = ()
     waits_for_pool: bool = False
+    parameters: tuple[tuple[str, float | bool | str], ...] = ()
 
     @property
     def holds_slot(self) -> bool:

@@ -27,9 +27,10 @@ Z90 = 1.2815515655446004
 class DurationQuantiles:
     """Quantiles of the last 50 durations of each kind of run, deployment and pool.
 
-    A kind is a deployment with a size and an author's estimate. The kind answers if it has five durations, else the
-    deployment if it has five, else the author's estimate, else the finest key with any duration. The 90 % quantile has
-    an offset that is updated by every outcome, so that it covers 90 % in the long run.
+    A kind is a deployment with a size, an author's estimate and the words among its parameters, or without those. The
+    first kind that has five durations answers, else the deployment if it has five, else the author's estimate, else the
+    finest key with any duration. The 90 % quantile has an offset that is updated by every outcome, so that it covers
+    90 % in the long run.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,10 @@ class DurationQuantiles:
     def _keys(run: SubmittedRun) -> tuple[tuple[object, ...], ...]:
         size = None if run.size != run.size else run.size
         expected = None if run.expected_s != run.expected_s else run.expected_s
-        return (("kind", run.deployment, size, expected), ("deployment", run.deployment), ("pool", run.pool))
+        kind = ("kind", run.deployment, size, expected)
+        words = tuple(each for each in run.parameters if not isinstance(each[1], float))
+        keys = (kind, ("deployment", run.deployment), ("pool", run.pool))
+        return ((*kind, words), *keys) if words else keys
 
     def learn(self, run: SubmittedRun, duration_s: float) -> None:
         """A run has ended after `duration_s` seconds."""
@@ -78,7 +82,7 @@ class DurationQuantiles:
     def _logs(self, run: SubmittedRun) -> tuple[float, float]:
         """Median and 90 % quantile of log(1 + seconds), without the offset."""
         keys = self._keys(run)
-        for key in keys[:2]:
+        for key in keys[:-1]:
             past = self._past.get(key, ())
             if len(past) >= _ENOUGH:
                 return _quantiles(past)

@@ -21,6 +21,7 @@ from prefect_intelligent.forecasting.boosted_trees import Loss, TreeParameters, 
 from prefect_intelligent.forecasting.calibration import BetaCalibration, ConformalOffset, sigmoid
 from prefect_intelligent.forecasting.forecast_selection import ForecastSelector, candidate_forecasts
 from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES
+from prefect_intelligent.forecasting.parameter_tree import PARAMETER_FEATURES
 from prefect_intelligent.forecasting.point_in_time_features import (
     LEVELS_PREFECT,
     NO_CONTEXT,
@@ -28,6 +29,7 @@ from prefect_intelligent.forecasting.point_in_time_features import (
     Context,
     Levels,
     encode_runs,
+    feature_names,
 )
 from prefect_intelligent.history.runs_frame import duration_s, settled
 
@@ -44,7 +46,10 @@ _MAX_LOG: Final = 20.0
 _COVERAGE_RATE: Final = 0.05
 """Chosen on synthetic logs with jumps and drift and on two recorded ones; coverage on those is no independent test."""
 _MIN_SPREAD: Final = 0.1
-_WORDING: Final = dict.fromkeys(("the same work", "this size", "this time limit"), "the deployment")
+_WORDING: Final = {
+    **dict.fromkeys(("the same work", "this size", "this time limit"), "the deployment"),
+    "the same parameters": "runs with such parameters",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +228,10 @@ class Forecaster:
 def describe_feature(feature: str) -> str:
     """The wording of a feature in a reason; several features share one."""
     level, _, name = feature.rpartition(": ")
-    return f"{KEY_FEATURES[name]} of {_WORDING.get(level, level)}" if level else RUN_FEATURES[name]
+    if not level:
+        return RUN_FEATURES[name]
+    wording = KEY_FEATURES[name] if name in KEY_FEATURES else PARAMETER_FEATURES[name]
+    return f"{wording} of {_WORDING.get(level, level)}"
 
 
 def train(
@@ -256,7 +264,7 @@ def train(
     if features is None:
         features, names = encode_runs(runs, levels, context)
     else:
-        names = (*RUN_FEATURES, *(f"{level}: {feature}" for level in levels for feature in KEY_FEATURES))
+        names = feature_names(levels)
     usable = (settled(runs) & (runs["ended_s"] <= until_s) & (runs["submitted_s"] < until_s)).to_numpy()
     rows = np.flatnonzero(usable)
     if len(rows) < MIN_RUNS:

@@ -56,7 +56,15 @@ def forecast_live_runs(
         known = last.loc[run.deployment] if run.deployment in last.index else None
         version = None if known is None or pd.isna(known["version"]) else str(known["version"])
         size = float("nan") if known is None else float(str(known["size"]))
-        submitted = SubmittedRun(f"live {run.id}", run.deployment, snapshot.pool.name, run.queue, version, size)
+        submitted = SubmittedRun(
+            f"live {run.id}",
+            run.deployment,
+            snapshot.pool.name,
+            run.queue,
+            version,
+            size,
+            parameters=run.parameters,
+        )
         features.append(state.features(submitted, max(snapshot.at_s, run.scheduled_s)))
     if not features:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from prefect_intelligent.domain import Estimate
 from prefect_intelligent.forecasting.duration_baseline import DurationQuantiles
 from prefect_intelligent.forecasting.forecaster import Forecaster
 from prefect_intelligent.forecasting.online_update import update_online
+from prefect_intelligent.forecasting.parameter_tree import ParameterEffect, Parameters, ParameterStatistics
 from prefect_intelligent.forecasting.point_in_time_features import (
     NO_CONTEXT,
     Context,
@@ -43,12 +44,33 @@ class Outlook:
         failure_probability: Probability that it fails.
         failed: How long failed runs of it take; None below three.
         runs: Number of ended runs it is based on.
+        effect: What the parameters of a run change in it; None if they tell nothing.
+        start_up_s: What of the estimate is start-up.
     """
 
     estimate: Estimate
     failure_probability: float
     failed: Estimate | None
     runs: int
+    effect: ParameterEffect | None = None
+    start_up_s: float = 0.0
+
+    def of_run(self, parameters: Parameters) -> Outlook:
+        """What is expected of a run with these parameters."""
+        if self.effect is None or not parameters:
+            return self
+        given = dict(parameters)
+        work = Estimate(p50_s=self.estimate.p50_s - self.start_up_s, p90_s=self.estimate.p90_s - self.start_up_s)
+        return replace(
+            self,
+            estimate=_later(self.effect.duration(work, given), self.start_up_s),
+            failure_probability=self.effect.failure_probability(self.failure_probability, given),
+            effect=None,
+        )
+
+
+def _later(work: Estimate, start_up_s: float) -> Estimate:
+    return Estimate(p50_s=work.p50_s + start_up_s, p90_s=work.p90_s + start_up_s)
 
 
 def make_outlook(
@@ -63,7 +85,8 @@ def make_outlook(
 
     With a forecaster, durations and failure probabilities are its own. Without, durations are those of the duration
     baseline, and the failure probability is the smoothed share of failures, in which the weight of a run falls by a
-    tenth with each run after it.
+    tenth with each run after it. Where parameters of a deployment's runs tell of their durations or failures, `of_run`
+    of its outlook is what is expected of a run with given ones.
 
     Args:
         runs: As from `as_runs` or the store.
@@ -75,13 +98,14 @@ def make_outlook(
     past = runs[settled(runs) & (runs["ended_s"] <= now_s)].sort_values("ended_s", kind="stable").reset_index(drop=True)
     if past.empty or now_s - float(past["ended_s"].iloc[-1]) > MAX_AGE_S:
         return {}
-    durations = DurationQuantiles()
+    durations, parameters = DurationQuantiles(), ParameterStatistics()
     last: dict[str, SubmittedRun] = {}
     rates: dict[str, tuple[float, float, int]] = {}
     failed: dict[str, list[float]] = {}
     for run, seconds, bad in zip(submitted_runs(past), duration_s(past).tolist(), past["failed"].tolist(), strict=True):
         durations.learn(run, seconds)
         name = str(run.deployment)
+        parameters.finish(name, run.parameters, math.log1p(max(0.0, seconds)), bool(bad))
         last[name] = run
         weight, total, count = rates.get(name, (0.0, 0.0, 0))
         rates[name] = (weight * _DECAY + bad, total * _DECAY + 1.0, count + 1)
@@ -97,10 +121,12 @@ def make_outlook(
         if name in trained:
             estimate, probability = trained[name]
         out[name] = Outlook(
-            estimate=Estimate(p50_s=estimate.p50_s + start_up_s, p90_s=estimate.p90_s + start_up_s),
+            estimate=_later(estimate, start_up_s),
             failure_probability=probability,
             failed=duration_estimate(failed.get(name, [])[-50:]),
             runs=count,
+            effect=parameters.effect(name, last[name].parameters if name in trained else None),
+            start_up_s=start_up_s,
         )
     return out
 

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from prefect_intelligent.forecasting.key_statistics import KEY_FEATURES, KeyStatistics
+from prefect_intelligent.forecasting.parameter_tree import PARAMETER_FEATURES, Parameters, ParameterStatistics
+from prefect_intelligent.history.run_parameters import unpack
 from prefect_intelligent.history.runs_frame import settled
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +28,9 @@ Levels = Mapping[str, tuple[str, ...]]
 The columns of `UNKNOWN_AT_SUBMISSION` are the only column of their level, and are looked up by the deployment: `host`
 is the host of its last start, `cause` the cause of its last failure (with the statistics of all runs that failed by
 it), `inputs` the worst of its upstream deployments, `checks` the worst of the quality checks of their outputs.
+The level of `BY_PARAMETERS` has the features of `ParameterStatistics`.
 """
+BY_PARAMETERS: Final = ("parameters",)
 UNKNOWN_AT_SUBMISSION: Final = ("host", "cause", "inputs", "checks")
 
 
@@ -61,7 +65,13 @@ LEVELS_SWF: Final[Levels] = {
     "the queue": ("queue",),
     "the pool": ("pool",),
 }
+_OF_PARAMETERS: Final[Levels] = {
+    "the same parameters": ("deployment", "parameters"),
+    "runs with such parameters": BY_PARAMETERS,
+}
+LEVELS_SWF_PARAMETERS: Final[Levels] = {**LEVELS_SWF, **_OF_PARAMETERS}
 LEVELS_PREFECT: Final[Levels] = {
+    **_OF_PARAMETERS,
     "the same work": ("deployment", "size"),
     "this version": ("deployment", "version"),
     "the deployment": ("deployment",),
@@ -94,6 +104,7 @@ class SubmittedRun(NamedTuple):
     version: str | None = None
     size: float = math.nan
     expected_s: float = math.nan
+    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,14 @@ class _InFlight:
     statistics: tuple[KeyStatistics, ...]
     submitted_s: float
     started_s: float | None = None
+
+
+def feature_names(levels: Levels) -> tuple[str, ...]:
+    """Names of the features of a run: those of `RUN_FEATURES`, then "level: feature"."""
+    names = list(RUN_FEATURES)
+    for level, columns in levels.items():
+        names += [f"{level}: {name}" for name in (PARAMETER_FEATURES if columns == BY_PARAMETERS else KEY_FEATURES)]
+    return tuple(names)
 
 
 class FeatureState:
@@ -122,6 +141,8 @@ class FeatureState:
             for level, columns in self.levels.items()
             if columns and columns[0] in UNKNOWN_AT_SUBMISSION
         }
+        self.parameters = ParameterStatistics() if BY_PARAMETERS in self.levels.values() else None
+        """What parameters tell; None if no level asks for it."""
         self._statistics: dict[tuple[Any, ...], KeyStatistics] = {}
         self._in_flight: dict[str, _InFlight] = {}
         self._started: dict[str, dict[str, float]] = {}  # deployment to run id to start
@@ -131,7 +152,7 @@ class FeatureState:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the entries of `features`: those of `RUN_FEATURES`, then "level: feature"."""
-        return (*RUN_FEATURES, *(f"{level}: {feature}" for level in self.levels for feature in KEY_FEATURES))
+        return feature_names(self.levels)
 
     def _of_key(self, level: str, *key: Any) -> KeyStatistics:
         found = self._statistics.get((level, *key))
@@ -144,7 +165,7 @@ class FeatureState:
         return tuple(
             self._of_key(level, *(_plain(getattr(run, column)) for column in columns))
             for level, columns in self.levels.items()
-            if level not in self._unknown_levels.values()
+            if level not in self._unknown_levels.values() and columns != BY_PARAMETERS
         )
 
     def features(self, run: SubmittedRun, at_s: float) -> list[float]:
@@ -163,7 +184,10 @@ class FeatureState:
         ]
         of_known_keys = iter(self._of_run(run))
         for columns in self.levels.values():
-            if columns and columns[0] in UNKNOWN_AT_SUBMISSION:
+            if columns == BY_PARAMETERS:
+                assert self.parameters is not None
+                row.extend(self.parameters.features(run.deployment, run.parameters))
+            elif columns and columns[0] in UNKNOWN_AT_SUBMISSION:
                 row.extend(self._of_unknown(columns[0], run.deployment).features(at_s))
             else:
                 row.extend(next(of_known_keys).features(at_s))
@@ -227,6 +251,8 @@ class FeatureState:
         took_s = max(0.0, at_s - in_flight.started_s)
         for statistics in in_flight.statistics:
             statistics.finish(at_s, took_s, run.expected_s, failed)
+        if self.parameters is not None:
+            self.parameters.finish(run.deployment, run.parameters, math.log1p(took_s), failed)
         if failed and cause is not None and "cause" in self._unknown_levels:
             self._last_cause[run.deployment] = cause
             self._of_key(self._unknown_levels["cause"], cause).finish(at_s, took_s, math.nan, True)
@@ -275,7 +301,9 @@ def submitted_runs(runs: pd.DataFrame) -> list[SubmittedRun]:
     """What is known of each run of a table when it is submitted; the run id is the row number."""
     columns = ("deployment", "pool", "queue", "version", "size", "expected_s")
     ids = [str(row) for row in range(len(runs))]
-    return [SubmittedRun(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), strict=True)]
+    known = runs["parameters"].tolist() if "parameters" in runs.columns else [None] * len(runs)
+    parameters = [unpack(text) for text in known]
+    return [SubmittedRun(*row) for row in zip(ids, *(runs[name].tolist() for name in columns), parameters, strict=True)]
 
 
 def replay_into(

@@ -17,7 +17,11 @@ LIVE_STATES: Final = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 class RunFact(NamedTuple):
-    """One flow run. `cause` is the signature of a failure, `message` the state message that it is derived from."""
+    """One flow run.
+
+    `cause` is the signature of a failure, `message` the state message that it is derived from; `parameters` is a line
+    of `run_parameters.pack`.
+    """
 
     run_id: str
     name: str | None
@@ -39,6 +43,7 @@ class RunFact(NamedTuple):
     late_usd_per_hour: float | None
     failure_usd: float | None
     message: str | None
+    parameters: str | None = None
 
 
 class TaskRunFact(NamedTuple):

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.history.run_parameters import bounded, pack
 
-TEXT: Final = ("run_id", "pool", "queue", "deployment", "version", "host", "state", "cause")
-"""Text columns; missing is None."""
+TEXT: Final = ("run_id", "pool", "queue", "deployment", "version", "host", "state", "cause", "parameters")
+"""Text columns; missing is None. `parameters` is a line of `run_parameters.pack`."""
 
 TIMES: Final = ("scheduled_s", "submitted_s", "started_s", "ended_s", "due_s")
 """Unix seconds; missing is NaN."""
@@ -28,6 +29,13 @@ FINAL_STATES: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SWF_STATUS: Final[Mapping[int, str]] = {
     0: "FAILED", 1: "COMPLETED", 2: "COMPLETED", 3: "COMPLETED", 4: "FAILED", 5: "CANCELLED",
 }  # fmt: skip
+
+SWF_COLUMNS: Final = (
+    "job", "submit", "wait", "run", "procs", "reqtime", "status", "user", "group", "exe", "queue", "partition", "id",
+    "start", "end", "used_procs", "cpu", "avg_cpu", "cpu_used", "mem", "used_mem", "memory", "req_procs", "req_mem",
+    "req_memory", "prev_job", "preceding_job", "think_time",
+)  # fmt: skip
+"""Names of the Standard Workload Format, in its usual spellings: some of them are known only when a job has ended."""
 
 REQUIRED: Final = ("deployment", "submitted_s", "state")
 
@@ -92,7 +100,8 @@ def from_swf(frame: pd.DataFrame, *, warm_up_s: float = 0.0) -> pd.DataFrame:
     Deployment is the user, queue the group, size the number of processors and expected duration the user's time limit.
     Negative numbers are "not recorded" in that format. Status 1 is completed, 0 failed, 5 cancelled; 2 and 3 are parts
     of a run that completed and 4 a part that failed. A run of unknown status counts as cancelled, unless the whole log
-    has no status: then every run counts as completed, so that durations can be learned.
+    has no status: then every run counts as completed, so that durations can be learned. A column that the format does
+    not have is a parameter of the runs, so it must hold what was known when they were submitted.
 
     Args:
         frame: `submit`, `wait`, `run`, `status`, `user`, and `procs`, `reqtime`, `group` where the log has them.
@@ -139,6 +148,16 @@ def from_swf(frame: pd.DataFrame, *, warm_up_s: float = 0.0) -> pd.DataFrame:
             "ended_s": started + kept["run"],
             "size": number("procs"),
             "expected_s": number("reqtime").replace(0.0, np.nan),
+            "parameters": _extra_columns(kept),
         }
     )
     return as_runs(runs)
+
+
+def _extra_columns(frame: pd.DataFrame) -> pd.Series:
+    """The parameters of each row as a line of JSON; None without extra columns."""
+    extra = frame[[name for name in frame.columns if str(name).lower() not in SWF_COLUMNS]]
+    if extra.empty:
+        return pd.Series(None, index=frame.index, dtype=object)
+    rows = extra.astype(object).where(extra.notna(), None).to_dict("records")
+    return pd.Series([pack(bounded({str(name): value for name, value in row.items()})) for row in rows], frame.index)

@@ -250,8 +250,8 @@ class PrefectApi:
             return page, len(page) < limit
 
     def fitting(self, route: str, most: int) -> int:
-        """How many records of a filter route fit into a quarter of a page, at most so many."""
-        return max(1, min(most, int(_PAGE_BYTES / 4 / self._record_bytes.get(route, 1.0))))
+        """How many records of a filter route fit into a sixteenth of a page, at most so many."""
+        return max(1, min(most, int(_PAGE_BYTES / 16 / self._record_bytes.get(route, 1.0))))
 
     def now_s(self) -> float:
         """The present instant on the server's clock, Unix seconds, to about a second."""

@@ -58,7 +58,7 @@ def retrain_forecaster(
         InvalidInputError: Not enough data.
         TrackerUnavailableError: MLflow does not answer; the old forecaster goes on serving.
     """
-    runs = open_runs(settings).run_frame(since_s=since_s)
+    runs = open_runs(settings).run_frame(since_s=since_s, parameters=True)
     context = forecast_context(settings)
     forecaster, evaluation = train_and_evaluate(runs, seed=seed, context=context)
     folder = forecaster_folder(settings)
@@ -92,7 +92,8 @@ def look_for_drift(settings: Settings, *, since_s: float) -> ForecastDrift:
         InvalidInputError: There is no forecaster yet, or its files are damaged.
     """
     forecaster = Forecaster.load(forecaster_folder(settings))
-    return check_drift(forecaster, open_runs(settings).run_frame(since_s=since_s), forecast_context(settings))
+    runs = open_runs(settings).run_frame(since_s=since_s, parameters=True)
+    return check_drift(forecaster, runs, forecast_context(settings))
 
 
 def _worse(folder: Path, evaluation: ForecasterEvaluation, runs: Any, context: Context) -> bool:

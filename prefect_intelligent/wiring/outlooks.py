@@ -13,7 +13,7 @@ def open_outlooks(settings: Settings, pool: str) -> HistoryOutlooks | None:
     if not has_history(settings):
         return None
     return HistoryOutlooks(
-        lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool),
+        lambda since_s: open_runs(settings).run_frame(since_s=since_s, pool=pool, parameters=True),
         settings.folder / "forecaster",
         start_up_s=settings.pools.get(pool, PoolSettings()).startup_s,
         context=lambda: forecast_context(settings),

@@ -28,6 +28,7 @@ class Server:
     def __init__(self):
         self.runs = {}
         self.broken = 0
+        self.fits = 10_000
 
     def call(self, method, route, body):
         if self.broken:
@@ -49,7 +50,7 @@ class Server:
         return found, len(found) < 4
 
     def fitting(self, route, most):
-        return most
+        return min(most, self.fits)
 
     def _wanted(self, run, body):
         wanted = body["flow_runs"]
@@ -68,7 +69,7 @@ class Server:
 
 
 class Pool(RuleBasedStateMachine):
-    budget, per_queue = 10_000, 10_000
+    budget, per_queue, fits = 10_000, 10_000, 10_000
 
     def __init__(self):
         super().__init__()
@@ -76,6 +77,7 @@ class Pool(RuleBasedStateMachine):
         self.small = mock.patch.multiple(live_runs, PAGE=4, _REREAD=2)
         self.small.start()
         self.server = Server()
+        self.server.fits = self.fits
         self.cache = LiveRunCache(self.server, "pool", budget=self.budget, per_queue=self.per_queue)
         self.queues = set(QUEUES)
         self.numbers = itertools.count()
@@ -207,10 +209,19 @@ class CrowdedPool(Pool):
     budget, per_queue = 12, 4
 
 
+class FatPool(Pool):
+    """The same with records of which one is enough at a time."""
+
+    fits = 1
+
+
 TestPool = Pool.TestCase
 TestPool.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestCrowdedPool = CrowdedPool.TestCase
 TestCrowdedPool.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+TestFatPool = FatPool.TestCase
+TestFatPool.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
 def test_instants_survive_the_way_to_the_server_and_back():

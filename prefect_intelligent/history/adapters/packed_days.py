@@ -23,7 +23,11 @@ Columns = dict[str, npt.NDArray[Any]]
 
 NUMBERS: Final = ("scheduled_s", "submitted_s", "started_s", "ended_s", "due_s", "late_usd_per_hour", "failure_usd")
 EXTRA: Final = ("size", "expected_s", "attempts")
+PARAMETERS: Final = "parameters"
+"""Of the columns of texts the one that is copied as it is."""
 _ALL: Final = (*NUMBERS, *EXTRA)
+_EVERY: Final = (*_ALL, PARAMETERS)
+_LINES: Final = "line of parameters"
 _PAIRS: Final = (("deployment", "queue"), ("version", "host"), ("cause", "pool"))
 _RADIX: Final = 2**26
 _ROWS_AT_ONCE: Final = 20_000
@@ -46,9 +50,9 @@ def pack(engine: Engine, before_s: float) -> int:
             continue
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody changes the day between reading and keeping it
-            rows = _read_rows(connection, _within(select(), number * _DAY_S, (number + 1) * _DAY_S), _ALL)
+            rows = _read_rows(connection, _within(select(), number * _DAY_S, (number + 1) * _DAY_S), _EVERY)
             content = io.BytesIO()
-            np.savez(content, **_sorted(rows))  # type: ignore[arg-type]
+            np.savez(content, **_packed(_sorted(rows)))  # type: ignore[arg-type]
             connection.execute(DAYS.insert().values(day=number, columns=content.getvalue()))
             connection.commit()
         packed += 1
@@ -56,7 +60,13 @@ def pack(engine: Engine, before_s: float) -> int:
 
 
 def read_columns(
-    engine: Engine, *, since_s: float | None, until_s: float | None, pool: int | None, extra: bool
+    engine: Engine,
+    *,
+    since_s: float | None,
+    until_s: float | None,
+    pool: int | None,
+    extra: bool,
+    parameters: bool = False,
 ) -> Columns:
     """Runs submitted in the span, by submission.
 
@@ -66,11 +76,12 @@ def read_columns(
         until_s: End of the span (excluded); None for all.
         pool: Number of the pool's name; None for all pools.
         extra: Whether `EXTRA` is read too.
+        parameters: Whether `PARAMETERS` is read too.
 
     Returns:
         Numbers of names for each of `CODED` (0 is none), the code of the state, and the numbers; missing is NaN.
     """
-    numbers = _ALL if extra else NUMBERS
+    wanted = (*(_ALL if extra else NUMBERS), *((PARAMETERS,) if parameters else ()))
     low = -np.inf if since_s is None else since_s
     high = np.inf if until_s is None else until_s
     parts: list[Columns] = []
@@ -80,10 +91,9 @@ def read_columns(
         days = _days(connection, low, high)
         for number in days:
             blob = connection.execute(select(DAYS.c.columns).where(DAYS.c.day == number)).scalar_one()
-            parts.append(_clip(_unpack(blob, numbers), low, high, pool))
+            parts.append(_clip(_unpack(blob, wanted), low, high, pool))
         for start, end in _gaps(days, low, high):
-            wanted = _within(select(), start, end)
-            parts.append(_sorted(_read_rows(connection, wanted, numbers, pool)))
+            parts.append(_sorted(_read_rows(connection, _within(select(), start, end), wanted, pool)))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     submitted = table["submitted_s"]
     return table if bool(np.all(submitted[1:] >= submitted[:-1])) else _sorted(table)
@@ -130,25 +140,48 @@ def _sorted(table: Columns) -> Columns:
     return {name: column[order] for name, column in table.items()}
 
 
-def _unpack(content: bytes, numbers: Sequence[str]) -> Columns:
+def _packed(table: Columns) -> Columns:
+    """With the distinct texts in one array of bytes, by lines (JSON has no line ends), and the line of each row."""
+    lines = {text: line for line, text in enumerate(dict.fromkeys(table[PARAMETERS].tolist()))}
+    every = "\n".join(text or "" for text in lines).encode()
+    of_rows = np.array([lines[text] for text in table[PARAMETERS].tolist()], dtype=np.int32)
+    return {**table, PARAMETERS: np.frombuffer(every, dtype=np.uint8), _LINES: of_rows}
+
+
+def _unpack(content: bytes, columns: Sequence[str]) -> Columns:
     with np.load(io.BytesIO(content), allow_pickle=False) as found:
-        return {name: found[name] for name in (*CODED, "state", *numbers)}
+        table: Columns = {name: found[name] for name in (*CODED, "state", *columns)}
+        if PARAMETERS in table:
+            lines = table[PARAMETERS].tobytes().decode().split("\n")
+            texts = np.array([text or None for text in lines], dtype=object)
+            table[PARAMETERS] = texts[found[_LINES]]
+        return table
 
 
-def _read_rows(connection: Connection, wanted: Select[Any], numbers: Sequence[str], pool: int | None = None) -> Columns:
+def _read_rows(connection: Connection, wanted: Select[Any], names: Sequence[str], pool: int | None = None) -> Columns:
     """Rows through the driver itself (rows of SQLAlchemy cost a second a million), in pieces."""
+    numbers = [name for name in names if name != PARAMETERS]
+    with_texts = len(numbers) < len(names)
     # Two names travel in one number: what takes the time is the count of Python objects the driver makes.
     pairs = [func.coalesce(RUNS.c[a], 0) * _RADIX + func.coalesce(RUNS.c[b], 0) for a, b in _PAIRS]
     wanted = wanted.add_columns(*pairs, RUNS.c.state, *(RUNS.c[name] for name in numbers))
+    if with_texts:
+        wanted = wanted.add_columns(RUNS.c[PARAMETERS])
     if pool is not None:
         wanted = wanted.where(RUNS.c.pool == pool)
     compiled = wanted.compile(connection.engine, compile_kwargs={"literal_binds": True})
     cursor = connection.connection.cursor()
-    parts = []
+    parts: list[npt.NDArray[Any]] = []
+    texts: list[str | None] = []
     try:
         cursor.execute(str(compiled))
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            parts.append(np.array(rows, dtype=float))
+            if with_texts:
+                *cells, last = zip(*rows, strict=True)
+                parts.append(np.array(cells, dtype=float).T)
+                texts += last
+            else:
+                parts.append(np.array(rows, dtype=float))
     finally:
         cursor.close()
     first = len(_PAIRS) + 1
@@ -160,4 +193,6 @@ def _read_rows(connection: Connection, wanted: Select[Any], numbers: Sequence[st
     columns["state"] = table[:, len(_PAIRS)].astype(np.int8)
     for at, name in enumerate(numbers):
         columns[name] = np.ascontiguousarray(table[:, first + at])
+    if with_texts:
+        columns[PARAMETERS] = np.array(texts, dtype=object)
     return columns

@@ -23,6 +23,7 @@ from prefect_intelligent.history.rows import (
     StateFact,
     TaskRunFact,
 )
+from prefect_intelligent.history.run_parameters import bounded, pack
 from prefect_intelligent.history.runs_frame import FAILED_STATES
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.queues import read_queues
@@ -180,6 +181,7 @@ class PrefectHistory:
             late_usd_per_hour=terms.late_usd_per_hour if terms else None,
             failure_usd=terms.failure_usd if terms else None,
             message=(text or message)[-_MESSAGE:] or None,
+            parameters=pack(bounded(row.get("parameters") or {}, began_s)),
         )
 
 

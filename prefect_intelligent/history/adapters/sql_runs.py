@@ -136,6 +136,7 @@ class SqlRuns:
         until_s: float | None = None,
         pool: str | None = None,
         extra: bool = True,
+        parameters: bool = False,
     ) -> pd.DataFrame:
         """Runs submitted in the span, by submission: the columns of `history.runs_frame` without `run_id`.
 
@@ -146,11 +147,13 @@ class SqlRuns:
             until_s: End of the span; None for all.
             pool: Only those of this pool.
             extra: Whether `size`, `expected_s` and `attempts` are read too.
+            parameters: Whether `parameters` is read too, which forecasting needs.
         """
         with self._engine.connect() as connection:
             names = dict(connection.execute(select(NAMES.c.number, NAMES.c.name)).tuples().all())
         number = None if pool is None else next((key for key, name in names.items() if name == pool), -1)
-        table = read_columns(self._engine, since_s=since_s, until_s=until_s, pool=number, extra=extra)
+        span = {"since_s": since_s, "until_s": until_s}
+        table = read_columns(self._engine, **span, pool=number, extra=extra, parameters=parameters)
         columns: dict[str, Any] = {name: _named(table.pop(name), names) for name in CODED}
         states = table.pop("state")
         columns["state"] = _categorical(states, RUN_STATES)

@@ -62,6 +62,7 @@ RUNS = Table(
     Column("late_usd_per_hour", Double),
     Column("failure_usd", Double),
     Column("message", Text),
+    Column("parameters", Text),
     Index("pi_runs_submitted", "submitted_s"),
     Index("pi_runs_ended", "ended_s"),
 )

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from prefect_intelligent.domain.instants import iso, unix_s
 from prefect_intelligent.history.reading import read_each
+from prefect_intelligent.history.run_parameters import Value, bounded
 from prefect_intelligent.prefect_client.api import PAGE, PrefectApi
 from prefect_intelligent.prefect_client.run_times import submitted_s
 
@@ -43,6 +44,7 @@ class RunRecord:
         own_retry: Whether it is to be tried again by its own process: Prefect gives it to no worker.
         parent_task_id: Task run of another run that has started it; None for others.
         scheduled: Whether a schedule has made it.
+        parameters: Name and value of what forecasts use of its parameters, by name.
     """
 
     id: str
@@ -55,6 +57,7 @@ class RunRecord:
     own_retry: bool = False
     parent_task_id: str | None = None
     scheduled: bool = False
+    parameters: tuple[tuple[str, Value], ...] = ()
 
 
 def read_record(run: Mapping[str, Any]) -> RunRecord:
@@ -75,6 +78,7 @@ def read_record(run: Mapping[str, Any]) -> RunRecord:
         own_retry=(run.get("empirical_policy") or {}).get("retry_type") == "in_process",
         parent_task_id=run.get("parent_task_run_id"),
         scheduled=bool(run.get("auto_scheduled")),
+        parameters=tuple(sorted(bounded(run.get("parameters") or {}, expected_s).items())),
     )
 
 
@@ -142,10 +146,20 @@ class LiveRunCache:
         return {"work_pools": self._pools, "flow_runs": flow_runs, **more}
 
     def _read_active(self) -> dict[str, RunRecord]:
-        """The runs that hold a slot. A run keeps the instant at which we saw it take the slot as PENDING."""
-        body = self._filter({"state": {"type": {"any_": list(_HOLDS_SLOT)}}}, sort="EXPECTED_START_TIME_ASC")
+        """The runs that hold a slot. A run keeps the instant at which we saw it take the slot as PENDING.
+
+        Where records are fat, those that are known to be running are not read again as long as all of them are.
+        """
+        flow_runs: dict[str, Any] = {"state": {"type": {"any_": list(_HOLDS_SLOT)}}}
         found: dict[str, RunRecord] = {}
-        pending_s: dict[str, float] = {}
+        running = {key: run for key, run in self.active.items() if run.state == "RUNNING"}
+        if self._api.fitting("/flow_runs/filter", len(running)) < len(running):
+            still = self._filter({"state": {"type": {"any_": ["RUNNING"]}}, "id": {"any_": list(running)}})
+            if self._api.call("POST", "/flow_runs/count", still) == len(running):
+                found = running
+                flow_runs["id"] = {"not_any_": list(running)}
+        body = self._filter(flow_runs, sort="EXPECTED_START_TIME_ASC")
+        pending_s = {key: self._pending_s[key] for key in found if key in self._pending_s}
         for page in self._api.pages("/flow_runs/filter", body):
             for run in read_each(_KIND, page, read_record):
                 seen_s = self._pending_s.get(run.id)

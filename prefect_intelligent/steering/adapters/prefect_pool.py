@@ -383,6 +383,7 @@ class PrefectOrchestrator:
         info = self._catalog.of(record.deployment_id)
         terms = info.deployment.terms
         outlook = None if self._outlooks is None else self._outlooks.of(info.deployment.name)
+        outlook = None if outlook is None else outlook.of_run(record.parameters)
         run = Run(
             id=record.id,
             deployment=info.deployment.name,
@@ -396,6 +397,7 @@ class PrefectOrchestrator:
             failure_probability=info.failure_probability if outlook is None else outlook.failure_probability,
             estimate=info.estimate if outlook is None else outlook.estimate,
             resources=terms.resources,
+            parameters=record.parameters,
         )
         kept[record.id] = (record, generation, run)
         return run
@@ -411,9 +413,7 @@ class PrefectOrchestrator:
         # Imported here: a hook has no outlooks and may not load the forecaster.
         from prefect_intelligent.forecasting.in_flight_risk import failure_probability_now
 
-        now, _ = failure_probability_now(
-            run.failure_probability, now_s - run.started_s, outlook.estimate, outlook.failed
-        )
+        now, _ = failure_probability_now(run.failure_probability, now_s - run.started_s, run.estimate, outlook.failed)
         return replace(run, failure_probability=now)
 
 

@@ -14,6 +14,7 @@ from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.prefect_client.api import PrefectApi
 from prefect_intelligent.prefect_client.terms import publish_terms
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from simulations.calibrate import main as calibrate
 from simulations.scenario import load_scenario
 from tests.real_prefect import RealServer, clone_runs, free_port
@@ -109,6 +110,34 @@ def test_a_server_that_does_not_answer_is_one_line_and_no_file(monkeypatch, tmp_
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.server
+def test_what_a_run_was_asked_to_do_is_kept_without_secrets_and_reaches_forecasts(
+    prefect_server: RealServer, api, tmp_path: Path
+):
+    client = PrefectApi(prefect_server.api_url)
+    pool = api.pool(limit=4)
+    deployment = api.deployment(pool, "default")
+    asked = {
+        "rows": 7,
+        "mode": "full",
+        "dry_run": False,
+        "names": ["a", "b"],
+        "api_key": "hush-hush",
+        "text": "x" * 90_000,
+    }
+    kept = {"rows": 7.0, "mode": "full", "dry_run": False, "len(names)": 2.0, "len(text)": 90_000.0}
+    done, waiting = (api.run(deployment, in_s=-30, parameters=asked) for _ in range(2))
+    for state in ("PENDING", "RUNNING", "COMPLETED"):
+        api.set_state(done, state)
+    store = SqlRuns(open_engine(f"sqlite:///{tmp_path}/history.db"))
+    sync(PrefectHistory(client), store, Now(), events=False)
+    frame = store.run_frame(pool=pool, parameters=True)
+    assert [json.loads(line) for line in frame["parameters"]] == [kept]
+    assert b"hush" not in (tmp_path / "history.db").read_bytes()
+    live = {run.id: run for run in PrefectOrchestrator(client, pool).observe().runs()}
+    assert dict(live[waiting].parameters) == kept
 
 
 def test_the_size_of_a_run_is_its_largest_number_or_list():

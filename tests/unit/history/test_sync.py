@@ -8,6 +8,7 @@ from prefect_intelligent.errors import OrchestratorUnavailableError
 from prefect_intelligent.history.adapters.sql_records import open_engine
 from prefect_intelligent.history.adapters.sql_runs import SqlRuns
 from prefect_intelligent.history.rows import DeploymentFact, EventFact, QueueFact, RunFact, StateFact, TaskRunFact
+from prefect_intelligent.history.run_parameters import pack
 from prefect_intelligent.history.sync import sync
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.runs import FakeRuns
@@ -110,11 +111,19 @@ def test_packed_days_read_as_their_rows_do_and_are_given_up_when_a_run_changes(s
     rng = np.random.default_rng(5)
     ends = rng.uniform(NOW - 4 * 86400, NOW, 6000)
     facts = [
-        fact(n, float(end), cause="KeyError" if n % 9 == 0 else None, pool="main" if n % 4 else None, size=float(n))
+        fact(
+            n,
+            float(end),
+            cause="KeyError" if n % 9 == 0 else None,
+            pool="main" if n % 4 else None,
+            size=float(n),
+            parameters=None if n % 5 == 0 else pack({"rows": float(n), "mode": "ä" * (n % 3)}),
+        )
         for n, end in enumerate(ends)
     ]
     store.put(runs=facts)
     spans = [{}, {"since_s": NOW - 2.3 * 86400}, {"until_s": NOW - 1.5 * 86400, "pool": "main"}, {"pool": "other"}]
+    spans += [{"parameters": True}, {"parameters": True, "extra": False, "pool": "main"}]
     spans += [{"extra": False}, {"since_s": NOW - 2.5 * 86400, "until_s": NOW - 2.4 * 86400}]
     by_row = [store.run_frame(**span) for span in spans]
     assert store.pack(NOW) == 4  # of the five days that they touch the last one goes on
@@ -123,7 +132,8 @@ def test_packed_days_read_as_their_rows_do_and_are_given_up_when_a_run_changes(s
         pd.testing.assert_frame_equal(store.run_frame(**span), rows)
     moved = next(f for f in facts if NOW - 3 * 86400 < f.submitted_s < NOW - 2 * 86400)
     store.put(runs=[moved._replace(submitted_s=moved.submitted_s - 86400.0, state="FAILED")])
-    frame = store.run_frame()
+    frame = store.run_frame(parameters=True)
+    assert frame["parameters"].notna().sum() == 4800
     assert len(frame) == 6000
     assert (frame["state"] == "FAILED").sum() == 1
     assert store.pack(NOW) == 2  # the day it was in and the day it went to

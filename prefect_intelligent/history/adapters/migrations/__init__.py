@@ -21,7 +21,7 @@ from prefect_intelligent import __version__
 from prefect_intelligent.errors import StoreError
 
 VERSION_TABLE: Final = "pi_schema_version"
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """Number of the newest schema, which the tables of `sql_tables` have."""
 
 _FOLDER: Final = Path(__file__).parent
