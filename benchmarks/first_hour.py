@@ -280,7 +280,9 @@ def main() -> None:
             place = Place(server, Path(scratch))
             context["runs"] = len(place.facts)
             for part in args.only:
+                began = time.monotonic()
                 found, seen = _measure(part, place, args.histories)
+                print(f"{part} in {time.monotonic() - began:.0f} s: {found} {seen}", file=sys.stderr, flush=True)
                 figures |= found
                 context |= seen
         finally:

@@ -76,7 +76,7 @@ def quality_gate(
     result = parts.gate.run(parsed, dataset, run_id=run_id, variables=variables, dry_run=dry_run)
     report(result, run_id, parts)
     if not result.usable and not dry_run:
-        hint = conversion_hint(result.last.drift) if dataset.kind is DataKind.FRAME else ""
+        hint = conversion_hint(result.last.drift, dataset.frame) if dataset.kind is DataKind.FRAME else ""
         raise _ERRORS[result.outcome](f"{result.sentence()}; {hint}" if hint else result.sentence(), result)
     return result
 

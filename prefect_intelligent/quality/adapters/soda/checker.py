@@ -28,6 +28,7 @@ from prefect_intelligent.quality.adapters.contracts.sql import check_variables
 from prefect_intelligent.quality.adapters.contracts.yaml import canonical
 from prefect_intelligent.quality.adapters.soda.failing_rows import ROWS_FAILED, failing_rows
 from prefect_intelligent.quality.adapters.sources.duckdb import SourceError, columns_of, open_locked, tables_of
+from prefect_intelligent.quality.adapters.sources.frame_types import column_names, type_named
 from prefect_intelligent.quality.model import (
     CheckOutcome,
     CheckResult,
@@ -77,8 +78,12 @@ class SodaChecker:
         began = time.time()
         at_s = began if at_s is None else at_s
         try:
-            with self._source(contract, dataset) as source:
-                checks, errors, drift = self._verify(contract, source, values, at_s)
+            if dataset.kind is DataKind.FRAME and not column_names(dataset.frame):  # DuckDB has no table without any
+                drift = _missing_columns(contract, {})
+                checks, errors = _checks_without_columns(contract, drift, at_s), ()
+            else:
+                with self._source(contract, dataset) as source:
+                    checks, errors, drift = self._verify(contract, source, values, at_s)
         except SourceError as exc:
             checks, errors, drift = (), (str(exc),), SchemaDrift()
         return Verification(
@@ -116,7 +121,13 @@ class SodaChecker:
             from soda_duckdb.common.data_sources.duckdb_data_source import DuckDBDataSourceImpl
 
             impl = DuckDBDataSourceImpl.from_existing_cursor(con, name=name)
-            yield _Source(impl=impl, path=f"{name}/{schema}/{table}", columns=columns)
+            found = {column.lower(): kind for column, kind in columns.items()}
+            as_declared = frozenset(
+                str(c["name"])
+                for c in contract.tree["columns"]
+                if c.get("data_type") and type_named(con, str(c["data_type"])) == found.get(str(c["name"]).lower())
+            )
+            yield _Source(impl=impl, path=f"{name}/{schema}/{table}", columns=columns, as_declared=as_declared)
 
     def _verify(
         self, contract: Contract, source: _Source, variables: Mapping[str, str], at_s: float
@@ -124,7 +135,11 @@ class SodaChecker:
         drift = _missing_columns(contract, source.columns)
         if drift.removed:
             return _checks_without_columns(contract, drift, at_s), (), drift
-        text = canonical({**contract.tree, "dataset": source.path})
+        columns = [
+            {k: v for k, v in c.items() if k != "data_type" or c["name"] not in source.as_declared}
+            for c in contract.tree["columns"]
+        ]
+        text = canonical({**contract.tree, "dataset": source.path, "columns": columns})
         result, impls = _execute(text, source.impl, variables, at_s)
         drift = _schema_drift(result.check_results, drift)
         errors = tuple(
@@ -144,11 +159,15 @@ class SodaChecker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """An open data source: Soda's object for it, the dataset's path in it, and its columns with their types."""
+    """An open data source: Soda's object for it, the dataset's path in it, its columns with their types.
+
+    `as_declared` are columns of the contract whose type is the declared one, which Soda tells by its spelling.
+    """
 
     impl: Any
     path: str
     columns: Mapping[str, str]
+    as_declared: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -54,7 +54,7 @@ def open_locked(dataset: Dataset, table: str, timeout_s: float | None = None) ->
             for name, value in config.items():
                 con.execute(f"SET {name} = {value}")
         else:
-            con = duckdb.connect(":memory:", config=config)
+            con = open_memory(config)
             _register(con, table, dataset)
     except (duckdb.Error, RuntimeError, OSError, ValueError, TypeError) as exc:
         hint = "; close the connection that this process has to it" if "different configuration" in str(exc) else ""
@@ -97,6 +97,13 @@ def _register(con: duckdb.DuckDBPyConnection, table: str, dataset: Dataset) -> N
     con.unregister("dq_uncast")
 
 
+def open_memory(config: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+    """An empty database in memory; instants with a time zone are those of UTC there when they lose it."""
+    con = duckdb.connect(":memory:", config=dict(config or {}))
+    con.execute("SET TimeZone = 'UTC'")
+    return con
+
+
 def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
     """A connection to a DuckDB file; waits up to `LOCK_PATIENCE_S` for another process that has it open."""
     deadline = time.monotonic() + LOCK_PATIENCE_S
@@ -110,9 +117,15 @@ def connect_patiently(path: Path, **options: Any) -> duckdb.DuckDBPyConnection:
 
 
 def readable(frame: Any) -> Any:
-    """The frame, or a copy in Arrow if DuckDB cannot read it in place (e.g. a reversed one)."""
+    """The frame, or a copy if DuckDB cannot read it in place (e.g. a reversed one) or takes periods for numbers."""
     if not hasattr(frame, "iloc"):
         return frame
+    for at, kind in enumerate(frame.dtypes):
+        if type(kind).__name__ in ("PeriodDtype", "SparseDtype"):
+            column = frame.iloc[:, at]
+            dense = column.dt.to_timestamp() if type(kind).__name__ == "PeriodDtype" else column.sparse.to_dense()
+            frame = frame.copy(deep=False)
+            frame.isetitem(at, dense)
     with duckdb.connect(":memory:") as con:
         try:
             con.register("frame", frame)

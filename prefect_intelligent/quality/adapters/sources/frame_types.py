@@ -9,34 +9,64 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
 from prefect_intelligent.domain.datasets import DataKind, Dataset
-from prefect_intelligent.quality.adapters.sources.duckdb import quoted, readable
+from prefect_intelligent.errors import InvalidInputError
+from prefect_intelligent.quality.adapters.sources.duckdb import open_memory, quoted, readable
 from prefect_intelligent.quality.model import Contract, SchemaDrift
 
-_NUMBERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
-_INSTANTS: Final = ("DATE", "TIME", "TIMESTAMP")
-_DECLARED: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d{1,2}( *, *\d{1,2})?\))?")
-_CALLS: Final = {
-    "number": 'frame["{0}"] = frame["{0}"].astype("Int64")',
-    "instant": 'frame["{0}"] = pandas.to_datetime(frame["{0}"])',
+_FAMILIES: Final = {
+    "span": "INTERVAL",
+    "number": "TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT "
+    "INT NUMERIC DECIMAL REAL FLOAT DOUBLE",
+    "instant": "DATE TIME DATETIME",  # and with them TIMESTAMP
+    "text": "VARCHAR CHAR TEXT STRING ENUM",
+    "truth": "BOOL LOGICAL",
+    "uuid": "UUID",
+    "json": "JSON",
 }
+_DECLARED: Final = re.compile(r"[A-Za-z][A-Za-z0-9_ ]*(\(\d{1,9}( *, *\d{1,2})?\))?")
+_CLOCK: Final = r"\d\d:\d\d(:\d\d(\.\d{1,9})?)?"
+_TEXTS: Final = {
+    "DATE": r"\d{4}-\d\d-\d\d",
+    "TIME": _CLOCK,
+    "TIMESTAMP": rf"\d{{4}}-\d\d-\d\d([T ]{_CLOCK}(Z|[+-]00(:?00)?)?)?",
+    "TIMESTAMP WITH TIME ZONE": rf"\d{{4}}-\d\d-\d\d([T ]{_CLOCK}(Z|[+-]\d\d(:?\d\d)?)?)?",
+    "UUID": "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+    "JSON": r"(?s).*",
+}
+"""How a text of another type is written: ISO 8601 for instants. A cast to TIMESTAMP ignores an offset."""
+_CALLS: Final = {
+    "number": 'frame["{0}"] = pandas.to_numeric(frame["{0}"])',
+    "instant": 'frame["{0}"] = pandas.to_datetime(frame["{0}"])',
+    "text": 'frame["{0}"] = frame["{0}"].astype("string")',
+    "truth": 'frame["{0}"] = frame["{0}"].astype("boolean")',
+}
+_WHOLE: Final = 'frame["{0}"] = frame["{0}"].astype("Int64")'
 
 
 def with_casts(dataset: Dataset, contract: Contract) -> Dataset:
-    """The dataset, with the types as which columns of its frame are read; unchanged if it is no frame."""
+    """The dataset, with the types as which columns of its frame are read; unchanged if it is no frame.
+
+    Raises:
+        InvalidInputError: The frame has two columns of a name that the contract declares; SQL ignores case.
+    """
     if dataset.kind is not DataKind.FRAME:
         return dataset
-    declared = {str(c["name"]).lower(): str(c["data_type"]) for c in contract.tree["columns"] if c.get("data_type")}
+    columns = {str(c["name"]).lower(): str(c.get("data_type") or "") for c in contract.tree["columns"]}
+    names = column_names(dataset.frame)
+    low = [name.lower() for name in names]
+    if twice := [name for name in names if low.count(name.lower()) > 1 and name.lower() in columns]:
+        raise InvalidInputError("data", " and ".join(map(repr, twice)), "columns of one name in SQL; rename one")
     casts: dict[str, str] = {}
     try:
-        with duckdb.connect(":memory:") as con:
+        with open_memory() as con:
             con.register("frame", readable(dataset.frame))
             for name, found, *_ in con.execute("DESCRIBE frame").fetchall():
-                wanted = _type_named(con, declared.get(name.lower(), ""))
+                wanted = type_named(con, columns.get(name.lower(), ""))
                 if wanted is not None and wanted != found and _is_castable(con, name, found, wanted):
                     casts[name] = wanted
     except (duckdb.Error, RuntimeError, ValueError, TypeError):  # the checker says what is wrong with the frame
@@ -44,37 +74,65 @@ def with_casts(dataset: Dataset, contract: Contract) -> Dataset:
     return replace(dataset, casts=casts)
 
 
-def conversion_hint(drift: SchemaDrift) -> str:
-    """How to convert the columns of a pandas frame that are of another type than declared; "" if none is."""
-    calls = [_CALLS[family].format(name) for name, wanted, _ in drift.retyped if (family := _family(wanted))]
+def column_names(frame: Any) -> list[str]:
+    """Names of the columns of a pandas or Arrow frame."""
+    return [str(name) for name in (frame.columns if hasattr(frame, "iloc") else frame.column_names)]
+
+
+def conversion_hint(drift: SchemaDrift, frame: Any = None) -> str:
+    """How to convert the columns of a pandas frame that are not as declared; "" if there is nothing to say.
+
+    Args:
+        drift: What differs.
+        frame: The frame; a missing column may be its index.
+    """
+    calls = []
+    if set(drift.removed) & {str(name) for name in getattr(getattr(frame, "index", None), "names", ()) if name}:
+        calls.append("frame = frame.reset_index()")
+    for name, wanted, found in drift.retyped:
+        call = _WHOLE if _is_whole(wanted) else _CALLS.get(_family(wanted) or "", "")
+        if call and not found.upper().startswith("BLOB"):
+            calls.append(call.format(name))
     return "convert what is meant: " + "; ".join(calls) if calls else ""
 
 
-def _type_named(con: duckdb.DuckDBPyConnection, declared: str) -> str | None:
-    """DuckDB's name of a declared type; None for a type to which nothing is converted."""
+def type_named(con: duckdb.DuckDBPyConnection, declared: str) -> str | None:
+    """DuckDB's name of a declared type; None if it has no such type."""
     if not _DECLARED.fullmatch(declared):
         return None
     try:
-        row = con.execute(f"SELECT typeof(TRY_CAST('' AS {declared}))").fetchone()
+        row = con.execute(f"SELECT typeof(TRY_CAST(NULL AS {declared}))").fetchone()
     except duckdb.Error:
         return None
-    name = None if row is None else str(row[0])
-    return name if name is not None and _family(name) else None
+    return None if row is None else str(row[0])
 
 
 def _family(name: str) -> str | None:
     upper = name.upper()
-    if upper.startswith((*_NUMBERS, "INT", "NUMERIC", "REAL")):
-        return "number"
-    return "instant" if upper.startswith(_INSTANTS) else None
+    return next((family for family, words in _FAMILIES.items() if upper.startswith(tuple(words.split()))), None)
+
+
+def _is_whole(name: str) -> bool:
+    return _family(name) == "number" and "INT" in name.upper()
 
 
 def _is_castable(con: duckdb.DuckDBPyConnection, name: str, found: str, wanted: str) -> bool:
+    """Whether every value of the column is one of the wanted type; a column without values is of any type."""
     column = quoted(name)
-    same = f"CAST(TRY_CAST({column} AS {wanted}) AS {found}) IS NOT DISTINCT FROM {column}"
-    row = con.execute(f"SELECT count({column}), count(*) FILTER (NOT ({same})) FROM frame").fetchone()
+    there, back = f"TRY_CAST({column} AS {wanted})", f"CAST({column} AS VARCHAR)"
+    text = _TEXTS.get(wanted)
+    of_text = _family(found) == "text" and _family(wanted) != "text"
+    if of_text and text is not None:
+        same = f"{there} IS NOT NULL AND regexp_full_match({back}, '{text}')"
+    else:
+        same = f"TRY_CAST({there} AS {found}) IS NOT DISTINCT FROM {column}"
+    row = con.execute(
+        f"SELECT count({column}), count(*) FILTER ({column} IS NOT NULL AND NOT ({same})) FROM frame"
+    ).fetchone()
     values, lost = row if row is not None else (0, 1)
     if values == 0:
         return True
-    kind = _family(found) or ("text" if found == "VARCHAR" else None)
-    return lost == 0 and (kind == _family(wanted) or (kind == "text" and _family(wanted) == "instant"))
+    pair = (_family(found), _family(wanted))
+    if of_text:
+        return lost == 0 and text is not None
+    return lost == 0 and pair[0] is not None and (pair[0] == pair[1] or pair == ("number", "truth"))
