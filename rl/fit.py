@@ -294,6 +294,7 @@ def main(argv: list[str] | None = None) -> int:
         config = scaled(FitConfig(seed=args.seed, bound=bound), args.effort)
         days = pool_days(args.pool, although_unfit=args.although_unfit)
         days = replace(days, regime=replace(days.regime, pool_factor=bound))
+
         def work(spread: Spread) -> tuple[str, Bundle, dict[str, Any]]:
             name, agent, _ = fit_pool(days, config, args.out, say, spread)
             say(f"{days.name}: judging {name}")
