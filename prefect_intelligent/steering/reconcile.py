@@ -157,7 +157,7 @@ def _written_s(state: ControllerState, key: SettingKey) -> float | None:
     of = "" if queue is None or which == "priority" else queue
     what = "order" if which == "priority" else "pool" if queue is None else "limit"
     found = state.guard.get(of, {}).get(f"{what}_changed_s", LONG_AGO_S)
-    return None if found <= LONG_AGO_S else found
+    return None if found is None or found <= LONG_AGO_S else found
 
 
 def _record_overrides(history: HistoryStore, state: ControllerState, planned: PlannedPass) -> None:

@@ -77,10 +77,11 @@ class SodaChecker:
         values = check_variables(variables, contract.tree)
         began = time.time()
         at_s = began if at_s is None else at_s
+        errors: tuple[str, ...] = ()
         try:
             if dataset.kind is DataKind.FRAME and not column_names(dataset.frame):  # DuckDB has no table without any
                 drift = _missing_columns(contract, {})
-                checks, errors = _checks_without_columns(contract, drift, at_s), ()
+                checks = _checks_without_columns(contract, drift, at_s)
             else:
                 with self._source(contract, dataset) as source:
                     checks, errors, drift = self._verify(contract, source, values, at_s)
