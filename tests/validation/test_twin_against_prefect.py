@@ -1,5 +1,7 @@
 """The twin hands out slots as a real Prefect server and its workers do."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ def test_order_and_waits_are_those_of_the_process_worker():
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.worker
+@pytest.mark.skipif(not os.environ.get("EVERY_DAY"), reason="takes minutes a day; EVERY_DAY=1 plays them")
 @pytest.mark.parametrize("name", [name for name in DAYS if name != PROCESS_DAY])
 def test_order_and_waits_are_those_of_workers_limits_groups_and_parents(name):
     figures = compare(record_day(plan_day(name, RUNS, seed=1)), worlds=100, seed=1)
