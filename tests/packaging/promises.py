@@ -43,7 +43,7 @@ WHEEL = {
     "insight": ("prefect_intelligent.forecasting.boosted_trees", "sklearn.ensemble", "threadpoolctl"),
     "dashboard": ("prefect_intelligent.dashboard.app", "uvicorn"),
     "mcp": ("prefect_intelligent.cli.mcp", "mcp.server"),
-    "cluster": ("prefect_dask.task_runners", "distributed"),
+    "cluster": ("prefect_intelligent", "prefect_dask.task_runners", "distributed"),
 }
 """Of the installed wheel, by extra; what our modules import late is named beside them."""
 
