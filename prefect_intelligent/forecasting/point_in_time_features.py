@@ -71,7 +71,6 @@ _OF_PARAMETERS: Final[Levels] = {
 }
 LEVELS_SWF_PARAMETERS: Final[Levels] = {**LEVELS_SWF, **_OF_PARAMETERS}
 LEVELS_PREFECT: Final[Levels] = {
-    **_OF_PARAMETERS,
     "the same work": ("deployment", "size"),
     "this version": ("deployment", "version"),
     "the deployment": ("deployment",),
@@ -82,6 +81,7 @@ LEVELS_PREFECT: Final[Levels] = {
     "the queue": ("pool", "queue"),
     "the pool": ("pool",),
 }
+LEVELS_PREFECT_PARAMETERS: Final[Levels] = {**_OF_PARAMETERS, **LEVELS_PREFECT}
 
 RUN_FEATURES: Final[Mapping[str, str]] = {
     "hour": "hour of the day",
@@ -344,6 +344,11 @@ def replay_into(
     while check is not None:
         state.add_check(check)
         check = next(checks, None)
+
+
+def levels_of(runs: pd.DataFrame) -> Levels:
+    """The levels for the runs of a Prefect pool: those of parameters would only repeat others where no run has any."""
+    return LEVELS_PREFECT_PARAMETERS if runs["parameters"].notna().any() else LEVELS_PREFECT
 
 
 def encode_runs(

@@ -17,7 +17,7 @@ from prefect_intelligent.forecasting.evaluation import (
     train_and_evaluate,
 )
 from prefect_intelligent.forecasting.forecaster import Forecaster
-from prefect_intelligent.forecasting.point_in_time_features import Context, encode_runs
+from prefect_intelligent.forecasting.point_in_time_features import Context, encode_runs, levels_of
 from prefect_intelligent.history.runs_frame import settled
 from prefect_intelligent.settings import Settings
 from prefect_intelligent.wiring.history import open_runs
@@ -60,7 +60,7 @@ def retrain_forecaster(
     """
     runs = open_runs(settings).run_frame(since_s=since_s, parameters=True)
     context = forecast_context(settings)
-    forecaster, evaluation = train_and_evaluate(runs, seed=seed, context=context)
+    forecaster, evaluation = train_and_evaluate(runs, levels=levels_of(runs), seed=seed, context=context)
     folder = forecaster_folder(settings)
     serves = not _worse(folder, evaluation, runs, context)
     with tempfile.TemporaryDirectory() as scratch:

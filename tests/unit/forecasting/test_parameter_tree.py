@@ -11,9 +11,11 @@ from prefect_intelligent.forecasting.outlook import make_outlook
 from prefect_intelligent.forecasting.parameter_tree import Leaf, ParameterStatistics, ParameterTrees, look_up
 from prefect_intelligent.forecasting.point_in_time_features import (
     LEVELS_PREFECT,
+    LEVELS_PREFECT_PARAMETERS,
     LEVELS_SWF_PARAMETERS,
     encode_runs,
     find_leaks,
+    levels_of,
 )
 from prefect_intelligent.history.run_parameters import pack
 from prefect_intelligent.history.runs_frame import as_runs, from_swf
@@ -125,7 +127,7 @@ def planted(count=900, seed=5):
     )
 
 
-@pytest.mark.parametrize("levels", [LEVELS_PREFECT, LEVELS_SWF_PARAMETERS])
+@pytest.mark.parametrize("levels", [LEVELS_PREFECT_PARAMETERS, LEVELS_SWF_PARAMETERS])
 def test_features_of_parameters_do_not_look_ahead(levels):
     part = planted(300)
     part.loc[:, "host"] = None
@@ -136,7 +138,7 @@ def test_a_leak_through_the_trees_would_be_caught():
     part = planted(300)
 
     def leaky(table):
-        features, names = encode_runs(table, LEVELS_PREFECT)
+        features, names = encode_runs(table, LEVELS_PREFECT_PARAMETERS)
         statistics = ParameterStatistics()
         for run, bad in zip(table["parameters"], table["failed"], strict=True):
             statistics.finish("a/x", (("whole", str(run)),), 1.0, bool(bad))
@@ -149,8 +151,8 @@ def test_a_leak_through_the_trees_would_be_caught():
 def test_a_forecaster_learns_from_parameters_and_says_so():
     runs = planted()
     cut_s = float(runs["submitted_s"].iloc[600])
-    features, names = encode_runs(runs, LEVELS_PREFECT)
-    forecaster = train(runs, until_s=cut_s, features=features, iterations=40)
+    features, names = encode_runs(runs, LEVELS_PREFECT_PARAMETERS)
+    forecaster = train(runs, levels=levels_of(runs), until_s=cut_s, features=features, iterations=40)
     later = runs["submitted_s"].to_numpy() > cut_s
     probability = forecaster.failure_probability(features[later])
     full = runs["parameters"].str.contains("full").to_numpy()[later]
@@ -185,3 +187,9 @@ def test_extra_columns_of_a_log_are_parameters_and_those_of_its_format_are_not()
         pack({"mode": "b", "rows": 3.0, "big": True}),
     ]
     assert from_swf(pd.DataFrame(rows))["parameters"].isna().all()
+
+
+def test_a_pool_whose_runs_have_no_parameters_has_no_features_of_them():
+    runs = planted(100)
+    assert levels_of(runs) == LEVELS_PREFECT_PARAMETERS
+    assert levels_of(runs.assign(parameters=None)) == LEVELS_PREFECT
