@@ -10,11 +10,9 @@ that nothing has seen, as a controller runs them. What is in the folder already 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +23,7 @@ from prefect_intelligent.policy.census import Array
 from prefect_intelligent.policy.regime import Regime
 from rl.evaluation.statistics import geometric_ratio
 from rl.fit import FitConfig, costs, fit_pool, tune_pool, variants, write_json
+from rl.parallel.spread import in_processes
 from rl.pool_days import pool_days
 from rl.provenance import commit
 from rl.tune import rule_parts
@@ -66,12 +65,8 @@ def play_pool(name: str, config: FitConfig, folder: Path) -> dict[str, Any]:
 
 def evaluate_pools(names: Sequence[str], config: FitConfig, folder: Path, jobs: int) -> dict[str, Any]:
     """Play every pool, and the figures over all of them."""
-    if jobs <= 1:
-        played = [play_pool(name, config, folder) for name in names]
-    else:
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            count = len(names)
-            played = list(pool.map(play_pool, names, [config] * count, [folder] * count))
+    with in_processes(jobs) as spread:
+        played = spread(play_pool, [(name, config, folder) for name in names], "pools")
     results = dict(zip(names, played, strict=True))
     return {
         "figures": pools_figures(results),

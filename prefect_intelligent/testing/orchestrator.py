@@ -19,6 +19,7 @@ from prefect_intelligent.domain import (
     Snapshot,
 )
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
+from prefect_intelligent.steering.recent_arrivals import RecentArrivals
 from prefect_intelligent.testing.clock import ManualClock
 from prefect_intelligent.testing.faults import Faults
 
@@ -65,6 +66,7 @@ class InMemoryOrchestrator:
         self._runs: dict[str, Run] = {}
         self._works_s: dict[str, float] = {}
         self._deployments: dict[str, Deployment] = {}
+        self._recent = RecentArrivals()
 
     @property
     def pool(self) -> str:
@@ -79,6 +81,7 @@ class InMemoryOrchestrator:
         now_s = self.clock.now_s()
         runs = [self._phased(run, now_s) for run in self._runs.values()]
         runs.sort(key=lambda run: (run.scheduled_s, run.id))
+        self._recent.observe(runs, (), now_s)
 
         def of(name: str, *phases: RunPhase) -> tuple[Run, ...]:
             return tuple(run for run in runs if run.queue == name and run.phase in phases)
@@ -92,11 +95,13 @@ class InMemoryOrchestrator:
                     waiting=of(name, RunPhase.WAITING),
                     active=of(name, RunPhase.PENDING, RunPhase.RUNNING),
                     upcoming=of(name, RunPhase.UPCOMING),
+                    recent=self._recent.of(name),
                 )
                 for name, setting in sorted(self._queues.items())
             ),
             prices=self._prices,
             resources=self._resources,
+            watched_s=self._recent.watched_s(now_s),
         )
 
     def mend_claims(self) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 import pytest
 
 from prefect_intelligent.domain import Change, Plan, RunPhase, Terms, diff, parse_deadline
+from prefect_intelligent.domain.snapshot import RECENT_S
 from prefect_intelligent.errors import ConflictError, OrchestratorUnavailableError, UnknownNameError
+from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from tests.conformance.worlds import FakeWorld, RealWorld, World, queue
 
 KINDS = [
@@ -62,6 +64,22 @@ def test_a_snapshot_has_each_run_in_its_phase_and_order(world):
     assert world.now_s() - 70 <= found.waiting[0].scheduled_s <= world.now_s() + 20
     assert {run.deployment for run in found.waiting} == {deployment}
     assert world.polled() == [late, later]
+
+
+def test_a_snapshot_remembers_the_runs_that_came_unannounced_since_the_first_one(world):
+    world.orchestrator.create_queue(queue("a", 10))
+    deployment = world.deploy("a")
+    world.submit(deployment, -50)
+    world.submit(deployment, 600)
+    before = world.orchestrator.observe()
+    assert (before.queue("a").recent, before.watched_s) == ((), 0.0)
+    came = world.submit(deployment, -40)
+    world.orchestrator.observe()
+    world.take(came)
+    world.finish(came)
+    found = world.orchestrator.observe()
+    assert [run.id for run in found.queue("a").recent] == [came]
+    assert found.queue("default").recent == ()
 
 
 def test_snapshots_follow_arrivals_and_departures(world):
@@ -179,3 +197,19 @@ def test_an_unavailable_server_is_an_error_and_then_forgotten(world):
     world.orchestrator.emit("test", {"n": 1})
     world.orchestrator.emit("test", {"n": object()})
     assert [found.id for found in world.orchestrator.observe().runs()] == [run]
+
+
+@pytest.mark.server
+def test_the_first_snapshot_may_recall_what_came_unannounced_before_it(prefect_server):
+    world = RealWorld(prefect_server, 5)
+    world.orchestrator.create_queue(queue("a", 10))
+    deployment = world.deploy("a")
+    over, waits = world.submit(deployment, -50), world.submit(deployment, -40)
+    world.take(over)
+    world.finish(over)
+    world.submit(deployment, 600)
+    recalling = PrefectOrchestrator(world.orchestrator.api, world.orchestrator.pool, terms_ttl_s=0.0, recall=True)
+    found = recalling.observe()
+    assert {run.id for run in found.queue("a").recent} == {over, waits}
+    assert found.watched_s == RECENT_S
+    assert {run.deployment for run in found.queue("a").recent} == {deployment}

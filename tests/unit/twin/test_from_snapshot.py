@@ -1,6 +1,9 @@
 """Futures of a snapshot with followers: they are made once their upstreams have completed."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from prefect_intelligent.domain import Estimate, PoolSetting, Prices, QueueSetting, QueueState, Run, RunPhase, Snapshot
 from prefect_intelligent.domain.followers import Follower
@@ -130,3 +133,29 @@ def test_runs_that_are_claimed_ahead_wait_for_the_node_that_boots_for_them():
     np.testing.assert_allclose(started[:, 0], 1060.0, atol=1.0)
     np.testing.assert_allclose(started[:, 1], 1120.0, atol=1.0)
     assert (twin.state.runs["phase"][:, :3] == COMPLETED).all()
+
+
+def test_what_comes_unannounced_comes_as_often_as_of_late_and_to_empty_queues_too():
+    """12 in an hour: some 12 in the next one, each like one of those, with their deadlines moved along."""
+    seen = tuple(
+        replace(run(f"r{number}", RunPhase.UPCOMING, "empty"), deployment=f"d{number % 2}", due_s=1600.0)
+        for number in range(12)
+    )
+    queues = (
+        QueueState(setting=QueueSetting(name="empty", priority=1), recent=seen),
+        QueueState(setting=QueueSetting(name="never", priority=2)),
+    )
+    now = Snapshot(at_s=5000.0, pool=PoolSetting(name="p", limit=1), queues=queues, watched_s=3600.0)
+    pool = PoolSpec(queues=tuple(queue.setting for queue in queues), limit=1)
+    world = sample_futures(now, pool, np.random.default_rng(0), futures=200, horizon_s=3600.0).twin.world
+    came = world.settings["arrivals"].mean()
+    assert came == pytest.approx(12.0, rel=0.1)
+    first = world.runs[world.settings["arrivals"].argmax(), 0]
+    assert first["queue"] == 0
+    assert first["due_s"] - first["scheduled_s"] == 600.0
+    unwatched = replace(now, watched_s=0.0)
+    assert (
+        not sample_futures(unwatched, pool, np.random.default_rng(0), futures=2, horizon_s=3600.0)
+        .twin.world.settings["arrivals"]
+        .any()
+    )
