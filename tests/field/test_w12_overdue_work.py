@@ -10,7 +10,7 @@ from prefect_intelligent.prefect_client.clock import SystemClock
 from prefect_intelligent.prefect_client.terms import publish_terms
 from prefect_intelligent.steering.adapters.prefect_pool import PrefectOrchestrator
 from prefect_intelligent.steering.decide import ControllerConfig
-from prefect_intelligent.steering.kill_switch import switch_on_unless_off
+from prefect_intelligent.steering.kill_switch import set_if_unset
 from prefect_intelligent.steering.reconcile import reconcile
 from prefect_intelligent.testing.history import InMemoryHistory
 from tests.field.owners import Owner
@@ -34,7 +34,7 @@ def decided(field, late_usd_per_hour, count):
     prices = Prices(slot_usd_per_hour=SLOT_USD_PER_HOUR)
     orchestrator = PrefectOrchestrator(PrefectApi(timeout_s=30.0), pool, prices=prices)
     history, rule = InMemoryHistory(), parse_policy("general")
-    switch_on_unless_off(history, pool, SystemClock().now_s(), by="me")
+    set_if_unset(history, pool, "on", SystemClock().now_s(), by="me")
     config = ControllerConfig(policy=rule, rule=rule, guard=GuardSettings(interval_s=0.0))
     for _ in range(4):
         decision = reconcile(orchestrator, history, SystemClock(), config)

@@ -60,7 +60,7 @@ def test_the_study_prints_every_check_and_draws_it(tmp_path, capsys) -> None:
     ("words", "message"),
     [
         (["--customers", "10"], "--customers"),
-        (["--against-prefect", "--runs", "3"], "at least 6 runs"),
+        (["--against-prefect", "--runs", "3"], "at least 12 runs"),
         (["--pictures", "gone"], "is not a folder"),
     ],
 )
